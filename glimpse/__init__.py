@@ -1,0 +1,8 @@
+"""Glimpse: an image classifier that looks.
+
+A recurrent model moves a small multi-scale retina over an image, a few glimpses at a time, and says what it sees, where
+it looked and how sure it was after each glimpse. Importing this package brings in nothing heavy; the parts that train
+need the ``train`` extra, the parts that only run an exported model need neither torch nor Lightning.
+"""
+
+__version__ = "0.1.0"

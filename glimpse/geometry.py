@@ -1,0 +1,65 @@
+"""The one coordinate convention.
+
+A *location* is (x, y) in [-1, 1]: the image's centre is (0, 0), x grows to the right and y downwards, and the outer
+edges of the image lie at -1 and +1 (the ``align_corners=False`` convention). A *box* is in pixels, (left, top, right,
+bottom), with right and bottom exclusive. Windows are nested: the window of scale k is ``size * zoom**k`` pixels wide,
+and every smaller window sits in the middle of the largest one.
+
+The functions that take locations accept numpy arrays and torch tensors alike; they use nothing but arithmetic that both
+know, so that training, export and the torch-free runtime share them.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Window(NamedTuple):
+    """One square window of the retina, relative to the upper left corner of the largest one."""
+
+    offset: int
+    """Distance in pixels from the largest window's left (and top) edge to this window's."""
+    width: int
+    """Side length in pixels."""
+
+
+def windows(size: int, num_scales: int, zoom: int) -> tuple[Window, ...]:
+    """List the retina's nested windows, finest first.
+
+    Args:
+        size: Side length in pixels of the finest window, and of every scale after pooling.
+        num_scales: How many windows there are.
+        zoom: How many times wider each window is than the one before it.
+
+    Raises:
+        ValueError: When a size, a count or the zoom is below 1.
+    """
+    if size < 1 or num_scales < 1 or zoom < 1:
+        raise ValueError(
+            "a retina needs size, num_scales and zoom of at least 1; "
+            f"got size={size}, num_scales={num_scales}, zoom={zoom}"
+        )
+    widths = [size * zoom**scale for scale in range(num_scales)]
+    return tuple(Window((widths[-1] - width) // 2, width) for width in widths)
+
+
+def to_pixels(unit: Any, length: Any) -> Any:
+    """Convert a coordinate in [-1, 1] to pixels in [0, length], measured from the image's left or upper edge."""
+    return (unit + 1) * length / 2
+
+
+def to_unit(pixels: Any, length: Any) -> Any:
+    """Convert a coordinate in pixels, [0, length] from the left or upper edge, to [-1, 1]."""
+    return 2 * pixels / length - 1
+
+
+def window_start(unit: Any, length: Any, width: int) -> Any:
+    """First pixel covered by a window of the given width whose middle lies nearest to a coordinate.
+
+    Args:
+        unit: Coordinate in [-1, 1] along one axis; any shape.
+        length: The image's extent along that axis, pixels.
+        width: The window's extent, pixels.
+
+    Returns:
+        Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
+    """
+    return (to_pixels(unit, length) - width / 2 + 0.5) // 1

@@ -1,0 +1,1 @@
+"""The HTTP service. Nothing in this package imports torch, Lightning or gymnasium."""
