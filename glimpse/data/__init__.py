@@ -1,0 +1,1 @@
+"""Data sets, canvases and the LightningDataModule over them."""

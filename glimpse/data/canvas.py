@@ -1,0 +1,115 @@
+"""Canvases: digits at random places among clutter, drawn for a whole batch at once, on whatever device holds it.
+
+Mnih et al. 2014, section 4.1: *translated* digits lie at a uniformly random place on a black canvas; *cluttered* ones
+besides have pieces, 8x8 sub-patches of other random images, at random places. Everything is combined by maximum.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """How a canvas is drawn.
+
+    Attributes:
+        height: Of the canvas, pixels.
+        width: Of the canvas, pixels.
+        num_pieces: Pieces of clutter.
+        piece_size: Side of a piece, pixels.
+
+    Raises:
+        ValueError: When the canvas has no pixels or the pieces have none.
+    """
+
+    height: int
+    width: int
+    num_pieces: int = 0
+    piece_size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.piece_size) < 1 or self.num_pieces < 0:
+            raise ValueError(
+                "expected a canvas and pieces of at least 1 pixel and a count of pieces that isn't negative; got "
+                f"height={self.height}, width={self.width}, num_pieces={self.num_pieces}, piece_size={self.piece_size}"
+            )
+
+    def draw(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        pool: UInt8[Tensor, "images channels height width"],
+        generator: torch.Generator,
+    ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
+        """Draw one canvas for each image.
+
+        Args:
+            images: What is to be found on the canvases.
+            pool: Where the clutter is cut from.
+            generator: Where the randomness comes from; on the images' device.
+
+        Returns:
+            Pixels in [0, 255].
+
+        Raises:
+            ValueError: When the canvas is smaller than the images, or the images are smaller than a piece.
+        """
+        batch, channels, height, width = images.shape
+        if height > self.height or width > self.width:
+            raise ValueError(
+                f"expected a canvas of at least {height}x{width} pixels, the images' size, got "
+                f"{self.height}x{self.width}; enlarge canvas_height and canvas_width"
+            )
+        if self.num_pieces and (
+            self.piece_size > pool.shape[2] or self.piece_size > pool.shape[3]
+        ):
+            raise ValueError(
+                f"expected pieces no larger than the images they are cut from, {pool.shape[2]}x{pool.shape[3]} pixels, "
+                f"got piece_size={self.piece_size}; lower it"
+            )
+        canvas = images.new_zeros(batch, channels, self.height * self.width)
+        top = _uniform(self.height - height + 1, batch, generator)
+        left = _uniform(self.width - width + 1, batch, generator)
+        _paste(canvas, images.flatten(2), _places(top, left, height, width, self.width))
+        size = self.piece_size
+        for _ in range(self.num_pieces):
+            source = _uniform(len(pool), batch, generator)
+            cut_top = _uniform(pool.shape[2] - size + 1, batch, generator)
+            cut_left = _uniform(pool.shape[3] - size + 1, batch, generator)
+            cut = _places(cut_top, cut_left, size, size, pool.shape[3])
+            pieces = pool.flatten(2)[source[:, None], :, cut].transpose(1, 2)
+            top = _uniform(self.height - size + 1, batch, generator)
+            left = _uniform(self.width - size + 1, batch, generator)
+            _paste(canvas, pieces, _places(top, left, size, size, self.width))
+        return canvas.unflatten(2, (self.height, self.width))
+
+
+def _uniform(
+    below: int, batch: int, generator: torch.Generator
+) -> Int64[Tensor, " batch"]:
+    return torch.randint(below, (batch,), generator=generator, device=generator.device)
+
+
+def _places(
+    top: Int64[Tensor, " batch"],
+    left: Int64[Tensor, " batch"],
+    height: int,
+    width: int,
+    stride: int,
+) -> Int64[Tensor, "batch pixels"]:
+    """Numbers of a box's pixels in an image whose rows are ``stride`` pixels long, row by row."""
+    rows = top[:, None, None] + torch.arange(height, device=top.device)[:, None]
+    columns = left[:, None, None] + torch.arange(width, device=left.device)
+    return (rows * stride + columns).flatten(1)
+
+
+def _paste(
+    canvas: UInt8[Tensor, "batch channels canvas_pixels"],
+    pixels: UInt8[Tensor, "batch channels pixels"],
+    places: Int64[Tensor, "batch pixels"],
+) -> None:
+    """Lay pixels onto the canvas in place, by maximum."""
+    index = places.unsqueeze(1).expand(-1, canvas.shape[1], -1)
+    canvas.scatter_(2, index, torch.maximum(canvas.gather(2, index), pixels))

@@ -1,0 +1,137 @@
+"""The recurrent model of hard attention: one step of it.
+
+Mnih et al., Recurrent Models of Visual Attention (NIPS 2014), figure 1 and section 3.1. A glimpse and its location are
+encoded (the glimpse network), a recurrent core takes the encoding in (the core network), a classifier reads the core's
+state (the action network) and a location policy chooses where to look next (the location network). As in Ba et al.
+(Multiple Object Recognition with Visual Attention, ICLR 2015, section 3) the policy has a recurrent layer of its own
+above the first.
+
+What trains what is settled here: the classifier's loss reaches the encoder, the core and the classifier; the policy's
+loss reaches the policy's own layers; neither reaches the other's.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glimpse.core import Core
+from glimpse.encoders import GlimpseEncoder
+from glimpse.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy
+
+
+class State(NamedTuple):
+    """What the model carries from one glimpse to the next."""
+
+    belief: Float[Tensor, "batch belief"]
+    """State of the core, which the classifier reads."""
+    gaze: Float[Tensor, "batch gaze"]
+    """State of the policy's own recurrent layer."""
+
+
+class Step(NamedTuple):
+    """What one glimpse leads to."""
+
+    state: State
+    """The next state."""
+    logits: Float[Tensor, "batch classes"]
+    """Belief about the class, before the softmax."""
+    policy: Float[Tensor, "batch parameters"]
+    """Parameters of the next location's distribution; see ``HardAttention.policy``."""
+    value: Float[Tensor, " batch"]
+    """Learned baseline: the return expected of the glimpses to come."""
+
+
+class HardAttention(nn.Module):
+    """A recurrent attention model; one call takes in one glimpse.
+
+    Args:
+        num_classes: How many classes there are.
+        channels: Channels of the image.
+        glimpse_size: Side of a glimpse in pixels, the same at every scale.
+        num_scales: Windows in a glimpse.
+        hidden: Length of the encoding and of the core's output.
+        what: Glimpse encoder, see :class:`glimpse.encoders.GlimpseEncoder`.
+        combine: How what and where are joined, see there.
+        core: Recurrent cell, see :class:`glimpse.core.Core`.
+        policy: ``gaussian`` or ``grid``.
+        relative: For a Gaussian policy, whether it computes a saccade or a location.
+        grid_cells: For a grid policy, cells along each side of the image.
+        gaze_hidden: Length of the output of the policy's own recurrent layer.
+
+    Raises:
+        ValueError: When an encoder, a way to combine, a core or a policy is unknown.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 1,
+        glimpse_size: int = 12,
+        num_scales: int = 3,
+        hidden: int = 256,
+        what: str = "conv",
+        combine: str = "multiply",
+        core: str = "gru",
+        policy: str = "gaussian",
+        relative: bool = True,
+        grid_cells: int = 9,
+        gaze_hidden: int = 128,
+    ) -> None:
+        super().__init__()
+        if policy not in POLICIES:
+            raise ValueError(
+                f"expected a location policy out of {POLICIES}, got {policy!r}; choose one of them"
+            )
+        self.encoder = GlimpseEncoder(
+            glimpse_size, num_scales, channels, hidden, what, combine
+        )
+        self.core = Core(hidden, hidden, core)
+        self.classifier = nn.Linear(hidden, num_classes)
+        self.gaze_core = Core(2 * hidden, gaze_hidden, core)
+        self.policy: LocationPolicy = (
+            GaussianPolicy(gaze_hidden, relative)
+            if policy == "gaussian"
+            else GridPolicy(gaze_hidden, grid_cells)
+        )
+        self.baseline = nn.Linear(gaze_hidden, 1)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first glimpse: zeros."""
+        device = self.mean.device
+        return State(
+            self.core.initial_state(batch, device),
+            self.gaze_core.initial_state(batch, device),
+        )
+
+    def forward(
+        self,
+        glimpse: Float[Tensor, "batch scales channels size size"],
+        location: Float[Tensor, "batch 2"],
+        state: State,
+    ) -> Step:
+        """Take in one glimpse.
+
+        Args:
+            glimpse: Pixels in [0, 1].
+            location: Where they were cut, (x, y) in [-1, 1].
+            state: The state after the glimpse before.
+        """
+        pixels = (glimpse - self.mean[:, None, None]) / self.std[:, None, None]
+        encoding = self.encoder(pixels, location)
+        belief = self.core(encoding, state.belief)
+        hidden = self.core.output(belief)
+        gaze = self.gaze_core(torch.cat([hidden, encoding], dim=1).detach(), state.gaze)
+        watched = self.gaze_core.output(gaze)
+        return Step(
+            state=State(belief, gaze),
+            logits=self.classifier(hidden),
+            policy=self.policy(watched, location),
+            value=self.baseline(watched.detach()).squeeze(1),
+        )

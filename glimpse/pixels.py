@@ -1,0 +1,190 @@
+"""From an image file to pixels that a model can take: decode safely, turn upright, fit into the model's canvas.
+
+Pillow and numpy only. Images are uint8, (height, width, channels), with one channel (grey) or three (RGB).
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""The only decoders that a file's bytes may reach."""
+MAX_PIXELS = 2**26
+"""Largest image that is decoded unless the caller says otherwise: 8192 x 8192 pixels, 200 MB as RGB."""
+
+
+class ImageError(ValueError):
+    """An image that can't be read, or whose pixels are not what was asked for."""
+
+
+class Placement(NamedTuple):
+    """Where a fitted image lies on its canvas, in pixels of the canvas."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def decode(
+    source: str | Path | bytes | BinaryIO, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Decode an image to upright 8-bit RGB or grey.
+
+    An EXIF orientation is applied. Transparency is composited on black, the canvases' own background. 16-bit grey is
+    scaled by 255/65535, not clipped. Of an animation the first frame counts. PNG, JPEG, BMP, GIF, TIFF, WebP and PPM
+    are read, recognised by their content.
+
+    Args:
+        source: A path, the file's bytes, or a seekable binary stream.
+        name: What errors call the image; the path by default.
+        max_pixels: Refuse an image whose header announces more pixels than this, before any of them is decoded.
+            Pillow's own limit of 179 million applies as well.
+
+    Returns:
+        Values from 0 to 255, with one channel where the file is grey and three otherwise.
+
+    Raises:
+        ImageError: When there is no such file, or it is no image of these formats, is damaged, or is too large.
+    """
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), name or "the image", max_pixels)
+    if not isinstance(source, str | os.PathLike):
+        return _decode(source, name or "the image", max_pixels)
+    path, name = Path(source), name or str(source)
+    if path.is_dir():
+        raise ImageError(f"expected an image file, got the directory {name!r}; pass the images inside it one by one")
+    if not path.exists():
+        raise ImageError(f"there is no image file {name!r}; check the path")
+    if not path.is_file():
+        raise ImageError(f"expected an image file, but {name!r} is no regular file; save the image to a file first")
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"can't read the image {name!r} ({error.strerror}); check its permissions") from error
+    with stream:
+        return _decode(stream, name, max_pixels)
+
+
+def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
+    """Say where an image of one size lies on a canvas of another: as large as fits, proportions kept, in the middle.
+
+    Args:
+        image_height: The image's own height, pixels, at least 1.
+        image_width: The image's own width, pixels, at least 1.
+        height: The canvas's height, pixels, at least 1.
+        width: The canvas's width, pixels, at least 1.
+    """
+    scale = min(height / image_height, width / image_width)
+    scaled_height = min(height, max(1, round(image_height * scale)))
+    scaled_width = min(width, max(1, round(image_width * scale)))
+    return Placement((width - scaled_width) // 2, (height - scaled_height) // 2, scaled_width, scaled_height)
+
+
+def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
+    """Scale an image onto a black canvas, keeping its proportions, in the middle, and convert its channels.
+
+    An image that already has the canvas's size keeps its pixels exactly. Scaling is antialiased.
+
+    Args:
+        image: uint8 (height, width, channels), grey or RGB.
+        height: The canvas's height, pixels, at least 1.
+        width: The canvas's width, pixels, at least 1.
+        channels: 1 for grey (ITU-R 601 luma of RGB) or 3 for RGB (grey repeated).
+
+    Raises:
+        ImageError: When the array is no such image, or is empty.
+        ValueError: When the canvas asked for can't be.
+    """
+    check(image, "the image")
+    if channels not in (1, 3) or height < 1 or width < 1:
+        raise ValueError(
+            "expected a canvas of at least 1 x 1 pixels with 1 or 3 channels; "
+            f"got height={height}, width={width}, channels={channels}"
+        )
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    place = placement(image.shape[0], image.shape[1], height, width)
+    if picture.size != (place.width, place.height):
+        picture = picture.resize((place.width, place.height), Image.Resampling.BILINEAR)
+    canvas = np.zeros((height, width, channels), np.uint8)
+    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+    canvas[rows, columns] = np.asarray(picture).reshape(place.height, place.width, channels)
+    return canvas
+
+
+def check(image: object, name: str) -> None:
+    """Refuse what is not a uint8 image of shape (height, width, channels) with one or three channels.
+
+    Args:
+        image: What a caller handed over.
+        name: What the error calls it.
+
+    Raises:
+        ImageError: Saying what was expected and what came.
+    """
+    if not isinstance(image, np.ndarray):
+        came, advice = type(image).__name__, "decode a file with glimpse.pixels.decode first"
+    elif image.dtype != np.uint8:
+        came, advice = f"{image.dtype} {image.shape}", "scale values to 0..255 and convert them with astype('uint8')"
+    elif image.ndim != 3 or image.shape[2] not in (1, 3):
+        came, advice = f"shape {image.shape}", "a grey image needs a last axis of 1, and alpha must be composited"
+    elif 0 in image.shape:
+        came, advice = f"shape {image.shape}", "it has no pixels"
+    else:
+        return
+    raise ImageError(f"expected {name} as a uint8 array (height, width, 1 or 3 channels), got {came}; {advice}")
+
+
+def _decode(stream: BinaryIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "height width channels"]:
+    readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
+    try:
+        empty = not stream.read(1)
+        stream.seek(0)
+        if empty:
+            raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
+        with Image.open(stream, formats=FORMATS) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise ImageError(
+                    f"the image {name!r} announces {picture.width} x {picture.height} pixels, more than the "
+                    f"{max_pixels:,} allowed; scale it down or raise the limit"
+                )
+            picture.load()
+            return _to_array(ImageOps.exif_transpose(picture), picture.format, name)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"the image {name!r} announces more pixels than the {max_pixels:,} allowed; scale it down or raise the limit"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name!r} is no image that can be read; expected {readable}") from error
+    except Exception as error:  # Pillow's decoders meet hostile bytes with a dozen kinds of exception
+        raise ImageError(
+            f"the image {name!r} is damaged or cut short ({error}); expected a whole {readable} file, "
+            "copy or download it again"
+        ) from error
+
+
+def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8[np.ndarray, "height width channels"]:
+    """Convert a loaded picture of any mode to 8-bit grey or RGB."""
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format != "TIFF"):
+        wide = np.asarray(picture).astype(np.int64)
+        return ((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+    if picture.mode in ("I", "F"):
+        raise ImageError(
+            f"the image {name!r} has 32 bits a pixel, whose range nobody states; expected 8 or 16 bits, "
+            "convert it and say which value is white"
+        )
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        layered = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.uint16)
+        return ((layered[..., :-1] * layered[..., -1:] + 127) // 255).astype(np.uint8)
+    flat = np.asarray(picture.convert("L" if grey else "RGB"))
+    return flat[..., None].copy() if grey else flat.copy()
