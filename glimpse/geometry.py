@@ -63,3 +63,39 @@ def window_start(unit: Any, length: Any, width: int) -> Any:
         Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
     """
     return (to_pixels(unit, length) - width / 2 + 0.5) // 1
+
+
+class Box(NamedTuple):
+    """A window in pixels of the image. Whole numbers, not clipped: a window may hang over the image's edges."""
+
+    left: Any
+    top: Any
+    right: Any
+    """Exclusive."""
+    bottom: Any
+    """Exclusive."""
+
+
+def boxes(location: Any, height: Any, width: Any, size: int, num_scales: int, zoom: int) -> tuple[Box, ...]:
+    """Box every window of the retina at each location, finest scale first.
+
+    Stack the fields on a last axis, and the scales before it, to get (..., scales, 4).
+
+    Args:
+        location: (x, y) on the last axis, in [-1, 1].
+        height: The image's height, pixels.
+        width: The image's width, pixels.
+        size: Side of the finest window, pixels.
+        num_scales: How many windows there are.
+        zoom: How many times wider each window is than the one before it.
+
+    Returns:
+        One box for each scale, whose four fields have the shape of ``location`` less its last axis, and its type.
+
+    Raises:
+        ValueError: When a size, a count or the zoom is below 1.
+    """
+    nested = windows(size, num_scales, zoom)
+    left = window_start(location[..., 0], width, nested[-1].width)
+    top = window_start(location[..., 1], height, nested[-1].width)
+    return tuple(Box(left + offset, top + offset, left + offset + side, top + offset + side) for offset, side in nested)
