@@ -4,14 +4,13 @@ Pillow and numpy only. Images are uint8, (height, width, channels), with one cha
 """
 
 import io
-import os
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
@@ -33,7 +32,7 @@ class Placement(NamedTuple):
 
 
 def decode(
-    source: str | Path | bytes | BinaryIO, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Decode an image to upright 8-bit RGB or grey.
 
@@ -42,7 +41,7 @@ def decode(
     are read, recognised by their content.
 
     Args:
-        source: A path, the file's bytes, or a seekable binary stream.
+        source: A path, or the bytes of a file.
         name: What errors call the image; the path by default.
         max_pixels: Refuse an image whose header announces more pixels than this, before any of them is decoded.
             Pillow's own limit of 179 million applies as well.
@@ -55,8 +54,6 @@ def decode(
     """
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), name or "the image", max_pixels)
-    if not isinstance(source, str | os.PathLike):
-        return _decode(source, name or "the image", max_pixels)
     path, name = Path(source), name or str(source)
     if path.is_dir():
         raise ImageError(f"expected an image file, got the directory {name!r}; pass the images inside it one by one")
@@ -142,7 +139,9 @@ def check(image: object, name: str) -> None:
     raise ImageError(f"expected {name} as a uint8 array (height, width, 1 or 3 channels), got {came}; {advice}")
 
 
-def _decode(stream: BinaryIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "height width channels"]:
+def _decode(
+    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int
+) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
         empty = not stream.read(1)
@@ -161,9 +160,10 @@ def _decode(stream: BinaryIO, name: str, max_pixels: int) -> UInt8[np.ndarray, "
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
-            f"the image {name!r} announces more pixels than the {max_pixels:,} allowed; scale it down or raise the limit"
+            f"the image {name!r} announces more pixels than the {max_pixels:,} allowed, or than Pillow allows; "
+            "scale it down"
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"{name!r} is no image that can be read; expected {readable}") from error
     except Exception as error:  # Pillow's decoders meet hostile bytes with a dozen kinds of exception
         raise ImageError(
