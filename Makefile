@@ -1,0 +1,56 @@
+# Every target makes its own virtual environment in .venv when there is none, and renews it when pyproject.toml changes.
+# Another interpreter: make demo PYTHON=python3.12. More arguments for the command: make test ARGS="-k retina".
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The scripts that `make bench` runs, in this order, one a line; benchmarks/README.md says what each one measures.
+BENCHMARKS :=
+
+# Small kernels on few cores: threads that wait must sleep. Spinning ones make them up to ten times slower.
+export OMP_WAIT_POLICY ?= passive
+export KMP_BLOCKTIME ?= 0
+export GOMP_SPINCOUNT ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help demo test check bench
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## train, evaluate, export and classify on real images; writes demo/ with an index.html
+	$(BIN)/glimpse demo $(ARGS)
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## lint, format, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED) ## run the committed benchmarks again
+	@test -n "$(strip $(BENCHMARKS))" || { echo "expected scripts in the Makefile's BENCHMARKS, got none" >&2; exit 1; }
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+# An environment that somebody made by hand is completed, never replaced.
+$(INSTALLED): pyproject.toml
+	@python='$(PYTHON)'; again='make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12'; \
+	test ! -x $(BIN)/python || python=$(BIN)/python; \
+	command -v "$$python" > /dev/null || { \
+	  echo "Glimpse needs Python 3.11 or later, and no '$$python' was found; name one that is there: $$again" >&2; \
+	  exit 1; }; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Glimpse needs Python 3.11 or later, and '$$python' is $$("$$python" --version 2>&1);" \
+	    "remove $(VENV) if it is there and name a later one: $$again" >&2; \
+	  exit 1; }
+	test -x $(BIN)/pip || '$(PYTHON)' -m venv $(VENV)
+	@echo "installing Glimpse and what it needs into $(VENV); the first time takes some minutes"
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
