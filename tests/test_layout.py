@@ -1,0 +1,100 @@
+"""The house rules that a machine can hold: what imports torch, what has tests, what nothing is called."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import TypeCheckError
+
+from glimpse import geometry
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCES = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve")
+PACKAGES = tuple(
+    source / name for source, name in zip(SOURCES, ("glimpse", "glimpse_envs", "glimpse_serve"), strict=True)
+)
+MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
+
+HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "gymnasium", "sklearn")
+# What only runs an exported model, and what is imported before anybody knows which subcommand was asked for.
+LIGHT = (
+    "glimpse",
+    "glimpse.__main__",
+    "glimpse.classify",
+    "glimpse.cli",
+    "glimpse.contract",
+    "glimpse.crop",
+    "glimpse.episode",
+    "glimpse.geometry",
+    "glimpse.pixels",
+    "glimpse.runtime",
+    "glimpse.visualise",
+)
+# Modules without a test file of their own, each with the reason.
+UNTESTED = {
+    "glimpse/__main__.py": "one call of the command line; tests/test_cli.py starts it",
+}
+CARELESS_NAMES = {"utils", "util", "common", "base", "helpers", "misc"}
+
+
+def dotted(path: Path) -> str:
+    """The import name of a module's file."""
+    source = next(source for source in reversed(SOURCES) if path.is_relative_to(source))
+    return ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def light_modules() -> list[str]:
+    names = [dotted(path) for path in MODULES]
+    return [name for name in names if name in LIGHT or name.split(".")[0] == "glimpse_serve"]
+
+
+@pytest.mark.parametrize("name", light_modules())
+def test_importing_it_brings_nothing_heavy(name: str) -> None:
+    program = f"import sys, {name}; print(*[heavy for heavy in {HEAVY!r} if heavy in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
+def test_every_module_has_its_tests() -> None:
+    written = {path.name for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    missing = [
+        f"{relative(path)} needs a test_{path.stem}.py under tests/"
+        for path in MODULES
+        if path.stem != "__init__" and relative(path) not in UNTESTED and f"test_{path.stem}.py" not in written
+    ]
+    assert missing == []
+
+
+def test_every_exception_is_still_needed() -> None:
+    assert [name for name in UNTESTED if not (REPOSITORY / name).exists()] == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    # Without its __init__.py a folder is missing from the wheel, though it imports from a checkout.
+    folders = {path.parent for path in MODULES}
+    assert [relative(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+def test_nothing_has_a_careless_name() -> None:
+    paths = [*MODULES, *(REPOSITORY / "tests").rglob("*.py")]
+    names = {relative(path): {path.stem, path.parent.name} for path in paths}
+    assert [path for path, stems in names.items() if stems & CARELESS_NAMES] == []
+
+
+@pytest.mark.skipif(bool(os.environ.get("GLIMPSE_NO_TYPECHECK")), reason="GLIMPSE_NO_TYPECHECK is set")
+def test_signatures_are_checked_under_pytest() -> None:
+    with pytest.raises(TypeCheckError, match="windows"):
+        geometry.windows("8", 1, 2)  # type: ignore[arg-type]
