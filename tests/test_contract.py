@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from glimpse import contract
+
+CARD = contract.ModelCard(
+    model="hard",
+    classes=("0", "1", "2"),
+    channels=1,
+    height=40,
+    width=60,
+    size_policy="fit",
+    num_glimpses=6,
+    glimpse_size=8,
+    num_scales=2,
+    zoom=2,
+    data="digits on cluttered canvases",
+    recipe={"hidden": 128, "core": "gru"},
+    test_error=0.031,
+    versions={"glimpse": "0.1.0"},
+)
+
+
+def without(name: str) -> str:
+    values = json.loads(CARD.to_json())
+    del values[name]
+    return json.dumps(values)
+
+
+def changed(**values: object) -> str:
+    return json.dumps({**json.loads(CARD.to_json()), **values})
+
+
+def test_a_card_comes_back_as_it_was_written():
+    assert contract.ModelCard.from_json(CARD.to_json()) == CARD
+
+
+def test_a_card_without_a_measured_error_says_so():
+    card = contract.ModelCard.from_json(changed(test_error=None))
+    assert card.test_error is None
+
+
+def test_the_classes_keep_their_order():
+    assert contract.ModelCard.from_json(changed(classes=["b", "a", "c"])).classes == ("b", "a", "c")
+
+
+def test_the_outputs_are_named_once_each_and_unlike_the_input():
+    assert contract.OUTPUTS == ("logits", "probabilities", "locations", "boxes")
+    assert contract.INPUT not in contract.OUTPUTS
+
+
+def test_what_is_no_json_is_refused():
+    with pytest.raises(contract.ContractError, match=r"card is no valid JSON .*export the model again"):
+        contract.ModelCard.from_json("{")
+
+
+@pytest.mark.parametrize("text", ["[]", '"card"', "{}", "null"])
+def test_what_is_no_card_is_refused(text):
+    with pytest.raises(contract.ContractError, match="expected a model card of schema version 1, got None"):
+        contract.ModelCard.from_json(text)
+
+
+def test_another_schema_version_is_refused():
+    with pytest.raises(contract.ContractError, match="schema version 1, got 2; export the model again"):
+        contract.ModelCard.from_json(changed(schema_version=2))
+
+
+def test_missing_and_unknown_entries_are_named():
+    with pytest.raises(contract.ContractError, match=r"lacks \['zoom'\] and has unknown entries \[\]"):
+        contract.ModelCard.from_json(without("zoom"))
+    with pytest.raises(contract.ContractError, match=r"lacks \[\] and has unknown entries \['colour'\]"):
+        contract.ModelCard.from_json(changed(colour="red"))
