@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The serving extra, installed as a user installs it, in an environment without torch: it imports, and it classifies an
+# image with a model that the development environment has just exported.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+.venv/bin/python .ci/export_untrained.py "$work/model.onnx" "$work/image.png"
+
+# A copy, so that no stale build folder and no editable install takes part.
+mkdir "$work/source"
+cp -R pyproject.toml README.md LICENSE glimpse envs serve "$work/source"
+.venv/bin/python -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet "$work/source[serve]"
+
+cd "$work"
+unset PYTHONPATH
+venv/bin/python -m pip check
+venv/bin/python - <<'PYTHON'
+import importlib.util
+import sys
+
+for name in ("torch", "torchvision", "pytorch_lightning", "gymnasium", "sklearn"):
+    if importlib.util.find_spec(name):
+        sys.exit(f"expected an environment without {name}, but it is installed: which requirement brings it?")
+
+import glimpse
+import glimpse_serve
+
+for package in (glimpse, glimpse_serve):
+    if not package.__file__.startswith(sys.prefix):
+        sys.exit(f"expected the installed {package.__name__}, got the one at {package.__file__}")
+print(f"glimpse {glimpse.__version__} and glimpse_serve import without torch")
+PYTHON
+
+venv/bin/glimpse classify model.onnx image.png --json > answer.json
+venv/bin/python -m json.tool answer.json
