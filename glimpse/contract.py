@@ -81,9 +81,7 @@ class ModelCard:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ContractError(
-                f"the model's card is no valid JSON ({error}); export the model again"
-            ) from error
+            raise ContractError(f"the model's card is no valid JSON ({error}); export the model again") from error
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise ContractError(

@@ -27,9 +27,7 @@ class Core(nn.Module):
     def __init__(self, inputs: int, hidden: int, cell: str = "gru") -> None:
         super().__init__()
         if cell not in CORES:
-            raise ValueError(
-                f"expected a recurrent core out of {CORES}, got {cell!r}; choose one of them"
-            )
+            raise ValueError(f"expected a recurrent core out of {CORES}, got {cell!r}; choose one of them")
         self.hidden = hidden
         if cell == "plain":
             self.cell: nn.RNNCellBase = nn.RNNCell(inputs, hidden, nonlinearity="relu")
@@ -41,9 +39,7 @@ class Core(nn.Module):
         """Length of the state vector: twice the output's for an LSTM, whose state is output and memory side by side."""
         return self.hidden * (2 if isinstance(self.cell, nn.LSTMCell) else 1)
 
-    def initial_state(
-        self, batch: int, device: torch.device
-    ) -> Float[Tensor, "batch state"]:
+    def initial_state(self, batch: int, device: torch.device) -> Float[Tensor, "batch state"]:
         """The state before the first glimpse: zeros."""
         return torch.zeros(batch, self.state_size, device=device)
 
@@ -52,14 +48,10 @@ class Core(nn.Module):
     ) -> Float[Tensor, "batch state"]:
         """Take one step and return the next state."""
         if isinstance(self.cell, nn.LSTMCell):
-            output, memory = self.cell(
-                inputs, (state[:, : self.hidden], state[:, self.hidden :])
-            )
+            output, memory = self.cell(inputs, (state[:, : self.hidden], state[:, self.hidden :]))
             return torch.cat([output, memory], dim=1)
         return self.cell(inputs, state)  # type: ignore[no-any-return]
 
-    def output(
-        self, state: Float[Tensor, "batch state"]
-    ) -> Float[Tensor, "batch hidden"]:
+    def output(self, state: Float[Tensor, "batch state"]) -> Float[Tensor, "batch hidden"]:
         """The part of a state that the rest of the model sees."""
         return state[:, : self.hidden]

@@ -39,25 +39,15 @@ class GlimpseEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if what not in WHAT:
-            raise ValueError(
-                f"expected a glimpse encoder out of {WHAT}, got {what!r}; choose one of them"
-            )
+            raise ValueError(f"expected a glimpse encoder out of {WHAT}, got {what!r}; choose one of them")
         if combine not in COMBINE:
-            raise ValueError(
-                f"expected a way to combine out of {COMBINE}, got {combine!r}; choose one of them"
-            )
+            raise ValueError(f"expected a way to combine out of {COMBINE}, got {combine!r}; choose one of them")
         self.combine = combine
         inputs = num_scales * channels
         pixels = inputs * size**2
-        trunk = (
-            _convolutions(inputs, size, features)
-            if what == "conv"
-            else [nn.Linear(pixels, features)]
-        )
+        trunk = _convolutions(inputs, size, features) if what == "conv" else [nn.Linear(pixels, features)]
         self.what = nn.Sequential(*trunk, nn.ReLU(), nn.Linear(features, features))
-        self.where = nn.Sequential(
-            nn.Linear(2, features // 2), nn.ReLU(), nn.Linear(features // 2, features)
-        )
+        self.where = nn.Sequential(nn.Linear(2, features // 2), nn.ReLU(), nn.Linear(features // 2, features))
         self.flatten_first = what == "mlp"
 
     def forward(
@@ -74,18 +64,16 @@ class GlimpseEncoder(nn.Module):
         Returns:
             Encodings, none below 0.
         """
-        what = self.what(
-            glimpse.flatten(1) if self.flatten_first else glimpse.flatten(1, 2)
-        )
+        what = self.what(glimpse.flatten(1) if self.flatten_first else glimpse.flatten(1, 2))
         where = self.where(location)
         return torch.relu(what + where if self.combine == "add" else what * where)
 
 
 def _convolutions(inputs: int, size: int, features: int) -> list[nn.Module]:
-    """Two 3x3 convolutions and a linear layer, for square inputs of the given size."""
-    reduced = -(-size // 2)
+    """Two strided convolutions and a linear layer, for square inputs of the given size."""
+    reduced = -(-(size // 2) // 2)
     return [
-        nn.Conv2d(inputs, 32, 3, padding=1),
+        nn.Conv2d(inputs, 32, 4, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(32, 64, 3, stride=2, padding=1),
         nn.ReLU(),

@@ -29,13 +29,9 @@ class EpisodeRule:
 
     def __post_init__(self) -> None:
         if self.num_glimpses < 1:
-            raise ValueError(
-                f"expected a budget of at least 1 glimpse, got num_glimpses={self.num_glimpses}; raise it"
-            )
+            raise ValueError(f"expected a budget of at least 1 glimpse, got num_glimpses={self.num_glimpses}; raise it")
         if self.reward not in REWARDS:
-            raise ValueError(
-                f"expected a reward out of {REWARDS}, got {self.reward!r}; choose one of them"
-            )
+            raise ValueError(f"expected a reward out of {REWARDS}, got {self.reward!r}; choose one of them")
 
     def rewards(self, true_log_probability: Any, correct: Any, num_classes: int) -> Any:
         """What each glimpse earns.

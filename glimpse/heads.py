@@ -51,9 +51,7 @@ class LocationPolicy(Protocol):
         """Log-probability (a density for the Gaussian) of an action, nats."""
         ...
 
-    def entropy(
-        self, parameters: Float[Tensor, "batch parameters"], spread: float
-    ) -> Float[Tensor, " batch"]:
+    def entropy(self, parameters: Float[Tensor, "batch parameters"], spread: float) -> Float[Tensor, " batch"]:
         """Entropy of the distribution, nats."""
         ...
 
@@ -114,17 +112,11 @@ class GaussianPolicy(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Log-density of the unbounded action, nats."""
         scaled = (action - parameters) / spread
-        return (
-            -0.5 * scaled.square().sum(1) - 2 * math.log(spread) - math.log(2 * math.pi)
-        )
+        return -0.5 * scaled.square().sum(1) - 2 * math.log(spread) - math.log(2 * math.pi)
 
-    def entropy(
-        self, parameters: Float[Tensor, "batch 2"], spread: float
-    ) -> Float[Tensor, " batch"]:
+    def entropy(self, parameters: Float[Tensor, "batch 2"], spread: float) -> Float[Tensor, " batch"]:
         """Differential entropy, nats; it depends on the spread alone."""
-        return parameters.new_full(
-            (len(parameters),), 1 + math.log(2 * math.pi) + 2 * math.log(spread)
-        )
+        return parameters.new_full((len(parameters),), 1 + math.log(2 * math.pi) + 2 * math.log(spread))
 
 
 class GridPolicy(nn.Module):
@@ -143,9 +135,7 @@ class GridPolicy(nn.Module):
     def __init__(self, hidden: int, cells: int = 9) -> None:
         super().__init__()
         if cells < 1:
-            raise ValueError(
-                f"expected a grid of at least 1 cell along each side, got {cells}; raise it"
-            )
+            raise ValueError(f"expected a grid of at least 1 cell along each side, got {cells}; raise it")
         self.scores = nn.Linear(hidden, cells**2)
         middles = (2 * torch.arange(cells) + 1) / cells - 1
         rows, columns = torch.meshgrid(middles, middles, indexing="ij")
@@ -183,16 +173,9 @@ class GridPolicy(nn.Module):
         self, parameters: Float[Tensor, "batch cells"], action: Tensor, spread: float
     ) -> Float[Tensor, " batch"]:
         """Log-probability of the cell, nats."""
-        return (
-            (parameters / spread)
-            .log_softmax(1)
-            .gather(1, action.unsqueeze(1))
-            .squeeze(1)
-        )
+        return (parameters / spread).log_softmax(1).gather(1, action.unsqueeze(1)).squeeze(1)
 
-    def entropy(
-        self, parameters: Float[Tensor, "batch cells"], spread: float
-    ) -> Float[Tensor, " batch"]:
+    def entropy(self, parameters: Float[Tensor, "batch cells"], spread: float) -> Float[Tensor, " batch"]:
         """Entropy over the cells, nats."""
         log_probabilities = (parameters / spread).log_softmax(1)
         return -(log_probabilities.exp() * log_probabilities).sum(1)

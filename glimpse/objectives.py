@@ -51,9 +51,7 @@ def classification_loss(
     """
     counted = logits if every_glimpse else logits[:, -1:]
     targets = labels.unsqueeze(1).expand(-1, counted.shape[1])
-    return functional.cross_entropy(
-        counted.flatten(0, 1), targets.flatten(), label_smoothing=smoothing
-    )
+    return functional.cross_entropy(counted.flatten(0, 1), targets.flatten(), label_smoothing=smoothing)
 
 
 def rewards_of(
@@ -70,9 +68,7 @@ def rewards_of(
     return rewards
 
 
-def returns_of(
-    rewards: Float[Tensor, "batch time"], discount: float = 1.0
-) -> Float[Tensor, "batch time"]:
+def returns_of(rewards: Float[Tensor, "batch time"], discount: float = 1.0) -> Float[Tensor, "batch time"]:
     """What is earned from each glimpse on: its reward plus the discounted return of the next.
 
     Args:
@@ -85,9 +81,7 @@ def returns_of(
     return torch.stack(returns[::-1], dim=1)
 
 
-def leave_one_out(
-    returns: Float[Tensor, "batch time"], num_rollouts: int
-) -> Float[Tensor, "batch time"]:
+def leave_one_out(returns: Float[Tensor, "batch time"], num_rollouts: int) -> Float[Tensor, "batch time"]:
     """The mean return of the same image's other roll-outs.
 
     Args:
@@ -106,9 +100,7 @@ def leave_one_out(
     return others.flatten(0, 1)
 
 
-def policy_loss(
-    log_prob: Float[Tensor, "batch time"], advantages: Float[Tensor, "batch time"]
-) -> Float[Tensor, ""]:
+def policy_loss(log_prob: Float[Tensor, "batch time"], advantages: Float[Tensor, "batch time"]) -> Float[Tensor, ""]:
     """The surrogate of Mnih et al. 2014, eq. 2: minus the mean over the batch of the sum over the locations chosen.
 
     Args:
@@ -148,9 +140,7 @@ def losses(
         ValueError: When the baseline is unknown, or needs more roll-outs.
     """
     if baseline not in BASELINES:
-        raise ValueError(
-            f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them"
-        )
+        raise ValueError(f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them")
     rewards = rewards_of(trace.logits, labels, rule)
     returns = returns_of(rewards, discount)
     chosen = returns[:, 1:]
@@ -164,9 +154,7 @@ def losses(
     if normalise:
         advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
     return Losses(
-        classification=classification_loss(
-            trace.logits, labels, every_glimpse, smoothing
-        ),
+        classification=classification_loss(trace.logits, labels, every_glimpse, smoothing),
         policy=policy_loss(trace.log_prob[:, 1:], advantages),
         baseline=(expected - chosen).square().sum(1).mean(),
         entropy=trace.entropy[:, 1:].sum(1).mean(),

@@ -44,29 +44,19 @@ def extract_glimpse(
     height, width = images.shape[-2:]
     columns = _span(location[:, 0], width, widest)
     rows = _span(location[:, 1], height, widest)
-    inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & (
-        (columns >= 0) & (columns < width)
-    ).unsqueeze(1)
-    places = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(
-        0, width - 1
-    ).unsqueeze(1)
-    gathered = images.flatten(2).gather(
-        2, places.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1)
-    )
+    inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & ((columns >= 0) & (columns < width)).unsqueeze(1)
+    places = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
+    gathered = images.flatten(2).gather(2, places.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1))
     window = gathered.unflatten(2, (widest, widest)) * inside.unsqueeze(1)
     pixels = window.float() / PIXEL_MAX if window.dtype == torch.uint8 else window
     scales = []
     for offset, side in nested:
         patch = pixels[:, :, offset : offset + side, offset : offset + side]
-        scales.append(
-            functional.avg_pool2d(patch, side // size) if side > size else patch
-        )
+        scales.append(functional.avg_pool2d(patch, side // size) if side > size else patch)
     return torch.stack(scales, dim=1)
 
 
-def _span(
-    unit: Float[Tensor, " batch"], length: int, width: int
-) -> Int64[Tensor, "batch width"]:
+def _span(unit: Float[Tensor, " batch"], length: int, width: int) -> Int64[Tensor, "batch width"]:
     """Row or column numbers that a window covers, negative or too large where it hangs over the edge."""
     start = window_start(unit, length, width).long()
     return start.unsqueeze(1) + torch.arange(width, device=unit.device)

@@ -48,9 +48,7 @@ def fixed(location: Float[Tensor, "batch 2"]) -> Choice:
     return Choice(location, nothing, nothing)
 
 
-def sample_from(
-    policy: LocationPolicy, spread: float, generator: torch.Generator | None
-) -> Chooser:
+def sample_from(policy: LocationPolicy, spread: float, generator: torch.Generator | None) -> Chooser:
     """Choose by sampling, as training does. The one place in which a log-probability is computed.
 
     Args:
@@ -62,9 +60,7 @@ def sample_from(
     def choose(step: Step, location: Tensor) -> Choice:
         action = policy.sample(step.policy, spread, generator)
         log_prob = policy.log_prob(step.policy, action, spread)
-        return Choice(
-            policy.location(action), log_prob, policy.entropy(step.policy, spread)
-        )
+        return Choice(policy.location(action), log_prob, policy.entropy(step.policy, spread))
 
     return choose
 
@@ -116,9 +112,7 @@ def rollout(
         ValueError: When there is no glimpse to take.
     """
     if num_glimpses < 1:
-        raise ValueError(
-            f"expected at least 1 glimpse, got num_glimpses={num_glimpses}; raise it"
-        )
+        raise ValueError(f"expected at least 1 glimpse, got num_glimpses={num_glimpses}; raise it")
     choice = fixed(first_location)
     steps, choices = [], [choice]
     for time in range(num_glimpses):

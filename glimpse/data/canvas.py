@@ -62,9 +62,7 @@ class Canvas:
                 f"expected a canvas of at least {height}x{width} pixels, the images' size, got "
                 f"{self.height}x{self.width}; enlarge canvas_height and canvas_width"
             )
-        if self.num_pieces and (
-            self.piece_size > pool.shape[2] or self.piece_size > pool.shape[3]
-        ):
+        if self.num_pieces and (self.piece_size > pool.shape[2] or self.piece_size > pool.shape[3]):
             raise ValueError(
                 f"expected pieces no larger than the images they are cut from, {pool.shape[2]}x{pool.shape[3]} pixels, "
                 f"got piece_size={self.piece_size}; lower it"
@@ -86,9 +84,7 @@ class Canvas:
         return canvas.unflatten(2, (self.height, self.width))
 
 
-def _uniform(
-    below: int, batch: int, generator: torch.Generator
-) -> Int64[Tensor, " batch"]:
+def _uniform(below: int, batch: int, generator: torch.Generator) -> Int64[Tensor, " batch"]:
     return torch.randint(below, (batch,), generator=generator, device=generator.device)
 
 

@@ -1,0 +1,256 @@
+"""The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
+
+from collections.abc import Iterator, Sized
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from glimpse.data.canvas import Canvas
+from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.sources import SOURCES, DataError, Part, Source, data_root
+
+Batch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+
+FOLDER = "folder"
+DATASETS = (*SOURCES, FOLDER)
+VALIDATION_CANVASES, TEST_CANVASES = 1, 2
+"""Seeds that freeze the canvases of the held-out parts."""
+BLOCK = 500
+"""Held-out canvases are drawn in blocks of this many, each from a seed of its own, so that they never change."""
+
+
+def generator_for(device: torch.device | str, *numbers: int) -> torch.Generator:
+    """A random generator whose state follows from the given numbers (none negative), and from nothing else."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator(device).manual_seed(seed)
+
+
+class EpochBatches(Sampler[Tensor]):
+    """Places of the images in each batch, in an order that follows from seed and epoch alone.
+
+    Lightning calls :meth:`set_epoch`, so a run that is resumed at an epoch goes on as it would have.
+
+    Args:
+        num_images: Images in the part.
+        batch_size: Images in a batch; a rest too small for a batch waits for a later epoch's order.
+        passes: How often each image is shown in an epoch.
+        seed: Fixes the order.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, passes: int, seed: int) -> None:
+        self.num_images = num_images
+        self.batch_size = min(batch_size, num_images * passes)
+        self.passes = passes
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_images * self.passes // self.batch_size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = generator_for("cpu", self.seed, 0, self.epoch)
+        order = torch.cat([torch.randperm(self.num_images, generator=generator) for _ in range(self.passes)])
+        return iter(order[: len(self) * self.batch_size].split(self.batch_size))
+
+
+class Batches(Dataset[Batch]):
+    """A part of a data set, indexed by whole batches."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    def __getitem__(self, places: Int64[Tensor, " batch"]) -> Batch:
+        chosen = self.part.take(places)
+        return chosen.images, chosen.labels
+
+
+class FrozenBlocks(Dataset[Batch], Sized):
+    """A held-out part, in blocks, on canvases that are the same every time.
+
+    Args:
+        part: The images.
+        canvas: How they are drawn; None to show them as they are.
+        seed: Freezes the canvases.
+    """
+
+    def __init__(self, part: Part, canvas: Canvas | None, seed: int) -> None:
+        self.part = part
+        self.canvas = canvas
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.part) // BLOCK)
+
+    def __getitem__(self, block: int) -> Batch:
+        if not 0 <= block < len(self):
+            raise IndexError(f"expected a block from 0 to {len(self) - 1}, got {block}")
+        chosen = self.part.take(torch.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.part))))
+        if self.canvas is None:
+            return chosen.images, chosen.labels
+        generator = generator_for("cpu", self.seed, block)
+        return self.canvas.draw(chosen.images, self.part.images, generator), chosen.labels
+
+
+class ImageData(LightningDataModule):
+    """Any data set, as it is or on canvases.
+
+    Training canvases are drawn anew for every batch, on the device that trains. Validation and test canvases are frozen.
+
+    Args:
+        dataset: ``digits`` (embedded), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn`` or ``folder``.
+        root: Folder of the data set; the environment variable ``GLIMPSE_DATA`` or ``./data`` when left out.
+        download: Whether torchvision may download what is not there.
+        canvas_height: Height of the canvas, pixels; 0 for no canvas.
+        canvas_width: Width of the canvas, pixels; 0 for no canvas.
+        num_pieces: Pieces of clutter on a canvas.
+        piece_size: Side of a piece, pixels.
+        jitter: Without a canvas: training images are moved by up to so many pixels along each axis.
+        image_height: For ``folder``: every image is scaled to this height, pixels.
+        image_width: For ``folder``: likewise.
+        channels: For ``folder``: 1 for grey, 3 for colour.
+        batch_size: Training images in a batch.
+        passes: How often each training image is shown in an epoch.
+        seed: Fixes the order of the images and the training canvases.
+
+    Raises:
+        DataError: When the data set is unknown, is not there, or an option does not fit it.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "digits",
+        root: str | None = None,
+        download: bool = False,
+        canvas_height: int = 0,
+        canvas_width: int = 0,
+        num_pieces: int = 0,
+        piece_size: int = 8,
+        jitter: int = 0,
+        image_height: int = 64,
+        image_width: int = 64,
+        channels: int = 3,
+        batch_size: int = 128,
+        passes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if dataset not in DATASETS:
+            raise DataError(f"expected a data set out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("passes", passes, 1),
+            ("jitter", jitter, 0),
+            ("seed", seed, 0),
+            ("canvas_height", canvas_height, 0),
+            ("canvas_width", canvas_width, 0),
+        ):
+            if value < least:
+                raise DataError(f"expected --data.{name} of at least {least}, got {value}")
+        if bool(canvas_height) != bool(canvas_width) or (num_pieces and not canvas_height):
+            raise DataError(
+                "a canvas needs both its sides, and clutter needs a canvas; got "
+                f"canvas_height={canvas_height}, canvas_width={canvas_width}, num_pieces={num_pieces}"
+            )
+        if channels not in (1, 3):
+            raise DataError(f"expected --data.channels to be 1 (grey) or 3 (colour), got {channels}")
+        self.save_hyperparameters()
+        self.dataset = dataset
+        self.root = root
+        self.download = download
+        self.jitter = jitter
+        self.folder_shape = (channels, image_height, image_width)
+        self.batch_size = batch_size
+        self.passes = passes
+        self.seed = seed
+        self.canvas = Canvas(canvas_height, canvas_width, num_pieces, piece_size) if canvas_height else None
+        self._source: Source | None = None
+        self._generator: torch.Generator | None = None
+        self._pool: Tensor | None = None
+
+    @property
+    def source(self) -> Source:
+        """The data set's parts, read when first asked for."""
+        if self._source is None:
+            if self.dataset == FOLDER:
+                channels, height, width = self.folder_shape
+                self._source = image_folder(data_root(self.root), height, width, channels)
+            else:
+                self._source = SOURCES[self.dataset](self.root, self.download)
+        return self._source
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the labels."""
+        return list(folder_classes(data_root(self.root)) if self.dataset == FOLDER else self.source.classes)
+
+    @property
+    def image_shape(self) -> list[int]:
+        """Channels, height and width of what the model gets to see."""
+        channels, height, width = (
+            self.folder_shape if self.dataset == FOLDER else tuple(self.source.train.images.shape[1:])
+        )
+        if self.canvas:
+            return [channels, self.canvas.height, self.canvas.width]
+        return [channels, height, width]
+
+    def describe(self) -> str:
+        """The data in words, for a model's card."""
+        name = Path(str(data_root(self.root))).name if self.dataset == FOLDER else self.dataset
+        if self.canvas is None:
+            return name
+        clutter = f", {self.canvas.num_pieces} pieces of clutter" if self.canvas.num_pieces else ""
+        return f"{name} on {self.canvas.height}x{self.canvas.width} canvases{clutter}"
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data."""
+        _ = self.source
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches in the order of the epoch."""
+        part = self.source.train
+        sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
+        return DataLoader(Batches(part), sampler=sampler, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The frozen validation images."""
+        return DataLoader(FrozenBlocks(self.source.validation, self.canvas, VALIDATION_CANVASES), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The frozen test images."""
+        return DataLoader(FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES), batch_size=None)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Draw the training canvases, on the device that the batch has come to."""
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        images, labels = batch
+        return self.draw(images, self.trainer.global_step), labels
+
+    def draw(
+        self, images: UInt8[Tensor, "batch channels height width"], step: int
+    ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
+        """Put training images onto new canvases, or jitter them.
+
+        Args:
+            images: Training images, pixels in [0, 255].
+            step: Number of the optimiser's step; the canvases follow from it and from the seed.
+        """
+        if self.canvas is None and self.jitter == 0:
+            return images
+        generator = generator_for(images.device, self.seed, 1, step)
+        if self.canvas is None:
+            height, width = images.shape[2:]
+            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter).draw(images, images, generator)
+            return wide[:, :, self.jitter : self.jitter + height, self.jitter : self.jitter + width].contiguous()
+        if self._pool is None or self._pool.device != images.device:
+            self._pool = self.source.train.images.to(images.device)
+        return self.canvas.draw(images, self._pool, generator)

@@ -1,0 +1,112 @@
+"""A user's own images: one folder a class.
+
+Either ``ROOT/CLASS/image`` (the parts are then drawn from each class, by a fixed rule of the file's name, so that adding
+images moves none of the others) or ``ROOT/train/CLASS/image`` with ``validation`` (or ``val``) and ``test`` beside it.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from glimpse.data.sources import DataError, Part, Source
+from glimpse.pixels import ImageError, decode, fit
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+MEMORY_LIMIT = 8 * 2**30
+"""Bytes that a folder's images may take in memory once scaled."""
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+
+
+def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
+    """Read a folder of classes.
+
+    Args:
+        root: The folder.
+        height: Every image is scaled to this height, pixels, keeping its proportions, and centred on black.
+        width: Likewise.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        DataError: When the folder is not there, lacks a class, has too few images, holds an image that can't be read, or
+            would not fit into memory.
+    """
+    parts = _files(root)
+    classes = tuple(sorted({name for files in parts.values() for name in files}))
+    for part, files in parts.items():
+        lacking = [name for name in classes if not files.get(name)]
+        if lacking:
+            raise DataError(
+                f"expected images of every class in the {part} part of {root}, found none of {', '.join(lacking)}; "
+                "add some (three a class at least), or remove the class"
+            )
+    total = sum(len(found) for files in parts.values() for found in files.values())
+    needed = total * channels * height * width
+    if needed > MEMORY_LIMIT:
+        raise DataError(
+            f"{total} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
+            f"{MEMORY_LIMIT / 2**30:.0f}; lower --data.image_height and --data.image_width"
+        )
+    read = {part: _read(files, classes, height, width, channels) for part, files in parts.items()}
+    return Source(read["train"], read["validation"], read["test"], classes)
+
+
+def folder_classes(root: Path) -> tuple[str, ...]:
+    """Names of a folder's classes, without reading an image; raises as :func:`image_folder` does."""
+    return tuple(sorted({name for files in _files(root).values() for name in files}))
+
+
+def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
+    """The files of each class in each part."""
+    if not root.is_dir():
+        raise DataError(f"expected a folder of images at {root}, found none; give one with --data.root")
+    if (root / "train").is_dir():
+        validation = root / "validation" if (root / "validation").is_dir() else root / "val"
+        places = {"train": root / "train", "validation": validation, "test": root / "test"}
+        for part, place in places.items():
+            if not place.is_dir():
+                raise DataError(
+                    f"{root} has a folder train, so it was expected to have one for the {part} part; found no {place.name}"
+                )
+        return {part: _classes(place) for part, place in places.items()}
+    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "validation": {}, "test": {}}
+    for name, files in _classes(root).items():
+        ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+        tested = max(1, round(len(ordered) * TEST_SHARE))
+        validated = max(1, round(len(ordered) * VALIDATION_SHARE))
+        parts["test"][name] = ordered[:tested]
+        parts["validation"][name] = ordered[tested : tested + validated]
+        parts["train"][name] = ordered[tested + validated :]
+    return parts
+
+
+def _classes(root: Path) -> dict[str, list[Path]]:
+    found = {
+        folder.name: sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    if len(found) < 2:
+        raise DataError(
+            f"expected at least 2 classes, one folder each, under {root}, found {len(found)}; "
+            "lay the images out as ROOT/CLASS/image"
+        )
+    return found
+
+
+def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Part:
+    listed = [(file, label) for label, name in enumerate(classes) for file in files[name]]
+
+    def read(file: Path) -> np.ndarray:
+        return fit(decode(file), height, width, channels)
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(read, [file for file, _ in listed]))
+    except ImageError as error:
+        raise DataError(f"{error}; mend or remove the file") from error
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return Part(pixels, torch.tensor([label for _, label in listed]))

@@ -1,0 +1,233 @@
+"""The LightningModule of hard attention: recipe, optimiser, and what is logged."""
+
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from glimpse.data.datamodule import Batch, ImageData, generator_for
+from glimpse.episode import EpisodeRule
+from glimpse.models.hard import HardAttention
+from glimpse.objectives import BASELINES, losses
+from glimpse.retina import PIXEL_MAX, Retina
+from glimpse.rollout import Trace, look, sample_from
+
+FIRST_LOCATIONS = ("centre", "random")
+KIND = "hard"
+"""The kind of model, as checkpoints and cards name it."""
+
+
+class HardAttentionTraining(lightning.LightningModule):
+    """Train a recurrent model of hard attention by policy gradient (Mnih et al., NIPS 2014, section 3.2).
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        data_description: The data in words, for the model's card; the data say it.
+        num_glimpses: Glimpses in an episode.
+        glimpse_size: Side of a glimpse in pixels, the same at every scale.
+        num_scales: Windows in a glimpse.
+        zoom: How many times wider each window is than the one before it.
+        hidden: Length of the encoding and of the core's output.
+        what: Glimpse encoder: conv or mlp.
+        combine: How what and where are joined: multiply or add.
+        core: Recurrent cell: gru, lstm or plain.
+        policy: Location policy: gaussian or grid.
+        relative: For a Gaussian policy, whether it computes a saccade or a location.
+        grid_cells: For a grid policy, cells along each side of the image.
+        gaze_hidden: Length of the output of the policy's own recurrent layer.
+        first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
+        reward: improvement of the true class's log-probability, or terminal (0 or 1 at the end).
+        discount: Factor in [0, 1] for rewards further away.
+        baseline: learned, leave-one-out or none.
+        num_rollouts: Roll-outs an image in a batch.
+        normalise: Whether advantages are divided by their root mean square.
+        every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
+        smoothing: Label smoothing, in [0, 1).
+        spread: Exploration at the start: a Gaussian's standard deviation in half images, a grid's temperature.
+        final_spread: Exploration at the end; between the two it falls by a constant factor a step.
+        policy_weight: Weight of the policy's loss.
+        entropy_weight: Weight of the entropy bonus.
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the exploration, and the first locations when they are random.
+
+    Raises:
+        ValueError: When an option is unknown, or the images are smaller than the retina's finest window.
+    """
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        data_description: str = "",
+        num_glimpses: int = 6,
+        glimpse_size: int = 8,
+        num_scales: int = 2,
+        zoom: int = 2,
+        hidden: int = 256,
+        what: str = "conv",
+        combine: str = "multiply",
+        core: str = "gru",
+        policy: str = "gaussian",
+        relative: bool = True,
+        grid_cells: int = 9,
+        gaze_hidden: int = 128,
+        first_location: str = "centre",
+        reward: str = "improvement",
+        discount: float = 1.0,
+        baseline: str = "learned",
+        num_rollouts: int = 1,
+        normalise: bool = True,
+        every_glimpse: bool = True,
+        smoothing: float = 0.0,
+        spread: float = 0.2,
+        final_spread: float = 0.05,
+        policy_weight: float = 1.0,
+        entropy_weight: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(classes, image_shape, glimpse_size, first_location, baseline, num_rollouts, spread, final_spread)
+        self.save_hyperparameters()
+        self.classes = tuple(classes)
+        self.image_shape = tuple(image_shape)
+        self.rule = EpisodeRule(num_glimpses, reward)
+        self.retina = Retina(glimpse_size, num_scales, zoom)
+        self.model = HardAttention(
+            num_classes=len(classes),
+            channels=image_shape[0],
+            glimpse_size=glimpse_size,
+            num_scales=num_scales,
+            hidden=hidden,
+            what=what,
+            combine=combine,
+            core=core,
+            policy=policy,
+            relative=relative,
+            grid_cells=grid_cells,
+            gaze_hidden=gaze_hidden,
+        )
+        self.first_location = first_location
+        self.num_rollouts = num_rollouts
+        self.objective = {
+            "discount": discount,
+            "baseline": baseline,
+            "num_rollouts": num_rollouts,
+            "normalise": normalise,
+            "every_glimpse": every_glimpse,
+            "smoothing": smoothing,
+        }
+        self.spread, self.final_spread = spread, final_spread
+        self.policy_weight, self.entropy_weight = policy_weight, entropy_weight
+        self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
+        self.seed = seed
+
+    def forward(self, images: Tensor) -> Trace:
+        """Look at images deterministically: the policy's mode, from the centre on. uint8 or floating point, NCHW."""
+        return look(self.model, self.retina, images, self.rule.num_glimpses)
+
+    def setup(self, stage: str) -> None:
+        """Before a new fit, take the pixels' mean and standard deviation over to the model."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ImageData) and self.trainer.ckpt_path is None:
+            sample = data.draw(data.source.train.images[:2000], step=0).float() / PIXEL_MAX
+            self.model.mean.copy_(sample.mean((0, 2, 3)))
+            self.model.std.copy_(sample.std((0, 2, 3)).clamp_min(1e-3))
+
+    def current_spread(self) -> float:
+        """Exploration at this point of the training."""
+        done = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        return float(self.spread * (self.final_spread / self.spread) ** min(1.0, done))
+
+    def explore(self, images: Tensor, generator: torch.Generator) -> Trace:
+        """Look at images with sampled locations, as training does."""
+        first = None
+        if self.first_location == "random":
+            first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
+        choose = sample_from(self.model.policy, self.current_spread(), generator)
+        return look(self.model, self.retina, images, self.rule.num_glimpses, choose, first)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step of the hybrid objective: classification, policy gradient, baseline."""
+        images, labels = batch
+        if self.num_rollouts > 1:
+            images = images.repeat_interleave(self.num_rollouts, 0)
+            labels = labels.repeat_interleave(self.num_rollouts)
+        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.global_step))
+        parts = losses(Trace(*(part.float() for part in trace)), labels, self.rule, **self.objective)
+        total = (
+            parts.classification
+            + self.policy_weight * parts.policy
+            + parts.baseline
+            - self.entropy_weight * parts.entropy
+        )
+        self.log_dict(
+            {
+                "train_loss": parts.classification,
+                "train_reward": parts.reward,
+                "baseline_error": parts.baseline,
+                "policy_entropy": parts.entropy,
+            },
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(labels),
+        )
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Deterministic error and spread of the gaze on the validation images."""
+        images, labels = batch
+        trace = self(images)
+        wrong = (trace.logits[:, -1].argmax(1) != labels).float().mean()
+        chosen = trace.locations[:, 1:] if trace.locations.shape[1] > 1 else trace.locations
+        spread = chosen.flatten(0, 1).std(0, correction=0).mean()
+        self.log_dict({"val_error": wrong, "gaze_spread": spread}, batch_size=len(labels))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a one-cycle learning rate."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            self.learning_rate,
+            total_steps=max(2, int(self.trainer.estimated_stepping_batches)),
+            pct_start=self.warm_up,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the checkpoint as ours, so that no other is taken for one."""
+        checkpoint["glimpse_model"] = KIND
+
+
+def _check(
+    classes: list[str],
+    image_shape: list[int],
+    glimpse_size: int,
+    first_location: str,
+    baseline: str,
+    num_rollouts: int,
+    spread: float,
+    final_spread: float,
+) -> None:
+    if len(classes) < 2:
+        raise ValueError(f"expected at least 2 classes, got {len(classes)}")
+    if min(image_shape[1:]) < glimpse_size:
+        raise ValueError(
+            f"expected images at least as large as the retina's finest window, {glimpse_size}x{glimpse_size} pixels; "
+            f"got {image_shape[1]}x{image_shape[2]}; lower --model.glimpse_size, or use larger images or canvases"
+        )
+    if first_location not in FIRST_LOCATIONS:
+        raise ValueError(f"expected a first location out of {FIRST_LOCATIONS}, got {first_location!r}")
+    if baseline not in BASELINES:
+        raise ValueError(f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them")
+    if baseline == "leave-one-out" and num_rollouts < 2:
+        raise ValueError("a leave-one-out baseline needs --model.num_rollouts of at least 2; raise it")
+    if not 0 < final_spread <= spread:
+        raise ValueError(f"expected 0 < final_spread <= spread, got spread={spread}, final_spread={final_spread}")
