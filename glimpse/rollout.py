@@ -44,7 +44,7 @@ Chooser = Callable[[Any, Float[Tensor, "batch 2"]], Choice]
 
 def fixed(location: Float[Tensor, "batch 2"]) -> Choice:
     """A choice that no policy made."""
-    nothing = location.new_zeros(len(location))
+    nothing = location.new_zeros(location.shape[0])
     return Choice(location, nothing, nothing)
 
 
@@ -149,7 +149,7 @@ def look(
         choose: Chooses the next location; the policy's mode when left out.
         first_location: Where to look first, (x, y) in [-1, 1]; the image's centre when left out.
     """
-    batch = len(images)
+    batch = images.shape[0]
     if first_location is None:
         first_location = torch.zeros(batch, 2, device=images.device)
     return rollout(

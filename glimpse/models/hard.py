@@ -84,19 +84,13 @@ class HardAttention(nn.Module):
     ) -> None:
         super().__init__()
         if policy not in POLICIES:
-            raise ValueError(
-                f"expected a location policy out of {POLICIES}, got {policy!r}; choose one of them"
-            )
-        self.encoder = GlimpseEncoder(
-            glimpse_size, num_scales, channels, hidden, what, combine
-        )
+            raise ValueError(f"expected a location policy out of {POLICIES}, got {policy!r}; choose one of them")
+        self.encoder = GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine)
         self.core = Core(hidden, hidden, core)
         self.classifier = nn.Linear(hidden, num_classes)
         self.gaze_core = Core(2 * hidden, gaze_hidden, core)
         self.policy: LocationPolicy = (
-            GaussianPolicy(gaze_hidden, relative)
-            if policy == "gaussian"
-            else GridPolicy(gaze_hidden, grid_cells)
+            GaussianPolicy(gaze_hidden, relative) if policy == "gaussian" else GridPolicy(gaze_hidden, grid_cells)
         )
         self.baseline = nn.Linear(gaze_hidden, 1)
         self.register_buffer("mean", torch.zeros(channels))

@@ -1,0 +1,191 @@
+"""From a trained model to one ONNX file that answers as it does.
+
+The file holds the whole episode, unrolled: uint8 images in, the belief, the fixations and the boxes after every glimpse
+out. Before a file is left behind it is loaded again and run in onnxruntime beside torch, on real images.
+"""
+
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+import glimpse
+from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, LOGITS, OUTPUTS, PROBABILITIES, ContractError, ModelCard
+from glimpse.geometry import boxes
+from glimpse.models.hard import HardAttention
+from glimpse.retina import Retina
+from glimpse.rollout import look
+from glimpse.runtime import GlimpseSession
+
+OPSET = 18
+TOLERANCE = 1e-4
+"""Largest difference in a probability between the file and the model."""
+TIE = 1e-4
+"""Fixations that differ by less than this, in half images, but fall on different pixels, are a rounding tie."""
+
+
+class ExportError(ValueError):
+    """A file that would not answer as the model does."""
+
+
+class Episode(nn.Module):
+    """The deterministic episode as one graph.
+
+    Args:
+        model: The model.
+        retina: Its retina.
+        num_glimpses: Glimpses in the episode.
+    """
+
+    def __init__(self, model: HardAttention, retina: Retina, num_glimpses: int) -> None:
+        super().__init__()
+        self.model = model
+        self.retina = retina
+        self.num_glimpses = num_glimpses
+
+    def forward(self, images: UInt8[Tensor, "batch channels height width"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits, probabilities, locations and boxes after each glimpse, as :mod:`glimpse.contract` describes them."""
+        trace = look(self.model, self.retina, images, self.num_glimpses)
+        height, width = images.shape[-2:]
+        retina = self.retina
+        seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
+        return (
+            trace.logits,
+            trace.logits.softmax(2),
+            trace.locations,
+            torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2),
+        )
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported file compares with the model that it was made from.
+
+    Attributes:
+        images: Images compared.
+        difference: Largest difference in a probability, ties apart.
+        ties: Images on which a fixation fell within a rounding error of two pixels, and the two chose differently.
+        labels_differ: Images on which the final answer differs.
+    """
+
+    images: int
+    difference: float
+    ties: int
+    labels_differ: int
+
+
+def versions() -> dict[str, str]:
+    """The versions of what makes an export."""
+    return {
+        "glimpse": glimpse.__version__,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def export_episode(
+    episode: Episode, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
+) -> Parity:
+    """Write a model as ONNX, and leave the file only if it answers as the model does.
+
+    Args:
+        episode: What to write.
+        card: What the file says of itself.
+        path: Where to write; an existing file is replaced, and only by a good one.
+        images: Real images, at least 2, on which the file is compared with the model.
+
+    Raises:
+        ExportError: When the file differs from the model by more than ``TOLERANCE`` in a probability or at all in a label,
+            or can't be written.
+    """
+    episode = episode.eval()
+    if not path.parent.is_dir():
+        raise ExportError(f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        draft = Path(folder) / path.name
+        _write(episode, card, draft, images[:2])
+        parity = compare(episode, draft, images)
+        if parity.difference > TOLERANCE or parity.labels_differ:
+            raise ExportError(
+                f"expected the exported file to answer as the model does, within {TOLERANCE}; on {parity.images} images "
+                f"it differed by up to {parity.difference:.1e} and in {parity.labels_differ} labels, so {path} was not "
+                "written; report this together with the recipe"
+            )
+        draft.replace(path)
+    return parity
+
+
+def _write(
+    episode: Episode, card: ModelCard, path: Path, example: UInt8[Tensor, "batch channels height width"]
+) -> None:
+    dimensions = {
+        0: torch.export.Dim("batch", min=1),
+        2: torch.export.Dim("height", min=1),
+        3: torch.export.Dim("width", min=1),
+    }
+    with torch.no_grad():
+        program = torch.onnx.export(
+            episode,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=(dimensions,),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CARD_KEY, card.to_json()
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def compare(episode: Episode, path: Path, images: UInt8[Tensor, "batch channels height width"]) -> Parity:
+    """Run a file and the model that it was made from on the same images.
+
+    Args:
+        episode: The model.
+        path: The file.
+        images: Pixels in [0, 255].
+    """
+    session = GlimpseSession(path)
+    difference, ties, differ = 0.0, 0, 0
+    for chunk in images.split(250):
+        with torch.no_grad():
+            expected = dict(zip(OUTPUTS, (output.numpy() for output in episode(chunk)), strict=True))
+        got = session.run(chunk.permute(0, 2, 3, 1).numpy())
+        tied = _tied(expected, got.locations, got.boxes)
+        distance = np.abs(expected[PROBABILITIES] - got.probabilities).max((1, 2))
+        difference = max(difference, float(distance[~tied].max(initial=0.0)))
+        ties += int(tied.sum())
+        differ += int((expected[LOGITS][:, -1].argmax(1) != got.probabilities[:, -1].argmax(1)).sum())
+    return Parity(len(images), difference, ties, differ)
+
+
+def _tied(
+    expected: Mapping[str, np.ndarray],
+    locations: Float[np.ndarray, "batch time 2"],
+    boxes_: Float[np.ndarray, "batch time scales 4"],
+) -> np.ndarray:
+    """Which images have their first difference in a box where the fixations agree up to rounding."""
+    parted = (expected[BOXES] != boxes_).any((2, 3))
+    first = parted.argmax(1)
+    distance = np.abs(expected[LOCATIONS] - locations).max(2)[np.arange(len(parted)), first]
+    tied: np.ndarray = parted.any(1) & (distance < TIE)
+    return tied
+
+
+def with_test_error(card: ModelCard, wrong: int, total: int) -> ModelCard:
+    """The card, with the share of test images that the model gets wrong."""
+    return replace(card, test_error=wrong / total)
