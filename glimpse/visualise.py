@@ -1,0 +1,430 @@
+"""Pictures of what a model did, from plain arrays: where it looked, what it saw, how it learned and how it compares.
+
+In a scanpath colour means time: the first glimpse is blue, the last one amber. Scanpaths are drawn with Pillow, charts
+with matplotlib, which is imported only when a chart is drawn.
+"""
+
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Int, Shaped, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from glimpse.geometry import to_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Colour = tuple[int, ...]
+Numbers = Sequence[float] | Sequence[int] | npt.NDArray[Any]
+
+BACKGROUND: Colour = (22, 24, 29)
+OUTSIDE: Colour = (41, 44, 52)
+"""What lies around the image, where windows hang over its edge."""
+TEXT: Colour = (236, 238, 242)
+MUTED: Colour = (150, 156, 168)
+RIGHT: Colour = (74, 201, 126)
+WRONG: Colour = (255, 92, 92)
+
+_TIME_ANCHORS = np.array([[64, 190, 255], [142, 124, 255], [255, 92, 148], [255, 188, 76]])
+_LINES = ("#ffbc4c", "#40beff", "#ff5c94", "#8e7cff", "#4ac97e")
+"""The lines of a chart, the one that matters first."""
+_SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE = 480, 960
+_SUPERSAMPLING = 3
+_GAP = 8
+_PADDING = 20
+_BADGE = 11
+
+
+def time_colours(count: int) -> UInt8[np.ndarray, "count 3"]:
+    """Give each glimpse its RGB colour, from blue by violet and pink to amber.
+
+    Args:
+        count: Glimpses in the episode, at least 1.
+    """
+    place = np.linspace(0, len(_TIME_ANCHORS) - 1, count)
+    channels = [np.interp(place, np.arange(len(_TIME_ANCHORS)), channel) for channel in _TIME_ANCHORS.T]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def draw_scanpath(
+    image: UInt8[np.ndarray, "height width channels"],
+    boxes: Shaped[np.ndarray, "time scales 4"],
+    locations: Float[np.ndarray, "time 2"],
+) -> Image.Image:
+    """Draw an image with its numbered fixation boxes and the path between them.
+
+    A small image is enlarged by a whole number until its long side has at least 480 pixels, a large one is reduced to
+    960. Around it is room for the windows that hang over its edges.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
+        locations: Fixations, (x, y) in [-1, 1] of this image.
+    """
+    height, width = image.shape[:2]
+    long_side = max(height, width)
+    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
+    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
+    windows = boxes.astype(np.float64) * (np.array(shown * 2) / (width, height, width, height))
+    points = to_pixels(locations.astype(np.float64), np.array(shown))
+
+    finest = windows[:, 0]
+    usual = (finest[:, 2:] - finest[:, :2]).max(axis=0) / 2
+    before = np.ceil(np.maximum(usual, -finest[:, :2].min(axis=0))).astype(int) + _BADGE + 2
+    after = np.ceil(np.maximum(usual, (finest[:, 2:] - shown).max(axis=0))).astype(int) + _BADGE + 2
+    picture = Image.new("RGB", (shown[0] + before[0] + after[0], shown[1] + before[1] + after[1]), OUTSIDE)
+    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    picture.paste(_to_picture(image).resize(shown, filter_), (int(before[0]), int(before[1])))
+
+    layer = Image.new("RGBA", (picture.width * _SUPERSAMPLING, picture.height * _SUPERSAMPLING))
+    windows, points = (windows + np.tile(before, 2)) * _SUPERSAMPLING, (points + before) * _SUPERSAMPLING
+    colours = [tuple(colour.tolist()) for colour in time_colours(len(points))]
+    draw = ImageDraw.Draw(layer)
+    for colour, nested in zip(colours, windows, strict=True):
+        for index in range(len(nested) - 1, 0, -1):
+            _draw_brackets(draw, nested[index], (*colour, 215 if index == 1 else 150))
+    _draw_path(draw, points, colours)
+    for shades, width in (([(0, 0, 0, 150)] * len(colours), 5.0), ([(*colour, 255) for colour in colours], 2.5)):
+        for shade, nested in zip(shades, windows, strict=True):
+            _outline(draw, nested[0], shade, width)
+    taken: list[tuple[float, float]] = []
+    for number, (colour, nested) in enumerate(zip(colours, windows, strict=True), start=1):
+        taken.append(_free_place(nested[0], layer.size, taken))
+        _draw_badge(draw, taken[-1], str(number), colour)
+    picture.paste(layer := layer.reduce(_SUPERSAMPLING), mask=layer)
+    return picture
+
+
+def draw_retina(
+    glimpses: Float[np.ndarray, "time scales channels size size"],
+    captions: Sequence[str],
+    widths: Sequence[int] | None = None,
+    columns: int | None = None,
+    cell: int = 96,
+) -> Image.Image:
+    """Draw what the retina saw: time across, scales down, the finest on top.
+
+    Args:
+        glimpses: Pixels in [0, 1].
+        captions: What stands below each glimpse; a line break starts a second line.
+        widths: Each scale's width in pixels of the image, written beside its row.
+        columns: Glimpses in a row before the next row of glimpses starts; all of them by default.
+        cell: Side of one drawn window, pixels.
+
+    Raises:
+        ValueError: When there is not one caption for each glimpse.
+    """
+    time, scales = glimpses.shape[:2]
+    if len(captions) != time:
+        raise ValueError(f"expected a caption for each of {time} glimpses, got {len(captions)}")
+    columns = min(columns or time, time)
+    block_height = _block_height(captions, scales, cell)
+    label_width = 0 if widths is None else int(_font(13).getlength(f"{max(widths)} px")) + _GAP
+    rows, colours = math.ceil(time / columns), time_colours(time)
+    size = (label_width + columns * (cell + _GAP) - _GAP, rows * (block_height + 2 * _GAP) - 2 * _GAP)
+    picture = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for index, (seen, caption) in enumerate(zip(glimpses, captions, strict=True)):
+        left = label_width + index % columns * (cell + _GAP)
+        top = index // columns * (block_height + 2 * _GAP)
+        colour = tuple(colours[index].tolist())
+        badge = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
+        _draw_badge(ImageDraw.Draw(badge), (float(_BADGE * _SUPERSAMPLING),) * 2, str(index + 1), colour)
+        badge = badge.reduce(_SUPERSAMPLING)
+        picture.paste(badge, (left + cell // 2 - _BADGE, top), badge)
+        top += 2 * _BADGE + _GAP // 2
+        for scale, pixels in enumerate(seen):
+            values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+            window = _to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
+            picture.paste(window, (left, top))
+            draw.rectangle((left, top, left + cell - 1, top + cell - 1), outline=colour if scale == 0 else OUTSIDE)
+            if widths is not None and index % columns == 0:
+                draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, _font(13), anchor="rm")
+            top += cell + _GAP // 2
+        for line, text in enumerate(caption.split("\n")):
+            _draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
+    return picture
+
+
+def draw_classification(
+    image: UInt8[np.ndarray, "height width channels"],
+    boxes: Shaped[np.ndarray, "time scales 4"],
+    locations: Float[np.ndarray, "time 2"],
+    glimpses: Float[np.ndarray, "time scales channels size size"],
+    probabilities: Float[np.ndarray, "time classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+) -> Image.Image:
+    """Draw an answer and the path that led to it: the scanpath, and beside it what the retina saw at each glimpse.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
+        locations: Fixations, (x, y) in [-1, 1] of this image.
+        glimpses: What was sensed, in [0, 1].
+        probabilities: The belief after each glimpse, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+    """
+    path = draw_scanpath(image, boxes, locations)
+    best = probabilities.argmax(axis=1)
+    captions = [f"{classes[label]}\n{belief[label]:.0%}" for label, belief in zip(best, probabilities, strict=True)]
+    widths = [round(float(box[2] - box[0])) for box in boxes[0]]
+    below = path.width > 1.5 * path.height
+    room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
+    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room))
+
+    heading, gap = 60, _PADDING + _GAP
+    content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
+    content = (max(content[0], retina.width, 360), max(content[1], retina.height))
+    picture = Image.new("RGB", (content[0] + 2 * _PADDING, content[1] + heading + 2 * _PADDING), BACKGROUND)
+    if below:
+        path_corner, retina_corner = (0, 0), (0, path.height + gap)
+    else:
+        path_corner = (0, (content[1] - path.height) // 2)
+        retina_corner = (path.width + gap, (content[1] - retina.height) // 2)
+    for part, (left, top) in ((path, path_corner), (retina, retina_corner)):
+        picture.paste(part, (_PADDING + left, heading + _PADDING + top))
+    draw = ImageDraw.Draw(picture)
+    answer = str(classes[best[-1]])
+    verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
+    colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
+    baseline, end = heading - 4, picture.width - _PADDING
+    right = _draw_text(draw, (_PADDING, baseline), answer, 36, content[0] // 2, colour, "ls")
+    right = _draw_text(draw, (right + 14, baseline), f"{probabilities[-1, best[-1]]:.1%}", 24, 100, TEXT, "ls")
+    _draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
+    return picture
+
+
+def draw_learning_curves(epochs: Numbers, panels: Mapping[str, Mapping[str, Numbers]]) -> Image.Image:
+    """Draw how quantities changed over training, one panel each, side by side.
+
+    Args:
+        epochs: When the values were measured.
+        panels: A title, and below it each line's name and its values, one for each epoch; NaN where none was measured.
+    """
+    figure, axes = _figure(len(panels), 4.4, 3.4)
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for colour, (name, values) in zip(itertools.cycle(_LINES), curves.items(), strict=False):
+            x, y = np.asarray(epochs, float), np.asarray(values, float)
+            known = np.isfinite(y)
+            axis.plot(x[known], y[known], color=colour, label=name, linewidth=2, marker="o", markersize=3)
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        if len(curves) > 1:
+            axis.legend()
+    return _render(figure)
+
+
+def draw_baselines(errors: Mapping[str, Numbers]) -> Image.Image:
+    """Draw the same weights' error after each glimpse under several ways to choose fixations.
+
+    Args:
+        errors: For each way, its share of wrong answers after each glimpse, in [0, 1]. The first one is the model's own
+            policy and stands out.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (axis,) = _figure(1, 6.4, 4.0)
+    for index, (colour, (name, values)) in enumerate(zip(itertools.cycle(_LINES), errors.items(), strict=False)):
+        y = 100 * np.asarray(values, float)
+        style: dict[str, Any] = {"linewidth": 3, "markersize": 6, "zorder": 3} if index == 0 else {"markersize": 4}
+        axis.plot(np.arange(1, len(y) + 1), y, color=colour, label=f"{name}  {y[-1]:.1f}%", marker="o", **style)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("glimpses")
+    axis.set_ylabel("test error (%)")
+    axis.legend(title="fixations by")
+    return _render(figure)
+
+
+def draw_confusion(matrix: Int[np.ndarray, "classes classes"], classes: Sequence[str]) -> Image.Image:
+    """Draw which classes were taken for which: right answers in green, wrong ones in red on a scale of their own.
+
+    Args:
+        matrix: Counts of images; a row for each true class, a column for each answer.
+        classes: Class names, in the matrix's order.
+    """
+    count = len(classes)
+    side = min(12.0, max(4.0, 0.5 * count + 1.6))
+    figure, (axis,) = _figure(1, side, side)
+    wrong = matrix * (1 - np.eye(count, dtype=int))
+    share = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    strength = np.sqrt(wrong / max(wrong.max(initial=0), 1))[..., None]
+    colours = np.array(OUTSIDE) * (1 - strength) + np.array(WRONG) * strength
+    for index in range(count):
+        colours[index, index] = np.array(OUTSIDE) * (1 - 0.8 * share[index]) + np.array(RIGHT) * 0.8 * share[index]
+    axis.imshow(colours.round().astype(np.uint8))
+    for row, column in np.argwhere(matrix) if count <= 25 else ():
+        axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=9, color=_hex(TEXT))
+    turned = max(map(len, classes)) > 3
+    axis.set_xticks(range(count), classes, rotation=60 if turned else 0, ha="right" if turned else "center")
+    axis.set_yticks(range(count), classes)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("true class")
+    axis.grid(visible=False)
+    right, total = int(matrix.trace()), int(matrix.sum())
+    axis.set_title(f"{total - right} of {total} wrong ({(total - right) / max(total, 1):.1%})")
+    return _render(figure)
+
+
+def _to_picture(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else np.ascontiguousarray(image)).convert("RGB")
+
+
+def _font(size: int, text: str = "") -> Any:
+    """Pillow's own font; it knows ASCII only, so that other texts get a common system font where there is one."""
+    if not text.isascii():
+        try:
+            return ImageFont.truetype("DejaVuSans.ttf", size)
+        except OSError:
+            pass
+    return ImageFont.load_default(size)
+
+
+def _draw_text(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    room: int,
+    colour: Colour,
+    anchor: str = "mm",
+) -> int:
+    """Write a text, shortened to the room it has, and return where its right end lies when anchored at its left."""
+    font = _font(size, text)
+    shortened = text
+    while len(shortened) > 1 and font.getlength(shortened) > room:
+        shortened = shortened[:-3].rstrip() + ".."
+    draw.text(place, shortened, colour, font, anchor=anchor)
+    return place[0] + int(font.getlength(shortened))
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Float[np.ndarray, "4"], colour: Colour, width: float) -> None:
+    """Outline a box, the line's middle on the box's edge."""
+    half = width * _SUPERSAMPLING / 2
+    corners = (box[0] - half, box[1] - half, box[2] + half - 1, box[3] + half - 1)
+    draw.rectangle(corners, outline=colour, width=round(2 * half))
+
+
+def _draw_brackets(draw: ImageDraw.ImageDraw, box: Float[np.ndarray, "4"], colour: Colour) -> None:
+    """Mark a coarse window by its corners alone, so that many of them stay legible."""
+    left, top, right, bottom = (float(side) for side in box)
+    reach, width = 0.16 * (right - left), round(1.5 * _SUPERSAMPLING)
+    for x, inwards in ((left, reach), (right, -reach)):
+        for y, downwards in ((top, reach), (bottom, -reach)):
+            draw.line((x + inwards, y, x, y, x, y + downwards), colour, width, joint="curve")
+
+
+def _draw_path(draw: ImageDraw.ImageDraw, points: Float[np.ndarray, "time 2"], colours: Sequence[Colour]) -> None:
+    """Draw the saccades, each fading from its start's colour to its end's, with an arrow head in its middle."""
+    unit = float(_SUPERSAMPLING)
+    for width, dark in ((5.0, True), (2.5, False)):
+        for start, end, first, last in zip(points[:-1], points[1:], colours[:-1], colours[1:], strict=True):
+            length = float(np.hypot(*(end - start)))
+            steps = max(2, int(length / (4 * unit)))
+            ramp = np.linspace(0, 1, steps + 1)[:, None]
+            places = start + (end - start) * ramp
+            shades = np.array(first) * (1 - ramp) + np.array(last) * ramp
+            for step in range(steps):
+                shade = (0, 0, 0, 150) if dark else (*shades[step].astype(int).tolist(), 255)
+                draw.line((*places[step], *places[step + 1]), shade, round(width * unit))
+            if length > 30 * unit:
+                forward = (end - start) / length * unit
+                sideways, middle = forward[::-1] * (-5.5, 5.5), (start + end) / 2
+                corners = [middle + forward * 7, middle - forward * 6 + sideways, middle - forward * 6 - sideways]
+                shade = (0, 0, 0, 150) if dark else (*shades[steps // 2].astype(int).tolist(), 255)
+                outline = [tuple(corner.tolist()) for corner in (*corners, *corners[:2])]
+                draw.line(outline, shade, round(unit * (3.0 if dark else 1.0)), joint="curve")
+                draw.polygon(outline[:3], fill=shade)
+        for point, colour in zip(points, colours, strict=True):
+            radius = (5.0 if dark else 3.5) * unit
+            draw.circle(tuple(point), radius, fill=(0, 0, 0, 150) if dark else (*colour, 255))
+
+
+def _draw_badge(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, colour: Colour) -> None:
+    """Draw a numbered disc on a supersampled layer."""
+    unit = _SUPERSAMPLING
+    draw.circle(middle, _BADGE * unit, fill=(*BACKGROUND, 255))
+    draw.circle(middle, (_BADGE - 1.5) * unit, fill=(*colour, 255))
+    draw.text(middle, text, (*BACKGROUND, 255), _font((14 if len(text) == 1 else 11) * unit), anchor="mm")
+
+
+def _free_place(
+    box: Float[np.ndarray, "4"], size: tuple[int, int], taken: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Find a place for a badge that hides no other one: a corner of its box, or else as near to one as can be."""
+    left, top, right, bottom = (float(side) for side in box)
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    radius = _BADGE * _SUPERSAMPLING
+    turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    around = [
+        (x + ring * radius * float(np.cos(turn)), y + ring * radius * float(np.sin(turn)))
+        for ring in range(1, 40)
+        for x, y in corners
+        for turn in turns
+    ]
+    for x, y in corners + around:
+        inside = radius <= x <= size[0] - radius and radius <= y <= size[1] - radius
+        if inside and all(math.hypot(x - other[0], y - other[1]) >= 2 * radius for other in taken):
+            return x, y
+    return left, top
+
+
+def _block_height(captions: Sequence[str], scales: int, cell: int) -> int:
+    """Height in pixels of one glimpse with its badge and its caption."""
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    return 2 * _BADGE + _GAP // 2 + scales * (cell + _GAP // 2) + 18 * lines + 2
+
+
+def _arrange(captions: Sequence[str], scales: int, room: tuple[int, int]) -> tuple[int, int]:
+    """Choose how many glimpses stand in a row, and the side of their windows: few columns, but nearly the largest."""
+    sides = {}
+    for columns in range(1, len(captions) + 1):
+        rows = math.ceil(len(captions) / columns)
+        fixed = rows * (_block_height(captions, scales, 0) + 2 * _GAP) - 2 * _GAP
+        sides[columns] = min((room[1] - fixed) // (rows * scales), 150, room[0] // columns - _GAP)
+    largest = max(sides.values())
+    columns = next(columns for columns, side in sides.items() if side >= 0.85 * largest)
+    return columns, max(sides[columns], 40)
+
+
+def _hex(colour: Any) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*(int(channel) for channel in colour))
+
+
+def _figure(panels: int, width: float, height: float) -> tuple["Figure", list["Axes"]]:
+    """Make a dark figure with some panels side by side, apart from pyplot and its global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * panels, height), dpi=130, facecolor=_hex(BACKGROUND))
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    axes: list[Axes] = list(figure.subplots(1, panels, squeeze=False)[0])
+    for axis in axes:
+        axis.set_facecolor(_hex(BACKGROUND))
+        axis.grid(color=_hex(OUTSIDE), linewidth=0.8)
+        axis.set_axisbelow(True)
+        axis.tick_params(colors=_hex(MUTED), length=0, labelsize=9)
+        axis.spines[:].set_visible(False)
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
+            text.set_color(_hex(TEXT))
+    return figure, axes
+
+
+def _render(figure: "Figure") -> Image.Image:
+    for axis in figure.axes:
+        if legend := axis.get_legend():
+            legend.set_frame_on(False)
+            for text in (legend.get_title(), *legend.get_texts()):
+                text.set_color(_hex(TEXT))
+                text.set_fontsize(9)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return Image.open(stream).convert("RGB")

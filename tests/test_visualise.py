@@ -1,0 +1,219 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glimpse import geometry, visualise
+
+
+def scanpath(locations: Any, height: int, width: int, size: int = 8, num_scales: int = 1) -> tuple[Any, Any]:
+    location = np.array(locations, np.float32)
+    nested = geometry.boxes(location, height, width, size, num_scales, 2)
+    return np.stack([np.stack(box, -1) for box in nested], -2), location
+
+
+def near(picture: Image.Image, place: tuple[float, float], colour: Any, reach: int = 2) -> bool:
+    """Whether a colour is found within some pixels of a place."""
+    x, y = (round(value) for value in place)
+    patch = np.asarray(picture)[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].astype(int)
+    return bool((np.abs(patch - np.array(colour)).max(-1) <= 12).any())
+
+
+def margins(picture: Image.Image, colour: Any) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the area that is not of one colour."""
+    rows, columns = np.nonzero((np.asarray(picture) != np.array(colour)).any(-1))
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def test_time_runs_from_blue_to_amber_without_a_repeat():
+    colours = visualise.time_colours(8).astype(int)
+    assert colours[0].tolist() == [64, 190, 255]
+    assert colours[-1].tolist() == [255, 188, 76]
+    distances = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(8, dtype=int)
+    assert distances.min() > 40
+    assert visualise.time_colours(1).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "enlarged"),
+    [((28, 28, 1), 504), ((60, 60, 1), 480), ((40, 100, 3), 500), ((300, 200, 3), 600), ((700, 650, 1), 700)],
+)
+def test_a_small_image_is_enlarged_by_a_whole_number_and_keeps_its_pixels(shape, enlarged):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    boxes, locations = scanpath([[-0.9, -0.9]], shape[0], shape[1], size=2)
+    picture = visualise.draw_scanpath(image, boxes, locations)
+    factor = enlarged // max(shape[:2])
+    half = factor + 13
+    assert picture.size == (shape[1] * factor + 2 * half, shape[0] * factor + 2 * half)
+    for row, column in ((shape[0] - 1, shape[1] - 1), (shape[0] // 2, shape[1] // 2), (shape[0] - 1, 0)):
+        shown = picture.getpixel((half + column * factor + factor // 2, half + row * factor + factor // 2))
+        assert shown == tuple(np.broadcast_to(image[row, column], 3).tolist())
+
+
+def test_a_huge_image_is_reduced_to_a_picture_that_fits_a_screen():
+    image = np.full((4096, 2048, 3), 77, np.uint8)
+    boxes, locations = scanpath([[0, 0], [0.5, 0.5]], 4096, 2048, size=256, num_scales=2)
+    picture = visualise.draw_scanpath(image, boxes, locations)
+    assert 480 <= picture.width < picture.height <= 960 + 2 * (30 + 13) + 2
+
+
+@pytest.mark.parametrize("background", [0, 255])
+def test_each_finest_box_has_its_colour_at_its_edges(background):
+    image = np.full((30, 60, 1), background, np.uint8)
+    boxes, locations = scanpath([[-0.6, -0.4], [0.5, 0.3]], 30, 60)
+    picture = visualise.draw_scanpath(image, boxes, locations)
+    margin, factor = 4 * 8 + 13, 8
+    for box, colour in zip(boxes[:, 0], visualise.time_colours(2), strict=True):
+        left, top, right, bottom = margin + box * factor
+        for place in ((left, bottom - 9), (right, top + 9), (right - 9, top), (left + 9, bottom)):
+            assert near(picture, place, colour)
+        assert picture.getpixel((int(left) + 8, int(bottom) - 8)) == (background,) * 3, "a box is an outline"
+
+
+def test_coarse_windows_are_marked_at_their_corners_only():
+    image = np.zeros((60, 60, 1), np.uint8)
+    boxes, locations = scanpath([[0, 0]], 60, 60, num_scales=2)
+    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
+    left, top, right, _ = (4 * 8 + 13 + boxes[0, 1] * 8).astype(int)
+    assert picture[top - 1 : top + 2, left + 8].max() > 100
+    assert picture[top - 1 : top + 2, (left + right) // 2].max() == 0
+
+
+def test_the_path_joins_the_fixations():
+    image = np.zeros((60, 60, 1), np.uint8)
+    boxes, locations = scanpath([[-0.7, 0], [0.7, 0]], 60, 60)
+    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
+    margin = 4 * 8 + 13
+    row = margin + 240
+    for x in np.linspace(-0.7, 0.7, 9):
+        column = round(margin + geometry.to_pixels(x, 480))
+        assert picture[row - 1 : row + 2, column].max() > 150
+    assert picture[row - 40, margin + 240].max() == 0
+
+
+def test_windows_that_hang_over_the_edge_are_drawn_whole():
+    image = np.full((28, 28, 1), 128, np.uint8)
+    boxes, locations = scanpath([[-1, -1], [1, 1]], 28, 28)
+    picture = visualise.draw_scanpath(image, boxes, locations)
+    left, top, right, bottom = margins(picture, visualise.OUTSIDE)
+    assert left > 0
+    assert top > 0
+    assert right < picture.width
+    assert bottom < picture.height
+    assert near(picture, (left + 11, top + 30), visualise.time_colours(2)[0])
+
+
+def test_badges_never_hide_one_another():
+    image = np.zeros((28, 28, 1), np.uint8)
+    boxes, locations = scanpath([[0.1, 0.1]] * 12, 28, 28)
+    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
+    for colour in visualise.time_colours(12)[:-1]:
+        visible = (np.abs(picture - colour).max(-1) <= 3).sum()
+        assert visible > 150, "a disc of radius 9.5 less its number"
+
+
+def test_what_the_retina_saw_stands_in_a_grid_of_time_and_scales():
+    glimpses = np.linspace(0.1, 0.9, 6).reshape(3, 2, 1, 1, 1).repeat(4, axis=3).repeat(4, axis=4)
+    picture = visualise.draw_retina(glimpses, ["a", "b", "c"], cell=50)
+    assert picture.width == 3 * 58 - 8
+    for time in range(3):
+        for scale in range(2):
+            place = (time * 58 + 25, 26 + scale * 54 + 25)
+            assert picture.getpixel(place) == (round(255 * glimpses[time, scale, 0, 0, 0]),) * 3
+
+
+def test_the_retinas_colours_are_shown_the_right_way_round():
+    glimpse = np.zeros((1, 1, 3, 2, 2))
+    glimpse[0, 0, :, 0, 1] = (1, 0.5, 0)
+    picture = visualise.draw_retina(glimpse, ["x"], cell=40)
+    assert picture.getpixel((30, 26 + 10)) == (255, 128, 0)
+    assert picture.getpixel((10, 26 + 30)) == (0, 0, 0)
+
+
+def test_many_glimpses_go_on_in_the_next_row():
+    glimpses = np.zeros((5, 1, 1, 4, 4))
+    one = visualise.draw_retina(glimpses, ["x"] * 5)
+    three = visualise.draw_retina(glimpses, ["x"] * 5, columns=2)
+    assert three.width < one.width
+    assert three.height > 2.5 * one.height
+
+
+def test_captions_have_room_even_when_they_are_long():
+    glimpses = np.zeros((2, 1, 1, 4, 4))
+    picture = visualise.draw_retina(glimpses, ["a name much wider than one window is", "b"], cell=60)
+    gap = np.asarray(picture)[26 + 64 :, 60:68]
+    assert (gap == visualise.BACKGROUND).all()
+
+
+def test_a_caption_for_each_glimpse_is_asked_for():
+    with pytest.raises(ValueError, match="expected a caption for each of 2 glimpses, got 1"):
+        visualise.draw_retina(np.zeros((2, 1, 1, 4, 4)), ["x"])
+
+
+def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1), classes: Any = ("cat", "dog")) -> Any:
+    boxes, locations = scanpath([[0, 0], [0.4, 0.4], [-0.4, 0.2]], *shape[:2], num_scales=2)
+    glimpses = np.zeros((3, 2, shape[2], 8, 8))
+    probabilities = np.array([[0.5, 0.5], [0.3, 0.7], [0.1, 0.9]])
+    image = np.full(shape, 90, np.uint8)
+    return visualise.draw_classification(image, boxes, locations, glimpses, probabilities, classes, truth)
+
+
+def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_nobody_knows():
+    def has(picture: Image.Image, colour: Any) -> bool:
+        return bool((np.asarray(picture)[:70] == np.array(colour)).all(-1).any())
+
+    right, wrong, unknown = (classification(truth) for truth in ("dog", "cat", None))
+    assert has(right, visualise.RIGHT)
+    assert not has(right, visualise.WRONG)
+    assert has(wrong, visualise.WRONG)
+    assert not has(wrong, visualise.RIGHT)
+    assert has(unknown, visualise.TEXT)
+    assert not has(unknown, visualise.RIGHT)
+    assert not has(unknown, visualise.WRONG)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (60, 20, 3), (20, 90, 1), (1200, 800, 3), (30, 400, 3)])
+def test_path_and_retina_fit_the_picture_whatever_the_image(shape):
+    picture = classification("dog", shape)
+    left, top, right, bottom = margins(picture, visualise.BACKGROUND)
+    assert left >= 18
+    assert top >= 18
+    assert right <= picture.width - 18
+    assert bottom <= picture.height - 10
+
+
+def test_long_and_foreign_class_names_stay_inside():
+    picture = classification("a name that is long enough to fill two headings " * 3, classes=("Löwe", "Ψ" * 200))
+    assert margins(picture, visualise.BACKGROUND)[2] <= picture.width - 18
+
+
+def test_learning_curves_have_a_panel_for_each_title_and_skip_what_was_not_measured():
+    epochs = np.arange(4)
+    one = visualise.draw_learning_curves(epochs, {"error": {"train": [0.9, 0.5, 0.3, 0.2]}})
+    curves = {"train": [0.9, 0.5, 0.3, 0.2], "validation": [np.nan, 0.6, np.nan, 0.3]}
+    two = visualise.draw_learning_curves(epochs, {"error": curves, "reward": {"reward": [0, 1, 2, 3]}})
+    assert two.width == 2 * one.width
+    assert (np.asarray(two) == (64, 190, 255)).all(-1).any(), "the second line"
+    assert not (np.asarray(one) == (64, 190, 255)).all(-1).any()
+
+
+def test_the_policys_line_leads_the_baselines():
+    picture = visualise.draw_baselines({"policy": [0.5, 0.1], "random": [0.6, 0.4], "centre": np.array([0.4, 0.4])})
+    pixels = np.asarray(picture)
+    policy = (pixels == (255, 188, 76)).all(-1).sum()
+    assert policy > (pixels == (64, 190, 255)).all(-1).sum() > 0
+
+
+def test_mistakes_are_red_and_right_answers_green():
+    picture = np.asarray(visualise.draw_confusion(np.array([[9, 0], [4, 5]]), ["cat", "dog"])).astype(int)
+    assert (picture == visualise.WRONG).all(-1).sum() > 1000
+    green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > picture[..., 2] + 20)
+    assert green.sum() > 2000
+    faultless = np.asarray(visualise.draw_confusion(np.array([[9, 0], [0, 5]]), ["cat", "dog"]))
+    assert not (faultless == visualise.WRONG).all(-1).any()
+
+
+def test_many_classes_and_none_tested_are_drawn_too():
+    assert visualise.draw_confusion(np.eye(100, dtype=int), [f"class {i}" for i in range(100)]).width <= 12 * 130
+    assert visualise.draw_confusion(np.zeros((2, 2), int), ["a", "b"]).width > 0
