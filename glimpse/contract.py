@@ -20,7 +20,7 @@ PROBABILITIES = "probabilities"
 LOCATIONS = "locations"
 """float32 (batch, time, 2): each fixation, (x, y) in [-1, 1]."""
 BOXES = "boxes"
-"""float32 (batch, time, scales, 4): each glimpse's windows in pixels, (left, top, right, bottom), finest scale first."""
+"""float32 (batch, time, scales, 4): each glimpse's windows, pixels, (left, top, right, bottom), finest scale first."""
 OUTPUTS = (LOGITS, PROBABILITIES, LOCATIONS, BOXES)
 
 

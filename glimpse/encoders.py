@@ -22,7 +22,7 @@ class GlimpseEncoder(nn.Module):
         channels: Channels of the image.
         features: Length of the encoding.
         what: ``conv`` (two small convolutions, the scales as channels, then a linear layer) or ``mlp`` (the paper's).
-        combine: ``multiply`` gates the one with the other; ``add`` is the paper's ``g = Rect(Linear(h_g) + Linear(h_l))``.
+        combine: ``multiply`` gates the one with the other; ``add`` is the paper's ``Rect(Linear(h_g) + Linear(h_l))``.
 
     Raises:
         ValueError: When ``what`` or ``combine`` is unknown.

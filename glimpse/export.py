@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import glimpse
-from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, LOGITS, OUTPUTS, PROBABILITIES, ContractError, ModelCard
+from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, LOGITS, OUTPUTS, PROBABILITIES, ModelCard
 from glimpse.geometry import boxes
 from glimpse.models.hard import HardAttention
 from glimpse.retina import Retina
@@ -104,21 +103,23 @@ def export_episode(
         images: Real images, at least 2, on which the file is compared with the model.
 
     Raises:
-        ExportError: When the file differs from the model by more than ``TOLERANCE`` in a probability or at all in a label,
-            or can't be written.
+        ExportError: When the file differs from the model by more than ``TOLERANCE`` in a probability or at all in a
+            label, or can't be written.
     """
     episode = episode.eval()
     if not path.parent.is_dir():
-        raise ExportError(f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another")
+        raise ExportError(
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
+        )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         draft = Path(folder) / path.name
         _write(episode, card, draft, images[:2])
         parity = compare(episode, draft, images)
         if parity.difference > TOLERANCE or parity.labels_differ:
             raise ExportError(
-                f"expected the exported file to answer as the model does, within {TOLERANCE}; on {parity.images} images "
-                f"it differed by up to {parity.difference:.1e} and in {parity.labels_differ} labels, so {path} was not "
-                "written; report this together with the recipe"
+                f"expected the exported file to answer as the model does, within {TOLERANCE}; on {parity.images} "
+                f"images it differed by up to {parity.difference:.1e} and in {parity.labels_differ} labels, so {path} "
+                "was not written; report this together with the recipe"
             )
         draft.replace(path)
     return parity

@@ -2,9 +2,9 @@
 
 Mnih et al. 2014, section 3.2, eq. 2: the gradient of the expected return is that of
 ``log pi(l_t) * (R_t - b_t)``, summed over the locations chosen, the baseline ``b_t`` being learned by regression to
-``R_t``. Only locations that were chosen *and* looked at have a term: the first was not chosen, and none follows the last
-glimpse. With several roll-outs an image the others' mean return is a baseline too (leave-one-out; Mnih and Rezende 2016,
-eq. 9).
+``R_t``. Only locations that were chosen *and* looked at have a term: the first was not chosen, and none follows the
+last glimpse. With several roll-outs an image the others' mean return is a baseline too (leave-one-out; Mnih and Rezende
+2016, eq. 9).
 """
 
 from typing import NamedTuple
@@ -93,10 +93,10 @@ def leave_one_out(returns: Float[Tensor, "batch time"], num_rollouts: int) -> Fl
     """
     if num_rollouts < 2:
         raise ValueError(
-            f"a leave-one-out baseline needs num_rollouts of at least 2, got {num_rollouts}; raise it, or learn a baseline"
+            f"a leave-one-out baseline needs num_rollouts of at least 2, got {num_rollouts}; raise it, or learn one"
         )
     grouped = returns.unflatten(0, (-1, num_rollouts))
-    others = (grouped.sum(1, keepdim=True) - grouped) / (num_rollouts - 1)
+    others: Tensor = (grouped.sum(1, keepdim=True) - grouped) / (num_rollouts - 1)
     return others.flatten(0, 1)
 
 
@@ -131,8 +131,8 @@ def losses(
         discount: Factor in [0, 1] for rewards further away.
         baseline: ``learned``, ``leave-one-out`` or ``none``.
         num_rollouts: Roll-outs an image.
-        normalise: Whether the advantages are divided by their root mean square over the batch. Their mean is left alone:
-            the baseline is there for that.
+        normalise: Whether the advantages are divided by their root mean square over the batch. Their mean is left
+            alone: the baseline is there for that.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
 

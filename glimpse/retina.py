@@ -58,7 +58,7 @@ def extract_glimpse(
 
 def _span(unit: Float[Tensor, " batch"], length: int, width: int) -> Int64[Tensor, "batch width"]:
     """Row or column numbers that a window covers, negative or too large where it hangs over the edge."""
-    start = window_start(unit, length, width).long()
+    start: Tensor = window_start(unit, length, width).long()
     return start.unsqueeze(1) + torch.arange(width, device=unit.device)
 
 

@@ -96,7 +96,7 @@ def _places(
     stride: int,
 ) -> Int64[Tensor, "batch pixels"]:
     """Numbers of a box's pixels in an image whose rows are ``stride`` pixels long, row by row."""
-    rows = top[:, None, None] + torch.arange(height, device=top.device)[:, None]
+    rows: Tensor = top[:, None, None] + torch.arange(height, device=top.device)[:, None]
     columns = left[:, None, None] + torch.arange(width, device=left.device)
     return (rows * stride + columns).flatten(1)
 

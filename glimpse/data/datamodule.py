@@ -103,7 +103,8 @@ class FrozenBlocks(Dataset[Batch], Sized):
 class ImageData(LightningDataModule):
     """Any data set, as it is or on canvases.
 
-    Training canvases are drawn anew for every batch, on the device that trains. Validation and test canvases are frozen.
+    Training canvases are drawn anew for every batch, on the device that trains. Validation and test canvases
+    are frozen.
 
     Args:
         dataset: ``digits`` (embedded), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn`` or ``folder``.

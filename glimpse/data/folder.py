@@ -1,7 +1,7 @@
 """A user's own images: one folder a class.
 
-Either ``ROOT/CLASS/image`` (the parts are then drawn from each class, by a fixed rule of the file's name, so that adding
-images moves none of the others) or ``ROOT/train/CLASS/image`` with ``validation`` (or ``val``) and ``test`` beside it.
+Either ``ROOT/CLASS/image`` (the parts are then drawn from each class, by a fixed rule of the files' names)
+or ``ROOT/train/CLASS/image`` with ``validation`` (or ``val``) and ``test`` beside it.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        DataError: When the folder is not there, lacks a class, has too few images, holds an image that can't be read, or
-            would not fit into memory.
+        DataError: When the folder is not there, lacks a class, has too few images, holds an image that can't be read,
+            or would not fit into memory.
     """
     parts = _files(root)
     classes = tuple(sorted({name for files in parts.values() for name in files}))
@@ -69,7 +69,7 @@ def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
         for part, place in places.items():
             if not place.is_dir():
                 raise DataError(
-                    f"{root} has a folder train, so it was expected to have one for the {part} part; found no {place.name}"
+                    f"expected a folder {place.name} beside {root / 'train'}, for the {part} part, found none; add one"
                 )
         return {part: _classes(place) for part, place in places.items()}
     parts: dict[str, dict[str, list[Path]]] = {"train": {}, "validation": {}, "test": {}}

@@ -70,8 +70,8 @@ def data_root(root: str | None) -> Path:
 def embedded_digits(root: str | None, download: bool) -> Source:
     """Scikit-learn's 1,797 real handwritten digits, enlarged from 8x8 to 24x24 pixels; no network, no files.
 
-    They are part of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998). The split,
-    1,097 for training, 200 for validation and 500 for the test, is fixed.
+    They are part of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998). The
+    split, 1,097 for training, 200 for validation and 500 for the test, is fixed.
 
     Args:
         root: Not needed.

@@ -116,7 +116,7 @@ class HardAttentionTraining(lightning.LightningModule):
         )
         self.first_location = first_location
         self.num_rollouts = num_rollouts
-        self.objective = {
+        self.objective: dict[str, Any] = {
             "discount": discount,
             "baseline": baseline,
             "num_rollouts": num_rollouts,

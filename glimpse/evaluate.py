@@ -1,0 +1,239 @@
+"""What a trained model is worth: error after each glimpse, what attention earns, and what it costs.
+
+Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. Beside the model's own
+fixations the *same weights* are run under others, so that the gaze's share in the result can be seen.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from glimpse.data.datamodule import Batch, generator_for
+from glimpse.models.hard import HardAttention
+from glimpse.retina import Retina
+from glimpse.rollout import follow, look
+
+FIXATIONS = ("policy", "random", "centre", "grid")
+"""The model's own fixations, and the baselines that the same weights are run under."""
+CALIBRATION_BINS = 15
+RANDOM_FIXATIONS = 3
+"""Seed of the random fixations."""
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """How well one class is told.
+
+    Attributes:
+        name: The class.
+        precision: Share of the answers with this class that are right, in [0, 1].
+        recall: Share of the images of this class that are answered right, in [0, 1].
+        images: Images of this class.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's figures on one part of a data set.
+
+    Attributes:
+        images: Images that it was tried on.
+        error: Share of wrong answers after the last glimpse, in [0, 1].
+        errors: Share of wrong answers after each glimpse, under each kind of fixations.
+        calibration_error: Expected calibration error after the last glimpse, 15 bins (Guo et al. 2017), in [0, 1].
+        per_class: Precision and recall of each class.
+        confusion: Images by true class (row) and answer (column).
+        num_glimpses: Glimpses in an episode.
+        pixels_sensed: Pixels that an episode's glimpses hold, over all scales and channels.
+        pixels_of_image: Pixels of the image, over all channels.
+        multiply_accumulates: Of one episode on one image.
+        parameters: Trained numbers in the model.
+    """
+
+    images: int
+    error: float
+    errors: dict[str, list[float]]
+    calibration_error: float
+    per_class: list[ClassReport]
+    confusion: list[list[int]]
+    num_glimpses: int
+    pixels_sensed: int
+    pixels_of_image: int
+    multiply_accumulates: int
+    parameters: int
+
+    def to_json(self) -> str:
+        """Write the figures as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def baseline_locations(
+    kind: str, batch: int, num_glimpses: int, generator: torch.Generator
+) -> Float[Tensor, "batch time 2"]:
+    """Fixations that no policy chose.
+
+    Args:
+        kind: ``random``: the centre first, as the model begins, then uniform over the image. ``centre``: always the
+            centre. ``grid``: the middles of the cells of the squarest grid with at least so many cells, row by row.
+        batch: How many images.
+        num_glimpses: How many fixations each.
+        generator: Where the randomness comes from.
+
+    Returns:
+        Locations (x, y) in [-1, 1].
+
+    Raises:
+        ValueError: When the kind is unknown.
+    """
+    if kind == "random":
+        locations = torch.rand(batch, num_glimpses, 2, generator=generator) * 2 - 1
+        locations[:, 0] = 0.0
+        return locations
+    if kind == "centre":
+        return torch.zeros(batch, num_glimpses, 2)
+    if kind == "grid":
+        columns = math.ceil(math.sqrt(num_glimpses))
+        rows = math.ceil(num_glimpses / columns)
+        cells = [
+            ((2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+        return torch.tensor(cells[:num_glimpses]).expand(batch, -1, -1)
+    raise ValueError(f"expected fixations out of {FIXATIONS}, got {kind!r}; choose one of them")
+
+
+@torch.no_grad()
+def beliefs(
+    model: HardAttention, retina: Retina, batches: Iterable[Batch], num_glimpses: int, fixations: str = "policy"
+) -> tuple[Float[Tensor, "images time classes"], Int64[Tensor, " images"]]:
+    """Run a model over a part of a data set.
+
+    Args:
+        model: The model; it is run as it is, in evaluation mode.
+        retina: Its retina.
+        batches: Images and labels.
+        num_glimpses: Glimpses in an episode.
+        fixations: ``policy``, or one of the baselines, see :func:`baseline_locations`.
+
+    Returns:
+        The logits after each glimpse, and the labels, on the CPU.
+    """
+    was_training = model.training
+    model.eval()
+    logits, labels = [], []
+    generator = generator_for("cpu", RANDOM_FIXATIONS)
+    for images, truth in batches:
+        placed = images.to(model.mean.device)
+        if fixations == "policy":
+            trace = look(model, retina, placed, num_glimpses)
+        else:
+            locations = baseline_locations(fixations, len(placed), num_glimpses, generator).to(placed.device)
+            trace = look(model, retina, placed, num_glimpses, follow(locations), locations[:, 0])
+        logits.append(trace.logits.float().cpu())
+        labels.append(truth.cpu())
+    model.train(was_training)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def errors_of(logits: Float[Tensor, "images time classes"], labels: Int64[Tensor, " images"]) -> list[float]:
+    """Share of wrong answers after each glimpse, in [0, 1]."""
+    return (logits.argmax(2) != labels.unsqueeze(1)).double().mean(0).tolist()
+
+
+def multiply_accumulates(run: Callable[[], Any]) -> int:
+    """Multiply-accumulates of the matrix products and convolutions in a call: half of what torch counts as flops."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        run()
+    return int(counter.get_total_flops()) // 2
+
+
+def evaluate(
+    model: HardAttention,
+    retina: Retina,
+    batches: Iterable[Batch],
+    num_glimpses: int,
+    classes: tuple[str, ...],
+    image_shape: tuple[int, ...],
+) -> Evaluation:
+    """Evaluate a model on one part of a data set.
+
+    Args:
+        model: The model.
+        retina: Its retina.
+        batches: Images and labels; gone through once for each kind of fixations.
+        num_glimpses: Glimpses in an episode.
+        classes: Class names, in the order of the labels.
+        image_shape: Channels, height and width.
+    """
+    logits, labels = beliefs(model, retina, batches, num_glimpses)
+    errors = {"policy": errors_of(logits, labels)}
+    for kind in FIXATIONS[1:]:
+        errors[kind] = errors_of(*beliefs(model, retina, batches, num_glimpses, kind))
+    answers = logits[:, -1].argmax(1)
+    counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
+    counts.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
+    right, told, shown = counts.diagonal(), counts.sum(0), counts.sum(1)
+    channels, height, width = image_shape
+    image = torch.zeros(1, channels, height, width, dtype=torch.uint8, device=model.mean.device)
+    return Evaluation(
+        images=len(labels),
+        error=errors["policy"][-1],
+        errors=errors,
+        calibration_error=float(
+            multiclass_calibration_error(
+                logits[:, -1].softmax(1), labels, num_classes=len(classes), n_bins=CALIBRATION_BINS
+            )
+        ),
+        per_class=[
+            ClassReport(
+                name, int(right[at]) / max(1, int(told[at])), int(right[at]) / max(1, int(shown[at])), int(shown[at])
+            )
+            for at, name in enumerate(classes)
+        ],
+        confusion=counts.tolist(),
+        num_glimpses=num_glimpses,
+        pixels_sensed=num_glimpses * retina.num_pixels * channels,
+        pixels_of_image=channels * height * width,
+        multiply_accumulates=multiply_accumulates(lambda: look(model, retina, image, num_glimpses)),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+
+
+def table(evaluation: Evaluation) -> str:
+    """The figures in words and columns, for a terminal."""
+    times = range(1, evaluation.num_glimpses + 1)
+    lines = [
+        f"error {evaluation.error:.2%} on {evaluation.images:,} images after {evaluation.num_glimpses} glimpses "
+        f"(calibration error {evaluation.calibration_error:.2%})",
+        "",
+        "error after glimpse   " + "".join(f"{time:>8}" for time in times),
+    ]
+    names = {"policy": "the model's fixations", "random": "random", "centre": "always the centre", "grid": "a grid"}
+    for kind, errors in evaluation.errors.items():
+        lines.append(f"{names[kind]:<22}" + "".join(f"{100 * error:>7.2f}%" for error in errors))
+    lines += ["", f"{'class':<16}{'precision':>10}{'recall':>10}{'images':>8}"]
+    for report in evaluation.per_class:
+        lines.append(f"{report.name:<16}{report.precision:>10.1%}{report.recall:>10.1%}{report.images:>8}")
+    share = evaluation.pixels_sensed / evaluation.pixels_of_image
+    lines += [
+        "",
+        f"pixels sensed         {evaluation.pixels_sensed:,} ({share:.2f} times those of the image)",
+        f"multiply-accumulates  {evaluation.multiply_accumulates:,} an image",
+        f"parameters            {evaluation.parameters:,}",
+    ]
+    return "\n".join(lines)
