@@ -7,7 +7,7 @@ out. Before a file is left behind it is loaded again and run in onnxruntime besi
 import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +186,3 @@ def _tied(
     tied: np.ndarray = parted.any(1) & (distance < TIE)
     return tied
 
-
-def with_test_error(card: ModelCard, wrong: int, total: int) -> ModelCard:
-    """The card, with the share of test images that the model gets wrong."""
-    return replace(card, test_error=wrong / total)

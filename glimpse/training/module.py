@@ -25,7 +25,6 @@ class HardAttentionTraining(lightning.LightningModule):
     Args:
         classes: Class names; the data say them.
         image_shape: Channels, height and width of the images; the data say them.
-        data_description: The data in words, for the model's card; the data say it.
         num_glimpses: Glimpses in an episode.
         glimpse_size: Side of a glimpse in pixels, the same at every scale.
         num_scales: Windows in a glimpse.
@@ -63,7 +62,6 @@ class HardAttentionTraining(lightning.LightningModule):
         self,
         classes: list[str],
         image_shape: list[int],
-        data_description: str = "",
         num_glimpses: int = 6,
         glimpse_size: int = 8,
         num_scales: int = 2,

@@ -1,0 +1,104 @@
+"""What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
+
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from glimpse.contract import ModelCard
+from glimpse.data import ImageData
+from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
+from glimpse.export import Episode, ExportError, Parity, export_episode, versions
+from glimpse.training.checkpoint import load_training
+from glimpse.training.module import KIND, HardAttentionTraining
+
+PARITY_IMAGES = 1000
+"""Test images on which an exported file is compared with its model."""
+
+
+class Exported(NamedTuple):
+    """An exported file and what was found out about it."""
+
+    path: Path
+    card: ModelCard
+    parity: Parity
+
+
+def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> Evaluation:
+    """Evaluate a trained model on the data that its checkpoint names.
+
+    Args:
+        checkpoint: A checkpoint that training wrote.
+        part: ``test`` or ``validation``.
+        root: Where the data set lies, when not where it lay in training.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours.
+        DataError: When the data are not there.
+    """
+    training, data = load_training(checkpoint, root)
+    batches = data.test_dataloader() if part == "test" else data.val_dataloader()
+    return evaluate(
+        training.model,
+        training.retina,
+        batches,
+        training.rule.num_glimpses,
+        training.classes,
+        training.image_shape,
+    )
+
+
+def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | None = None) -> Exported:
+    """Write a trained model as one ONNX file; its test error is measured and goes into its card.
+
+    Args:
+        checkpoint: A checkpoint that training wrote.
+        output: The file to write; ``model.onnx`` beside the checkpoint when left out.
+        root: Where the data set lies, when not where it lay in training.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours.
+        DataError: When the data are not there.
+        ExportError: When the file would not answer as the model does.
+    """
+    training, data = load_training(checkpoint, root)
+    path = output or checkpoint.parent / "model.onnx"
+    if path.suffix != ".onnx":
+        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+    glimpses = training.rule.num_glimpses
+    logits, labels = beliefs(training.model, training.retina, data.test_dataloader(), glimpses)
+    card = card_of(training, data, errors_of(logits, labels)[-1])
+    shown = torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
+    parity = export_episode(Episode(training.model, training.retina, glimpses), card, path, shown)
+    return Exported(path, card, parity)
+
+
+def card_of(training: HardAttentionTraining, data: ImageData, test_error: float | None) -> ModelCard:
+    """Describe a trained model.
+
+    Args:
+        training: The model and its recipe.
+        data: What it was trained on.
+        test_error: Share of test images that it gets wrong, in [0, 1]; None where it was not measured.
+    """
+    channels, height, width = training.image_shape
+    return ModelCard(
+        model=KIND,
+        classes=training.classes,
+        channels=channels,
+        height=height,
+        width=width,
+        size_policy="fit",
+        num_glimpses=training.rule.num_glimpses,
+        glimpse_size=training.retina.size,
+        num_scales=training.retina.num_scales,
+        zoom=training.retina.zoom,
+        data=data.describe(),
+        recipe={
+            "model": {name: value for name, value in training.hparams.items() if name not in ("classes", "image_shape")},
+            "data": {name: value for name, value in data.hparams.items() if name not in ("root", "download")},
+        },
+        test_error=test_error,
+        versions=versions(),
+    )
