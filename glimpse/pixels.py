@@ -164,7 +164,9 @@ def _decode(
             "scale it down"
         ) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name!r} is no image that can be read; expected {readable}") from error
+        raise ImageError(
+            f"{name!r} is no image that can be read, or is damaged at its start; expected a {readable} file"
+        ) from error
     except Exception as error:  # Pillow's decoders meet hostile bytes with a dozen kinds of exception
         raise ImageError(
             f"the image {name!r} is damaged or cut short ({error}); expected a whole {readable} file, "

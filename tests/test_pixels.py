@@ -155,12 +155,12 @@ def test_damaged_bytes_give_pixels_or_an_image_error_but_nothing_else(file_forma
 def test_what_is_no_image_is_refused(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("not an image at all")
-    with pytest.raises(pixels.ImageError, match=r"notes\.png' is no image that can be read; expected PNG, JPEG"):
+    with pytest.raises(pixels.ImageError, match=r"notes\.png' is no image that can be read, .*; expected a PNG, JPEG"):
         pixels.decode(path)
 
 
 def test_a_format_outside_the_allow_list_is_refused():
-    with pytest.raises(pixels.ImageError, match="is no image that can be read; expected PNG, JPEG"):
+    with pytest.raises(pixels.ImageError, match=r"is no image that can be read, .*; expected a PNG, JPEG"):
         pixels.decode(encode(Image.fromarray(RGB), "ICO"))
 
 
