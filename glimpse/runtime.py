@@ -98,7 +98,8 @@ class GlimpseSession:
                 or RGB.
 
         Returns:
-            Locations and boxes in the frame of each image as it was given, not of the model's canvas.
+            Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
+            beyond -1 or 1 where the model looked at the black around an image of other proportions than its canvas.
 
         Raises:
             ImageError: When there is no image, or one of them is none.
@@ -137,6 +138,8 @@ class GlimpseSession:
             prediction: What :meth:`run` returned.
             sizes: Each image's (height, width) before it was fitted, pixels.
         """
+        if all(size == (self.card.height, self.card.width) for size in sizes):
+            return prediction
         canvas = np.array([self.card.width, self.card.height])
         own = np.array([(width, height) for height, width in sizes])
         places = [pixels.placement(height, width, self.card.height, self.card.width) for height, width in sizes]
