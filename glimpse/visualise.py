@@ -157,7 +157,7 @@ def draw_classification(
     image: UInt8[np.ndarray, "height width channels"],
     boxes: Shaped[np.ndarray, "time scales 4"],
     locations: Float[np.ndarray, "time 2"],
-    glimpses: Float[np.ndarray, "time scales channels size size"],
+    glimpses: Float[np.ndarray, "time scales seen_channels size size"],
     probabilities: Float[np.ndarray, "time classes"],
     classes: Sequence[str],
     truth: str | None = None,
@@ -168,7 +168,7 @@ def draw_classification(
         image: Grey or RGB, 0 to 255.
         boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
         locations: Fixations, (x, y) in [-1, 1] of this image.
-        glimpses: What was sensed, in [0, 1].
+        glimpses: What was sensed, in [0, 1]; grey from a colour image where the model is a grey one.
         probabilities: The belief after each glimpse, in [0, 1].
         classes: Class names, in the order of the probabilities.
         truth: The right class's name, where it is known; the heading then says whether the answer is right.
@@ -210,6 +210,8 @@ def draw_learning_curves(epochs: Numbers, panels: Mapping[str, Mapping[str, Numb
         epochs: When the values were measured.
         panels: A title, and below it each line's name and its values, one for each epoch; NaN where none was measured.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _figure(len(panels), 4.4, 3.4)
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for colour, (name, values) in zip(itertools.cycle(_LINES), curves.items(), strict=False):
@@ -218,6 +220,7 @@ def draw_learning_curves(epochs: Numbers, panels: Mapping[str, Mapping[str, Numb
             axis.plot(x[known], y[known], color=colour, label=name, linewidth=2, marker="o", markersize=3)
         axis.set_title(title)
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(curves) > 1:
             axis.legend()
     return _render(figure)
@@ -237,7 +240,7 @@ def draw_baselines(errors: Mapping[str, Numbers]) -> Image.Image:
         y = 100 * np.asarray(values, float)
         style: dict[str, Any] = {"linewidth": 3, "markersize": 6, "zorder": 3} if index == 0 else {"markersize": 4}
         axis.plot(np.arange(1, len(y) + 1), y, color=colour, label=f"{name}  {y[-1]:.1f}%", marker="o", **style)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.set_ylim(bottom=0)
     axis.set_xlabel("glimpses")
     axis.set_ylabel("test error (%)")
