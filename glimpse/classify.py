@@ -1,0 +1,209 @@
+"""``glimpse classify``: what an exported model makes of image files, where it looked and how sure it was. No torch."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from glimpse import crop, pixels, visualise
+
+if TYPE_CHECKING:
+    from glimpse.runtime import GlimpseSession, Prediction
+
+_SOFTWARE = "Glimpse"
+"""Marks the pictures that we drew, the only files that a later run may replace."""
+
+
+class Sight(NamedTuple):
+    """One image that a model has looked at."""
+
+    image: UInt8[np.ndarray, "height width channels"]
+    """As it was decoded."""
+    canvas: UInt8[np.ndarray, "height width channels"]
+    """As the model saw it."""
+    on_canvas: "Prediction"
+    """The answer in the canvas's frame, a batch of one."""
+    on_image: "Prediction"
+    """The answer in the image's own frame, a batch of one."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to a parser's subcommands.
+
+    Args:
+        subparsers: What ``ArgumentParser.add_subparsers`` returned.
+    """
+    parser = subparsers.add_parser(
+        "classify",
+        help="say what images show, and where the model looked",
+        description="Classify images with an exported model: the class, how sure, and where it looked after each "
+        "glimpse. Locations are (x, y) in [-1, 1] of the image, the middle (0, 0); windows are in its pixels.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file written by 'glimpse export'")
+    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write a picture of each scanpath into this directory")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify images and print what was found; an image that fails is named on stderr and the others go on.
+
+    Args:
+        args: What :func:`add_parser` 's parser made of the command line.
+
+    Returns:
+        0 when every image was classified, 1 otherwise.
+
+    Raises:
+        ContractError: When the model can't be used.
+    """
+    try:
+        from glimpse.runtime import GlimpseSession
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
+    session = GlimpseSession(args.model)
+    if args.draw is not None:
+        try:
+            args.draw.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return _complain(
+                f"--draw: can't make the directory {str(args.draw)!r} ({error.strerror}); name another one"
+            )
+    answers: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    drawn: set[str] = set()
+    sources = {path.resolve() for path in args.images}
+    for path in args.images:
+        try:
+            sight = look(session, path)
+            picture = None
+            if args.draw is not None:
+                picture = _free_path(args.draw, path.stem, sources, drawn)
+                _save(_draw(session, sight), picture)
+                drawn.add(picture.name.casefold())
+        except (pixels.ImageError, OSError) as error:
+            errors.append({"image": str(path), "error": str(error)})
+            _complain(str(error))
+            continue
+        answers.append(_describe(session, path, sight, picture))
+        if not args.json:
+            print(_as_text(answers[-1]), flush=True)
+    if args.json:
+        card = session.card
+        model = {"path": str(args.model), "classes": card.classes, "data": card.data, "test_error": card.test_error}
+        print(json.dumps({"model": model, "images": answers, "errors": errors}, indent=2))
+    return 1 if errors else 0
+
+
+def look(session: "GlimpseSession", path: Path) -> Sight:
+    """Have a model look at an image file.
+
+    Args:
+        session: The model.
+        path: The image.
+
+    Raises:
+        ImageError: When the file is no image that can be read.
+    """
+    image = pixels.decode(path)
+    canvas = session.fit(image)
+    on_canvas = session.run(canvas[None])
+    return Sight(image, canvas, on_canvas, session.onto_images(on_canvas, [(image.shape[0], image.shape[1])]))
+
+
+def _describe(session: "GlimpseSession", path: Path, sight: Sight, picture: Path | None) -> dict[str, Any]:
+    """Say in JSON's values what a model made of an image."""
+    probabilities, locations, boxes = (field[0].astype(float).round(6).tolist() for field in sight.on_image)
+    glimpses = []
+    for belief, location, windows in zip(probabilities, locations, boxes, strict=True):
+        label = int(np.argmax(belief))
+        answer = {"class": session.card.classes[label], "confidence": belief[label]}
+        glimpses.append({**answer, "location": location, "boxes": windows})
+    return {
+        "image": str(path),
+        "height": sight.image.shape[0],
+        "width": sight.image.shape[1],
+        "class": glimpses[-1]["class"],
+        "confidence": glimpses[-1]["confidence"],
+        "probabilities": probabilities[-1],
+        "glimpses": glimpses,
+        "picture": None if picture is None else str(picture),
+    }
+
+
+def _as_text(answer: dict[str, Any]) -> str:
+    """Lay an answer out as a heading and one aligned line for each glimpse."""
+    rows = [("glimpse", "location", "finest window (px)", "belief", "")]
+    for number, glimpse in enumerate(answer["glimpses"], start=1):
+        x, y = glimpse["location"]
+        left, top, right, bottom = (round(side) for side in glimpse["boxes"][0])
+        window = f"{left}..{right}, {top}..{bottom}"
+        rows.append((str(number), f"({x:+.2f}, {y:+.2f})", window, glimpse["class"], f"{glimpse['confidence']:.1%}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [f"{_printable(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
+    for number_, location, window, belief, confidence in rows:
+        line = f"  {number_:>{widths[0]}}  {location:<{widths[1]}}  {window:<{widths[2]}}  {belief:<{widths[3]}}"
+        lines.append(f"{line}  {confidence:>{widths[4]}}".rstrip())
+    if answer["picture"]:
+        lines.append(f"  drawn in {_printable(answer['picture'])}")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(session: "GlimpseSession", sight: Sight) -> Image.Image:
+    card, locations = session.card, sight.on_canvas.locations[0]
+    canvas = sight.canvas.transpose(2, 0, 1)
+    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
+    glimpses = crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
+    probabilities, own_locations, own_boxes = (field[0] for field in sight.on_image)
+    return visualise.draw_classification(sight.image, own_boxes, own_locations, glimpses, probabilities, card.classes)
+
+
+def _free_path(directory: Path, stem: str, sources: set[Path], drawn: set[str]) -> Path:
+    """Name an image's picture after it, numbered where the name is taken: only our own older pictures are replaced."""
+    number = 1
+    while True:
+        path = directory / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        if path.name.casefold() not in drawn and path.resolve() not in sources and _is_replaceable(path):
+            return path
+        number += 1
+
+
+def _is_replaceable(path: Path) -> bool:
+    if not path.exists():
+        return True
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return bool(picture.info.get("Software") == _SOFTWARE)
+    except (UnidentifiedImageError, OSError):
+        return False
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all."""
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", _SOFTWARE)
+    unfinished = path.with_name(f".glimpse-{os.getpid()}.tmp")
+    try:
+        picture.save(unfinished, "PNG", pnginfo=mark)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _printable(text: str) -> str:
+    """Quote a file's name that would upset a terminal."""
+    return text if text.isprintable() else repr(text)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
