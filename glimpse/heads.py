@@ -7,7 +7,7 @@ log-probability is always that of the action.
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 POLICIES = ("gaussian", "grid")
 
 
+@runtime_checkable
 class LocationPolicy(Protocol):
     """A distribution over the next location, given parameters that a network computed."""
 
