@@ -1,5 +1,6 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
+import argparse
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import torch
 
 from glimpse.contract import ModelCard
 from glimpse.data import ImageData
-from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
+from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate, table
 from glimpse.export import Episode, ExportError, Parity, export_episode, versions
 from glimpse.training.checkpoint import load_training
 from glimpse.training.module import KIND, HardAttentionTraining
@@ -25,6 +26,34 @@ class Exported(NamedTuple):
     parity: Parity
 
 
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Print a checkpoint's figures, as text or as JSON.
+
+    Args:
+        args: ``checkpoint``, ``part``, ``root`` and ``json``; see :func:`evaluate_checkpoint`, which raises for it.
+    """
+    evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
+    print(evaluation.to_json() if args.json else table(evaluation))
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write a checkpoint as ONNX, and print what was written and how it compares.
+
+    Args:
+        args: ``checkpoint``, ``output`` and ``root``; see :func:`export_checkpoint`, which raises for it.
+    """
+    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root)
+    print(
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.num_glimpses} glimpses over {card.data}, "
+        f"test error {card.test_error:.2%}\n"
+        f"compared on {parity.images} test images: probabilities differ by at most {parity.difference:.1e}, every label "
+        f"is the same, {parity.ties} rounding ties\n"
+        f"next: glimpse classify {path} IMAGE... --draw looked"
+    )
+    return 0
+
+
 def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> Evaluation:
     """Evaluate a trained model on the data that its checkpoint names.
 
@@ -37,7 +66,7 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
         CheckpointError: When the checkpoint is none of ours.
         DataError: When the data are not there.
     """
-    training, data = load_training(checkpoint, root)
+    training, data = load_training(checkpoint, root=root)
     batches = data.test_dataloader() if part == "test" else data.val_dataloader()
     return evaluate(
         training.model,
@@ -62,7 +91,7 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | 
         DataError: When the data are not there.
         ExportError: When the file would not answer as the model does.
     """
-    training, data = load_training(checkpoint, root)
+    training, data = load_training(checkpoint, root=root)
     path = output or checkpoint.parent / "model.onnx"
     if path.suffix != ".onnx":
         raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
@@ -96,7 +125,9 @@ def card_of(training: HardAttentionTraining, data: ImageData, test_error: float 
         zoom=training.retina.zoom,
         data=data.describe(),
         recipe={
-            "model": {name: value for name, value in training.hparams.items() if name not in ("classes", "image_shape")},
+            "model": {
+                name: value for name, value in training.hparams.items() if name not in ("classes", "image_shape")
+            },
             "data": {name: value for name, value in data.hparams.items() if name not in ("root", "download")},
         },
         test_error=test_error,
