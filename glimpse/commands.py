@@ -47,8 +47,8 @@ def run_export(args: argparse.Namespace) -> int:
     print(
         f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.num_glimpses} glimpses over {card.data}, "
         f"test error {card.test_error:.2%}\n"
-        f"compared on {parity.images} test images: probabilities differ by at most {parity.difference:.1e}, every label "
-        f"is the same, {parity.ties} rounding ties\n"
+        f"compared on {parity.images} test images: probabilities differ by at most {parity.difference:.1e}, every "
+        f"label is the same, {parity.ties} rounding ties\n"
         f"next: glimpse classify {path} IMAGE... --draw looked"
     )
     return 0
