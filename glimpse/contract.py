@@ -76,7 +76,8 @@ class ModelCard:
         """Read a card.
 
         Raises:
-            ContractError: When the text is no card, or a card of another schema version.
+            ContractError: When the text is no card, a card of another schema version, or one with a value of
+                another type than its entry's.
         """
         try:
             values = json.loads(text)
@@ -95,4 +96,31 @@ class ModelCard:
                 f"the model's card lacks {missing} and has unknown entries {unknown}; "
                 "export the model again with this version of Glimpse"
             )
+        for name, (expected, types) in _ENTRIES.items():
+            value = values[name]
+            if type(value) not in types or (name == "classes" and not all(isinstance(entry, str) for entry in value)):
+                raise ContractError(
+                    f"the model's card should say {expected} under {name!r}, got {json.dumps(value)[:60]}; "
+                    "export the model again with this version of Glimpse"
+                )
         return cls(**{**values, "classes": tuple(values["classes"])})
+
+
+_TEXT, _WHOLE, _OBJECT = ("a text", (str,)), ("a whole number", (int,)), ("an object", (dict,))
+_ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "model": _TEXT,
+    "classes": ("a list of names", (list,)),
+    "channels": _WHOLE,
+    "height": _WHOLE,
+    "width": _WHOLE,
+    "size_policy": _TEXT,
+    "num_glimpses": _WHOLE,
+    "glimpse_size": _WHOLE,
+    "num_scales": _WHOLE,
+    "zoom": _WHOLE,
+    "data": _TEXT,
+    "recipe": _OBJECT,
+    "test_error": ("a number or null", (int, float, type(None))),
+    "versions": _OBJECT,
+}
+"""What each entry of a card holds, in words and as JSON's types."""

@@ -71,3 +71,31 @@ def test_missing_and_unknown_entries_are_named():
         contract.ModelCard.from_json(without("zoom"))
     with pytest.raises(contract.ContractError, match=r"lacks \[\] and has unknown entries \['colour'\]"):
         contract.ModelCard.from_json(changed(colour="red"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("classes", None, "a list of names under 'classes', got null"),
+        ("classes", "012", "a list of names under 'classes', got \"012\""),
+        ("classes", ["0", 1], r"a list of names under 'classes', got \[\"0\", 1\]"),
+        ("channels", "1", "a whole number under 'channels', got \"1\""),
+        ("height", 40.0, r"a whole number under 'height', got 40\.0"),
+        ("width", None, "a whole number under 'width', got null"),
+        ("zoom", True, "a whole number under 'zoom', got true"),
+        ("test_error", "3 %", "a number or null under 'test_error', got \"3 %\""),
+        ("data", 7, "a text under 'data', got 7"),
+        ("recipe", [], r"an object under 'recipe', got \[\]"),
+        ("versions", "0.1.0", "an object under 'versions', got \"0.1.0\""),
+    ],
+)
+def test_an_entry_of_another_type_is_named_with_what_it_should_say(name, value, sentence):
+    with pytest.raises(contract.ContractError, match=f"card should say {sentence}.*; export the model again"):
+        contract.ModelCard.from_json(changed(**{name: value}))
+
+
+def test_every_entry_of_a_card_is_checked():
+    for name in json.loads(CARD.to_json()).keys() - {"schema_version"}:
+        wrong: object = [] if name in {"recipe", "versions"} else {}
+        with pytest.raises(contract.ContractError, match=f"under '{name}', got "):
+            contract.ModelCard.from_json(changed(**{name: wrong}))
