@@ -4,7 +4,7 @@ Mnih et al., Recurrent Models of Visual Attention (NIPS 2014), figure 1 and sect
 encoded (the glimpse network), a recurrent core takes the encoding in (the core network), a classifier reads the core's
 state (the action network) and a location policy chooses where to look next (the location network). As in Ba et al.
 (Multiple Object Recognition with Visual Attention, ICLR 2015, section 3) the policy has a recurrent layer of its own
-above the first.
+above the first. It may have eyes of its own as well: what tells one digit from another is not what tells where one is.
 
 What trains what is settled here: the classifier's loss reaches the encoder, the core and the classifier; the policy's
 loss reaches the policy's own layers; neither reaches the other's.
@@ -20,6 +20,8 @@ from glimpse.core import Core
 from glimpse.encoders import GlimpseEncoder
 from glimpse.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy
 
+GAZES = ("eyes", "layer", "nothing")
+
 
 class State(NamedTuple):
     """What the model carries from one glimpse to the next."""
@@ -27,7 +29,7 @@ class State(NamedTuple):
     belief: Float[Tensor, "batch belief"]
     """State of the core, which the classifier reads."""
     gaze: Float[Tensor, "batch gaze"]
-    """State of the policy's own recurrent layer."""
+    """State of the policy's own recurrent layer; empty where it has none."""
 
 
 class Step(NamedTuple):
@@ -58,10 +60,12 @@ class HardAttention(nn.Module):
         policy: ``gaussian`` or ``grid``.
         relative: For a Gaussian policy, whether it computes a saccade or a location.
         grid_cells: For a grid policy, cells along each side of the image.
+        gaze: What the policy has of its own. ``eyes``: a glimpse encoder and a recurrent layer. ``layer``: a recurrent
+            layer, which reads the classifier's encoding. ``nothing``: it reads the core's output, as in the paper.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
 
     Raises:
-        ValueError: When an encoder, a way to combine, a core or a policy is unknown.
+        ValueError: When an encoder, a way to combine, a core, a policy or a gaze is unknown.
     """
 
     mean: Tensor
@@ -80,29 +84,34 @@ class HardAttention(nn.Module):
         policy: str = "gaussian",
         relative: bool = True,
         grid_cells: int = 9,
+        gaze: str = "eyes",
         gaze_hidden: int = 128,
     ) -> None:
         super().__init__()
+        if gaze not in GAZES:
+            raise ValueError(f"expected a gaze out of {GAZES}, got {gaze!r}; choose one of them")
         if policy not in POLICIES:
             raise ValueError(f"expected a location policy out of {POLICIES}, got {policy!r}; choose one of them")
         self.encoder = GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine)
         self.core = Core(hidden, hidden, core)
         self.classifier = nn.Linear(hidden, num_classes)
-        self.gaze_core = Core(2 * hidden, gaze_hidden, core)
-        self.policy: LocationPolicy = (
-            GaussianPolicy(gaze_hidden, relative) if policy == "gaussian" else GridPolicy(gaze_hidden, grid_cells)
+        self.gaze_encoder = (
+            GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine) if gaze == "eyes" else None
         )
-        self.baseline = nn.Linear(gaze_hidden, 1)
+        self.gaze_core = Core(2 * hidden, gaze_hidden, core) if gaze != "nothing" else None
+        watched = gaze_hidden if self.gaze_core else hidden
+        self.policy: LocationPolicy = (
+            GaussianPolicy(watched, relative) if policy == "gaussian" else GridPolicy(watched, grid_cells)
+        )
+        self.baseline = nn.Linear(watched, 1)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     def initial_state(self, batch: int) -> State:
         """The state before the first glimpse: zeros."""
         device = self.mean.device
-        return State(
-            self.core.initial_state(batch, device),
-            self.gaze_core.initial_state(batch, device),
-        )
+        belief = self.core.initial_state(batch, device)
+        return State(belief, self.gaze_core.initial_state(batch, device) if self.gaze_core else belief[:, :0])
 
     def forward(
         self,
@@ -121,8 +130,11 @@ class HardAttention(nn.Module):
         encoding = self.encoder(pixels, location)
         belief = self.core(encoding, state.belief)
         hidden = self.core.output(belief)
-        gaze = self.gaze_core(torch.cat([hidden, encoding], dim=1).detach(), state.gaze)
-        watched = self.gaze_core.output(gaze)
+        gaze, watched = state.gaze, hidden.detach()
+        if self.gaze_core:
+            seen = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
+            gaze = self.gaze_core(torch.cat([watched, seen], dim=1), state.gaze)
+            watched = self.gaze_core.output(gaze)
         return Step(
             state=State(belief, gaze),
             logits=self.classifier(hidden),

@@ -36,6 +36,7 @@ class HardAttentionTraining(lightning.LightningModule):
         policy: Location policy: gaussian or grid.
         relative: For a Gaussian policy, whether it computes a saccade or a location.
         grid_cells: For a grid policy, cells along each side of the image.
+        gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
         reward: improvement of the true class's log-probability, or terminal (0 or 1 at the end).
@@ -73,6 +74,7 @@ class HardAttentionTraining(lightning.LightningModule):
         policy: str = "gaussian",
         relative: bool = True,
         grid_cells: int = 9,
+        gaze: str = "eyes",
         gaze_hidden: int = 128,
         first_location: str = "centre",
         reward: str = "improvement",
@@ -110,6 +112,7 @@ class HardAttentionTraining(lightning.LightningModule):
             policy=policy,
             relative=relative,
             grid_cells=grid_cells,
+            gaze=gaze,
             gaze_hidden=gaze_hidden,
         )
         self.first_location = first_location
