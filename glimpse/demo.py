@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse import crop, visualise
+from glimpse import charts, crop, visualise
 from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data import ImageData
 from glimpse.evaluate import FIXATIONS, Evaluation
@@ -124,8 +124,8 @@ def _example(
 def write_pictures(evaluation: Evaluation, exported: Exported, folder: Path) -> None:
     """Draw the confusion matrix and the error under each kind of fixations."""
     classes = exported.card.classes
-    visualise.draw_confusion(np.array(evaluation.confusion), classes).save(folder / "confusion.png")
-    visualise.draw_baselines(evaluation.errors).save(folder / "fixations.png")
+    charts.draw_confusion(np.array(evaluation.confusion), classes).save(folder / "confusion.png")
+    charts.draw_baselines(evaluation.errors).save(folder / "fixations.png")
 
 
 def write_page(
