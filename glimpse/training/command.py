@@ -1,145 +1,331 @@
 """The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
 
-import difflib
-import inspect
-import os
-import re
+import logging
 import sys
-import sysconfig
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pytorch_lightning import LightningDataModule, LightningModule
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 
-from glimpse.data import ImageData
-from glimpse.training.callbacks import CollapseWarning, FitReport, checkpoints, progress
-from glimpse.training.module import HardAttentionTraining
+import glimpse
+from glimpse.data import DataError, ImageData
+from glimpse.training.callbacks import (
+    BEST_FILE,
+    CONFUSION_FILE,
+    CURVES_FILE,
+    LAST_FILE,
+    METRICS_FILE,
+    CollapseWarning,
+    EpochBar,
+    EpochLog,
+    FitReport,
+    ScheduleCheck,
+    checkpoints,
+)
+from glimpse.training.checkpoint import CheckpointError, read_checkpoint
+from glimpse.training.mistakes import ParserError, UsageError, check_decided, explain, root_sentence
+from glimpse.training.options import Parser, add_own_options, complete_parser, known_options, short_help, take
+from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
+from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
 
-DEFAULT_RECIPE = "digits"
-COMMANDS = ("fit", "validate", "test")
-HELP = """usage: glimpse train [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
-
-Train a recurrent attention model. Without arguments: the recipe "{default}".
-
-recipes (a name, or the path of a YAML file of your own; several may follow one another, the later ones win):
-  {recipes}
-
-the options most often wanted:
-  --data.dataset NAME         digits, mnist, fashion-mnist, cifar10, svhn, or folder (one folder a class)
-  --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
-  --data.download true        let torchvision download what is not there
-  --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
-  --data.num_pieces N         pieces of clutter on each canvas
-  --model.num_glimpses N      glimpses in an episode
-  --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
-  --trainer.max_epochs N      how long to train
-  --trainer.precision P       32-true or bf16-mixed
-  --output DIR                where the run goes; runs/RECIPE when left out
-  --tensorboard true          write TensorBoard's files as well
-  --ckpt_path FILE            go on from a checkpoint
-  --print_config              print the resolved configuration and stop
-  --help-all                  every option there is
-
-example: glimpse train --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
-"""
-
-
-def recipe_folders() -> list[Path]:
-    """Where recipes lie: beside a checkout's packages, or where an installation put them."""
-    return [
-        Path(__file__).parents[2] / "configs",
-        Path(sysconfig.get_path("data")) / "share" / "glimpse" / "configs",
-    ]
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes that come with Glimpse, by name."""
-    found: dict[str, Path] = {}
-    for folder in recipe_folders():
-        for file in sorted(folder.glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+COMMAND = "fit"
+LARGEST_SEED = 2**32 - 1
+QUIET_WARNINGS = (
+    # Small data sets live in memory: there is nothing for worker processes to do.
+    r".*does not have many workers",
+    # A run that goes on from a checkpoint writes into its own folder.
+    r"Checkpoint directory .* exists and is not empty",
+    # Figures are logged by epoch, however few steps it has.
+    r"The number of training batches .* is smaller than the logging interval",
+    # Lightning asks torch's pytree for a class that torch deprecates.
+    r".*LeafSpec.*is deprecated",
+)
+QUIET_LOGS = {
+    "pytorch_lightning.utilities.rank_zero": (
+        "litlogger",
+        "litmodels",
+        "TPU available",
+        "`Trainer.fit` stopped",
+        "to estimate number of stepping batches",
+    ),
+    "lightning_fabric.utilities.seed": ("Seed set to",),
+}
+"""What a logger says that helps no user: advertising, hardware that few have, what the command line says already."""
 
 
-class Parser(LightningArgumentParser):
-    """A parser that knows no abbreviations and, for a mistyped option, the nearest right one."""
+class SaveRun(SaveConfigCallback):
+    """Save the resolved configuration beside the run, without what belongs to this one run alone."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong in one or two lines, and end with status 2."""
-        fail(explain(message))
-
-
-def fail(sentence: str) -> NoReturn:
-    """Print a sentence for the user and end with status 2."""
-    print(f"glimpse train: {sentence}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def known_options() -> list[str]:
-    """Names of the options that a user may give, without leading dashes."""
-    import pytorch_lightning
-
-    names = ["config", "output", "tensorboard", "ckpt_path", "seed_everything", "print_config", "help-all"]
-    for group, callable_ in (
-        ("data", ImageData.__init__),
-        ("model", HardAttentionTraining.__init__),
-        ("trainer", pytorch_lightning.Trainer.__init__),
-    ):
-        names += [f"{group}.{name}" for name in inspect.signature(callable_).parameters if name != "self"]
-    return names
-
-
-def explain(message: str) -> str:
-    """Turn a parser's message into one that names the option and the nearest right one."""
-    wrong = unknown_option(message)
-    if wrong is None:
-        return " ".join(message.split())
-    nearest = difflib.get_close_matches(wrong, known_options(), n=1, cutoff=0.5)
-    hint = f"did you mean --{nearest[0]}?" if nearest else "see --help-all for every option"
-    return f"there is no option --{wrong}; {hint}"
-
-
-def unknown_option(message: str) -> str | None:
-    """The name of the option that a parser's message calls unknown, without leading dashes."""
-    found = re.search(r"Unrecognized arguments: --([^\s=]+)", message)
-    if found:
-        return found.group(1).replace(".init_args", "")
-    found = re.search(r"""[Kk]ey ['"]?([\w.]+)['"]? is not expected|No action for key ['"]([\w.]+)['"]""", message)
-    if not found:
-        return None
-    name = found.group(1) or found.group(2)
-    group = re.search(r"""[Pp]arser key ['"](data|model|trainer)""", message)
-    name = name.replace(".init_args", "").removeprefix("init_args.").removeprefix("fit.")
-    return f"{group.group(1)}.{name}" if group and not name.startswith(group.group(1)) else name
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml``, a recipe of which the same run can be made again."""
+        config = self.config.clone()
+        for name in ("config", "output", "overwrite", "ckpt_path"):
+            config.pop(name, None)
+        file = Path(trainer.default_root_dir) / CONFIG_FILE
+        part = file.with_suffix(".part")
+        text = self.parser.dump(config, skip_none=True, skip_validation=True)
+        part.write_text(f"# glimpse=={glimpse.__version__}\n{text}", encoding="utf-8")
+        part.replace(file)
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI with our data and model as its defaults."""
+    """LightningCLI with our data and model as its defaults; making one runs the training.
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add our own options, and hand what the data know to the model."""
-        parser.add_argument("--output", type=str, default=None, help="Folder of the run; runs/RECIPE when left out.")
-        parser.add_argument("--tensorboard", type=bool, default=False, help="Whether to write TensorBoard's files.")
-        for source, target in (
-            ("data.classes", "model.init_args.classes"),
-            ("data.image_shape", "model.init_args.image_shape"),
-        ):
-            parser.link_arguments(source, target, apply_on="instantiate")
-        parser.link_arguments(
-            "data", "model.init_args.data_description", compute_fn=_describe, apply_on="instantiate"
+    Args:
+        args: The command line, beginning with ``fit``.
+        program: How the user calls the command, for what is printed.
+        name: The recipe's name, which names the run's folder.
+    """
+
+    def __init__(self, args: Sequence[str], program: str, name: str) -> None:
+        self.program = program
+        self.name = name
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveRun,
+            save_config_kwargs={"save_to_log_dir": False},
+            # One process: so small a model gains nothing from several devices.
+            trainer_defaults={"devices": 1, "enable_model_summary": False, "num_sanity_val_steps": 0},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=list(args),
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Training only: ``glimpse evaluate`` does the rest."""
+        return {COMMAND: {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our own options, spread the seed, and hand what the data know to the model."""
+        add_own_options(parser)
+        parser.set_defaults({"data": {"class_path": "ImageData"}, "model": {"class_path": "HardAttentionTraining"}})
+        for target in ("seed_everything", "data.init_args.seed", "model.init_args.seed"):
+            parser.link_arguments("seed", target)
+        for known in ("classes", "image_shape"):
+            parser.link_arguments(f"data.{known}", f"model.init_args.{known}", apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.data_description", describe, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line that was handed in, whatever started the process."""
+        self.config = parser.parse_args(args)
+        seed = self.config[COMMAND]["seed"]
+        if not 0 <= seed <= LARGEST_SEED:
+            raise UsageError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the options as they are: the recipe beside a checkpoint says what they were."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle where the run goes, and read the checkpoint that it goes on from."""
+        given = self._get(self.config, "ckpt_path")
+        self.resumed = Path(given).expanduser() if given else None
+        self.checkpoint = read_checkpoint(self.resumed) if self.resumed else None
+        self.output = choose_output(
+            self._get(self.config, "output"), self.name, self._get(self.config, "overwrite"), self.resumed
+        )
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer; what they refuse is the user's mistake."""
+        try:
+            super().instantiate_classes()
+            if isinstance(self.datamodule, ImageData):
+                self.datamodule.draw(self.datamodule.source.train.images[:1], step=0)
+        except (ValueError, MisconfigurationException) as error:
+            raise UsageError(root_sentence(error)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give the trainer our callbacks and loggers."""
-        output = Path(self._get(self.config, "output") or "runs/run")
-        loggers: list[Logger] = [CSVLogger(str(output), name="", version="")]
-        if self._get(self.config, "tensorboard"):
-            loggers.append(TensorBoardLogger(str(output), name="", version=""))
-        callbacks = [*checkpoints(output), CollapseWarning(), FitReport(output), progress()]
-        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, default_root_dir=str(output), **kwargs)
+        """Give the trainer our callbacks and loggers, beside those of the recipe."""
+        chosen = self._get(self.config_init, "trainer")
+        terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
+        callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning()]
+        if chosen["enable_checkpointing"] is not False:
+            callbacks += checkpoints(self.output)
+        if not chosen["fast_dev_run"]:
+            callbacks += [EpochLog(self.output), FitReport(self.output)]
+        if terminal:
+            callbacks.append(EpochBar(leave=False))
+        logger = chosen["logger"]
+        if not logger:
+            tensorboard = self._get(self.config, "tensorboard")
+            logger = TensorBoardLogger(str(self.output), name="", version="") if tensorboard else False
+        ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
+        return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
+
+    def before_fit(self) -> None:
+        """Make the run's folder, empty of another run, and say what is going to happen."""
+        if self.checkpoint:
+            check_fit(self.model, self.checkpoint, str(self.resumed))
+            if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
+                raise UsageError(
+                    f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
+                    "rate has come to its end; to train longer, start anew with a higher --trainer.max_epochs"
+                )
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
+                for file in run_files(self.output):
+                    file.unlink()
+        except OSError as error:
+            raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        usual = usual_output(self.name)
+        elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
+        note = f", as {usual} holds one already" if elsewhere else ""
+        print(f"training on {describe(self.datamodule)}: {weights:,} weights; the run goes to {self.output}{note}")
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; when the user stops it, say how to go on."""
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            if (self.output / LAST_FILE).exists():
+                print(f"stopped; go on with: {self.program} --ckpt_path {self.output / LAST_FILE}", file=sys.stderr)
+            raise KeyboardInterrupt from None
+
+    def after_fit(self) -> None:
+        """Say where everything is, and what to do with it."""
+        last, best = self.output / LAST_FILE, self.output / BEST_FILE
+        if not last.exists():
+            return
+        print(f"\nthe trained model: {last}" + (f" (the best on the validation images: {best})" * best.exists()))
+        print(f"how it went: {self.output / METRICS_FILE}, {CURVES_FILE} and {CONFUSION_FILE} beside it")
+        print(f"next: glimpse evaluate {last}")
+
+
+def main(args: Sequence[str], program: str) -> int:
+    """Train as the command line says.
+
+    Args:
+        args: The arguments, without the program's name.
+        program: How the user calls the command.
+
+    Returns:
+        The exit status: 0, or 2 for a user's mistake.
+    """
+    if "-h" in args or "--help" in args:
+        print(short_help(program))
+        return 0
+    if "--help-all" in args:
+        print(f"{short_help(program)}\n\n{complete_parser().format_help()}")
+        return 0
+    files: dict[str, list[str]] = {}
+    try:
+        with quiet():
+            arguments, name = complete_arguments(args, files)
+            TrainingCLI(arguments, program, name)
+    except ParserError as error:
+        sentence = explain(str(error), args, files, known_options)
+    except (UsageError, DataError, CheckpointError) as error:
+        sentence = str(error)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    else:
+        return 0
+    print(f"{program}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tuple[list[str], str]:
+    """Say what a user may leave out: the command, and the recipe. Recipes go first, so that options win over them.
+
+    Args:
+        args: The command line.
+        files: Gets the names of the options that each recipe sets, by the recipe's path.
+
+    Returns:
+        The complete command line, and a name for the run.
+
+    Raises:
+        UsageError: When there is no such command or recipe, or an option is given that something else decides.
+    """
+    if args and not args[0].startswith("-") and args[0] != COMMAND:
+        raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
+    options = list(args[1:] if args[:1] == [COMMAND] else args)
+    names = take(options, "--config", "-c")
+    resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
+    if names:
+        chosen = [find_recipe(name) for name in names]
+    elif resumed:
+        chosen = [recipe_beside(resumed[-1])]
+    else:
+        chosen = [find_recipe(DEFAULT_RECIPE)]
+    for path in chosen:
+        files[str(path)] = list(option_names(read_recipe(path)))
+    check_decided(args, files)
+    last = chosen[-1]
+    name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
+    return [COMMAND, *(f"--config={path}" for path in chosen), *options], name
+
+
+def recipe_beside(checkpoint: Path) -> Path:
+    """The resolved configuration of the run that a checkpoint is of.
+
+    Raises:
+        CheckpointError: When the checkpoint is not there.
+        UsageError: When there is no configuration beside it.
+    """
+    recipe = checkpoint.parent / CONFIG_FILE
+    if not recipe.is_file():
+        read_checkpoint(checkpoint)
+        raise UsageError(f"expected the run's {CONFIG_FILE} beside {checkpoint}, found none; give it with --config")
+    return recipe
+
+
+def check_fit(model: LightningModule, checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse a checkpoint of a model with other options.
+
+    Raises:
+        UsageError: When one of the model's arguments differs.
+    """
+    was, now = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
+    differing = [key for key in now if key in was and was[key] != now[key]]
+    if differing:
+        told = "; ".join(f"{key} was {was[key]}, is {now[key]}" for key in differing)
+        raise UsageError(f"{name}: a run goes on with the options that it began with, but {told}; give the same ones")
+
+
+def describe(data: LightningDataModule) -> str:
+    """The data in words."""
+    return data.describe() if isinstance(data, ImageData) else type(data).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Lightning says that helps no user."""
+    filters = [(logging.getLogger(name), _Without(texts)) for name, texts in QUIET_LOGS.items()]
+    for logger, unwanted in filters:
+        logger.addFilter(unwanted)
+    try:
+        with warnings.catch_warnings():
+            for message in QUIET_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, unwanted in filters:
+            logger.removeFilter(unwanted)
+
+
+class _Without(logging.Filter):
+    """Keeps back messages that contain one of some texts."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in self.texts)

@@ -1,0 +1,14 @@
+"""``python -m glimpse``, and the ``glimpse`` command."""
+
+import sys
+
+from glimpse import cli
+
+
+def main() -> int:
+    """Run the command line that the process was started with."""
+    return cli.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

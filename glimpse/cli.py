@@ -1,0 +1,200 @@
+"""The ``glimpse`` command. Each subcommand's module is imported only when it is asked for."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import glimpse
+
+COMMANDS = {
+    "train": "train a model",
+    "evaluate": "measure a trained model on images that it has never seen",
+    "export": "write a trained model as one ONNX file",
+    "classify": "classify images with an exported model",
+    "demo": "do it all on the embedded digits, and write a page about it",
+}
+EXTRAS = {"classify": "serve"}
+"""The extra that a subcommand needs, where it is not ``train``."""
+THREADS = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""Threads that wait must sleep: spinning ones make small kernels on few cores up to ten times slower."""
+MISTAKE, INTERRUPTED = 2, 130
+
+
+class UsageError(Exception):
+    """A command line that makes no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that knows no abbreviations and, for a mistyped command, the nearest right one."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Hand the mistake on."""
+        found = re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message)
+        if found:
+            choices = re.findall(r"[\w-]+", found.group(2))
+            message = f"expected one of {', '.join(choices)}; got {found.group(1)!r}{_nearest(found.group(1), choices)}"
+        raise UsageError(message)
+
+    def options(self) -> list[str]:
+        """Names of the options, with their dashes."""
+        return [name for action in self._actions for name in action.option_strings]
+
+
+def main(args: Sequence[str], program: str = "") -> int:
+    """Run a command line.
+
+    Args:
+        args: The arguments, without the program's name.
+        program: How the user calls the subcommand; ``glimpse SUBCOMMAND`` when left out.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake, 130 when interrupted.
+    """
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
+    try:
+        status = _run(args, program)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone. Without this, Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _run(args: Sequence[str], program: str) -> int:
+    command = args[0] if args else ""
+    try:
+        if command == "train":
+            from glimpse.training.command import main as train
+
+            return train(args[1:], program or "glimpse train")
+        chosen = parse(args)
+        return RUN[chosen.command](chosen)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"", "glimpse"}:
+            raise
+        extra = EXTRAS.get(command, "train")
+        return _fail(f"{command} needs {missing}, which is not installed; pip install 'glimpse-attention[{extra}]'")
+    except UsageError as error:
+        return _fail(str(error))
+    except ValueError as error:
+        # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
+        if not type(error).__module__.startswith("glimpse."):
+            raise
+        return _fail(str(error))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.filename is None:
+            raise
+        return _fail(f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from glimpse.commands import evaluate_checkpoint
+    from glimpse.evaluate import table
+
+    evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
+    print(evaluation.to_json() if args.json else table(evaluation))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from glimpse.commands import export_checkpoint
+
+    exported = export_checkpoint(args.checkpoint, args.output, args.root)
+    print(
+        f"wrote {exported.path}; on {exported.parity.images} test images its probabilities differ from the model's by "
+        f"at most {exported.parity.difference:.0e}\nnext: glimpse classify {exported.path} IMAGE"
+    )
+    return 0
+
+
+def _classify(args: argparse.Namespace) -> int:
+    from glimpse.classify import run
+
+    return run(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from glimpse.demo import run
+
+    return run(args)
+
+
+RUN = {"evaluate": _evaluate, "export": _export, "classify": _classify, "demo": _demo}
+
+
+def parse(args: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line.
+
+    Args:
+        args: The arguments, without the program's name.
+
+    Raises:
+        UsageError: When a command or an option is unknown, or a value is missing or wrong.
+    """
+    parser = Parser(prog="glimpse", description=glimpse.__doc__.splitlines()[0] if glimpse.__doc__ else None)
+    parser.add_argument("--version", action="version", version=f"glimpse {glimpse.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parsers = {name: _add(subparsers, name, asked=args[:1] == [name]) for name in COMMANDS}
+    chosen, unknown = parser.parse_known_args(args)
+    if unknown:
+        wrong = unknown[0].partition("=")[0]
+        known = [*parser.options(), *parsers[chosen.command].options()]
+        raise UsageError(f"{chosen.command} knows no {wrong!r}{_nearest(wrong, known)}; see --help")
+    return chosen
+
+
+def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: bool) -> Parser:
+    """Add a subcommand, with its arguments only if it is asked for: those of classify need its module."""
+    if asked and name == "classify":
+        from glimpse.classify import add_parser
+
+        add_parser(subparsers)
+        return subparsers.choices[name]
+    parser = subparsers.add_parser(name, help=COMMANDS[name], description=f"{COMMANDS[name].capitalize()}.")
+    if name == "evaluate":
+        _add_checkpoint(parser)
+        parser.add_argument(
+            "--part",
+            choices=("test", "validation"),
+            default="test",
+            help="which images to measure on; the test images if left out",
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    elif name == "export":
+        _add_checkpoint(parser)
+        parser.add_argument(
+            "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
+        )
+    elif name == "demo":
+        parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
+    return parser
+
+
+def _add_checkpoint(parser: Parser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")
+    parser.add_argument("--root", metavar="DIR", help="where the data set lies now; as in training if left out")
+
+
+def _nearest(wrong: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _fail(sentence: str) -> int:
+    print(f"glimpse: {sentence}", file=sys.stderr)
+    return MISTAKE

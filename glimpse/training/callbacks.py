@@ -1,0 +1,300 @@
+"""What happens around training: progress, log, checkpoints, a warning of a collapsed gaze, pictures after the fit."""
+
+import csv
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from PIL.Image import Image
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor
+
+from glimpse.charts import draw_confusion, draw_learning_curves
+from glimpse.data.datamodule import Batch, ImageData
+from glimpse.training.checkpoint import CheckpointError
+from glimpse.training.module import HardAttentionTraining
+
+METRICS_FILE = "metrics.csv"
+BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
+CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
+TRAINING_METRICS = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
+VALIDATION_METRICS = ("val_error", "gaze_spread")
+COLUMNS = ("epoch", "seconds", *VALIDATION_METRICS, *TRAINING_METRICS)
+
+COLLAPSED_SPREAD = 0.03
+"""A gaze that varies less than this, in half images, looks at the same place whatever the image."""
+CLAMPED_SHARE = 0.95
+"""Share of the fixations at the image's border above which the policy pushes outwards."""
+PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
+"""How long an untrained policy, whose means all lie at one place, has to spread."""
+
+
+def checkpoints(output: Path) -> list[ModelCheckpoint]:
+    """Keep the best model by validation error, and the last one.
+
+    Args:
+        output: The run's folder.
+    """
+    return [
+        ModelCheckpoint(
+            dirpath=output,
+            filename=Path(BEST_FILE).stem,
+            monitor="val_error",
+            mode="min",
+            enable_version_counter=False,
+        ),
+        ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False),
+    ]
+
+
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """Read the log of a run, one row for each epoch, NaN where nothing was measured.
+
+    Args:
+        file: A ``metrics.csv`` that :class:`EpochLog` wrote; one that is not there has no rows.
+    """
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [{name: float(value or math.nan) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+class EpochLog(Callback):
+    """Write one row for each epoch to ``metrics.csv``, and print it as one line.
+
+    A run that goes on from a checkpoint keeps the rows of the epochs before it.
+
+    Args:
+        output: The run's folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.file = output / METRICS_FILE
+        self.rows: list[dict[str, float]] = []
+        self._row: dict[str, float] = {}
+        self._start = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take over the rows of the epochs that a checkpoint has behind it."""
+        self.rows = [row for row in read_metrics(self.file) if row["epoch"] <= trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._start = time.monotonic()
+        self._row = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Note what validation measured."""
+        if not trainer.sanity_checking:
+            self._note(trainer, VALIDATION_METRICS)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write and print the epoch's row."""
+        self._note(trainer, TRAINING_METRICS)
+        epoch = trainer.current_epoch + 1
+        self._row.update(epoch=epoch, seconds=round(time.monotonic() - self._start, 2))
+        self.rows.append(self._row)
+        if trainer.is_global_zero:
+            self._write()
+            of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+            print(f"epoch {epoch}{of}  {self._row['seconds']:.1f} s  {in_words(self._row)}", flush=True)
+
+    def _note(self, trainer: lightning.Trainer, names: tuple[str, ...]) -> None:
+        found = trainer.callback_metrics
+        self._row.update({name: float(found[name]) for name in names if name in found})
+
+    def _write(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        part = self.file.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            writer.writeheader()
+            for row in self.rows:
+                writer.writerow({name: f"{value:.6g}" for name, value in row.items() if not math.isnan(value)})
+        part.replace(self.file)
+
+
+def in_words(metrics: dict[str, float]) -> str:
+    """An epoch's figures for a reader; those that were not measured are left out."""
+    shown = (
+        ("val_error", "validation error {:.2%}"),
+        ("train_loss", "loss {:.3f}"),
+        ("train_reward", "reward {:.3f}"),
+        ("baseline_error", "baseline error {:.3f}"),
+        ("gaze_spread", "spread of the gaze {:.3f}"),
+    )
+    return "  ".join(text.format(metrics[name]).replace("%", " %") for name, text in shown if name in metrics)
+
+
+class EpochBar(RichProgressBar):
+    """A progress bar for terminals, with the figures of the last epoch beside it."""
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Error, reward, baseline error and spread of the gaze."""
+        shown = {
+            "val_error": ("error", "{:.2%}"),
+            "train_reward": ("reward", "{:.3f}"),
+            "baseline_error": ("baseline error", "{:.3f}"),
+            "gaze_spread": ("gaze", "{:.3f}"),
+        }
+        found = trainer.callback_metrics
+        return {title: form.format(float(found[name])) for name, (title, form) in shown.items() if name in found}
+
+
+class CollapseWarning(Callback):
+    """Warn once when the gaze has collapsed: to one place whatever the image, or onto the image's border."""
+
+    def __init__(self) -> None:
+        self.warned = False
+        self._clamped = 0.0
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure on the first batch how many of the fixations lie on the border."""
+        if batch_idx == 0 and self._is_due(trainer, pl_module):
+            with torch.no_grad():
+                chosen = pl_module(batch[0]).locations[:, 1:]
+            self._clamped = float((chosen.abs() >= 1).any(-1).float().mean())
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Warn when it has collapsed."""
+        if not self._is_due(trainer, pl_module):
+            return
+        spread = float(trainer.callback_metrics["gaze_spread"])
+        sentence = collapse(spread, self._clamped)
+        if sentence:
+            self.warned = True
+            print(f"warning after epoch {trainer.current_epoch + 1}: {sentence}", file=sys.stderr, flush=True)
+
+    def _is_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> bool:
+        return (
+            not self.warned
+            and trainer.is_global_zero
+            and not trainer.sanity_checking
+            and trainer.current_epoch + 1 >= PATIENT_EPOCHS
+            and trainer.global_step >= PATIENT_STEPS
+            and isinstance(pl_module, HardAttentionTraining)
+            and pl_module.rule.num_glimpses > 1
+        )
+
+
+def collapse(spread: float, clamped: float) -> str | None:
+    """Say how the gaze has collapsed and what to change, or None when it has not.
+
+    Args:
+        spread: Standard deviation of the chosen fixations over images and time, half images.
+        clamped: Share of the chosen fixations on the image's border, in [0, 1].
+    """
+    if clamped >= CLAMPED_SHARE:
+        return (
+            f"the gaze has collapsed onto the image's border ({clamped:.0%} of the fixations), where little is to be "
+            "seen; lower --model.learning_rate or --model.spread, or raise --model.num_scales so that the retina sees "
+            "from afar where to look"
+        )
+    if not spread >= COLLAPSED_SPREAD:
+        return (
+            f"the gaze has collapsed: it looks at nearly the same place whatever the image (spread {spread:.3f}, "
+            f"expected at least {COLLAPSED_SPREAD}); raise --model.spread or --model.entropy_weight, lower "
+            "--model.learning_rate, or raise --model.num_scales so that the retina sees from afar where to look"
+        )
+    return None
+
+
+class ScheduleCheck(Callback):
+    """Refuse to go on from a checkpoint whose learning-rate schedule is of another length than this run."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Compare the schedule that the checkpoint brought with the one that this run would have made."""
+        if trainer.ckpt_path is None:
+            return
+        steps = max(2, int(trainer.estimated_stepping_batches))
+        for config in trainer.lr_scheduler_configs:
+            planned = getattr(config.scheduler, "total_steps", steps)
+            if planned != steps:
+                raise CheckpointError(
+                    f"{trainer.ckpt_path} is of a run of {planned} steps, and this one was to have {steps}: its "
+                    "learning rate would follow another course; leave --trainer.max_epochs and the data's options as "
+                    "they were, or start anew without --ckpt_path"
+                )
+
+
+class FitReport(Callback):
+    """After the fit, draw the learning curves and the confusion matrix of the validation images.
+
+    Args:
+        output: The run's folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write ``learning-curves.png`` and ``confusion.png``."""
+        if not trainer.is_global_zero:
+            return
+        rows = read_metrics(self.output / METRICS_FILE)
+        if rows:
+            _save(draw_learning_curves([row["epoch"] for row in rows], panels(rows)), self.output / CURVES_FILE)
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(pl_module, HardAttentionTraining) and isinstance(data, ImageData):
+            matrix = confusion(pl_module, data)
+            _save(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
+
+
+def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
+    """The learning curves, panel by panel.
+
+    Args:
+        rows: What :func:`read_metrics` read.
+    """
+
+    def column(name: str, factor: float = 1.0) -> list[float]:
+        return [factor * row[name] for row in rows]
+
+    return {
+        "validation error, %": {"error": column("val_error", 100)},
+        "training": {"classification loss": column("train_loss"), "reward": column("train_reward")},
+        "baseline": {"squared error": column("baseline_error")},
+        "gaze, half images": {"spread": column("gaze_spread")},
+    }
+
+
+def confusion(training: HardAttentionTraining, data: ImageData) -> Tensor:
+    """Count which class of the validation images is taken for which.
+
+    Args:
+        training: The model; it looks deterministically.
+        data: Where the images come from.
+
+    Returns:
+        int64 (classes, classes), a row for each true class, a column for each answer.
+    """
+    classes = len(training.classes)
+    counts = torch.zeros(classes * classes, dtype=torch.int64, device=training.device)
+    was_training = training.training
+    training.eval()
+    with torch.no_grad():
+        for images, labels in data.val_dataloader():
+            answers = training(images.to(training.device)).logits[:, -1].argmax(1)
+            counts += torch.bincount(labels.to(training.device) * classes + answers, minlength=classes * classes)
+    training.train(was_training)
+    return counts.reshape(classes, classes)
+
+
+def _save(picture: Image, file: Path) -> None:
+    part = file.with_name(f"{file.stem}.part{file.suffix}")
+    picture.save(part)
+    part.replace(file)

@@ -1,0 +1,114 @@
+"""Reading a training checkpoint: plain weights only, and only one of ours."""
+
+import inspect
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glimpse.data import ImageData
+from glimpse.training.module import KIND, HardAttentionTraining
+
+PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
+"""What torch says of a file that would run code when loaded."""
+ADVICE = "give a .ckpt file that 'glimpse train' wrote"
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours, or one that does not fit."""
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code in it.
+
+    Args:
+        path: A file that training wrote.
+        map_location: The device that its tensors go to.
+
+    Raises:
+        CheckpointError: When there is no such file, it is none, it holds pickled code, or it is one of
+            another kind of model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"expected a checkpoint at {path}, found {what}; {ADVICE}")
+    try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as stream:
+                pickled = stream.read(1) == pickle.PROTO
+            raise CheckpointError(_refused(path) if pickled else _damaged(path))
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = any(sign in str(error) for sign in PICKLED_CODE)
+        raise CheckpointError(_refused(path) if refused else _damaged(path)) from error
+    except (RuntimeError, EOFError, OSError, LookupError, AttributeError) as error:
+        raise CheckpointError(_damaged(path)) from error
+    kind = checkpoint.get("glimpse_model") if isinstance(checkpoint, dict) else None
+    if kind is None:
+        raise CheckpointError(f"{path} is a checkpoint of something other than Glimpse; {ADVICE}")
+    if kind != KIND:
+        raise CheckpointError(
+            f"expected a checkpoint of a model of the kind {KIND!r}, {path} holds one of the kind {kind!r}; "
+            "use a version of Glimpse that knows it"
+        )
+    return dict(checkpoint)
+
+
+def load_training(
+    path: str | Path, root: str | None = None, map_location: str | torch.device = "cpu"
+) -> tuple[HardAttentionTraining, ImageData]:
+    """Rebuild the model and the data of a training run.
+
+    Args:
+        path: A file that training wrote.
+        root: Where the data set lies now; where training found it when left out.
+        map_location: The device that the model goes to.
+
+    Returns:
+        The model with its trained weights, ready to evaluate, and its data, not yet read.
+
+    Raises:
+        CheckpointError: When :func:`read_checkpoint` refuses the file, or another version of Glimpse wrote it.
+        DataError: When an option of the data is no longer known.
+    """
+    checkpoint = read_checkpoint(path, map_location)
+    training = HardAttentionTraining(**_arguments(checkpoint, "hyper_parameters", HardAttentionTraining, path))
+    try:
+        training.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
+    data = _arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path)
+    if root is not None:
+        data["root"] = root
+    return training.to(map_location).eval(), ImageData(**data)
+
+
+def _arguments(checkpoint: dict[str, Any], key: str, made: type, path: str | Path) -> dict[str, Any]:
+    given = checkpoint.get(key)
+    if not isinstance(given, dict):
+        raise CheckpointError(_other_version(path, f"it lacks the entry {key!r}"))
+    known = inspect.signature(made).parameters
+    unknown = sorted(given.keys() - known.keys())
+    missing = sorted(name for name in known if known[name].default is inspect.Parameter.empty and name not in given)
+    if unknown or missing:
+        wrong = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise CheckpointError(_other_version(path, f"its arguments of {made.__name__} differ ({'; '.join(wrong)})"))
+    return dict(given)
+
+
+def _refused(path: Path) -> str:
+    return (
+        f"{path} is refused: it contains pickled code instead of plain weights, and loading it would run that code; "
+        f"{ADVICE}"
+    )
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is not a checkpoint, or is damaged; {ADVICE}"
+
+
+def _other_version(path: str | Path, sign: str) -> str:
+    return f"{path} was written by another version of Glimpse: {sign}; use that version, or train again"

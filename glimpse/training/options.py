@@ -1,0 +1,113 @@
+"""The training command's options: the parser, the short help, and the complete one."""
+
+from typing import Any, NoReturn
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+
+from glimpse.data import ImageData
+from glimpse.training.mistakes import DECIDED, ParserError, UsageError
+from glimpse.training.module import HardAttentionTraining
+from glimpse.training.recipes import DEFAULT_RECIPE, recipes
+
+HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+
+Train a recurrent attention model. Without arguments: the recipe {default!r}.
+
+recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
+  {recipes}
+
+the options most often wanted:
+  --data.dataset NAME         digits, mnist, fashion-mnist, cifar10, svhn, or folder (one folder a class)
+  --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
+  --data.download true        let torchvision download what is not there
+  --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
+  --data.num_pieces N         pieces of clutter on each canvas
+  --model.num_glimpses N      glimpses in an episode
+  --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
+  --trainer.max_epochs N      how long to train
+  --trainer.precision P       32-true or bf16-mixed
+  --seed N                    fixes the whole run: weights, order, canvases, exploration
+  --output DIR                where the run goes; runs/RECIPE when left out
+  --overwrite true            replace the run that the output folder holds
+  --tensorboard true          write TensorBoard's files as well
+  --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
+  --print_config              print the resolved configuration and stop
+  --help-all                  every option there is
+
+examples:
+  {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
+  {program} --data.dataset folder --data.root ~/images --output runs/mine"""
+
+
+class Parser(LightningArgumentParser):
+    """A parser that knows no abbreviations, and leaves it to the command to explain a mistake."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Hand the mistake on."""
+        raise ParserError(message) from ex
+
+
+def add_own_options(parser: LightningArgumentParser) -> None:
+    """Add the options that are neither the data's, the model's nor the trainer's."""
+    parser.add_argument("--seed", type=int, default=0, help="Fixes the whole run.")
+    parser.add_argument("--output", type=str | None, default=None, help="Folder of the run; runs/RECIPE if left out.")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a run that is there already.")
+    parser.add_argument("--tensorboard", type=bool, default=False, help="Whether to write TensorBoard's files as well.")
+
+
+def short_help(program: str) -> str:
+    """Help that fits a screen."""
+    return HELP.format(program=program, default=DEFAULT_RECIPE, recipes=", ".join(sorted(recipes())))
+
+
+def complete_parser() -> LightningArgumentParser:
+    """A parser that has every option there is, for help and for suggestions."""
+    parser = Parser(usage="every option there is:", description=None, add_help=False)
+    add_own_options(parser)
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
+    parser.add_class_arguments(ImageData, "data", skip=_decided("data"))
+    parser.add_class_arguments(HardAttentionTraining, "model", skip=_decided("model"))
+    parser.add_lightning_class_args(Trainer, "trainer")
+    return parser
+
+
+def known_options() -> list[str]:
+    """Names of all options, without leading dashes."""
+    actions = complete_parser()._actions
+    return ["config", "help-all", *(name.removeprefix("--") for action in actions for name in action.option_strings)]
+
+
+def _decided(group: str) -> set[int | str]:
+    return {name.partition(".")[2] for name in DECIDED if name.startswith(f"{group}.")}
+
+
+def take(options: list[str], *names: str) -> list[str]:
+    """Take every occurrence of an option out of a command line.
+
+    Args:
+        options: The command line, which loses them.
+        names: The option's names, with their dashes.
+
+    Returns:
+        Their values, in order.
+
+    Raises:
+        UsageError: When one of them has no value.
+    """
+    values, rest = [], []
+    remaining = iter(options)
+    for option in remaining:
+        name, equals, value = option.partition("=")
+        if name not in names:
+            rest.append(option)
+            continue
+        given = value if equals else next(remaining, "")
+        if not given or (not equals and given.startswith("--")):
+            raise UsageError(f"{name}: expected a value after it, got none; see --help")
+        values.append(given)
+    options[:] = rest
+    return values
