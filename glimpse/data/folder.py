@@ -1,10 +1,12 @@
 """A user's own images: one folder a class.
 
-Either ``ROOT/CLASS/image`` (the parts are then drawn from each class, by a fixed rule of the files' names)
-or ``ROOT/train/CLASS/image`` with ``validation`` (or ``val``) and ``test`` beside it.
+Either ``ROOT/CLASS/image`` (each file's name then says which part it belongs to, so that adding images moves none of
+the others, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation`` (or
+``val``) and ``test`` beside it.
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,13 +76,20 @@ def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
         return {part: _classes(place) for part, place in places.items()}
     parts: dict[str, dict[str, list[Path]]] = {"train": {}, "validation": {}, "test": {}}
     for name, files in _classes(root).items():
-        ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
-        tested = max(1, round(len(ordered) * TEST_SHARE))
-        validated = max(1, round(len(ordered) * VALIDATION_SHARE))
+        ordered = sorted(files, key=_rank)
+        ranks = [_rank(file) for file in ordered]
+        # Each part gets an image at least, whatever the names say.
+        tested = max(0, min(max(1, bisect_left(ranks, TEST_SHARE)), len(ordered) - 2))
+        fitted = max(0, min(max(tested + 1, bisect_left(ranks, TEST_SHARE + VALIDATION_SHARE)), len(ordered) - 1))
         parts["test"][name] = ordered[:tested]
-        parts["validation"][name] = ordered[tested : tested + validated]
-        parts["train"][name] = ordered[tested + validated :]
+        parts["validation"][name] = ordered[tested:fitted]
+        parts["train"][name] = ordered[fitted:]
     return parts
+
+
+def _rank(file: Path) -> float:
+    """A number in [0, 1) that follows from the file's name alone."""
+    return int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:6]) / 2**48
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
