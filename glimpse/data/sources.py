@@ -111,8 +111,9 @@ def torchvision_source(name: str, split_argument: bool = False) -> Callable[[str
                 parts.append(getattr(datasets, name)(str(place), download=download, **chosen))
             except (RuntimeError, OSError) as error:
                 if download:
+                    reason = " ".join(str(error).split())
                     raise DataError(
-                        f"expected to download {name} into {place}, got: {error}; check the network, or put the files "
+                        f"expected to download {name} into {place}, got: {reason}; check the network, or put the files "
                         "there by hand"
                     ) from error
                 raise DataError(
