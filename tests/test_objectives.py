@@ -1,0 +1,518 @@
+"""The gradients, against exact ones: by enumeration where the choices can be listed, by quadrature where they can't."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from glimpse import objectives
+from glimpse.episode import EpisodeRule
+from glimpse.heads import GaussianPolicy
+from glimpse.models.hard import HardAttention, Step
+from glimpse.retina import Retina
+from glimpse.rollout import Choice, Trace, fixed, rollout, sample_from
+
+LABELS = torch.tensor([0, 2])
+GLIMPSES = 3
+CELLS = 2
+SEED = 45
+NOT_THE_SAME = 8.0
+"""Standard errors beyond which an estimator is certainly biased."""
+SAME = 4.5
+"""Standard errors within which the worst of some hundred entries stays, but for one seed in a thousand."""
+
+
+class Estimate(NamedTuple):
+    """Gradients of many independent batches, and the exact one."""
+
+    gradients: Tensor
+    exact: Tensor
+
+    @property
+    def error(self) -> Tensor:
+        return self.gradients.std(0) / math.sqrt(len(self.gradients))
+
+    @property
+    def worst(self) -> float:
+        """Distance of the mean from the exact gradient, in standard errors, at its largest."""
+        moving = self.error > 1e-12
+        assert torch.equal(self.exact.abs() > 1e-12, moving)
+        distance = (self.gradients.mean(0) - self.exact).abs()
+        return float((distance[moving] / self.error[moving]).max())
+
+    @property
+    def precise(self) -> bool:
+        """Whether the test could tell a wrong gradient: the standard error is small beside the gradient."""
+        return float(self.error.norm()) < 0.1 * float(self.exact.norm())
+
+
+def flat(loss: Tensor, parameters: list[Tensor]) -> Tensor:
+    return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)])
+
+
+def policy_parameters(model: HardAttention) -> list[Tensor]:
+    named = dict(model.named_parameters())
+    return [named[name] for name in sorted(named) if name.startswith(("policy.", "gaze_"))]
+
+
+@pytest.fixture(scope="module")
+def model() -> HardAttention:
+    """A model of some hundred numbers for the policy, in double precision, whose answer depends on where it looks."""
+    generator = torch.Generator().manual_seed(SEED)
+    options: dict[str, Any] = {"what": "mlp", "combine": "add", "core": "gru", "relative": True}
+    made = HardAttention(3, 1, 2, 1, 6, policy="grid", grid_cells=CELLS, gaze="eyes", gaze_hidden=4, **options).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn(parameter.shape, dtype=torch.float64, generator=generator) * 0.7)
+        made.classifier.weight *= 3
+    return made
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(2, 1, 6, 8, generator=generator, dtype=torch.float64)
+
+
+def episode(model: HardAttention, images: Tensor, choose: Callable[..., Choice], num_glimpses: int = GLIMPSES) -> Trace:
+    retina = Retina(2, 1, 2)
+    first = torch.zeros(len(images), 2, dtype=images.dtype)
+    state = type(model.initial_state(1))(*(part.to(images.dtype) for part in model.initial_state(len(images))))
+    return rollout(model, lambda location: retina(images, location), choose, first, state, num_glimpses)
+
+
+def take(model: HardAttention, actions: Tensor) -> Callable[..., Choice]:
+    """Choose the cells listed, with their log-probabilities by an independent hand."""
+    remaining: Iterator[Tensor] = iter(actions.unbind(1))
+
+    def choose(step: Step, location: Tensor) -> Choice:
+        action = next(remaining)
+        column, row = action % CELLS, action // CELLS
+        place = torch.stack([(2 * column + 1) / CELLS - 1, (2 * row + 1) / CELLS - 1], dim=1).double()
+        log_prob = torch.distributions.Categorical(logits=step.policy).log_prob(action)
+        return Choice(place, log_prob, torch.zeros_like(log_prob))
+
+    return choose
+
+
+def naive_return(trace: Trace, label: int, reward: str, row: int) -> float:
+    """The undiscounted return of the locations that were chosen, straight from the definition."""
+    beliefs = trace.logits[row].detach().log_softmax(1)
+    if reward == "terminal":
+        return float(beliefs[-1].argmax() == label)
+    return float(beliefs[-1, label] - beliefs[0, label])
+
+
+def exact_gradient(model: HardAttention, images: Tensor, reward: str) -> Tensor:
+    """Gradient of the mean over the images of the expected return, over every sequence of choices."""
+    sequences = torch.tensor(list(itertools.product(range(CELLS**2), repeat=GLIMPSES - 1)))
+    expected = torch.zeros((), dtype=torch.float64)
+    for image, label in zip(images, LABELS.tolist(), strict=True):
+        trace = episode(model, image.expand(len(sequences), -1, -1, -1), take(model, sequences))
+        probability = trace.log_prob.sum(1).exp()
+        assert float(probability.detach().sum()) == pytest.approx(1)
+        returns = torch.tensor([naive_return(trace, label, reward, row) for row in range(len(sequences))])
+        assert returns.std() > 0.1
+        expected = expected + (probability * returns.double()).sum() / len(images)
+    return flat(expected, policy_parameters(model))
+
+
+def estimate(
+    model: HardAttention,
+    images: Tensor,
+    reward: str,
+    baseline: str,
+    corrupt: Callable[[Trace], Trace] = lambda trace: trace,
+    batches: int = 100,
+    discount: float = 1.0,
+) -> Estimate:
+    """What training computes, on many batches, each with every image many times."""
+    generator = torch.Generator().manual_seed(11)
+    many, labels = images.repeat_interleave(200, 0), LABELS.repeat_interleave(200)
+    rule = EpisodeRule(GLIMPSES, reward)
+    num_rollouts = 4 if baseline == "leave-one-out" else 1
+    gradients = []
+    for _ in range(batches):
+        trace = corrupt(episode(model, many, sample_from(model.policy, 1.0, generator)))
+        parts = objectives.losses(
+            trace, labels, rule, discount=discount, baseline=baseline, num_rollouts=num_rollouts, normalise=False
+        )
+        gradients.append(-flat(parts.policy, policy_parameters(model)))
+    return Estimate(torch.stack(gradients), exact_gradient(model, images, reward))
+
+
+@pytest.mark.parametrize("reward", ["improvement", "terminal"])
+@pytest.mark.parametrize("baseline", ["none", "learned", "leave-one-out"])
+def test_the_estimators_mean_is_the_exact_gradient(model, images, reward, baseline):
+    estimated = estimate(model, images, reward, baseline)
+    assert estimated.precise
+    assert estimated.worst < SAME
+
+
+def test_the_exact_gradient_is_that_of_finite_differences(model, images):
+    exact = exact_gradient(model, images, "improvement")
+    parameter = policy_parameters(model)[-1]
+
+    def expected() -> float:
+        total = 0.0
+        sequences = torch.tensor(list(itertools.product(range(CELLS**2), repeat=GLIMPSES - 1)))
+        for image, label in zip(images, LABELS.tolist(), strict=True):
+            with torch.no_grad():
+                trace = episode(model, image.expand(len(sequences), -1, -1, -1), take(model, sequences))
+            for row, probability in enumerate(trace.log_prob.sum(1).exp().tolist()):
+                total += probability * naive_return(trace, label, "improvement", row) / len(images)
+        return total
+
+    place, step = parameter.view(-1), 1e-5
+    with torch.no_grad():
+        before = float(place[3])
+        place[3] = before + step
+        above = expected()
+        place[3] = before - step
+        below = expected()
+        place[3] = before
+    assert (above - below) / (2 * step) == pytest.approx(float(exact[-parameter.numel() + 3]), rel=1e-4)
+
+
+def test_the_comparison_tells_a_log_probability_one_glimpse_late(model, images):
+    late = estimate(
+        model,
+        images,
+        "improvement",
+        "none",
+        lambda trace: trace._replace(log_prob=trace.log_prob[:, [0, 0, 1]]),
+        batches=40,
+    )
+    moving = late.error > 1e-12
+    distance = (late.gradients.mean(0) - late.exact).abs()
+    assert float((distance[moving] / late.error[moving]).max()) > NOT_THE_SAME
+
+
+def test_the_comparison_tells_a_baseline_that_knows_the_glimpse(model, images):
+    # A baseline after the choice is seen is none: here the value that belongs to the next glimpse.
+    def peek(trace: Trace) -> Trace:
+        beliefs = trace.logits.detach().log_softmax(2)
+        return trace._replace(value=3 * beliefs[:, [1, 2, 2], 0])
+
+    assert estimate(model, images, "improvement", "learned", peek, batches=60).worst > NOT_THE_SAME
+
+
+def test_the_comparison_tells_a_discount(model, images):
+    # With a discount the second choice's reward counts less for the first: another expectation's gradient.
+    assert estimate(model, images, "improvement", "leave-one-out", batches=100, discount=0.2).worst > NOT_THE_SAME
+
+
+FIRST = torch.tensor([[0.5, -0.4]], dtype=torch.float64)
+GAZE = torch.tensor([[0.3, -0.8, 0.5]], dtype=torch.float64)
+SPREAD = 0.3
+
+
+class Smooth(torch.nn.Module):
+    """A stand-in model with two classes, whose belief is a smooth function of where it looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = GaussianPolicy(3, relative=True).double()
+        with torch.no_grad():
+            # The mean of the second location is (0.95, -0.85): nearly half of the samples lie beyond an edge.
+            self.policy.mean.weight.copy_(torch.tensor([[0.2, -0.3, 0.4], [0.1, 0.2, -0.3]]))
+            aim = FIRST.new_tensor([0.95, -0.85]) - FIRST[0]
+            self.policy.mean.bias.copy_(aim - GAZE[0] @ self.policy.mean.weight.T)
+
+    def forward(self, glimpse: Tensor, location: Tensor, state: Tensor) -> Step:
+        policy = self.policy(GAZE.expand(len(location), -1), location)
+        return Step(state, self.logits(location), policy, location.new_full((len(location),), 0.7))  # type: ignore[arg-type]
+
+    @staticmethod
+    def logits(location: Tensor) -> Tensor:
+        x, y = location.unbind(1)
+        return torch.stack([3 * torch.sin(2 * x - y) + x * y, 2 * torch.cos(x + 3 * y)], dim=1)
+
+
+def gaussian_exact(model: Smooth) -> Tensor:
+    """Gradient of the expected improvement at the second glimpse, by Gauss-Legendre between and beyond the edges."""
+    parameters = model.policy(GAZE, FIRST)
+    mean = parameters[0].detach()
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    places, shares = [], []
+    for axis in range(2):
+        ends = [float(mean[axis]) - 9 * SPREAD, -1.0, 1.0, float(mean[axis]) + 9 * SPREAD]
+        ends = sorted({*ends, float(mean[axis])})
+        pieces = [
+            ((high - low) / 2 * nodes + (high + low) / 2, (high - low) / 2 * weights)
+            for low, high in itertools.pairwise(ends)
+        ]
+        places.append(torch.from_numpy(np.concatenate([place for place, _ in pieces])))
+        shares.append(torch.from_numpy(np.concatenate([share for _, share in pieces])))
+    actions = torch.cartesian_prod(*places)
+    weight = torch.cartesian_prod(*shares).prod(1)
+    density = torch.distributions.Normal(parameters, SPREAD).log_prob(actions).sum(1).exp()
+    assert float((weight * density).detach().sum()) == pytest.approx(1, abs=1e-9)
+    beliefs = model.logits(actions.clamp(-1, 1)).log_softmax(1)[:, 0]
+    earned = beliefs - model.logits(FIRST).log_softmax(1)[:, 0]
+    return flat((weight * density * earned).sum(), list(model.parameters()))
+
+
+def gaussian_estimate(baseline: str, sampler: Callable[..., Callable[..., Choice]] = sample_from) -> Estimate:
+    torch.manual_seed(0)
+    model = Smooth()
+    generator = torch.Generator().manual_seed(23)
+    size, gradients = 2000, []
+    labels = torch.zeros(size, dtype=torch.long)
+    for _ in range(200):
+        choose = sampler(model.policy, SPREAD, generator)
+        trace = rollout(model, lambda location: location, choose, FIRST.expand(size, -1), torch.zeros(size, 1), 2)
+        assert (trace.locations[:, 1].abs() == 1).any(1).double().mean() > 0.4
+        parts = objectives.losses(
+            trace, labels, EpisodeRule(2, "improvement"), baseline=baseline, num_rollouts=4, normalise=False
+        )
+        gradients.append(-flat(parts.policy, list(model.parameters())))
+    return Estimate(torch.stack(gradients), gaussian_exact(model))
+
+
+@pytest.mark.parametrize("baseline", ["none", "learned", "leave-one-out"])
+def test_the_gaussian_estimators_mean_is_the_integral_clamped_samples_included(baseline):
+    estimated = gaussian_estimate(baseline)
+    assert estimated.precise
+    assert estimated.worst < SAME
+
+
+def test_a_log_probability_of_the_clamped_location_is_biased():
+    def clamped(policy: GaussianPolicy, spread: float, generator: torch.Generator) -> Callable[..., Choice]:
+        def choose(step: Step, location: Tensor) -> Choice:
+            place = policy.location(policy.sample(step.policy, spread, generator))
+            return Choice(place, policy.log_prob(step.policy, place, spread), place.new_zeros(len(place)))
+
+        return choose
+
+    assert gaussian_estimate("learned", clamped).worst > NOT_THE_SAME
+
+
+# What trains what.
+
+OWN = {"eyes": {"gaze_encoder", "gaze_core"}, "layer": {"gaze_core"}, "nothing": set[str]()}
+"""What a policy has of its own, besides its head."""
+PARTS = {
+    "classification": {"encoder", "core", "classifier"},
+    "policy": {"policy"},
+    "baseline": {"baseline"},
+}
+
+
+def small_model(policy: str, gaze: str = "layer", core: str = "gru") -> HardAttention:
+    torch.manual_seed(2)
+    made = HardAttention(
+        num_classes=3,
+        channels=1,
+        glimpse_size=6,
+        num_scales=2,
+        hidden=12,
+        what="conv",
+        combine="multiply",
+        core=core,
+        policy=policy,
+        relative=True,
+        grid_cells=3,
+        gaze=gaze,
+        gaze_hidden=8,
+    )
+    for parameter in made.policy.parameters():  # type: ignore[attr-defined]
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def sampled(model: HardAttention, num_glimpses: int = 4, batch: int = 16) -> tuple[Trace, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(batch, 1, 20, 26, generator=generator)
+    retina = Retina(6, 2, 2)
+    trace = rollout(
+        model,
+        lambda location: retina(images, location),
+        sample_from(model.policy, 0.3, generator),
+        torch.zeros(batch, 2),
+        model.initial_state(batch),
+        num_glimpses,
+    )
+    return trace, torch.arange(batch) % 3
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+@pytest.mark.parametrize("gaze", list(OWN))
+@pytest.mark.parametrize(("policy", "core"), [("gaussian", "gru"), ("gaussian", "lstm"), ("grid", "plain")])
+def test_each_loss_reaches_its_own_parts_and_no_other(policy, core, gaze, part):
+    model = small_model(policy, gaze, core)
+    trace, labels = sampled(model)
+    parts = objectives.losses(
+        trace, labels, EpisodeRule(4, "improvement"), baseline="learned", num_rollouts=1, normalise=True
+    )
+    getattr(parts, part).backward()
+    reached = {
+        name.split(".")[0]
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().max() > 0
+    }
+    assert reached == (PARTS[part] | OWN[gaze] if part == "policy" else PARTS[part])
+
+
+def test_the_entropy_reaches_the_policy_alone():
+    model = small_model("grid", "eyes")
+    trace, labels = sampled(model)
+    objectives.losses(trace, labels, EpisodeRule(4), normalise=False).entropy.backward()
+    reached = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {"policy", "gaze_core", "gaze_encoder"}
+
+
+def test_rewards_are_numbers_and_the_log_probability_alone_carries_the_policys_gradient():
+    trace, labels = sampled(small_model("gaussian"))
+    assert trace.logits.requires_grad
+    assert not objectives.rewards_of(trace.logits, labels, EpisodeRule(4, "improvement")).requires_grad
+    assert not trace.locations.requires_grad
+
+
+def made_up(batch: int = 6, time: int = 4, classes: int = 3) -> tuple[Trace, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    trace = Trace(
+        numbers(batch, time, classes),
+        numbers(batch, time, 2),
+        numbers(batch, time),
+        numbers(batch, time),
+        numbers(batch, time),
+    )
+    return trace, torch.arange(batch) % classes
+
+
+@pytest.mark.parametrize("reward", ["improvement", "terminal"])
+@pytest.mark.parametrize("baseline", ["none", "learned", "leave-one-out"])
+def test_the_surrogate_is_the_papers_sum_written_out(reward, baseline):
+    trace, labels = made_up()
+    discount, rollouts = 0.8, 3
+    parts = objectives.losses(
+        trace,
+        labels,
+        EpisodeRule(4, reward),
+        discount=discount,
+        baseline=baseline,
+        num_rollouts=rollouts,
+        normalise=False,
+    )
+    beliefs = trace.logits.detach().log_softmax(2)
+    returns = torch.zeros(6, 4, dtype=torch.float64)
+    earned = torch.zeros(6, 4, dtype=torch.float64)
+    for row, label in enumerate(labels.tolist()):
+        for time in range(4):
+            true = beliefs[row, :, label]
+            if reward == "improvement":
+                earned[row, time] = true[time] - (true[time - 1] if time else -math.log(3))
+            elif time == 3:
+                earned[row, time] = float(beliefs[row, 3].argmax() == label)
+        for time in range(4):
+            returns[row, time] = sum(discount ** (later - time) * earned[row, later] for later in range(time, 4))
+    surrogate, squared = 0.0, 0.0
+    value, log_prob = trace.value.detach(), trace.log_prob.detach()
+    for row in range(6):
+        group = range(row // rollouts * rollouts, row // rollouts * rollouts + rollouts)
+        for time in range(1, 4):
+            level = {
+                "none": 0.0,
+                "learned": float(value[row, time - 1]),
+                "leave-one-out": float(sum(returns[other, time] for other in group if other != row)) / (rollouts - 1),
+            }[baseline]
+            surrogate -= float(log_prob[row, time]) * (float(returns[row, time]) - level) / 6
+            squared += (float(value[row, time - 1]) - float(returns[row, time])) ** 2 / 6
+    assert parts.policy.item() == pytest.approx(surrogate)
+    assert parts.baseline.item() == pytest.approx(squared)
+    assert parts.reward.item() == pytest.approx(float(earned.sum(1).mean()))
+
+
+def test_the_first_location_and_the_value_after_the_last_glimpse_have_no_term():
+    trace, labels = made_up()
+    parts = objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=False)
+    (parts.policy + parts.baseline + parts.entropy).backward()
+    assert trace.log_prob.grad is not None
+    assert trace.value.grad is not None
+    assert trace.entropy.grad is not None
+    assert trace.log_prob.grad[:, 0].abs().max() == 0
+    assert trace.log_prob.grad[:, 1:].abs().min() > 0
+    assert trace.entropy.grad[:, 0].abs().max() == 0
+    assert trace.value.grad[:, -1].abs().max() == 0
+    assert trace.value.grad[:, :-1].abs().min() > 0
+
+
+def test_the_baseline_is_trained_by_its_own_loss_only():
+    trace, labels = made_up()
+    objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=True).policy.backward()
+    assert trace.value.grad is None
+    assert trace.logits.grad is None
+
+
+def test_one_glimpse_leaves_the_policy_nothing():
+    trace, labels = made_up(time=1)
+    for normalise in (True, False):
+        parts = objectives.losses(trace, labels, EpisodeRule(1), baseline="none", normalise=normalise)
+        assert parts.policy.item() == 0
+        assert parts.baseline.item() == 0
+
+
+def test_normalised_advantages_have_a_mean_square_of_one_and_their_signs():
+    trace, labels = made_up()
+    plain = objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=False)
+    scaled = objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=True)
+    advantages = torch.autograd.grad(plain.policy, trace.log_prob)[0][:, 1:] * -6
+    after = torch.autograd.grad(scaled.policy, trace.log_prob)[0][:, 1:] * -6
+    assert float(after.square().mean()) == pytest.approx(1)
+    torch.testing.assert_close(after, advantages / advantages.square().mean().sqrt())
+
+
+def test_the_others_mean_leaves_ones_own_return_out():
+    returns = torch.tensor([[1.0], [2.0], [6.0], [10.0], [20.0], [60.0]])
+    others = objectives.leave_one_out(returns, 3)
+    assert others.squeeze(1).tolist() == [4.0, 3.5, 1.5, 40.0, 35.0, 15.0]
+
+
+def test_returns_are_discounted_from_each_glimpse_on():
+    returns = objectives.returns_of(torch.tensor([[1.0, 10.0, 100.0]]), 0.5)
+    assert returns.tolist() == [[31.0, 60.0, 100.0]]
+
+
+def test_classification_counts_every_glimpse_or_the_last():
+    trace, labels = made_up()
+    last = torch.nn.functional.cross_entropy(trace.logits[:, -1], labels)
+    every = torch.stack([torch.nn.functional.cross_entropy(logits, labels) for logits in trace.logits.unbind(1)])
+    assert objectives.classification_loss(trace.logits, labels, False).item() == pytest.approx(last.item())
+    assert objectives.classification_loss(trace.logits, labels, True).item() == pytest.approx(every.mean().item())
+
+
+def test_smoothing_spreads_a_share_over_all_classes():
+    trace, labels = made_up()
+    beliefs = trace.logits.log_softmax(2)
+    true = beliefs.gather(2, labels[:, None, None].expand(-1, 4, 1)).mean()
+    expected = -(0.9 * true + 0.1 * beliefs.mean())
+    smoothed = objectives.classification_loss(trace.logits, labels, True, 0.1)
+    assert smoothed.item() == pytest.approx(expected.item())
+
+
+def test_an_unknown_baseline_is_refused():
+    trace, labels = made_up()
+    with pytest.raises(ValueError, match=r"expected a baseline out of \('learned'.*got 'oracle'; choose one of them"):
+        objectives.losses(trace, labels, EpisodeRule(4), baseline="oracle")
+
+
+def test_leave_one_out_needs_others():
+    trace, labels = made_up()
+    with pytest.raises(ValueError, match="num_rollouts of at least 2, got 1; raise it, or learn one"):
+        objectives.losses(trace, labels, EpisodeRule(4), baseline="leave-one-out", num_rollouts=1)
+
+
+def test_a_fixed_choice_has_no_log_probability_and_no_entropy():
+    choice = fixed(torch.rand(3, 2))
+    assert not choice.log_prob.any()
+    assert not choice.entropy.any()
