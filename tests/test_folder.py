@@ -1,0 +1,187 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glimpse.data import folder
+from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.sources import DataError, Part
+
+
+def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).save(path, **options)
+
+
+def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("ant", "bee")) -> Path:
+    """ROOT/CLASS/image, each image filled with a value of its own."""
+    for label, name in enumerate(classes):
+        for number in numbers:
+            write(root / name / f"{number:04}.png", 1 + number + 100 * label)
+    return root
+
+
+def values(part: Part) -> set[tuple[int, int]]:
+    return {(int(label), int(image.max())) for image, label in zip(part.images, part.labels, strict=True)}
+
+
+def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
+    source = image_folder(flat(tmp_path), 6, 8, 1)
+    parts = [values(part) for part in (source.train, source.validation, source.test)]
+    assert source.classes == folder_classes(tmp_path) == ("ant", "bee")
+    assert sum(map(len, parts)) == 80
+    assert parts[0] | parts[1] | parts[2] == {(label, 1 + n + 100 * label) for label in range(2) for n in range(40)}
+    for part in parts:
+        assert {label for label, _ in part} == {0, 1}
+    assert len(parts[0]) > len(parts[2]) > len(parts[1])
+    assert source.train.images.shape[1:] == (1, 6, 8)
+    assert source.train.images.dtype == torch.uint8
+
+
+def test_adding_images_moves_none_of_the_others(tmp_path):
+    before = image_folder(flat(tmp_path), 6, 8, 1)
+    flat(tmp_path, range(40, 97))
+    after = image_folder(tmp_path, 6, 8, 1)
+    for name in ("train", "validation", "test"):
+        assert values(getattr(before, name)) < values(getattr(after, name))
+
+
+def test_the_parts_have_their_shares(tmp_path):
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for number in range(600):
+            (tmp_path / label / f"{number}.png").touch()
+    parts = folder._files(tmp_path)
+    counts = {part: sum(map(len, files.values())) for part, files in parts.items()}
+    assert abs(counts["test"] - 240) < 45
+    assert abs(counts["validation"] - 120) < 35
+    assert sum(counts.values()) == 1200
+
+
+def test_the_split_does_not_depend_on_where_the_folder_lies(tmp_path):
+    flat(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "moved" / "there")
+    here, there = image_folder(tmp_path / "here", 6, 8, 1), image_folder(tmp_path / "moved" / "there", 6, 8, 1)
+    assert torch.equal(here.train.images, there.train.images)
+    assert torch.equal(here.test.labels, there.test.labels)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 10])
+def test_three_images_a_class_are_enough_for_every_part(tmp_path, count):
+    for start in range(0, 50, 10):
+        root = tmp_path / str(start)
+        source = image_folder(flat(root, range(start, start + count)), 6, 8, 1)
+        for part in (source.train, source.validation, source.test):
+            assert {label for label, _ in values(part)} == {0, 1}
+        assert sum(len(part) for part in (source.train, source.validation, source.test)) == 2 * count
+
+
+@pytest.mark.parametrize("validation", ["validation", "val"])
+def test_parts_that_are_laid_out_are_taken_as_they_are(tmp_path, validation):
+    for shift, part in enumerate(("train", validation, "test")):
+        flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert values(source.train) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(4)}
+    assert values(source.validation) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(10, 14)}
+    assert values(source.test) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(20, 24)}
+
+
+def test_images_are_fitted_turned_upright_and_converted(tmp_path):
+    flat(tmp_path, range(12))
+    kept = sorted((tmp_path / "ant").iterdir())
+    for path in kept:
+        path.unlink()
+        picture = np.zeros((4, 12, 3), np.uint8)
+        picture[:, :6] = [250, 0, 0]
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(picture).save(path, exif=exif)
+    source = image_folder(tmp_path, 24, 24, 3)
+    image = source.train.images[source.train.labels == 0][0]
+    assert image.shape == (3, 24, 24)
+    assert (image[0, :11, 8:16] > 200).all(), "the red half lies above once the image stands upright"
+    assert not image[:, 13:].any()
+    assert not image[:, :, :8].any()
+    assert not image[1:].any()
+
+
+def test_16_bits_a_pixel_are_scaled(tmp_path):
+    flat(tmp_path, range(6))
+    for path in (tmp_path / "bee").iterdir():
+        Image.fromarray(np.full((6, 8), 32768, np.uint16)).save(path)
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert set(source.train.images[source.train.labels == 1].unique().tolist()) == {128}
+
+
+def test_grey_images_can_be_wanted_in_colour(tmp_path):
+    source = image_folder(flat(tmp_path, range(6)), 6, 8, 3)
+    assert source.train.images.shape[1] == 3
+    assert torch.equal(source.train.images[:, 0], source.train.images[:, 2])
+
+
+def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
+    flat(tmp_path, range(6))
+    (tmp_path / "ant" / "notes.txt").write_text("not an image")
+    (tmp_path / ".cache").mkdir()
+    write(tmp_path / "bee" / "deeper" / "UPPER.PNG", 7)
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert source.classes == ("ant", "bee")
+    assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"expected a folder of images at .*gone, found none; give one with"):
+        image_folder(tmp_path / "gone", 6, 8, 1)
+
+
+def test_one_class_is_too_few(tmp_path):
+    flat(tmp_path, classes=("ant",))
+    with pytest.raises(DataError, match=r"expected at least 2 classes, one folder each, under .*, found 1; lay the"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataError, match=r"expected images of every class in the train part of .*, found none of cat"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_class_too_small_to_split_is_named(tmp_path, count):
+    flat(tmp_path)
+    flat(tmp_path, range(count), ("cat",))
+    with pytest.raises(DataError, match=r"found none of cat; add some \(three a class at least\)"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+def test_a_part_that_lacks_a_class_is_named(tmp_path):
+    for part in ("train", "val"):
+        flat(tmp_path / part, range(4), ("ant", "bee", "cat"))
+    flat(tmp_path / "test", range(4))
+    with pytest.raises(DataError, match=r"of every class in the test part of .*, found none of cat"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+def test_a_part_that_is_missing_is_named(tmp_path):
+    flat(tmp_path / "train")
+    flat(tmp_path / "val")
+    with pytest.raises(DataError, match=r"expected a folder test beside .*train, for the test part, found none"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    flat(tmp_path, range(10))
+    (tmp_path / "bee" / "0004.png").write_bytes(b"not an image at all")
+    with pytest.raises(DataError, match=r"0004\.png' is no image that can be read.*; mend or remove the file"):
+        image_folder(tmp_path, 6, 8, 1)
+
+
+def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
+    flat(tmp_path, range(10))
+    with pytest.raises(DataError, match=r"20 images of 20000x20000 pixels need .* GiB of memory, more than 8; lower"):
+        image_folder(tmp_path, 20_000, 20_000, 3)
