@@ -38,7 +38,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Hand the mistake on."""
         found = re.search(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message)
-        if found:
+        if not found:
+            message = f"{message}; see --help"
+        else:
             choices = re.findall(r"[\w-]+", found.group(2))
             message = f"expected one of {', '.join(choices)}; got {found.group(1)!r}{_nearest(found.group(1), choices)}"
         raise UsageError(message)
@@ -149,7 +151,7 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="glimpse", description=glimpse.__doc__.splitlines()[0] if glimpse.__doc__ else None)
     parser.add_argument("--version", action="version", version=f"glimpse {glimpse.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parsers = {name: _add(subparsers, name, asked=args[:1] == [name]) for name in COMMANDS}
+    parsers = {name: _add(subparsers, name, asked=name in args[:1]) for name in COMMANDS}
     chosen, unknown = parser.parse_known_args(args)
     if unknown:
         wrong = unknown[0].partition("=")[0]

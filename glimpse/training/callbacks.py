@@ -265,7 +265,7 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
         return [factor * row[name] for row in rows]
 
     return {
-        "validation error, %": {"error": column("val_error", 100)},
+        "validation error, %": {"error": column("val_error", 100.0)},
         "training": {"classification loss": column("train_loss"), "reward": column("train_reward")},
         "baseline": {"squared error": column("baseline_error")},
         "gaze, half images": {"spread": column("gaze_spread")},

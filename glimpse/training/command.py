@@ -70,7 +70,7 @@ class SaveRun(SaveConfigCallback):
             config.pop(name, None)
         file = Path(trainer.default_root_dir) / CONFIG_FILE
         part = file.with_suffix(".part")
-        text = self.parser.dump(config, skip_none=True, skip_validation=True)
+        text = self.parser.dump(config, skip_unset=True, skip_validation=True)
         part.write_text(f"# glimpse=={glimpse.__version__}\n{text}", encoding="utf-8")
         part.replace(file)
 

@@ -1,0 +1,135 @@
+import math
+from typing import Any
+from unittest.mock import NonCallableMagicMock
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+
+from glimpse.data import ImageData
+from glimpse.training.callbacks import (
+    CollapseWarning,
+    EpochBar,
+    EpochLog,
+    collapse,
+    confusion,
+    in_words,
+    panels,
+    read_metrics,
+)
+from glimpse.training.module import HardAttentionTraining
+
+
+def trainer_at(epoch: int, **metrics: float) -> Any:
+    """As much of a trainer as the callbacks look at, after 300 steps."""
+    return NonCallableMagicMock(
+        spec=lightning.Trainer,
+        current_epoch=epoch,
+        max_epochs=5,
+        global_step=300,
+        is_global_zero=True,
+        sanity_checking=False,
+        callback_metrics={name: torch.tensor(value) for name, value in metrics.items()},
+    )
+
+
+def tiny(**options: Any) -> HardAttentionTraining:
+    return HardAttentionTraining(list("0123456789"), [1, 24, 24], hidden=8, gaze_hidden=8, **options)
+
+
+def run_epoch(log: EpochLog, epoch: int, **metrics: float) -> None:
+    trainer = trainer_at(epoch, **metrics)
+    log.on_train_epoch_start(trainer, tiny())
+    log.on_validation_end(trainer, tiny())
+    log.on_train_epoch_end(trainer, tiny())
+
+
+def test_each_epoch_is_a_row_and_a_line(tmp_path, capsys):
+    log = EpochLog(tmp_path)
+    run_epoch(log, 0, val_error=0.25, train_loss=1.5, gaze_spread=0.4)
+    told = capsys.readouterr().out
+    assert told.startswith("epoch 1/5  ")
+    assert "validation error 25.00 %  loss 1.500  spread of the gaze 0.400" in told
+    (row,) = read_metrics(tmp_path / "metrics.csv")
+    assert (row["epoch"], row["val_error"], row["train_loss"]) == (1, 0.25, 1.5)
+    assert math.isnan(row["train_reward"])
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_resumed_run_keeps_the_rows_before_it_only(tmp_path):
+    log = EpochLog(tmp_path)
+    for epoch in range(3):
+        run_epoch(log, epoch, val_error=0.5)
+    resumed = EpochLog(tmp_path)
+    resumed.on_train_start(trainer_at(1), tiny())
+    run_epoch(resumed, 1, val_error=0.125)
+    assert [(row["epoch"], row["val_error"]) for row in read_metrics(tmp_path / "metrics.csv")] == [
+        (1, 0.5),
+        (2, 0.125),
+    ]
+
+
+def test_no_log_has_no_rows(tmp_path):
+    assert read_metrics(tmp_path / "metrics.csv") == []
+
+
+def test_figures_that_were_not_measured_are_left_out():
+    assert in_words({"train_reward": 0.5}) == "reward 0.500"
+
+
+def test_the_bar_shows_what_was_measured_last():
+    shown = EpochBar().get_metrics(trainer_at(2, val_error=0.1, gaze_spread=0.2, val_other=1.0), tiny())
+    assert shown == {"error": "10.00%", "gaze": "0.200"}
+
+
+@pytest.mark.parametrize(
+    ("spread", "clamped", "sentence"),
+    [
+        (0.01, 0.0, "nearly the same place whatever the image .*raise --model.spread or --model.entropy_weight, lower"),
+        (float("nan"), 0.0, "nearly the same place"),
+        (0.5, 0.97, "onto the image's border .97% of the fixations.*lower --model.learning_rate"),
+    ],
+)
+def test_a_collapsed_gaze_is_told_with_what_to_change(spread, clamped, sentence):
+    with pytest.raises(RuntimeError, match=sentence):
+        raise RuntimeError(collapse(spread, clamped))
+
+
+def test_a_gaze_that_moves_is_not_warned_of():
+    assert collapse(0.2, 0.3) is None
+
+
+def test_the_warning_comes_once_and_not_before_the_policy_had_time(capsys):
+    warning, training = CollapseWarning(), tiny()
+    for epoch in range(6):
+        warning.on_validation_end(trainer_at(epoch, gaze_spread=0.001), training)
+    told = capsys.readouterr().err
+    assert told.startswith("warning after epoch 3: the gaze has collapsed")
+    assert told.count("\n") == 1
+
+
+def test_a_gaze_at_the_border_is_noticed(capsys):
+    warning, training = CollapseWarning(), tiny(relative=False).eval()
+    torch.nn.init.constant_(dict(training.named_parameters())["model.policy.mean.bias"], 5.0)
+    images = torch.zeros(4, 1, 24, 24, dtype=torch.uint8)
+    trainer = trainer_at(3, gaze_spread=0.5)
+    warning.on_validation_batch_end(trainer, training, None, (images, torch.zeros(4, dtype=torch.long)), 0)
+    warning.on_validation_end(trainer, training)
+    assert "onto the image's border (100% of the fixations)" in capsys.readouterr().err
+
+
+def test_a_single_glimpse_chooses_nothing_and_cannot_collapse(capsys):
+    CollapseWarning().on_validation_end(trainer_at(4, gaze_spread=0.0), tiny(num_glimpses=1))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_confusion_matrix_counts_every_validation_image():
+    data, training = ImageData("digits"), tiny()
+    matrix = confusion(training, data)
+    assert torch.equal(matrix.sum(1), data.source.validation.labels.bincount(minlength=10))
+    assert training.training
+
+
+def test_curves_are_in_percent_of_error():
+    rows = [{"val_error": 0.5, "train_loss": 1.0, "train_reward": 0.1, "baseline_error": 0.2, "gaze_spread": 0.3}]
+    assert panels(rows)["validation error, %"] == {"error": [50.0]}

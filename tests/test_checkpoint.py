@@ -1,0 +1,94 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+
+from glimpse.data import ImageData
+from glimpse.training.checkpoint import CheckpointError, load_training, read_checkpoint
+from glimpse.training.module import HardAttentionTraining
+
+
+class Code:
+    """What a malicious checkpoint holds: loading it calls a function."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("was-run"),)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny model, as training writes it."""
+    data = ImageData("digits", root="somewhere", canvas_height=40, canvas_width=44)
+    training = HardAttentionTraining(data.classes, data.image_shape, num_glimpses=2, hidden=8, gaze_hidden=8)
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer.strategy.connect(training)
+    trainer._data_connector.attach_datamodule(training, datamodule=data)
+    path = tmp_path_factory.mktemp("run") / "last.ckpt"
+    trainer.save_checkpoint(path)
+    return path
+
+
+def changed(checkpoint: Path, folder: Path, **entries: Any) -> Path:
+    """A copy of a checkpoint with other entries."""
+    torch.save({**torch.load(checkpoint, weights_only=True), **entries}, folder / "changed.ckpt")
+    return folder / "changed.ckpt"
+
+
+def test_model_and_data_come_back_as_they_were(checkpoint):
+    training, data = load_training(checkpoint)
+    saved = read_checkpoint(checkpoint)["state_dict"]
+    assert all(torch.equal(weight, saved[name]) for name, weight in training.state_dict().items())
+    assert (training.image_shape, training.rule.num_glimpses, training.training) == ((1, 40, 44), 2, False)
+    assert (data.dataset, data.root, data.describe()) == ("digits", "somewhere", "digits on 40x44 canvases")
+
+
+def test_the_data_may_have_moved(checkpoint):
+    assert load_training(checkpoint, root="elsewhere")[1].root == "elsewhere"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*no.ckpt, found nothing; give a .ckpt file"):
+        load_training(tmp_path / "no.ckpt")
+    with pytest.raises(CheckpointError, match="found a folder"):
+        load_training(tmp_path)
+
+
+def test_a_file_of_another_sort_or_a_damaged_one_is_refused(checkpoint, tmp_path):
+    for content in (b"", b"hello", checkpoint.read_bytes()[:3000]):
+        (tmp_path / "a.ckpt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"a.ckpt is not a checkpoint, or is damaged; give a .ckpt file"):
+            load_training(tmp_path / "a.ckpt")
+
+
+def test_pickled_code_is_refused_and_never_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Code()}, "zipped.ckpt")
+    Path("plain.ckpt").write_bytes(pickle.dumps({"state_dict": Code()}))
+    for name in ("zipped.ckpt", "plain.ckpt"):
+        with pytest.raises(CheckpointError, match="is refused: it contains pickled code instead of plain weights"):
+            load_training(name)
+    assert not Path("was-run").exists()
+
+
+def test_a_checkpoint_of_another_kind_is_refused(checkpoint, tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="is a checkpoint of something other than Glimpse"):
+        load_training(tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint of a model of the kind 'hard', .* 'soft'"):
+        load_training(changed(checkpoint, tmp_path, glimpse_model="soft"))
+
+
+def test_a_checkpoint_of_another_version_is_refused(checkpoint, tmp_path):
+    saved = read_checkpoint(checkpoint)
+    options = saved["hyper_parameters"]
+    for entries, sign in (
+        ({"hyper_parameters": {**options, "whiskers": 3}}, "HardAttentionTraining differ .unknown: whiskers"),
+        ({"hyper_parameters": {"num_glimpses": 2}}, "missing: classes, image_shape"),
+        ({"hyper_parameters": {**options, "hidden": 9}}, "its weights do not fit its options"),
+        ({"datamodule_hyper_parameters": None}, "it lacks the entry 'datamodule_hyper_parameters'"),
+    ):
+        with pytest.raises(CheckpointError, match=f"was written by another version of Glimpse: .*{sign}"):
+            load_training(changed(checkpoint, tmp_path, **entries))

@@ -1,0 +1,152 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glimpse import cli
+from glimpse.contract import ContractError
+
+SCRIPT = Path(__file__).parents[1] / "train.py"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """What a command line is refused with."""
+    assert cli.main(args) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("glimpse: ")
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (
+            ["evalute", "a.ckpt"],
+            "expected one of train, evaluate, export, classify, demo; got 'evalute'; did you mean ev",
+        ),
+        (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
+        (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
+        (["evaluate", "a.ckpt", "--part", "tset"], "expected one of test, validation; got 'tset'; did you mean test?"),
+        (["evaluate"], "the following arguments are required: CHECKPOINT"),
+        (["export", "a.ckpt", "--outptu", "b"], "export knows no '--outptu'; did you mean --output?"),
+        (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
+        (["classify", "model.onnx"], "the following arguments are required: IMAGE"),
+        (["classify", "no.onnx", "a.png"], "can't load the model 'no.onnx': no such file"),
+        (["evaluate", "no.ckpt"], "expected a checkpoint at no.ckpt, found nothing"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(capsys, *args)
+
+
+def test_help_lists_the_subcommands(capsys):
+    assert cli.main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in cli.COMMANDS)
+
+
+def test_training_gets_its_arguments_untouched(monkeypatch):
+    seen = []
+
+    def train(args, program):
+        seen.append((args, program))
+        return 0
+
+    monkeypatch.setattr("glimpse.training.command.main", train)
+    assert cli.main(["train", "--json", "--model.x", "1"]) == 0
+    assert cli.main(["train", "fit"], program="python train.py") == 0
+    assert seen == [(["--json", "--model.x", "1"], "glimpse train"), (["fit"], "python train.py")]
+
+
+def raising(error: BaseException):
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys):
+    monkeypatch.setitem(cli.RUN, "demo", raising(ContractError("expected a card, got none")))
+    assert refused(capsys, "demo") == "glimpse: expected a card, got none\n"
+    monkeypatch.setitem(cli.RUN, "demo", raising(ValueError("a fault")))
+    with pytest.raises(ValueError, match="a fault"):
+        cli.main(["demo"])
+
+
+@pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve")])
+def test_a_missing_extra_is_named(command, extra, monkeypatch, capsys):
+    monkeypatch.setitem(cli.RUN, command, raising(ModuleNotFoundError("no", name="torch.nn")))
+    told = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
+    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in told
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
+    monkeypatch.setitem(cli.RUN, "demo", raising(ModuleNotFoundError("no", name="glimpse.demo")))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["demo"])
+
+
+def test_a_file_that_cannot_be_written_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(cli.RUN, "demo", raising(PermissionError(13, "Permission denied", "out/model.onnx")))
+    assert "can't use 'out/model.onnx': Permission denied" in refused(capsys, "demo")
+
+
+def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+    monkeypatch.setitem(cli.RUN, "demo", raising(KeyboardInterrupt()))
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    cli.main(["--version"])
+    assert (os.environ["KMP_BLOCKTIME"], os.environ["OMP_WAIT_POLICY"]) == ("0", "active")
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+    assert told == b""
+
+
+def test_the_module_starts_the_command():
+    run = subprocess.run([sys.executable, "-m", "glimpse", "--version"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr, run.stdout.split()[0]) == (0, "", "glimpse")
+
+
+def test_the_script_trains(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
+
+
+def test_a_checkpoint_is_evaluated(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2", "--trainer.max_epochs", "1"]
+    assert cli.main(["train", *tiny, "--trainer.limit_train_batches", "8", "--output", "run"]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run/last.ckpt", "--part", "validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 200
