@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sized
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ def generator_for(device: torch.device | str, *numbers: int) -> torch.Generator:
     """A random generator whose state follows from the given numbers (none negative), and from nothing else."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator(device).manual_seed(seed)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Keep a batch a tuple, where the DataLoader would make it a list."""
+    return batch
 
 
 class EpochBatches(Sampler[Tensor]):
@@ -219,17 +225,21 @@ class ImageData(LightningDataModule):
         """Batches in the order of the epoch."""
         part = self.source.train
         sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
-        return DataLoader(Batches(part), sampler=sampler, batch_size=None)
+        return DataLoader(Batches(part), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The frozen validation images."""
-        return DataLoader(FrozenBlocks(self.source.validation, self.canvas, VALIDATION_CANVASES), batch_size=None)
+        blocks = FrozenBlocks(self.source.validation, self.canvas, VALIDATION_CANVASES)
+        return DataLoader(blocks, batch_size=None, collate_fn=_as_it_is)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The frozen test images."""
-        return DataLoader(FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES), batch_size=None)
+        blocks = FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
+        return DataLoader(blocks, batch_size=None, collate_fn=_as_it_is)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(
+        self, batch: Batch, dataloader_idx: int
+    ) -> tuple[UInt8[Tensor, "batch channels canvas_height canvas_width"], Int64[Tensor, " batch"]]:
         """Draw the training canvases, on the device that the batch has come to."""
         if self.trainer is None or not self.trainer.training:
             return batch
