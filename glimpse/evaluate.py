@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from glimpse.data.datamodule import Batch, generator_for
+from glimpse.data.datamodule import generator_for
 from glimpse.models.hard import HardAttention
 from glimpse.retina import Retina
 from glimpse.rollout import follow, look
@@ -118,7 +118,11 @@ def baseline_locations(
 
 @torch.no_grad()
 def beliefs(
-    model: HardAttention, retina: Retina, batches: Iterable[Batch], num_glimpses: int, fixations: str = "policy"
+    model: HardAttention,
+    retina: Retina,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_glimpses: int,
+    fixations: str = "policy",
 ) -> tuple[Float[Tensor, "images time classes"], Int64[Tensor, " images"]]:
     """Run a model over a part of a data set.
 
@@ -165,7 +169,7 @@ def multiply_accumulates(run: Callable[[], Any]) -> int:
 def evaluate(
     model: HardAttention,
     retina: Retina,
-    batches: Iterable[Batch],
+    batches: Iterable[tuple[Tensor, Tensor]],
     num_glimpses: int,
     classes: tuple[str, ...],
     image_shape: tuple[int, ...],
