@@ -81,7 +81,8 @@ class Canvas:
             top = _uniform(self.height - size + 1, batch, generator)
             left = _uniform(self.width - size + 1, batch, generator)
             _paste(canvas, pieces, _places(top, left, size, size, self.width))
-        return canvas.unflatten(2, (self.height, self.width))
+        drawn: Tensor = canvas.unflatten(2, (self.height, self.width))
+        return drawn
 
 
 def _uniform(below: int, batch: int, generator: torch.Generator) -> Int64[Tensor, " batch"]:
