@@ -1,0 +1,256 @@
+import hashlib
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from glimpse.data import Canvas, DataError, ImageData
+from glimpse.data.datamodule import EpochBatches, FrozenBlocks, generator_for
+
+FIRST_BLOCKS = {"digits": "5d9161884d40cf30d494bc3840adc414", "mnist": "ef301d9707383528b47f42ff9df2243e"}
+"""SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""
+
+
+def cluttered(dataset: str = "digits", root: str | None = None, **changes: Any) -> ImageData:
+    options = {"canvas_height": 60, "canvas_width": 60, "num_pieces": 4, "piece_size": 8, "batch_size": 100}
+    return ImageData(dataset, root, **(options | changes))
+
+
+def everything(loader: Any) -> tuple[Tensor, Tensor]:
+    batches = list(loader)
+    return torch.cat([images for images, _ in batches]), torch.cat([labels for _, labels in batches])
+
+
+def test_held_out_canvases_do_not_depend_on_how_one_trains():
+    one = cluttered(batch_size=32, seed=1, passes=3)
+    other = cluttered(batch_size=500, seed=2)
+    torch.manual_seed(99)
+    for name in ("val_dataloader", "test_dataloader"):
+        first, second = everything(getattr(one, name)()), everything(getattr(other, name)())
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1], second[1])
+        again = everything(getattr(one, name)())
+        assert torch.equal(first[0], again[0])
+
+
+def test_validation_and_test_have_canvases_of_their_own():
+    data = cluttered()
+    (validation, _), (test, _) = everything(data.val_dataloader()), everything(data.test_dataloader())
+    assert len(validation) == 200
+    assert len(test) == 500
+    places = [(images.flatten(2).amax(1).argmax(1) // 60).tolist() for images in (validation, test[:200])]
+    assert places[0] != places[1]
+
+
+@pytest.mark.parametrize("dataset", list(FIRST_BLOCKS))
+def test_the_first_test_canvases_are_frozen_for_good(request, dataset):
+    root = str(request.getfixturevalue("mnist_root")) if dataset == "mnist" else None
+    images, labels = next(iter(cluttered(dataset, root).test_dataloader()))
+    assert images.shape == (500, 1, 60, 60)
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    assert digest[:32] == FIRST_BLOCKS[dataset]
+
+
+def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):
+    data = cluttered("mnist", str(mnist_root))
+    blocks = data.test_dataloader().dataset
+    assert isinstance(blocks, FrozenBlocks)
+    assert len(blocks) == 20
+    images, labels = blocks[7]
+    assert torch.equal(images, blocks[7][0])
+    assert torch.equal(labels, data.source.test.labels[3500:4000])
+    assert len(FrozenBlocks(data.source.train, None, 1)[113][1]) == 500
+    with pytest.raises(IndexError, match="expected a block from 0 to 19, got 20"):
+        blocks[20]
+
+
+def test_without_a_canvas_held_out_images_are_as_they_are():
+    data = ImageData("digits", batch_size=7)
+    images, labels = everything(data.test_dataloader())
+    assert torch.equal(images, data.source.test.images)
+    assert torch.equal(labels, data.source.test.labels)
+
+
+def test_a_drawn_canvas_holds_its_own_digit():
+    data = cluttered(num_pieces=0)
+    images, _ = everything(data.test_dataloader())
+    for canvas, digit in zip(images[:50, 0], data.source.test.images[:50, 0], strict=True):
+        windows = canvas.unfold(0, 24, 1).unfold(1, 24, 1)
+        assert bool((windows == digit).all(3).all(2).any())
+
+
+def test_training_canvases_differ_from_step_to_step_and_follow_from_the_seed():
+    data, same, other = cluttered(seed=3), cluttered(seed=3, batch_size=9), cluttered(seed=4)
+    images = data.source.train.images[:20]
+    torch.manual_seed(0)
+    first = data.draw(images, 0)
+    assert torch.equal(first, same.draw(images, 0))
+    assert not torch.equal(first, data.draw(images, 1))
+    assert not torch.equal(first, other.draw(images, 0))
+
+
+def test_training_clutter_comes_from_the_training_images_alone(monkeypatch):
+    data = cluttered()
+    pools: list[Tensor] = []
+    draw = Canvas.draw
+
+    def watched(canvas: Any, images: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
+        pools.append(pool)
+        drawn: Tensor = draw(canvas, images, pool, generator)
+        return drawn
+
+    monkeypatch.setattr(Canvas, "draw", watched)
+    data.draw(data.source.train.images[:4], 0)
+    everything(data.test_dataloader())
+    assert torch.equal(pools[0], data.source.train.images)
+    assert all(torch.equal(pool, data.source.test.images) for pool in pools[1:])
+
+
+def test_jitter_moves_by_a_few_pixels_and_keeps_the_size():
+    data = ImageData("digits", jitter=2, batch_size=8)
+    images = data.source.train.images[:200]
+    moved = data.draw(images, 0)
+    assert moved.shape == images.shape
+    wide = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    shifts = set()
+    for image, around in zip(moved, wide, strict=True):
+        shift = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if torch.equal(image, around[:, row : row + 24, column : column + 24])
+        ]
+        assert shift
+        shifts.add(shift[0])
+    assert len(shifts) == 25
+    assert torch.equal(ImageData("digits", jitter=0).draw(images, 0), images)
+
+
+def test_an_epoch_shows_every_image_as_often_as_asked():
+    batches = EpochBatches(10, 4, 2, seed=0)
+    assert len(batches) == 5
+    order = torch.cat(list(batches))
+    assert order.bincount().tolist() == [2] * 10
+    assert order[:10].bincount().tolist() == [1] * 10
+
+
+def test_epochs_have_orders_of_their_own_that_follow_from_the_seed():
+    batches, same, other = EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 1)
+    first = torch.stack(list(batches))
+    batches.set_epoch(1)
+    second = torch.stack(list(batches))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, torch.stack(list(same)))
+    assert not torch.equal(first, torch.stack(list(other)))
+    batches.set_epoch(0)
+    assert torch.equal(first, torch.stack(list(batches)))
+
+
+def test_a_rest_too_small_for_a_batch_waits_and_a_batch_is_never_larger_than_the_part():
+    assert [len(places) for places in EpochBatches(10, 4, 1, 0)] == [4, 4]
+    assert [len(places) for places in EpochBatches(10, 64, 1, 0)] == [10]
+    assert [len(places) for places in EpochBatches(10, 64, 3, 0)] == [30]
+
+
+class Recorder(lightning.LightningModule):
+    """Notes the batches that a trainer hands to a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[Tensor] = []
+        self.validated: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.seen.append(batch[0].clone())
+        return self.weight * 1.0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.validated.append(batch[0].clone())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(data: ImageData, epochs: int = 2) -> Recorder:
+    recorder = Recorder()
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        limit_train_batches=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(recorder, data)
+    return recorder
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_trainer_gets_new_canvases_every_step_and_frozen_ones_to_validate():
+    one, same = fit(cluttered(seed=5, batch_size=20)), fit(cluttered(seed=5, batch_size=20))
+    assert len(one.seen) == 4
+    assert one.seen[0].shape == (20, 1, 60, 60)
+    for first, second in zip(one.seen, same.seen, strict=True):
+        assert torch.equal(first, second)
+    assert len({bytes(images.flatten().tolist()) for images in one.seen}) == 4
+    assert torch.equal(one.validated[0], one.validated[1])
+    assert torch.equal(one.validated[0], everything(cluttered().val_dataloader())[0])
+    other = fit(cluttered(seed=6, batch_size=20), epochs=1)
+    assert not torch.equal(other.seen[0], one.seen[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_a_trainer_shows_another_order_in_each_epoch():
+    seen = fit(ImageData("digits", batch_size=20, seed=1)).seen
+    assert not torch.equal(seen[0], seen[2])
+
+
+def test_generators_follow_from_all_their_numbers():
+    def draw(*numbers: int) -> int:
+        return int(torch.randint(2**40, (1,), generator=generator_for("cpu", *numbers)))
+
+    assert draw(1, 2) == draw(1, 2)
+    assert len({draw(1, 2), draw(2, 1), draw(1, 2, 1), draw(12), draw(1, 3)}) == 5
+
+
+def test_the_data_say_their_classes_shape_and_name(tmp_path):
+    plain, canvas = ImageData("digits"), cluttered(canvas_width=80)
+    assert plain.image_shape == [1, 24, 24]
+    assert canvas.image_shape == [1, 60, 80]
+    assert plain.classes == list("0123456789")
+    assert plain.describe() == "digits"
+    assert canvas.describe() == "digits on 60x80 canvases, 4 pieces of clutter"
+    assert cluttered(num_pieces=0).describe() == "digits on 60x60 canvases"
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    folder = ImageData("folder", str(tmp_path), image_height=30, image_width=40, channels=3)
+    assert folder.classes == ["ant", "bee"]
+    assert folder.image_shape == [3, 30, 40]
+    assert folder.describe() == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"dataset": "imagenet"}, "expected a data set out of digits, mnist, .*folder; got 'imagenet'; choose one"),
+        ({"batch_size": 0}, r"expected --data\.batch_size of at least 1, got 0"),
+        ({"passes": 0}, r"expected --data\.passes of at least 1, got 0"),
+        ({"jitter": -1}, r"expected --data\.jitter of at least 0, got -1"),
+        ({"seed": -1}, r"expected --data\.seed of at least 0, got -1"),
+        (
+            {"canvas_height": 60},
+            "a canvas needs both its sides, and clutter needs a canvas; got canvas_height=60",
+        ),
+        ({"num_pieces": 4}, "clutter needs a canvas; got canvas_height=0, canvas_width=0, num_pieces=4"),
+        ({"channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(options, sentence):
+    with pytest.raises(DataError, match=sentence):
+        ImageData(**options)

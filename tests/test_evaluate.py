@@ -1,0 +1,180 @@
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from glimpse import evaluate
+from glimpse.models.hard import HardAttention, State, Step
+from glimpse.retina import Retina
+from glimpse.rollout import look
+
+RETINA = Retina(4, 2, 2)
+
+
+def model_of(**changes: Any) -> HardAttention:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"what": "mlp", "combine": "add", "core": "gru", "gaze": "layer", "gaze_hidden": 8}
+    model = HardAttention(3, 1, 4, 2, 10, policy="gaussian", **(options | changes))
+    for parameter in model.policy.parameters():  # type: ignore[attr-defined]
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def batches_of(*sizes: int) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (sum(sizes), 1, 16, 24), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 3, (sum(sizes),), generator=generator)
+    return list(zip(images.split(sizes), labels.split(sizes), strict=True))
+
+
+@pytest.mark.parametrize("num_glimpses", [1, 2, 4, 6, 7, 9])
+def test_the_grids_fixations_are_the_middles_of_cells(num_glimpses):
+    locations = evaluate.baseline_locations("grid", 3, num_glimpses, torch.Generator())
+    assert locations.shape == (3, num_glimpses, 2)
+    assert torch.equal(locations[0], locations[2])
+    columns = math.ceil(math.sqrt(num_glimpses))
+    rows = math.ceil(num_glimpses / columns)
+    cells = (locations[0] + 1) / 2 * torch.tensor([columns, rows]) - 0.5
+    torch.testing.assert_close(cells, cells.round())
+    numbers = (cells[:, 1] * columns + cells[:, 0]).round().int().tolist()
+    assert numbers == list(range(num_glimpses))
+    assert columns * (rows - 1) < num_glimpses <= columns * rows
+
+
+def test_four_windows_of_the_grid_cover_the_image():
+    locations = evaluate.baseline_locations("grid", 1, 4, torch.Generator())
+    image = torch.rand(1, 1, 12, 20)
+    seen = torch.zeros(12, 20)
+    for location in locations[0]:
+        row, column = int((location[1] + 1) * 6), int((location[0] + 1) * 10)
+        seen[row - 3 : row + 3, column - 5 : column + 5] += image[0, 0, row - 3 : row + 3, column - 5 : column + 5]
+    assert torch.equal(seen, image[0, 0])
+
+
+def test_centre_and_random_fixations_begin_at_the_centre():
+    assert not evaluate.baseline_locations("centre", 4, 3, torch.Generator()).any()
+    random = evaluate.baseline_locations("random", 4000, 3, torch.Generator().manual_seed(0))
+    assert not random[:, 0].any()
+    chosen = random[:, 1:].flatten()
+    assert chosen.min() >= -1
+    assert chosen.max() <= 1
+    torch.testing.assert_close(chosen.mean(), torch.tensor(0.0), atol=0.03, rtol=0)
+    torch.testing.assert_close(chosen.var(), torch.tensor(1 / 3), atol=0.02, rtol=0)
+
+
+def test_unknown_fixations_are_refused():
+    with pytest.raises(ValueError, match=r"expected fixations out of .* got 'oracle'; choose one of them"):
+        evaluate.baseline_locations("oracle", 1, 1, torch.Generator())
+
+
+def test_errors_are_counted_after_each_glimpse():
+    answers = torch.tensor([[0, 1], [2, 2], [1, 0], [0, 0]])
+    logits = torch.nn.functional.one_hot(answers, 3).float()
+    assert evaluate.errors_of(logits, torch.tensor([1, 2, 2, 0])) == [0.5, 0.25]
+
+
+class Told(HardAttention):
+    """A stand-in that reads the class off the brightest pixel that it sees, and is sure of it by four fifths."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1, 4, 2, 6, "mlp", "add", "gru", gaze_hidden=4)
+
+    def forward(self, glimpse: Tensor, location: Tensor, state: State) -> Step:
+        odd = (glimpse.flatten(1).amax(1) * 255).round().long() % 2
+        chance = torch.full((len(glimpse), 2), 0.2).scatter_(1, odd[:, None], 0.8)
+        return Step(state, chance.log(), torch.zeros(len(glimpse), 2), torch.zeros(len(glimpse)))
+
+
+def test_the_figures_are_those_worked_out_by_hand():
+    # The brightness says 1 1 0 0 1 0 0, the truth is 1 0 0 0 1 1 0.
+    brightness = torch.tensor([101, 103, 100, 102, 105, 104, 80], dtype=torch.uint8)
+    images = brightness.view(-1, 1, 1, 1).expand(-1, 1, 16, 24).contiguous()
+    labels = torch.tensor([1, 0, 0, 0, 1, 1, 0])
+    batches = list(zip(images.split(4), labels.split(4), strict=True))
+    model = Told()
+    result = evaluate.evaluate(model, RETINA, batches, 2, ("even", "odd"), (1, 16, 24))
+    assert result.images == 7
+    assert result.error == pytest.approx(2 / 7)
+    assert result.errors == {kind: [pytest.approx(2 / 7)] * 2 for kind in evaluate.FIXATIONS}
+    assert result.confusion == [[3, 1], [1, 2]]
+    even, odd = result.per_class
+    assert (even.name, even.images, odd.name, odd.images) == ("even", 4, "odd", 3)
+    assert (even.precision, even.recall) == (0.75, 0.75)
+    assert [odd.precision, odd.recall] == pytest.approx([2 / 3, 2 / 3])
+    assert result.calibration_error == pytest.approx(0.8 - 5 / 7, abs=1e-6)
+    assert result.num_glimpses == 2
+    assert result.pixels_sensed == 2 * 2 * 16
+    assert result.pixels_of_image == 16 * 24
+    assert result.multiply_accumulates == 0
+    assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert json.loads(result.to_json())["confusion"] == [[3, 1], [1, 2]]
+
+
+def test_the_confusions_rows_are_the_truth_and_its_columns_the_answers():
+    images = torch.full((3, 1, 16, 24), 101, dtype=torch.uint8)
+    batches = [(images, torch.zeros(3, dtype=torch.long))]
+    result = evaluate.evaluate(Told(), RETINA, batches, 1, ("even", "odd"), (1, 16, 24))
+    assert result.confusion == [[0, 3], [0, 0]]
+    assert [(report.precision, report.recall, report.images) for report in result.per_class] == [(0, 0, 3), (0, 0, 0)]
+
+
+def test_multiply_accumulates_are_those_counted_by_hand():
+    model = model_of()
+    features, gaze, classes, glimpses = 10, 8, 3, 4
+    pixels = 2 * 16
+    encoder = pixels * features + features * features + 2 * (features // 2) + (features // 2) * features
+    core = 3 * features * (features + features)
+    gaze_core = 3 * gaze * (2 * features + gaze)
+    heads = features * classes + 2 * gaze + gaze
+    images = torch.zeros(1, 1, 16, 24, dtype=torch.uint8)
+    counted = evaluate.multiply_accumulates(lambda: look(model, RETINA, images, glimpses))
+    assert counted == glimpses * (encoder + core + gaze_core + heads)
+    large = torch.zeros(1, 1, 160, 240, dtype=torch.uint8)
+    assert evaluate.multiply_accumulates(lambda: look(model, RETINA, large, glimpses)) == counted
+
+
+def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():
+    model = model_of()
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    once = evaluate.evaluate(model, RETINA, batches_of(30), 3, ("a", "b", "c"), (1, 16, 24))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert evaluate.evaluate(model, RETINA, batches_of(30), 3, ("a", "b", "c"), (1, 16, 24)) == once
+    split = evaluate.evaluate(model, RETINA, batches_of(7, 13, 10), 3, ("a", "b", "c"), (1, 16, 24))
+    for kind in ("policy", "centre", "grid"):
+        assert split.errors[kind] == once.errors[kind]
+    assert split.confusion == once.confusion
+
+
+def test_the_models_own_fixations_are_its_modes():
+    model = model_of()
+    (batch,) = batches_of(20)
+    logits, labels = evaluate.beliefs(model, RETINA, [batch], 3)
+    assert torch.equal(labels, batch[1])
+    with torch.no_grad():
+        torch.testing.assert_close(logits, look(model, RETINA, batch[0], 3).logits)
+    for kind in ("random", "centre", "grid"):
+        assert not torch.allclose(evaluate.beliefs(model, RETINA, [batch], 3, kind)[0], logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_in_the_mode_it_was_in(training):
+    model = model_of().train(training)
+    logits, _ = evaluate.beliefs(model, RETINA, batches_of(5), 2)
+    assert model.training is training
+    assert not logits.requires_grad
+
+
+def test_the_table_shows_every_figure():
+    result = evaluate.evaluate(model_of(), RETINA, batches_of(30), 3, ("ant", "bee", "cat"), (1, 16, 24))
+    told = evaluate.table(result)
+    assert f"error {result.error:.2%} on 30 images after 3 glimpses" in told
+    for words in ("the model's fixations", "random", "always the centre", "a grid", "ant", "bee", "cat"):
+        assert words in told
+    assert f"{result.multiply_accumulates:,} an image" in told
+    assert f"{result.parameters:,}" in told
+    assert "96 (0.25 times those of the image)" in told

@@ -1,0 +1,254 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+
+from glimpse.data import ImageData
+from glimpse.rollout import Trace
+from glimpse.training.module import KIND, HardAttentionTraining
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+SMALL: dict[str, Any] = {
+    "num_glimpses": 3,
+    "glimpse_size": 6,
+    "num_scales": 2,
+    "zoom": 2,
+    "hidden": 16,
+    "what": "mlp",
+    "combine": "multiply",
+    "core": "gru",
+    "policy": "gaussian",
+    "relative": True,
+    "grid_cells": 3,
+    "gaze": "layer",
+    "gaze_hidden": 8,
+    "first_location": "random",
+    "reward": "improvement",
+    "discount": 1.0,
+    "baseline": "learned",
+    "num_rollouts": 1,
+    "normalise": True,
+    "every_glimpse": True,
+    "smoothing": 0.0,
+    "spread": 0.4,
+    "final_spread": 0.1,
+    "policy_weight": 1.0,
+    "entropy_weight": 0.0,
+    "learning_rate": 1e-3,
+    "warm_up": 0.2,
+    "weight_decay": 0.01,
+    "seed": 3,
+}
+
+
+def data_of(seed: int = 0) -> ImageData:
+    return ImageData("digits", canvas_height=30, canvas_width=40, num_pieces=2, piece_size=6, batch_size=16, seed=seed)
+
+
+def module_of(**changes: Any) -> HardAttentionTraining:
+    torch.manual_seed(0)
+    return HardAttentionTraining(list("0123456789"), [1, 30, 40], **(SMALL | changes))
+
+
+class Noted(lightning.Callback):
+    """Notes the loss of every step and the exploration at its beginning; saves a checkpoint after the second."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.losses: list[float] = []
+        self.spreads: list[float] = []
+        self.checkpoint = checkpoint
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.spreads.append(pl_module.current_spread())
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(float(outputs["loss"]))
+        if self.checkpoint and trainer.global_step == 2:
+            trainer.save_checkpoint(self.checkpoint)
+
+
+def fit(
+    module: HardAttentionTraining,
+    steps: int = 3,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: Path | None = None,
+) -> tuple[Noted, lightning.Trainer]:
+    noted = Noted(checkpoint)
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[noted],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, data_of(seed), ckpt_path=resume, weights_only=bool(resume))
+    return noted, trainer
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "grid"])
+def test_the_same_seed_gives_the_same_training(policy):
+    first, second = module_of(policy=policy), module_of(policy=policy)
+    losses = fit(first)[0].losses
+    torch.manual_seed(77)
+    assert fit(second)[0].losses == losses
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert fit(module_of(policy=policy, seed=4))[0].losses != losses
+    assert fit(module_of(policy=policy), seed=1)[0].losses != losses
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"baseline": "leave-one-out", "num_rollouts": 3},
+        {"baseline": "none", "reward": "terminal", "first_location": "centre"},
+        {"policy": "grid", "core": "lstm", "what": "conv", "entropy_weight": 0.01, "smoothing": 0.1},
+        {"gaze": "eyes", "core": "plain", "combine": "add", "relative": False, "every_glimpse": False},
+        {"gaze": "nothing", "num_glimpses": 1},
+    ],
+)
+def test_every_recipe_trains(options):
+    module = module_of(**options)
+    before = [parameter.clone() for parameter in module.model.classifier.parameters()]
+    losses = fit(module)[0].losses
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses)
+    after = list(module.model.classifier.parameters())
+    assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_exploration_falls_from_one_end_to_the_other_by_a_constant_factor():
+    module = module_of()
+    noted, _ = fit(module, steps=5)
+    assert noted.spreads[0] == pytest.approx(0.4)
+    assert module.current_spread() == pytest.approx(0.1)
+    ratios = [after / before for before, after in zip(noted.spreads, noted.spreads[1:], strict=False)]
+    assert ratios == [pytest.approx(0.25**0.2)] * 4
+
+
+@pytest.mark.parametrize(("steps", "warm_up"), [(1, 0.2), (2, 0.5), (5, 0.2), (4, 0.25)])
+def test_the_shortest_training_has_a_schedule(steps, warm_up):
+    assert len(fit(module_of(warm_up=warm_up), steps=steps)[0].losses) == steps
+
+
+def test_mean_and_standard_deviation_are_the_training_canvases():
+    module = module_of()
+    assert float(module.model.std) == 1
+    fit(module, steps=1)
+    data = data_of()
+    pixels = data.draw(data.source.train.images[:2000], 0).double() / 255
+    assert float(module.model.mean) == pytest.approx(float(pixels.mean()), rel=0.01)
+    assert float(module.model.std) == pytest.approx(float(pixels.std()), rel=0.01)
+
+
+def test_evaluation_begins_at_the_centre_and_draws_nothing():
+    module = module_of()
+    images = data_of().source.test.images[:4]
+    before = torch.random.get_rng_state()
+    trace: Trace = module(images)
+    assert trace.logits.shape == (4, 3, 10)
+    assert not trace.locations[:, 0].any()
+    assert torch.equal(module(images).locations, trace.locations)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("first", ["random", "centre"])
+def test_training_begins_where_it_was_told(first, monkeypatch):
+    module = module_of(first_location=first)
+    monkeypatch.setattr(HardAttentionTraining, "current_spread", lambda self: 0.3)
+    images = data_of().source.train.images[:200]
+    trace = module.explore(images, torch.Generator().manual_seed(1))
+    start = trace.locations[:, 0]
+    if first == "centre":
+        assert not start.any()
+    else:
+        assert start.min() < -0.9
+        assert start.max() > 0.9
+        assert start.abs().max() <= 1
+        assert abs(float(start.mean())) < 0.1
+    assert not trace.log_prob[:, 0].any()
+    assert trace.log_prob[:, 1:].all()
+
+
+def test_roll_outs_of_an_image_lie_side_by_side_and_differ(monkeypatch):
+    module = module_of(baseline="leave-one-out", num_rollouts=4)
+    seen: list[Any] = []
+    explore = HardAttentionTraining.explore
+
+    def watched(self: Any, images: Any, generator: Any) -> Any:
+        seen.append((images, explore(self, images, generator)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(HardAttentionTraining, "explore", watched)
+    fit(module, steps=1)
+    images, trace = seen[0]
+    assert len(images) == 64
+    assert torch.equal(images[0], images[3])
+    assert not torch.equal(images[0], images[4])
+    assert not torch.allclose(trace.locations[0, 1], trace.locations[1, 1])
+
+
+def test_a_checkpoint_holds_plain_values_and_the_weights(tmp_path):
+    module, path = module_of(), tmp_path / "model.ckpt"
+    fit(module, steps=2, checkpoint=path)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded["glimpse_model"] == KIND == "hard"
+    assert loaded["hyper_parameters"]["classes"] == list("0123456789")
+    assert loaded["hyper_parameters"]["num_glimpses"] == 3
+    again = HardAttentionTraining(**loaded["hyper_parameters"])
+    again.load_state_dict(loaded["state_dict"])
+    images = data_of().source.test.images[:4]
+    with torch.no_grad():
+        assert torch.equal(again(images).logits, module(images).logits)
+    assert float(again.model.std) < 1
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint")
+def test_a_training_that_goes_on_keeps_the_mean_it_had(tmp_path):
+    path = tmp_path / "model.ckpt"
+    fit(module_of(), steps=4, checkpoint=path)
+    halfway = torch.load(path, weights_only=True)
+    assert halfway["global_step"] == 2
+    halfway["state_dict"]["model.mean"] += 0.5
+    torch.save(halfway, path)
+    again = module_of()
+    noted, trainer = fit(again, steps=4, resume=path)
+    assert torch.equal(again.model.mean, halfway["state_dict"]["model.mean"])
+    assert trainer.global_step == 4
+    assert noted.spreads == [pytest.approx(0.2), pytest.approx(0.4 * 0.25**0.75)]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"glimpse_size": 31}, r"finest window, 31x31 pixels; got 30x40; lower --model\.glimpse_size, or use larger"),
+        ({"first_location": "corner"}, r"expected a first location out of \('centre', 'random'\), got 'corner'"),
+        ({"baseline": "oracle"}, r"expected a baseline out of .* got 'oracle'; choose one of them"),
+        ({"baseline": "leave-one-out"}, r"leave-one-out baseline needs --model\.num_rollouts of at least 2; raise it"),
+        ({"spread": 0.1, "final_spread": 0.2}, "expected 0 < final_spread <= spread, got spread=0.1, final_spread=0.2"),
+        ({"final_spread": 0.0}, "expected 0 < final_spread <= spread"),
+        ({"num_glimpses": 0}, "budget of at least 1 glimpse, got num_glimpses=0; raise it"),
+        ({"reward": "praise"}, "expected a reward out of .* got 'praise'; choose one of them"),
+        ({"policy": "beta"}, "expected a location policy out of .* got 'beta'; choose one of them"),
+        ({"policy": "grid", "grid_cells": 0}, "expected a grid of at least 1 cell along each side, got 0; raise it"),
+        ({"zoom": 0}, "size, num_scales and zoom of at least 1"),
+        ({"num_scales": 0}, "size, num_scales and zoom of at least 1"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        module_of(**options)
+
+
+def test_one_class_is_too_few():
+    with pytest.raises(ValueError, match="expected at least 2 classes, got 1"):
+        HardAttentionTraining(["a"], [1, 30, 40], **SMALL)
