@@ -8,6 +8,7 @@ from torch import Tensor
 
 from glimpse.data import Canvas, DataError, ImageData
 from glimpse.data.datamodule import EpochBatches, FrozenBlocks, generator_for
+from glimpse.data.sources import Part
 
 FIRST_BLOCKS = {"digits": "5d9161884d40cf30d494bc3840adc414", "mnist": "ef301d9707383528b47f42ff9df2243e"}
 """SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""
@@ -64,6 +65,15 @@ def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):
     assert len(FrozenBlocks(data.source.train, None, 1)[113][1]) == 500
     with pytest.raises(IndexError, match="expected a block from 0 to 19, got 20"):
         blocks[20]
+
+
+def test_blocks_do_not_repeat_one_another():
+    part = cluttered().source.train
+    same = Part(torch.full_like(part.images, 255), part.labels)
+    first, second, rest = (FrozenBlocks(same, Canvas(60, 60), 1)[block][0] for block in range(3))
+    assert len(rest) == 97
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[:97], rest)
 
 
 def test_without_a_canvas_held_out_images_are_as_they_are():
