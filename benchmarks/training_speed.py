@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from glimpse.data import DataError, ImageData
+from glimpse.objectives import Losses
 from glimpse.training import HardAttentionTraining
 from glimpse.training.command import TrainingCLI, complete_arguments, quiet
 from glimpse.training.recipes import find_recipe, read_recipe
@@ -102,7 +103,7 @@ class Alone(HardAttentionTraining):
         """Exploration as at the start of the training."""
         return self.spread
 
-    def log_dict(self, *args: Any, **kwargs: Any) -> None:
+    def note(self, parts: Losses) -> None:
         """Nothing is logged."""
 
 

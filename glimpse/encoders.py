@@ -34,7 +34,7 @@ class GlimpseEncoder(nn.Module):
         num_scales: int,
         channels: int,
         features: int,
-        what: str = "conv",
+        what: str = "mlp",
         combine: str = "multiply",
     ) -> None:
         super().__init__()

@@ -185,4 +185,3 @@ def _tied(
     distance = np.abs(expected[LOCATIONS] - locations).max(2)[np.arange(len(parted)), first]
     tied: np.ndarray = parted.any(1) & (distance < TIE)
     return tied
-

@@ -6,8 +6,10 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 
+from glimpse import objectives
 from glimpse.data import ImageData
 from glimpse.rollout import Trace
+from glimpse.training import module as training
 from glimpse.training.module import KIND, HardAttentionTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -197,6 +199,40 @@ def test_roll_outs_of_an_image_lie_side_by_side_and_differ(monkeypatch):
     assert not torch.allclose(trace.locations[0, 1], trace.locations[1, 1])
 
 
+def test_each_step_explores_anew(monkeypatch):
+    module = module_of(first_location="random")
+    starts: list[Any] = []
+    explore = HardAttentionTraining.explore
+
+    def watched(self: Any, images: Any, generator: Any) -> Any:
+        trace = explore(self, images, generator)
+        starts.append(trace.locations[:, 0])
+        return trace
+
+    monkeypatch.setattr(HardAttentionTraining, "explore", watched)
+    fit(module, steps=2)
+    assert not torch.equal(*starts)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(monkeypatch):
+    weights = {"policy_weight": 0.3, "entropy_weight": 0.05}
+    module = module_of(policy="grid", baseline="leave-one-out", num_rollouts=2, **weights)
+    seen: list[Any] = []
+
+    def watched(trace: Any, labels: Any, rule: Any, **options: Any) -> Any:
+        assert torch.equal(labels[::2], labels[1::2])
+        seen.append(objectives.losses(trace, labels, rule, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(training, "losses", watched)
+    noted, _ = fit(module, steps=2)
+    for parts, loss in zip(seen, noted.losses, strict=True):
+        values = parts._asdict()
+        assert all(abs(values[name].item()) > 1e-3 for name in ("classification", "policy", "baseline", "entropy"))
+        expected = parts.classification + 0.3 * parts.policy + parts.baseline - 0.05 * parts.entropy
+        assert loss == pytest.approx(expected.item(), abs=1e-5)
+
+
 def test_a_checkpoint_holds_plain_values_and_the_weights(tmp_path):
     module, path = module_of(), tmp_path / "model.ckpt"
     fit(module, steps=2, checkpoint=path)
@@ -231,17 +267,21 @@ def test_a_training_that_goes_on_keeps_the_mean_it_had(tmp_path):
     ("options", "sentence"),
     [
         ({"glimpse_size": 31}, r"finest window, 31x31 pixels; got 30x40; lower --model\.glimpse_size, or use larger"),
-        ({"first_location": "corner"}, r"expected a first location out of \('centre', 'random'\), got 'corner'"),
-        ({"baseline": "oracle"}, r"expected a baseline out of .* got 'oracle'; choose one of them"),
+        ({"first_location": "corner"}, r"expected --model\.first_location out of centre, random; got 'corner'"),
+        ({"baseline": "oracle"}, r"expected --model\.baseline out of learned, leave-one-out, none; got 'oracle'"),
         ({"baseline": "leave-one-out"}, r"leave-one-out baseline needs --model\.num_rollouts of at least 2; raise it"),
-        ({"spread": 0.1, "final_spread": 0.2}, "expected 0 < final_spread <= spread, got spread=0.1, final_spread=0.2"),
-        ({"final_spread": 0.0}, "expected 0 < final_spread <= spread"),
-        ({"num_glimpses": 0}, "budget of at least 1 glimpse, got num_glimpses=0; raise it"),
-        ({"reward": "praise"}, "expected a reward out of .* got 'praise'; choose one of them"),
-        ({"policy": "beta"}, "expected a location policy out of .* got 'beta'; choose one of them"),
-        ({"policy": "grid", "grid_cells": 0}, "expected a grid of at least 1 cell along each side, got 0; raise it"),
-        ({"zoom": 0}, "size, num_scales and zoom of at least 1"),
-        ({"num_scales": 0}, "size, num_scales and zoom of at least 1"),
+        ({"spread": 0.1, "final_spread": 0.2}, r"final_spread <= --model\.spread, got 0\.2 and 0\.1"),
+        ({"final_spread": 0.0}, r"expected 0 < --model\.final_spread <= --model\.spread"),
+        ({"num_glimpses": 0}, r"expected --model\.num_glimpses of at least 1, got 0; raise it"),
+        ({"reward": "praise"}, r"expected --model\.reward out of improvement, terminal; got 'praise'"),
+        ({"policy": "beta"}, r"expected --model\.policy out of gaussian, grid; got 'beta'"),
+        ({"policy": "grid", "grid_cells": 0}, r"expected --model\.grid_cells of at least 1, got 0; raise it"),
+        ({"zoom": 0}, r"expected --model\.zoom of at least 1, got 0"),
+        ({"num_scales": 0}, r"expected --model\.num_scales of at least 1, got 0"),
+        ({"hidden": 0}, r"expected --model\.hidden of at least 1, got 0"),
+        ({"learning_rate": 0.0}, r"--model\.learning_rate above 0 and --model\.warm_up between 0 and 1, got 0\.0"),
+        ({"discount": 1.5}, r"expected --model\.discount from 0 to 1, got 1\.5"),
+        ({"gaze": "evil"}, r"expected --model\.gaze out of eyes, layer, nothing; got 'evil'"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(options, sentence):

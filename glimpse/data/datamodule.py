@@ -63,9 +63,10 @@ class EpochBatches(Sampler[Tensor]):
         return self.num_images * self.passes // self.batch_size
 
     def __iter__(self) -> Iterator[Tensor]:
+        # A generator, since Lightning asks for the iterator before it restores a resumed run's epoch.
         generator = generator_for("cpu", self.seed, 0, self.epoch)
         order = torch.cat([torch.randperm(self.num_images, generator=generator) for _ in range(self.passes)])
-        return iter(order[: len(self) * self.batch_size].split(self.batch_size))
+        yield from order[: len(self) * self.batch_size].split(self.batch_size)
 
 
 class Batches(Dataset[Batch]):

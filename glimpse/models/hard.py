@@ -78,7 +78,7 @@ class HardAttention(nn.Module):
         glimpse_size: int = 12,
         num_scales: int = 3,
         hidden: int = 256,
-        what: str = "conv",
+        what: str = "mlp",
         combine: str = "multiply",
         core: str = "gru",
         policy: str = "gaussian",

@@ -1,5 +1,6 @@
 """The LightningModule of hard attention: recipe, optimiser, and what is logged."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -7,16 +8,42 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from glimpse.core import CORES
 from glimpse.data.datamodule import Batch, ImageData, generator_for
-from glimpse.episode import EpisodeRule
-from glimpse.models.hard import HardAttention
-from glimpse.objectives import BASELINES, losses
+from glimpse.encoders import COMBINE, WHAT
+from glimpse.episode import REWARDS, EpisodeRule
+from glimpse.heads import POLICIES
+from glimpse.models.hard import GAZES, HardAttention
+from glimpse.objectives import BASELINES, Losses, losses
 from glimpse.retina import PIXEL_MAX, Retina
 from glimpse.rollout import Trace, look, sample_from
 
 FIRST_LOCATIONS = ("centre", "random")
 KIND = "hard"
 """The kind of model, as checkpoints and cards name it."""
+TRAINING_FIGURES = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
+
+COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden", "num_rollouts")
+RANGES = {
+    "discount": (0.0, 1.0),
+    "smoothing": (0.0, 0.99),
+    "warm_up": (0.0, 1.0),
+    "weight_decay": (0.0, math.inf),
+    "policy_weight": (0.0, math.inf),
+    "entropy_weight": (0.0, math.inf),
+    "learning_rate": (0.0, math.inf),
+    "seed": (0, math.inf),
+}
+CHOICES = {
+    "what": WHAT,
+    "combine": COMBINE,
+    "core": CORES,
+    "policy": POLICIES,
+    "gaze": GAZES,
+    "first_location": FIRST_LOCATIONS,
+    "reward": REWARDS,
+    "baseline": BASELINES,
+}
 
 
 class HardAttentionTraining(lightning.LightningModule):
@@ -68,7 +95,7 @@ class HardAttentionTraining(lightning.LightningModule):
         num_scales: int = 2,
         zoom: int = 2,
         hidden: int = 256,
-        what: str = "conv",
+        what: str = "mlp",
         combine: str = "multiply",
         core: str = "gru",
         policy: str = "gaussian",
@@ -94,8 +121,8 @@ class HardAttentionTraining(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(classes, image_shape, glimpse_size, first_location, baseline, num_rollouts, spread, final_spread)
         self.save_hyperparameters()
+        check_options(dict(self.hparams))
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.rule = EpisodeRule(num_glimpses, reward)
@@ -129,6 +156,7 @@ class HardAttentionTraining(lightning.LightningModule):
         self.policy_weight, self.entropy_weight = policy_weight, entropy_weight
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
+        self.shown: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Trace:
         """Look at images deterministically: the policy's mode, from the centre on. uint8 or floating point, NCHW."""
@@ -169,18 +197,16 @@ class HardAttentionTraining(lightning.LightningModule):
             + parts.baseline
             - self.entropy_weight * parts.entropy
         )
-        self.log_dict(
-            {
-                "train_loss": parts.classification,
-                "train_reward": parts.reward,
-                "baseline_error": parts.baseline,
-                "policy_entropy": parts.entropy,
-            },
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(labels),
-        )
+        self.note(parts)
         return total
+
+    def note(self, parts: Losses) -> None:
+        """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss."""
+        self.shown.append(torch.stack([parts.classification, parts.reward, parts.baseline, parts.entropy]).detach())
+        if self.trainer.is_last_batch:
+            means = torch.stack(self.shown).mean(0)
+            self.shown.clear()
+            self.log_dict(dict(zip(TRAINING_FIGURES, means, strict=True)), on_step=False, on_epoch=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Deterministic error and spread of the gaze on the validation images."""
@@ -205,28 +231,41 @@ class HardAttentionTraining(lightning.LightningModule):
         checkpoint["glimpse_model"] = KIND
 
 
-def _check(
-    classes: list[str],
-    image_shape: list[int],
-    glimpse_size: int,
-    first_location: str,
-    baseline: str,
-    num_rollouts: int,
-    spread: float,
-    final_spread: float,
-) -> None:
-    if len(classes) < 2:
-        raise ValueError(f"expected at least 2 classes, got {len(classes)}")
-    if min(image_shape[1:]) < glimpse_size:
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse options that make no sense, each with its name.
+
+    Args:
+        options: The arguments of :class:`HardAttentionTraining`, by name.
+
+    Raises:
+        ValueError: When one is out of its range or its choices, or does not go with another.
+    """
+    if len(options["classes"]) < 2:
+        raise ValueError(f"expected at least 2 classes, got {len(options['classes'])}")
+    for name in COUNTS:
+        if options[name] < 1:
+            raise ValueError(f"expected --model.{name} of at least 1, got {options[name]}; raise it")
+    for name, (least, most) in RANGES.items():
+        if not least <= options[name] <= most:
+            raise ValueError(f"expected --model.{name} from {least:g} to {most:g}, got {options[name]}")
+    for name, choices in CHOICES.items():
+        if options[name] not in choices:
+            raise ValueError(f"expected --model.{name} out of {', '.join(choices)}; got {options[name]!r}")
+    if options["learning_rate"] <= 0 or options["warm_up"] in (0, 1):
         raise ValueError(
-            f"expected images at least as large as the retina's finest window, {glimpse_size}x{glimpse_size} pixels; "
-            f"got {image_shape[1]}x{image_shape[2]}; lower --model.glimpse_size, or use larger images or canvases"
+            "expected --model.learning_rate above 0 and --model.warm_up between 0 and 1, got "
+            f"{options['learning_rate']} and {options['warm_up']}"
         )
-    if first_location not in FIRST_LOCATIONS:
-        raise ValueError(f"expected a first location out of {FIRST_LOCATIONS}, got {first_location!r}")
-    if baseline not in BASELINES:
-        raise ValueError(f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them")
-    if baseline == "leave-one-out" and num_rollouts < 2:
+    size, (height, width) = options["glimpse_size"], options["image_shape"][1:]
+    if min(height, width) < size:
+        raise ValueError(
+            f"expected images at least as large as the retina's finest window, {size}x{size} pixels; "
+            f"got {height}x{width}; lower --model.glimpse_size, or use larger images or canvases"
+        )
+    if options["baseline"] == "leave-one-out" and options["num_rollouts"] < 2:
         raise ValueError("a leave-one-out baseline needs --model.num_rollouts of at least 2; raise it")
-    if not 0 < final_spread <= spread:
-        raise ValueError(f"expected 0 < final_spread <= spread, got spread={spread}, final_spread={final_spread}")
+    if not 0 < options["final_spread"] <= options["spread"]:
+        raise ValueError(
+            "expected 0 < --model.final_spread <= --model.spread, got "
+            f"{options['final_spread']} and {options['spread']}"
+        )
