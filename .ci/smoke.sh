@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 # A copy, so that no stale build folder and no editable install takes part.
 mkdir "$work/source"
-cp -R pyproject.toml README.md LICENSE glimpse envs serve "$work/source"
+cp -R pyproject.toml README.md LICENSE configs glimpse envs serve "$work/source"
 .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet "$work/source[serve]"
 

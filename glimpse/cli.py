@@ -116,10 +116,13 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from glimpse.commands import export_checkpoint
 
-    exported = export_checkpoint(args.checkpoint, args.output, args.root)
+    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root)
     print(
-        f"wrote {exported.path}; on {exported.parity.images} test images its probabilities differ from the model's by "
-        f"at most {exported.parity.difference:.0e}\nnext: glimpse classify {exported.path} IMAGE"
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.num_glimpses} glimpses, {card.data}, "
+        f"test error {card.test_error:.2%}\n"
+        f"compared with the model on {parity.images} test images: every label is the same, probabilities differ by at "
+        f"most {parity.difference:.0e}, {parity.ties} rounding ties\n"
+        f"next: glimpse classify {path} IMAGE... --draw looked"
     )
     return 0
 

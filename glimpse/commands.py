@@ -1,6 +1,5 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
-import argparse
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ import torch
 
 from glimpse.contract import ModelCard
 from glimpse.data import ImageData
-from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate, table
+from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
 from glimpse.export import Episode, ExportError, Parity, export_episode, versions
 from glimpse.training.checkpoint import load_training
 from glimpse.training.module import KIND, HardAttentionTraining
@@ -24,34 +23,6 @@ class Exported(NamedTuple):
     path: Path
     card: ModelCard
     parity: Parity
-
-
-def run_evaluate(args: argparse.Namespace) -> int:
-    """Print a checkpoint's figures, as text or as JSON.
-
-    Args:
-        args: ``checkpoint``, ``part``, ``root`` and ``json``; see :func:`evaluate_checkpoint`, which raises for it.
-    """
-    evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
-    print(evaluation.to_json() if args.json else table(evaluation))
-    return 0
-
-
-def run_export(args: argparse.Namespace) -> int:
-    """Write a checkpoint as ONNX, and print what was written and how it compares.
-
-    Args:
-        args: ``checkpoint``, ``output`` and ``root``; see :func:`export_checkpoint`, which raises for it.
-    """
-    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root)
-    print(
-        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.num_glimpses} glimpses over {card.data}, "
-        f"test error {card.test_error:.2%}\n"
-        f"compared on {parity.images} test images: probabilities differ by at most {parity.difference:.1e}, every "
-        f"label is the same, {parity.ties} rounding ties\n"
-        f"next: glimpse classify {path} IMAGE... --draw looked"
-    )
-    return 0
 
 
 def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> Evaluation:

@@ -16,14 +16,13 @@ from torch import Tensor
 from glimpse.charts import draw_confusion, draw_learning_curves
 from glimpse.data.datamodule import Batch, ImageData
 from glimpse.training.checkpoint import CheckpointError
-from glimpse.training.module import HardAttentionTraining
+from glimpse.training.module import TRAINING_FIGURES, HardAttentionTraining
 
 METRICS_FILE = "metrics.csv"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
-TRAINING_METRICS = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
-VALIDATION_METRICS = ("val_error", "gaze_spread")
-COLUMNS = ("epoch", "seconds", *VALIDATION_METRICS, *TRAINING_METRICS)
+VALIDATION_FIGURES = ("val_error", "gaze_spread")
+COLUMNS = ("epoch", "seconds", *VALIDATION_FIGURES, *TRAINING_FIGURES)
 
 COLLAPSED_SPREAD = 0.03
 """A gaze that varies less than this, in half images, looks at the same place whatever the image."""
@@ -90,11 +89,11 @@ class EpochLog(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note what validation measured."""
         if not trainer.sanity_checking:
-            self._note(trainer, VALIDATION_METRICS)
+            self._note(trainer, VALIDATION_FIGURES)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write and print the epoch's row."""
-        self._note(trainer, TRAINING_METRICS)
+        self._note(trainer, TRAINING_FIGURES)
         epoch = trainer.current_epoch + 1
         self._row.update(epoch=epoch, seconds=round(time.monotonic() - self._start, 2))
         self.rows.append(self._row)
