@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import default_threads, describe, in_words, settle_threads
+from machine import describe, in_words, settle_threads
 
 CROPS = ((128, 28, 8, 1), (128, 60, 12, 3))
 """Images, their side, the glimpse's side, and its scales."""
@@ -52,7 +53,7 @@ def training(effort: Effort) -> dict[str, Any]:
         trainer_beside_bare,
     )
 
-    dataset, usual = available_dataset(), default_threads()
+    dataset, cores = available_dataset(), os.cpu_count() or 1
     bare = [
         paper_setup(f"{precision}, batch {batch}", dataset, batch, precision)
         for batch in (128, 512)
@@ -62,14 +63,14 @@ def training(effort: Effort) -> dict[str, Any]:
     jittered = paper_setup("bf16-mixed, batch 128, jittered images", dataset, 128, "bf16-mixed", jitter=2)
     trained = [
         *((setup, 1, effort.steps) for setup in (bare[0], bare[1], jittered)),
-        (bare[0], usual, effort.steps),
+        (bare[0], cores, effort.steps),
         *((setup, 1, effort.recipe_steps) for setup in recipes),
     ]
     return {
         "data": dataset,
         "model": PAPER_MODEL,
         "effort": asdict(effort),
-        "bare": [row for count in (1, usual) for row in bare_steps(bare, count, effort.repetitions, effort.seconds)],
+        "bare": [row for count in (1, cores) for row in bare_steps(bare, count, effort.repetitions, effort.seconds)],
         "trainer": [trainer_beside_bare(setup, count, effort.epochs, steps) for setup, count, steps in trained],
         "stages": [stages(setup, effort.timed_steps) for setup in recipes],
     }
