@@ -116,7 +116,6 @@ class TrainingCLI(LightningCLI):
             parser.link_arguments("seed", target)
         for known in ("classes", "image_shape"):
             parser.link_arguments(f"data.{known}", f"model.init_args.{known}", apply_on="instantiate")
-        parser.link_arguments("data", "model.init_args.data_description", describe, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line that was handed in, whatever started the process."""

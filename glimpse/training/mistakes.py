@@ -11,7 +11,6 @@ DECIDED = {
     "seed_everything": "it follows from --seed",
     "model.classes": "the data say it",
     "model.image_shape": "the data say it",
-    "model.data_description": "the data say it",
 }
 """Options that nobody sets by hand, and what decides them."""
 LONGEST = 200
