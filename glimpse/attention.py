@@ -1,0 +1,473 @@
+"""Attention as a weighted memory: queries ask, keys are what they are compared with, values are what is handed back.
+
+A *score function* says how well a query fits each place. The softmax of the scores gives the *attention weights*, and
+the sum of the values under these weights is the *context*: over all places (global attention), over a window around a
+centre (local attention), or with the places themselves as queries (self-attention). Queries are (batch, features) or
+(batch, queries, features); keys and values are (batch, places, features), the places of a map row by row; a mask is
+(batch, places), true where a place counts.
+
+Weights are float32 whatever the precision of the scores (float64 for float64): they are never negative, and sum to one
+over what the mask leaves. Where it leaves nothing, weights and context are zero, and so are their gradients: nothing
+here reads a mask's content, for that would halt a GPU and break the export of a graph. ``check_mask`` does, for a
+caller to whom an empty row is a mistake.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glimpse.geometry import to_pixels, to_unit
+
+SCORES = ("dot", "scaled-dot", "general", "additive", "location", "content")
+
+Queries = Float[Tensor, "batch *queries query"]
+Keys = Float[Tensor, "batch places features"]
+Values = Float[Tensor, "batch places values"]
+Scores = Float[Tensor, "batch *queries places"]
+Mask = Bool[Tensor, "batch places"]
+Near = Int[Tensor, "batch *queries near"]  # numbers of places
+
+SLACK = 1e-3  # of a cell: what rounding may add to a distance without pushing a place out of its window
+SHORTEST = 1e-4  # shorter vectors than this have a smaller cosine, so that the gradient at zero stays in bounds
+
+
+class Attended(NamedTuple):
+    """What an attention hands back."""
+
+    context: Float[Tensor, "batch *queries values"]
+    """The values summed under the weights; in the values' precision."""
+    weights: Scores
+    """Attention weights in [0, 1], which sum to one over the places, or to zero where the mask leaves none."""
+
+
+def masked_softmax(
+    scores: Float[Tensor, "*rows places"], mask: Bool[Tensor, "*#rows places"] | None = None
+) -> Float[Tensor, "*rows places"]:
+    """Softmax over the places that count.
+
+    Args:
+        scores: Any numbers; infinite ones, to which a dot product may grow in float16, count as very large.
+        mask: True where a place counts; all do without one. The axes before the places are broadcast.
+
+    Returns:
+        Weights, float32 or float64: zero at the places that don't count, so all zero in a row where none does.
+    """
+    scores = _wide(scores)
+    bound = torch.finfo(scores.dtype).max / 2
+    scores = scores.clamp(-bound, bound)
+    if mask is None:
+        return scores.softmax(-1)
+    return scores.masked_fill(~mask, -2 * bound).softmax(-1).masked_fill(~mask, 0.0)
+
+
+def check_mask(mask: Bool[Tensor, "*rows places"]) -> None:
+    """Refuse a mask that leaves nothing to attend to. It reads the mask, so it waits for a GPU.
+
+    Raises:
+        ValueError: When a row is false everywhere.
+    """
+    empty = (~mask.any(-1)).flatten().nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"expected a mask that leaves at least one of {mask.shape[-1]} places in every row, got {len(empty)} rows "
+            f"that leave none, the first being row {empty[0]}; set a place there to true, or leave those rows out"
+        )
+
+
+class Score(nn.Module):
+    """How well queries fit places: one unbounded number a pair.
+
+    A recurrent model asks about the same keys at every step: it calls ``prepare`` once and ``compare`` each time.
+    ``forward`` does both.
+
+    Args:
+        queries: Length of a query.
+    """
+
+    def __init__(self, queries: int) -> None:
+        super().__init__()
+        self.queries = queries
+
+    def prepare(self, keys: Keys) -> Float[Tensor, "batch places prepared"]:
+        """Do what depends on the keys alone."""
+        return keys
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the prepared keys."""
+        raise NotImplementedError
+
+    def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
+        """Score for each query only the places with the numbers given, at the cost of those alone."""
+        return self.compare(queries.flatten(0, -2), _pick(keys, near).flatten(0, -3)).reshape(near.shape)
+
+    def forward(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place."""
+        return self.compare(queries, self.prepare(keys))
+
+
+class DotScore(Score):
+    """``q . k`` (Luong et al. 2015, section 3.1, "dot"), for queries and keys of one length.
+
+    Raises:
+        ValueError: When their lengths differ.
+    """
+
+    def __init__(self, queries: int, keys: int) -> None:
+        super().__init__(queries)
+        if queries != keys:
+            raise ValueError(
+                f"expected queries and keys of one length for a dot product, got {queries} and {keys}; "
+                "make them equal, or choose 'general', 'additive' or 'content'"
+            )
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the keys."""
+        return _products(queries, keys)
+
+
+class ScaledDotScore(DotScore):
+    """``q . k / sqrt(length)`` (Vaswani et al. 2017, eq. 1), whose variance doesn't grow with the length."""
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the keys. Scaling before the product makes float16 overflow later."""
+        return _products(queries / math.sqrt(self.queries), keys)
+
+
+class GeneralScore(Score):
+    """``q^T W k`` with a learned matrix (Luong et al. 2015, section 3.1, "general")."""
+
+    def __init__(self, queries: int, keys: int) -> None:
+        super().__init__(queries)
+        self.matrix = nn.Linear(queries, keys, bias=False)
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the keys."""
+        return _products(self.matrix(queries), keys)
+
+
+class AdditiveScore(Score):
+    """``v^T tanh(W q + U k)``, one hidden layer as long as a key, no biases (Bahdanau et al. 2015, section A.1.2)."""
+
+    def __init__(self, queries: int, keys: int) -> None:
+        super().__init__(queries)
+        self.from_query = nn.Linear(queries, keys, bias=False)
+        self.from_key = nn.Linear(keys, keys, bias=False)
+        self.out = nn.Linear(keys, 1, bias=False)
+
+    def prepare(self, keys: Keys) -> Keys:
+        """``U k``."""
+        return self.from_key(keys)  # type: ignore[no-any-return]
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the prepared keys."""
+        batch, places, hidden = keys.shape
+        beside = keys.reshape(batch, *[1] * (queries.ndim - 2), places, hidden)
+        scores: Tensor = self.out(torch.tanh(self.from_query(queries).unsqueeze(-2) + beside))
+        return scores.squeeze(-1)
+
+
+class LocationScore(Score):
+    """``W q``, a function of the query alone (Luong et al. 2015, eq. 8), so for a fixed number of places."""
+
+    def __init__(self, queries: int, places: int) -> None:
+        super().__init__(queries)
+        self.out = nn.Linear(queries, places, bias=False)
+
+    def prepare(self, keys: Keys) -> Keys:
+        """Count the keys; what they hold doesn't matter.
+
+        Raises:
+            ValueError: When there are more or fewer places than scores.
+        """
+        if keys.shape[1] != self.out.out_features:
+            raise ValueError(
+                f"expected {self.out.out_features} places for the location score, got {keys.shape[1]}; "
+                "build it for this size of map, or choose a score that compares"
+            )
+        return keys
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place."""
+        return self.out(queries)  # type: ignore[no-any-return]
+
+    def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
+        """Score every place and keep those with the numbers given."""
+        return self.compare(queries, keys).gather(-1, near)
+
+
+class ContentScore(Score):
+    """``beta cos(a, k)`` (Graves et al. 2014, eq. 5 and 6), what is sought (a) and the sharpness (beta) learned.
+
+    As in the paper both come from the state: ``a = A q + c`` and ``beta = softplus(b^T q + d)``. The latter begins near
+    4: near 0.7, with d = 0, every place of a large map would weigh about the same.
+    """
+
+    def __init__(self, queries: int, keys: int) -> None:
+        super().__init__(queries)
+        self.sought = nn.Linear(queries, keys)
+        self.sharpness = nn.Linear(queries, 1)
+        nn.init.constant_(self.sharpness.bias, 4.0)
+
+    def prepare(self, keys: Keys) -> Keys:
+        """The keys' directions, vectors of length one."""
+        return F.normalize(_wide(keys), dim=-1, eps=SHORTEST)
+
+    def compare(self, queries: Queries, keys: Keys) -> Scores:
+        """Score every place of the prepared keys."""
+        sought = F.normalize(_wide(self.sought(queries)), dim=-1, eps=SHORTEST)
+        return F.softplus(_wide(self.sharpness(queries))) * _products(sought, keys)
+
+
+def score_function(name: str, queries: int, keys: int, places: int | None = None) -> Score:
+    """Build a score function.
+
+    Args:
+        name: One of ``SCORES``.
+        queries: Length of a query.
+        keys: Length of a key.
+        places: How many places there are; only the location score needs to know.
+
+    Raises:
+        ValueError: When the name is unknown, when ``dot`` or ``scaled-dot`` meets different lengths, and when
+            ``location`` isn't told the number of places.
+    """
+    if name == "location":
+        if places is None:
+            raise ValueError("expected the number of places for the location score, got none; give it")
+        return LocationScore(queries, places)
+    comparing = {
+        "dot": DotScore,
+        "scaled-dot": ScaledDotScore,
+        "general": GeneralScore,
+        "additive": AdditiveScore,
+        "content": ContentScore,
+    }
+    if name not in comparing:
+        raise ValueError(f"expected a score function out of {SCORES}, got {name!r}; choose one of them")
+    return comparing[name](queries, keys)
+
+
+class GlobalAttention(nn.Module):
+    """Attend to every place (Bahdanau et al. 2015, eq. 5 and 6)."""
+
+    def __init__(self, score: Score) -> None:
+        super().__init__()
+        self.score = score
+
+    def forward(
+        self, queries: Queries, keys: Keys, values: Values, mask: Mask | None = None, prepared: bool = False
+    ) -> Attended:
+        """Attend; ``prepared`` says that the keys come from ``score.prepare``."""
+        scores = self.score.compare(queries, keys if prepared else self.score.prepare(keys))
+        if mask is not None:
+            mask = mask.reshape(mask.shape[0], *[1] * (scores.ndim - 2), mask.shape[1])
+        weights = masked_softmax(scores, mask)
+        return Attended(torch.einsum("b...p,bpv->b...v", weights.to(values.dtype), values), weights)
+
+
+class LocalAttention(nn.Module):
+    """Attend to a window around a centre (Luong et al. 2015, section 3.2), comparing only the places within it.
+
+    Places are the cells of a map; a sequence is a map of one row. A place is within the window when its middle lies at
+    most ``window`` cells from the centre along both axes. *Monotonic* (local-m): the centres are given, or query t
+    looks at place t (``p_t = t``). *Predictive* (local-p): the centre is learned, ``p = S sigmoid(v^T tanh(W q))``
+    along each axis (eq. 9), and weights are multiplied by ``exp(-d^2 / (2 sigma^2))``, d being the distance from it and
+    sigma half of ``window`` (eq. 10). The paper leaves that product as it is; here it is divided by its sum, because
+    weights sum to one.
+
+    Args:
+        score: How well a query fits a place.
+        window: Cells from the centre to the window's edge, the paper's D: 2 D + 1 cells from side to side.
+        predictive: Whether centres are learned or given.
+
+    Raises:
+        ValueError: When the window is below 1.
+    """
+
+    def __init__(self, score: Score, window: int, predictive: bool) -> None:
+        super().__init__()
+        if window < 1:
+            raise ValueError(f"expected a window of at least 1 cell to each side, got {window}; raise it")
+        self.score = score
+        self.window = window
+        hidden = nn.Linear(score.queries, score.queries, bias=False)
+        self.centre = nn.Sequential(hidden, nn.Tanh(), nn.Linear(score.queries, 2, bias=False)) if predictive else None
+
+    def forward(
+        self,
+        queries: Queries,
+        keys: Keys,
+        values: Values,
+        mask: Mask | None = None,
+        prepared: bool = False,
+        shape: tuple[int, int] | None = None,
+        centres: Float[Tensor, "batch *queries 2"] | None = None,
+    ) -> Attended:
+        """Attend.
+
+        Args:
+            queries: What asks.
+            keys: What it is compared with.
+            values: What is handed back.
+            mask: True where a place counts. Where none does within a window, weights and context are zero.
+            prepared: Whether the keys come from ``score.prepare``.
+            shape: Height and width of the map, cells; one row of all places unless given.
+            centres: Middles of the windows, (x, y) in [-1, 1]; for monotonic attention only.
+
+        Raises:
+            ValueError: When the map has not as many cells as there are places, when the window reaches over its edges
+                from wherever it may be, and when centres are missing or unasked for.
+        """
+        places = keys.shape[1]
+        height, width = shape or (1, places)
+        if height * width != places:
+            raise ValueError(
+                f"expected a map of {places} cells, got {height} x {width}; give the shape of the keys' map"
+            )
+        if self.window >= max(height, width):
+            raise ValueError(
+                f"expected a window of at most {max(height, width) - 1} cells to each side on a map of "
+                f"{height} x {width}, got {self.window}; lower it, or attend globally"
+            )
+        across, down = self._centres(queries, height, width, centres).unbind(-1)
+        columns, right = self._reach(across, width)
+        rows, below = self._reach(down, height)
+        near = (rows.unsqueeze(-1) * width + columns.unsqueeze(-2)).flatten(-2)
+        distances = torch.maximum(below.abs().unsqueeze(-1), right.abs().unsqueeze(-2)).flatten(-2)
+        inside = distances <= self.window + SLACK
+        if mask is not None:
+            inside = inside & mask.gather(1, near.flatten(1)).view(near.shape)
+        scores = self.score.compare_near(queries, keys if prepared else self.score.prepare(keys), near)
+        if self.centre is not None:
+            squares = (below.square().unsqueeze(-1) + right.square().unsqueeze(-2)).flatten(-2)
+            scores = _wide(scores) - 2 * squares / self.window**2
+        weights = masked_softmax(scores, inside)
+        context = torch.einsum("...k,...kv->...v", weights.to(values.dtype), _pick(values, near))
+        return Attended(context, weights.new_zeros(*near.shape[:-1], places).scatter(-1, near, weights))
+
+    def predict(self, queries: Queries) -> Float[Tensor, "batch *queries 2"]:
+        """Where predictive attention looks: the windows' middles, (x, y) in [-1, 1], differentiable.
+
+        Raises:
+            ValueError: When the attention is monotonic.
+        """
+        if self.centre is None:
+            raise ValueError(
+                "expected predictive attention, got monotonic, whose centres are given; make it predictive"
+            )
+        return 2 * torch.sigmoid(_wide(self.centre(queries))) - 1
+
+    def _centres(self, queries: Tensor, height: int, width: int, centres: Tensor | None) -> Tensor:
+        """Middles of the windows, (x, y) in [-1, 1]: learned, given, or one place for each query."""
+        if self.centre is not None:
+            if centres is not None:
+                raise ValueError("expected no centres, which predictive attention learns, got some; leave them out")
+            return self.predict(queries)
+        if centres is not None:
+            return _wide(centres)
+        if queries.ndim != 3 or queries.shape[1] > height * width:
+            raise ValueError(
+                f"expected centres, or (batch, queries, features) with one query for each of up to {height * width} "
+                f"places, got queries of shape {tuple(queries.shape)} alone; give centres, (x, y) in [-1, 1]"
+            )
+        place = torch.arange(queries.shape[1], device=queries.device)
+        row = torch.div(place, width, rounding_mode="floor")
+        middles = torch.stack([to_unit(place % width + 0.5, width), to_unit(row + 0.5, height)], dim=-1)
+        return middles.expand(queries.shape[0], -1, -1)
+
+    def _reach(self, centre: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+        """Number the cells along one axis that a window may hold, and say how far each lies from the centre.
+
+        There are equally many for every centre, all of them on the map; some lie outside of a window that hangs over
+        an edge or whose centre is between two cells.
+        """
+        middle = to_pixels(centre, cells) - 0.5
+        span = min(2 * self.window + 1, cells)
+        first = (middle.detach() - self.window - SLACK).ceil().clamp(0, cells - span)
+        numbers = first.unsqueeze(-1) + torch.arange(span, device=centre.device)
+        return numbers.long(), numbers - middle.unsqueeze(-1)
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Every place asks every place, in several heads (Vaswani et al. 2017, section 3.2.2).
+
+    Equal to ``torch.nn.MultiheadAttention`` with the same weights, except where a mask leaves nothing: the heads then
+    hand back zeros, so that the context is the output layer's bias.
+
+    Args:
+        features: Length of a place's vector.
+        heads: How many scaled dot products there are, each over ``features / heads`` numbers.
+        dropout: Probability of leaving out a weight in training, in [0, 1]; the weights handed back are whole.
+
+    Raises:
+        ValueError: When the heads don't divide the features.
+    """
+
+    def __init__(self, features: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if heads < 1 or features % heads:
+            raise ValueError(f"expected heads that divide {features} features, got {heads}; change one of the two")
+        self.heads = heads
+        self.project = nn.Linear(features, 3 * features)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(features, features)
+
+    def forward(self, places: Keys, mask: Mask | None = None) -> Attended:
+        """Attend from every place to those that count.
+
+        Returns:
+            Context (batch, places, features), and weights (batch, heads, places, places): the one that asks first.
+        """
+        split: Tensor = self.project(places).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        scores = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
+        weights = masked_softmax(scores, None if mask is None else mask[:, None, None, :])
+        context = self.dropout(weights).to(values.dtype) @ values
+        return Attended(self.out(context.transpose(1, 2).flatten(2)), weights)
+
+
+def rollout_attention(
+    weights: Sequence[Float[Tensor, "batch heads places places"]],
+) -> Float[Tensor, "batch places places"]:
+    """Follow the attention through all layers (Abnar and Zuidema 2020, section 3, "attention rollout").
+
+    A layer's heads are averaged into A, the residual connection joins as ``0.5 A + 0.5 I``, rows are divided by their
+    sums, and the layers are multiplied, the last one leftmost.
+
+    Args:
+        weights: Of every layer, from the input up.
+
+    Returns:
+        How much of each input place (second axis) has come to each output place (first); rows sum to one.
+
+    Raises:
+        ValueError: When there is no layer.
+    """
+    if not weights:
+        raise ValueError("expected the weights of at least one layer, got none; hand in one tensor for each layer")
+    heads = [_wide(layer).mean(1) for layer in weights]
+    mixed = [0.5 * layer + 0.5 * torch.eye(layer.shape[-1], device=layer.device) for layer in heads]
+    return reduce(lambda below, layer: layer @ below, [layer / layer.sum(-1, keepdim=True) for layer in mixed])
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """In float32 at least."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
+def _products(queries: Queries, keys: Keys) -> Scores:
+    """Dot product of every query with every key."""
+    return torch.einsum("b...f,bpf->b...p", queries, keys)
+
+
+def _pick(memory: Values, near: Near) -> Float[Tensor, "batch *queries near values"]:
+    """Take for each query the places with the numbers given."""
+    index = near.flatten(1).unsqueeze(2).expand(-1, -1, memory.shape[2])
+    picked: Tensor = memory.gather(1, index).unflatten(1, near.shape[1:])
+    return picked
