@@ -10,6 +10,7 @@ What trains what is settled here: the classifier's loss reaches the encoder, the
 loss reaches the policy's own layers; neither reaches the other's.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -137,7 +138,16 @@ class HardAttention(nn.Module):
             watched = self.gaze_core.output(gaze)
         return Step(
             state=State(belief, gaze),
-            logits=self.classifier(hidden),
-            policy=self.policy(watched, location),
-            value=self.baseline(watched.detach()).squeeze(1),
+            logits=_precisely(self.classifier, hidden),
+            policy=_precisely(self.policy, watched, location),
+            value=_precisely(self.baseline, watched.detach()).squeeze(1),
         )
+
+
+def _precisely(head: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Run a head in float32 also under autocast: rewards are small differences of logits, which bfloat16 rounds."""
+    device = inputs[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return head(*inputs)
+    with torch.autocast(device, enabled=False):
+        return head(*(part.float() for part in inputs))

@@ -23,6 +23,10 @@ KIND = "hard"
 """The kind of model, as checkpoints and cards name it."""
 TRAINING_FIGURES = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
 
+SPREADS = {"gaussian": (0.2, 0.05), "grid": (1.0, 1.0)}
+"""Exploration at the start and at the end of the training, where the user says nothing."""
+WIDEST_WINDOW = 4
+"""How many times longer than the image's longer side the retina's widest window may be."""
 COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden", "num_rollouts")
 RANGES = {
     "discount": (0.0, 1.0),
@@ -73,10 +77,12 @@ class HardAttentionTraining(lightning.LightningModule):
         normalise: Whether advantages are divided by their root mean square.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
-        spread: Exploration at the start: a Gaussian's standard deviation in half images, a grid's temperature.
-        final_spread: Exploration at the end; between the two it falls by a constant factor a step.
+        spread: Exploration at the start: a Gaussian's standard deviation in half images (0.2 when left out), or a
+            grid's temperature (1 when left out).
+        final_spread: Exploration at the end; between the two it falls by a constant factor a step. When left out 0.05
+            for a Gaussian, 1 for a grid.
         policy_weight: Weight of the policy's loss.
-        entropy_weight: Weight of the entropy bonus.
+        entropy_weight: Weight of the entropy bonus, for a grid policy; a Gaussian's entropy is settled by its spread.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Of AdamW (Loshchilov and Hutter 2019).
@@ -111,8 +117,8 @@ class HardAttentionTraining(lightning.LightningModule):
         normalise: bool = True,
         every_glimpse: bool = True,
         smoothing: float = 0.0,
-        spread: float = 0.2,
-        final_spread: float = 0.05,
+        spread: float | None = None,
+        final_spread: float | None = None,
         policy_weight: float = 1.0,
         entropy_weight: float = 0.0,
         learning_rate: float = 1.5e-3,
@@ -121,8 +127,11 @@ class HardAttentionTraining(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        usual_spread, usual_final_spread = SPREADS.get(policy, SPREADS["gaussian"])
+        spread = usual_spread if spread is None else spread
+        final_spread = min(spread, usual_final_spread) if final_spread is None else final_spread
         self.save_hyperparameters()
-        check_options(dict(self.hparams))
+        check_options({**self.hparams, "spread": spread, "final_spread": final_spread})
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.rule = EpisodeRule(num_glimpses, reward)
@@ -166,13 +175,13 @@ class HardAttentionTraining(lightning.LightningModule):
         """Before a new fit, take the pixels' mean and standard deviation over to the model."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, ImageData) and self.trainer.ckpt_path is None:
-            sample = data.draw(data.source.train.images[:2000], step=0).float() / PIXEL_MAX
+            sample = data.draw(data.source.train.images[:2000]).float() / PIXEL_MAX
             self.model.mean.copy_(sample.mean((0, 2, 3)))
             self.model.std.copy_(sample.std((0, 2, 3)).clamp_min(1e-3))
 
     def current_spread(self) -> float:
         """Exploration at this point of the training."""
-        done = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        done = self.global_step / schedule_steps(self.trainer)
         return float(self.spread * (self.final_spread / self.spread) ** min(1.0, done))
 
     def explore(self, images: Tensor, generator: torch.Generator) -> Trace:
@@ -189,8 +198,8 @@ class HardAttentionTraining(lightning.LightningModule):
         if self.num_rollouts > 1:
             images = images.repeat_interleave(self.num_rollouts, 0)
             labels = labels.repeat_interleave(self.num_rollouts)
-        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.global_step))
-        parts = losses(Trace(*(part.float() for part in trace)), labels, self.rule, **self.objective)
+        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
+        parts = losses(trace, labels, self.rule, **self.objective)
         total = (
             parts.classification
             + self.policy_weight * parts.policy
@@ -209,19 +218,24 @@ class HardAttentionTraining(lightning.LightningModule):
             self.log_dict(dict(zip(TRAINING_FIGURES, means, strict=True)), on_step=False, on_epoch=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Deterministic error and spread of the gaze on the validation images."""
+        """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
+
+        The spread is over images and time together; a gaze that follows one path whatever the image has it too. Its
+        reaction is the spread over the images alone, the mean over time. Both are standard deviations, in half images.
+        """
         images, labels = batch
         trace = self(images)
         wrong = (trace.logits[:, -1].argmax(1) != labels).float().mean()
         chosen = trace.locations[:, 1:] if trace.locations.shape[1] > 1 else trace.locations
         spread = chosen.flatten(0, 1).std(0, correction=0).mean()
-        self.log_dict({"val_error": wrong, "gaze_spread": spread}, batch_size=len(labels))
+        reaction = chosen.std(0, correction=0).mean()
+        self.log_dict({"val_error": wrong, "gaze_spread": spread, "gaze_reaction": reaction}, batch_size=len(labels))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a one-cycle learning rate."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        # A schedule of fewer than three steps, or one that rises in a single step, would be divided by zero.
-        steps = max(3, int(self.trainer.estimated_stepping_batches))
+        # A rate that rises in a single step would be divided by zero.
+        steps = schedule_steps(self.trainer)
         rise = max(self.warm_up, 2 / steps)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -229,6 +243,11 @@ class HardAttentionTraining(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours, so that no other is taken for one."""
         checkpoint["glimpse_model"] = KIND
+
+
+def schedule_steps(trainer: lightning.Trainer) -> int:
+    """Steps of the learning rate's schedule: those of the training, and at least the 3 that a cycle needs."""
+    return max(3, int(trainer.estimated_stepping_batches))
 
 
 def check_options(options: dict[str, Any]) -> None:
@@ -256,7 +275,22 @@ def check_options(options: dict[str, Any]) -> None:
             "expected --model.learning_rate above 0 and --model.warm_up between 0 and 1, got "
             f"{options['learning_rate']} and {options['warm_up']}"
         )
+    if options["what"] == "conv" and options["glimpse_size"] < 2:
+        raise ValueError(
+            "a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp"
+        )
+    if options["entropy_weight"] and options["policy"] == "gaussian":
+        raise ValueError(
+            "a Gaussian's entropy is settled by --model.spread, so --model.entropy_weight would do nothing; leave it "
+            "out, or raise the spread"
+        )
     size, (height, width) = options["glimpse_size"], options["image_shape"][1:]
+    widest = size * options["zoom"] ** (options["num_scales"] - 1)
+    if widest > WIDEST_WINDOW * max(height, width):
+        raise ValueError(
+            f"expected a widest window of at most {WIDEST_WINDOW} times the image's longer side, {max(height, width)} "
+            f"pixels; got {widest}; lower --model.num_scales or --model.zoom"
+        )
     if min(height, width) < size:
         raise ValueError(
             f"expected images at least as large as the retina's finest window, {size}x{size} pixels; "
