@@ -106,7 +106,7 @@ def _one_step(step: BareStep[Timed], data: ImageData, stopwatch: Stopwatch, numb
     with stopwatch.stage("fetching"):
         chosen = part.take(torch.arange(first, first + data.batch_size) % len(part))
     with stopwatch.stage("drawing"):
-        images = data.draw(chosen.images, number)
+        images = data.draw(chosen.images, batch=number)
     with stopwatch.stage("loss"):
         loss = step.loss(images, chosen.labels)
     with stopwatch.stage("backward"):

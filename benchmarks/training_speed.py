@@ -129,7 +129,7 @@ class BareStep(Generic[Module]):
         self.mixed = setup.precision == "bf16-mixed"
         part = data.source.train
         shown = part.take(torch.arange(CACHED_BATCHES * data.batch_size) % len(part))
-        images = data.draw(shown.images, step=0)
+        images = data.draw(shown.images)
         ready = zip(images.split(data.batch_size), shown.labels.split(data.batch_size), strict=True)
         self.batches = itertools.cycle(list(ready))
 

@@ -27,7 +27,9 @@ BLOCK = 500
 
 def generator_for(device: torch.device | str, *numbers: int) -> torch.Generator:
     """A random generator whose state follows from the given numbers (none negative), and from nothing else."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # Numpy makes no difference between numbers that end in zeros and the same without them, hence the count.
+    entropy = np.random.SeedSequence((*numbers, len(numbers)))
+    seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator(device).manual_seed(seed)
 
 
@@ -245,20 +247,23 @@ class ImageData(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         images, labels = batch
-        return self.draw(images, self.trainer.global_step), labels
+        # Lightning counts the batch that is on its way once this hook has returned.
+        number = self.trainer.fit_loop.epoch_loop.batch_idx + 1
+        return self.draw(images, self.trainer.current_epoch, number), labels
 
     def draw(
-        self, images: UInt8[Tensor, "batch channels height width"], step: int
+        self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
     ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
         """Put training images onto new canvases, or jitter them.
 
         Args:
             images: Training images, pixels in [0, 255].
-            step: Number of the optimiser's step; the canvases follow from it and from the seed.
+            epoch: Number of the epoch, from 0. The canvases follow from it, the batch's number and the seed.
+            batch: Number of the batch in its epoch, from 0.
         """
         if self.canvas is None and self.jitter == 0:
             return images
-        generator = generator_for(images.device, self.seed, 1, step)
+        generator = generator_for(images.device, self.seed, 1, epoch, batch)
         if self.canvas is None:
             height, width = images.shape[2:]
             wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter).draw(images, images, generator)

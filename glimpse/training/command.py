@@ -141,7 +141,7 @@ class TrainingCLI(LightningCLI):
         try:
             super().instantiate_classes()
             if isinstance(self.datamodule, ImageData):
-                self.datamodule.draw(self.datamodule.source.train.images[:1], step=0)
+                self.datamodule.draw(self.datamodule.source.train.images[:1])
         except (ValueError, MisconfigurationException) as error:
             raise UsageError(root_sentence(error)) from error
 
