@@ -107,6 +107,16 @@ def test_what_a_run_cannot_go_on_from(folder, capsys):
     assert "expected the run's config.yaml beside runs/tiny/last.ckpt" in refused(capsys, *again)
 
 
+def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
+    assert train("--output", "a", "--trainer.max_epochs", "1") == 0
+    assert train("--output", "b", "--trainer.max_epochs", "1") == 0
+    held = {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()}
+    longer = ("--ckpt_path", "a/last.ckpt", "--trainer.max_epochs", "4")
+    assert "is of a run of 3 steps" in refused(capsys, *longer)
+    assert "is of a run of 3 steps" in refused(capsys, *longer, "--output", "b", "--overwrite", "true")
+    assert {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()} == held
+
+
 def test_an_output_folder_is_not_used_twice(folder, capsys):
     assert train("--output", "run", "--trainer.max_epochs", "1") == 0
     capsys.readouterr()

@@ -42,6 +42,8 @@ QUIET_WARNINGS = (
     r".*does not have many workers",
     # A run that goes on from a checkpoint writes into its own folder.
     r"Checkpoint directory .* exists and is not empty",
+    # One that goes on in another folder keeps the best of that folder.
+    r"The dirpath has changed from",
     # Figures are logged by epoch, however few steps it has.
     r"The number of training batches .* is smaller than the logging interval",
     # Lightning asks torch's pytree for a class that torch deprecates.
@@ -61,7 +63,23 @@ QUIET_LOGS = {
 
 
 class SaveRun(SaveConfigCallback):
-    """Save the resolved configuration beside the run, without what belongs to this one run alone."""
+    """Save the resolved configuration beside the run, without what belongs to this one run alone.
+
+    It waits until nothing can refuse the run any more, and only then takes the place of what the folder held.
+    """
+
+    former: Sequence[Path] = ()
+    """The files of another run that give way."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write nothing yet: a checkpoint may still turn out not to fit."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the other run's files, and write."""
+        if trainer.is_global_zero:
+            for file in self.former:
+                file.unlink(missing_ok=True)
+            self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write ``config.yaml``, a recipe of which the same run can be made again."""
@@ -164,7 +182,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
-        """Make the run's folder, empty of another run, and say what is going to happen."""
+        """Make the run's folder, and say what is going to happen."""
         if self.checkpoint:
             check_fit(self.model, self.checkpoint, str(self.resumed))
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
@@ -174,11 +192,12 @@ class TrainingCLI(LightningCLI):
                 )
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
-                for file in run_files(self.output):
-                    file.unlink()
         except OSError as error:
             raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
+        if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, SaveRun):
+                    callback.former = run_files(self.output)
         weights = sum(weight.numel() for weight in self.model.parameters())
         usual = usual_output(self.name)
         elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
