@@ -102,6 +102,9 @@ def test_what_a_run_cannot_go_on_from(folder, capsys):
     assert "is finished: 1 epochs" in refused(capsys, *again)
     assert "is of a run of 3 steps, and this one was to have 12" in refused(capsys, *again, "--trainer.max_epochs", "4")
     assert "hidden was 16, is 8; give the same ones" in refused(capsys, *again, "--model.hidden", "8")
+    assert "--data.num_pieces was 2, is 3; give the same ones" in refused(capsys, *again, "--data.num_pieces", "3")
+    elsewhere = refused(capsys, *again, "--data.root", "elsewhere", "--data.download", "true")
+    assert "is finished: 1 epochs" in elsewhere
     assert "expected a checkpoint at nowhere.ckpt, found nothing" in refused(capsys, "--ckpt_path", "nowhere.ckpt")
     (folder / "runs" / "tiny" / "config.yaml").unlink()
     assert "expected the run's config.yaml beside runs/tiny/last.ckpt" in refused(capsys, *again)

@@ -37,6 +37,8 @@ from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_o
 
 COMMAND = "fit"
 LARGEST_SEED = 2**32 - 1
+MAY_CHANGE = {("data", "root"), ("data", "download")}
+"""What a run may find otherwise when it goes on: the data set may have moved."""
 QUIET_WARNINGS = (
     # Small data sets live in memory: there is nothing for worker processes to do.
     r".*does not have many workers",
@@ -184,7 +186,7 @@ class TrainingCLI(LightningCLI):
     def before_fit(self) -> None:
         """Make the run's folder, and say what is going to happen."""
         if self.checkpoint:
-            check_fit(self.model, self.checkpoint, str(self.resumed))
+            check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
                 raise UsageError(
                     f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
@@ -304,17 +306,31 @@ def recipe_beside(checkpoint: Path) -> Path:
     return recipe
 
 
-def check_fit(model: LightningModule, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of a model with other options.
+def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse a checkpoint of a model with other options, or of one that was trained on other data.
+
+    Args:
+        model: The model that this run would train.
+        data: What it would be trained on; it may have moved.
+        checkpoint: What :func:`read_checkpoint` read.
+        name: The checkpoint's file.
 
     Raises:
-        UsageError: When one of the model's arguments differs.
+        UsageError: When an argument of the model or the data differs.
     """
-    was, now = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
-    differing = [key for key in now if key in was and was[key] != now[key]]
-    if differing:
-        told = "; ".join(f"{key} was {was[key]}, is {now[key]}" for key in differing)
-        raise UsageError(f"{name}: a run goes on with the options that it began with, but {told}; give the same ones")
+    told = [
+        f"--{group}.{key} was {was[key]}, is {now[key]}"
+        for group, was, now in (
+            ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
+            ("data", checkpoint.get("datamodule_hyper_parameters", {}), dict(data.hparams)),
+        )
+        for key in now
+        if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE
+    ]
+    if told:
+        raise UsageError(
+            f"{name}: a run goes on with the options that it began with, but {'; '.join(told)}; give the same ones"
+        )
 
 
 def describe(data: LightningDataModule) -> str:
