@@ -120,6 +120,20 @@ def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
     assert {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()} == held
 
 
+def test_steps_may_be_the_end_instead_of_epochs(capsys):
+    assert train("--trainer.max_epochs", "-1", "--trainer.max_steps", "4") == 0
+    assert torch.load("runs/tiny/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_run_without_validation_has_a_last_model_only(folder, capsys):
+    assert train("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0") == 0
+    assert (folder / "runs" / "tiny" / "last.ckpt").is_file()
+    assert not (folder / "runs" / "tiny" / "best.ckpt").exists()
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "best" not in told.out
+
+
 def test_an_output_folder_is_not_used_twice(folder, capsys):
     assert train("--output", "run", "--trainer.max_epochs", "1") == 0
     capsys.readouterr()
@@ -148,9 +162,27 @@ def test_an_output_folder_is_not_used_twice(folder, capsys):
         (["--model", "Nobody"], "expected the name of a class, found none called 'Nobody'"),
         (["--data.dataset", "minst"], "expected a data set out of digits, mnist"),
         (["--data.dataset", "mnist"], "expected MNIST under data, found no complete copy of it; give its folder with"),
-        (["--model.glimpse_size", "80"], "expected images at least as large as the retina's finest window"),
+        (
+            ["--model.glimpse_size", "80", "--model.num_scales", "1"],
+            "expected images at least as large as the retina's finest window",
+        ),
         (["--data.canvas_height", "9", "--data.canvas_width", "9"], "expected a canvas of at least 24x24 pixels"),
-        (["--trainer.max_epochs", "-5"], "`max_epochs` must be a non-negative integer"),
+        (["--trainer.max_epochs", "-5"], "--trainer.max_epochs: expected a number above 0, got -5"),
+        (["--trainer.max_epochs", "0"], "--trainer.max_epochs: expected a number above 0, got 0; nothing would be tr"),
+        (["--trainer.max_steps", "0"], "--trainer.max_steps: expected a number above 0, got 0"),
+        (["--trainer.limit_train_batches", "0"], "--trainer.limit_train_batches: expected a number above 0, got 0"),
+        (
+            ["--trainer.max_epochs", "-1"],
+            "--trainer.max_epochs: expected an end, which the learning rate's course is planned by, got -1; give the",
+        ),
+        *(
+            (
+                ["--trainer.precision", precision],
+                f"--trainer.precision: expected one of 32-true, bf16-mixed, 16-mixed; got {precision}; the model's",
+            )
+            for precision in ("64-true", "64", "bf16-true", "16-true")
+        ),
+        (["--trainer.devices", "2"], "expected a run of one process, got 2; set --trainer.devices 1"),
         (["--output", "/proc/nothing/here"], "expected a folder to write to"),
         (["stray"], "expected options, or the command fit, got 'stray'"),
         (["--seed", "1", "stray"], "expected options only, got 'stray'"),

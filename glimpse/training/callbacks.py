@@ -32,22 +32,18 @@ PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
 """How long an untrained policy, whose means all lie at one place, has to spread."""
 
 
-def checkpoints(output: Path) -> list[ModelCheckpoint]:
+def checkpoints(output: Path, validates: bool = True) -> list[ModelCheckpoint]:
     """Keep the best model by validation error, and the last one.
 
     Args:
         output: The run's folder.
+        validates: Whether there is a validation error; without one, no model is known to be the best.
     """
-    return [
-        ModelCheckpoint(
-            dirpath=output,
-            filename=Path(BEST_FILE).stem,
-            monitor="val_error",
-            mode="min",
-            enable_version_counter=False,
-        ),
-        ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False),
-    ]
+    best = ModelCheckpoint(
+        dirpath=output, filename=Path(BEST_FILE).stem, monitor="val_error", mode="min", enable_version_counter=False
+    )
+    last = ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False)
+    return [best, last] if validates else [last]
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:

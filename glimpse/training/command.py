@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_o
 
 COMMAND = "fit"
 LARGEST_SEED = 2**32 - 1
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+"""Those that the model trains in, and Lightning's short names for them."""
 MAY_CHANGE = {("data", "root"), ("data", "download")}
 """What a run may find otherwise when it goes on: the data set may have moved."""
 QUIET_WARNINGS = (
@@ -143,6 +145,7 @@ class TrainingCLI(LightningCLI):
         seed = self.config[COMMAND]["seed"]
         if not 0 <= seed <= LARGEST_SEED:
             raise UsageError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
+        check_trainer(vars(self.config[COMMAND]["trainer"]))
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: the recipe beside a checkpoint says what they were."""
@@ -164,6 +167,11 @@ class TrainingCLI(LightningCLI):
                 self.datamodule.draw(self.datamodule.source.train.images[:1])
         except (ValueError, MisconfigurationException) as error:
             raise UsageError(root_sentence(error)) from error
+        processes = self.trainer.world_size
+        if processes > 1:
+            raise UsageError(
+                f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give the trainer our callbacks and loggers, beside those of the recipe."""
@@ -171,7 +179,7 @@ class TrainingCLI(LightningCLI):
         terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
         callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning()]
         if chosen["enable_checkpointing"] is not False:
-            callbacks += checkpoints(self.output)
+            callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0)
         if not chosen["fast_dev_run"]:
             callbacks += [EpochLog(self.output), FitReport(self.output)]
         if terminal:
@@ -304,6 +312,31 @@ def recipe_beside(checkpoint: Path) -> Path:
         read_checkpoint(checkpoint)
         raise UsageError(f"expected the run's {CONFIG_FILE} beside {checkpoint}, found none; give it with --config")
     return recipe
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuse what Lightning's trainer would accept, and our training can't do.
+
+    Args:
+        options: The trainer's options, by name.
+
+    Raises:
+        UsageError: When one of them makes no sense here.
+    """
+    if options["max_epochs"] == -1 and options["max_steps"] == -1:
+        raise UsageError(
+            "--trainer.max_epochs: expected an end, which the learning rate's course is planned by, got -1; give the "
+            "number of epochs, or --trainer.max_steps beside it"
+        )
+    for name, endless in (("max_epochs", -1), ("max_steps", -1), ("limit_train_batches", None)):
+        given = options[name]
+        if given is not None and given != endless and given <= 0:
+            raise UsageError(f"--trainer.{name}: expected a number above 0, got {given}; nothing would be trained")
+    if options["precision"] is not None and str(options["precision"]) not in PRECISIONS:
+        raise UsageError(
+            f"--trainer.precision: expected one of {', '.join(PRECISIONS[:3])}; got {options['precision']}; the model's "
+            "weights stay in single precision"
+        )
 
 
 def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dict[str, Any], name: str) -> None:

@@ -26,7 +26,7 @@ the options most often wanted:
   --model.num_glimpses N      glimpses in an episode
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
   --trainer.max_epochs N      how long to train
-  --trainer.precision P       32-true or bf16-mixed
+  --trainer.precision P       32-true, bf16-mixed or 16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
   --overwrite true            replace the run that the output folder holds
