@@ -44,11 +44,15 @@ def extract_glimpse(
     height, width = images.shape[-2:]
     columns = _span(location[:, 0], width, widest)
     rows = _span(location[:, 1], height, widest)
-    inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & ((columns >= 0) & (columns < width)).unsqueeze(1)
-    places = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
+    near_rows, near_columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    places = (near_rows * width).unsqueeze(2) + near_columns.unsqueeze(1)
     gathered = images.flatten(2).gather(2, places.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1))
-    window = gathered.unflatten(2, (widest, widest)) * inside.unsqueeze(1)
-    pixels = window.float() / PIXEL_MAX if window.dtype == torch.uint8 else window
+    window = gathered.unflatten(2, (widest, widest))
+    # Rows and columns beyond the edge are multiplied by 0, and bytes brought to [0, 1], in the same two products.
+    unit, dtype = (1 / PIXEL_MAX, torch.float32) if images.dtype == torch.uint8 else (1.0, images.dtype)
+    row_weight = (near_rows == rows).to(dtype) * unit
+    column_weight = (near_columns == columns).to(dtype)
+    pixels = window * row_weight[:, None, :, None] * column_weight[:, None, None, :]
     scales = []
     for offset, side in nested:
         patch = pixels[:, :, offset : offset + side, offset : offset + side]

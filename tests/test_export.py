@@ -120,13 +120,13 @@ def test_a_file_that_differs_is_refused_and_not_left(exported, monkeypatch, tmp_
 
 
 def test_a_file_whose_labels_differ_is_refused(exported, monkeypatch, tmp_path):
-    with pytest.raises(export.ExportError, match=r"differed by up to .* and in [1-8] labels"):
+    with pytest.raises(export.ExportError, match=r"differed by up to .*, in [1-8] labels"):
         refuse(exported, monkeypatch, tmp_path / "bad.onnx", 1e3)
 
 
 def test_a_file_that_answers_with_no_number_is_refused(exported, monkeypatch, tmp_path):
     # Of no numbers the first is the largest: an image of that class would pass by its label alone.
-    with pytest.raises(export.ExportError, match="it differed by up to nan and in"):
+    with pytest.raises(export.ExportError, match="it differed by up to nan, in"):
         refuse(exported, monkeypatch, tmp_path / "bad.onnx", float("nan"))
 
 
@@ -220,3 +220,15 @@ def test_a_colour_model_with_a_grid_and_an_lstm_exports_too(tmp_path):
     assert parity["labels_differ"] == 0
     assert parity["difference"] < 1e-5
     assert GlimpseSession(tmp_path / "grid.onnx").card.channels == 3
+
+
+def test_boxes_that_lie_further_apart_than_a_pixel_are_no_tie(exported, monkeypatch, tmp_path):
+    class Elsewhere(GlimpseSession):
+        def run(self, canvases):
+            got = super().run(canvases)
+            return got._replace(boxes=got.boxes + 5, probabilities=np.roll(got.probabilities, 1, axis=2))
+
+    monkeypatch.setattr(export, "GlimpseSession", Elsewhere)
+    parity = export.compare(episode_of(exported), exported.path, exported.images[:8])
+    assert parity.ties == 0
+    assert parity.difference > export.TOLERANCE

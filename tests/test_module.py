@@ -281,6 +281,9 @@ def test_a_training_that_goes_on_keeps_the_mean_it_had(tmp_path):
         ({"hidden": 0}, r"expected --model\.hidden of at least 1, got 0"),
         ({"learning_rate": 0.0}, r"--model\.learning_rate above 0 and --model\.warm_up between 0 and 1, got 0\.0"),
         ({"discount": 1.5}, r"expected --model\.discount from 0 to 1, got 1\.5"),
+        ({"entropy_weight": 0.1}, r"so --model\.entropy_weight would do nothing; leave it out"),
+        ({"what": "conv", "glimpse_size": 1}, r"a conv encoder needs --model\.glimpse_size of at least 2"),
+        ({"num_scales": 9}, r"a widest window of at most 4 times the image's longer side, 40 pixels; got"),
         ({"gaze": "evil"}, r"expected --model\.gaze out of eyes, layer, nothing; got 'evil'"),
     ],
 )
@@ -292,3 +295,28 @@ def test_an_option_that_does_not_fit_is_refused(options, sentence):
 def test_one_class_is_too_few():
     with pytest.raises(ValueError, match="expected at least 2 classes, got 1"):
         HardAttentionTraining(["a"], [1, 30, 40], **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "expected"),
+    [
+        ("gaussian", {}, (0.2, 0.05)),
+        ("grid", {}, (1.0, 1.0)),
+        ("grid", {"spread": 3.0}, (3.0, 1.0)),
+        ("gaussian", {"spread": 0.01}, (0.01, 0.01)),
+        ("gaussian", {"spread": 0.3, "final_spread": 0.1}, (0.3, 0.1)),
+    ],
+)
+def test_exploration_has_a_default_for_each_policy(policy, given, expected):
+    unset = {name: value for name, value in SMALL.items() if name not in ("spread", "final_spread", "policy")}
+    training = HardAttentionTraining(["a", "b"], [1, 30, 40], **unset, policy=policy, **given)
+    assert (training.spread, training.final_spread) == expected
+
+
+def test_rewards_are_made_of_unrounded_logits_under_autocast():
+    training = module_of()
+    images = torch.randint(0, 255, (4, 1, 30, 40), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = training(images)
+    assert {part.dtype for part in trace} == {torch.float32}
+    assert not torch.equal(trace.logits, trace.logits.bfloat16().float())
