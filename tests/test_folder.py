@@ -1,4 +1,5 @@
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,38 @@ def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
     source = image_folder(tmp_path, 6, 8, 1)
     assert source.classes == ("ant", "bee")
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
+
+
+def test_hidden_files_and_folders_named_like_images_are_passed_over(tmp_path):
+    flat(tmp_path, range(6))
+    (tmp_path / "ant" / "._0000.png").write_bytes(b"what macOS writes beside an image")
+    (tmp_path / "ant" / "album.png").mkdir()
+    (tmp_path / "bee" / ".thumbnails").mkdir()
+    (tmp_path / "bee" / ".thumbnails" / "0000.png").touch()
+    write(tmp_path / "ant" / "album.png" / "inside.png", 7)
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
+
+
+def test_the_first_images_of_a_part_are_of_all_classes(tmp_path):
+    for part in ("train", "val", "test"):
+        flat(tmp_path / part, range(30), ("ant", "bee", "cat"))
+    source, again = image_folder(tmp_path, 6, 8, 1), image_folder(tmp_path, 6, 8, 1)
+    for part, same in ((source.train, again.train), (source.validation, again.validation), (source.test, again.test)):
+        assert set(part.labels[:15].tolist()) == {0, 1, 2}
+        assert torch.equal(part.labels, same.labels)
+        assert torch.equal(part.images, same.images)
+
+
+def test_images_are_read_straight_into_their_places(tmp_path):
+    for part in ("train", "val", "test"):
+        flat(tmp_path / part, range(60 if part == "train" else 2))
+    tracemalloc.start()
+    source = image_folder(tmp_path, 120, 120, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < source.train.images.nbytes / 2, "numpy holds a few images at a time, torch holds them all"
+    assert source.train.images.is_contiguous()
 
 
 def test_a_missing_folder_is_told(tmp_path):

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from glimpse.data.sources import DataError, Part, Source
+from glimpse.data.sources import SPLIT_SEED, DataError, Part, Source
 from glimpse.pixels import ImageError, decode, fit
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -94,7 +93,7 @@ def _rank(file: Path) -> float:
 
 def _classes(root: Path) -> dict[str, list[Path]]:
     found = {
-        folder.name: sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        folder.name: sorted(file for file in folder.rglob("*") if _is_image(file, folder))
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
     }
@@ -106,16 +105,27 @@ def _classes(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Part:
-    listed = [(file, label) for label, name in enumerate(classes) for file in files[name]]
+def _is_image(file: Path, folder: Path) -> bool:
+    """Whether a path is an image by its name, and not hidden, as what macOS writes beside a file is."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
 
-    def read(file: Path) -> np.ndarray:
-        return fit(decode(file), height, width, channels)
+
+def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Part:
+    """Read a part's images in an order that mixes the classes, so that the first few are a sample."""
+    ordered = [(file, label) for label, name in enumerate(classes) for file in files[name]]
+    mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    listed = [ordered[place] for place in mixed]
+    images = torch.empty(len(listed), channels, height, width, dtype=torch.uint8)
+    pixels = images.numpy()
+
+    def read(place: int) -> None:
+        pixels[place] = fit(decode(listed[place][0]), height, width, channels).transpose(2, 0, 1)
 
     try:
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(read, [file for file, _ in listed]))
+            for _ in pool.map(read, range(len(listed))):
+                pass
     except ImageError as error:
         raise DataError(f"{error}; mend or remove the file") from error
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Part(pixels, torch.tensor([label for _, label in listed]))
+    return Part(images, torch.tensor([label for _, label in listed]))
