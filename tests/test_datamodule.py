@@ -258,7 +258,7 @@ def test_generators_follow_from_all_their_numbers():
     assert len({draw(), draw(0), draw(0, 0), draw(2, 1), draw(2, 1, 0), draw(2, 1, 0, 0)}) == 6
 
 
-def test_the_data_say_their_classes_shape_and_name(tmp_path):
+def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
     plain, canvas = ImageData("digits"), cluttered(canvas_width=80)
     assert plain.image_shape == [1, 24, 24]
     assert canvas.image_shape == [1, 60, 80]
@@ -273,6 +273,9 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path):
     assert folder.classes == ["ant", "bee"]
     assert folder.image_shape == [3, 30, 40]
     assert folder.describe() == tmp_path.name
+    assert ImageData("folder", str(tmp_path)).image_shape == [3, 64, 64]
+    monkeypatch.chdir(tmp_path)
+    assert ImageData("folder", ".").describe() == tmp_path.name
 
 
 @pytest.mark.parametrize(
@@ -288,7 +291,18 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path):
             "a canvas needs both its sides, and clutter needs a canvas; got canvas_height=60",
         ),
         ({"num_pieces": 4}, "clutter needs a canvas; got canvas_height=0, canvas_width=0, num_pieces=4"),
-        ({"channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
+        ({"dataset": "folder", "image_width": 0}, r"expected --data\.image_width of at least 1, got 0"),
+        (
+            {"dataset": "mnist", "image_height": 64},
+            r"expected --data\.image_height with the data set folder alone, got 64 with mnist, .*; leave it out",
+        ),
+        ({"image_width": 64}, r"expected --data\.image_width with the data set folder alone, got 64 with digits"),
+        ({"channels": 3}, r"expected --data\.channels with the data set folder alone, got 3 with digits"),
+        (
+            {"jitter": 2, "canvas_height": 60, "canvas_width": 50},
+            r"expected --data\.jitter without a canvas alone, got 2 with a canvas of 60x50, .*; leave one of them out",
+        ),
+        ({"dataset": "folder", "channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(options, sentence):

@@ -1,7 +1,6 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
 from collections.abc import Iterator, Sized
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from glimpse.data.sources import SOURCES, DataError, Part, Source, data_root
 Batch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 
 FOLDER = "folder"
+FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
+"""What a folder's images are brought to when nothing is said."""
 DATASETS = (*SOURCES, FOLDER)
 VALIDATION_CANVASES, TEST_CANVASES = 1, 2
 """Seeds that freeze the canvases of the held-out parts."""
@@ -124,9 +125,9 @@ class ImageData(LightningDataModule):
         num_pieces: Pieces of clutter on a canvas.
         piece_size: Side of a piece, pixels.
         jitter: Without a canvas: training images are moved by up to so many pixels along each axis.
-        image_height: For ``folder``: every image is scaled to this height, pixels.
-        image_width: For ``folder``: likewise.
-        channels: For ``folder``: 1 for grey, 3 for colour.
+        image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
+        image_width: For ``folder`` alone: likewise.
+        channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         batch_size: Training images in a batch.
         passes: How often each training image is shown in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -145,9 +146,9 @@ class ImageData(LightningDataModule):
         num_pieces: int = 0,
         piece_size: int = 8,
         jitter: int = 0,
-        image_height: int = 64,
-        image_width: int = 64,
-        channels: int = 3,
+        image_height: int | None = None,
+        image_width: int | None = None,
+        channels: int | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -155,6 +156,14 @@ class ImageData(LightningDataModule):
         super().__init__()
         if dataset not in DATASETS:
             raise DataError(f"expected a data set out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them")
+        shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
+        for name, value in shape.items():
+            if value is not None and dataset != FOLDER:
+                raise DataError(
+                    f"expected --data.{name} with the data set {FOLDER} alone, got {value} with {dataset}, whose "
+                    "images have a shape of their own; leave it out"
+                )
+        chosen = FOLDER_SHAPE | {name: value for name, value in shape.items() if value is not None}
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("passes", passes, 1),
@@ -162,6 +171,8 @@ class ImageData(LightningDataModule):
             ("seed", seed, 0),
             ("canvas_height", canvas_height, 0),
             ("canvas_width", canvas_width, 0),
+            ("image_height", chosen["image_height"], 1),
+            ("image_width", chosen["image_width"], 1),
         ):
             if value < least:
                 raise DataError(f"expected --data.{name} of at least {least}, got {value}")
@@ -170,14 +181,19 @@ class ImageData(LightningDataModule):
                 "a canvas needs both its sides, and clutter needs a canvas; got "
                 f"canvas_height={canvas_height}, canvas_width={canvas_width}, num_pieces={num_pieces}"
             )
-        if channels not in (1, 3):
+        if jitter and canvas_height:
+            raise DataError(
+                f"expected --data.jitter without a canvas alone, got {jitter} with a canvas of "
+                f"{canvas_height}x{canvas_width}, on which images are moved anyway; leave one of them out"
+            )
+        if chosen["channels"] not in (1, 3):
             raise DataError(f"expected --data.channels to be 1 (grey) or 3 (colour), got {channels}")
         self.save_hyperparameters()
         self.dataset = dataset
         self.root = root
         self.download = download
         self.jitter = jitter
-        self.folder_shape = (channels, image_height, image_width)
+        self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -214,7 +230,7 @@ class ImageData(LightningDataModule):
 
     def describe(self) -> str:
         """The data in words, for a model's card."""
-        name = Path(str(data_root(self.root))).name if self.dataset == FOLDER else self.dataset
+        name = data_root(self.root).resolve().name if self.dataset == FOLDER else self.dataset
         if self.canvas is None:
             return name
         clutter = f", {self.canvas.num_pieces} pieces of clutter" if self.canvas.num_pieces else ""
