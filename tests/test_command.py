@@ -120,6 +120,16 @@ def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
     assert {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()} == held
 
 
+def test_the_shortest_run_can_be_gone_on_from(folder):
+    stop = "--trainer.callbacks=[{class_path: test_command.StopAfterOne}]"
+    short = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
+    assert train("--output", "run", *short, stop) == 0
+    recipe = folder / "run" / "config.yaml"
+    assert train("--ckpt_path", "run/last.ckpt", "--output", "run", *short) == 0
+    assert recipe.is_file()
+    assert len((folder / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
 def test_steps_may_be_the_end_instead_of_epochs(capsys):
     assert train("--trainer.max_epochs", "-1", "--trainer.max_steps", "4") == 0
     assert torch.load("runs/tiny/last.ckpt", weights_only=True)["global_step"] == 4

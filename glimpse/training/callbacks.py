@@ -16,7 +16,7 @@ from torch import Tensor
 from glimpse.charts import draw_confusion, draw_learning_curves
 from glimpse.data.datamodule import Batch, ImageData
 from glimpse.training.checkpoint import CheckpointError
-from glimpse.training.module import TRAINING_FIGURES, HardAttentionTraining
+from glimpse.training.module import TRAINING_FIGURES, HardAttentionTraining, schedule_steps
 
 METRICS_FILE = "metrics.csv"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
@@ -215,7 +215,7 @@ class ScheduleCheck(Callback):
         """Compare the schedule that the checkpoint brought with the one that this run would have made."""
         if trainer.ckpt_path is None:
             return
-        steps = max(2, int(trainer.estimated_stepping_batches))
+        steps = schedule_steps(trainer)
         for config in trainer.lr_scheduler_configs:
             planned = getattr(config.scheduler, "total_steps", steps)
             if planned != steps:

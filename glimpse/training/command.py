@@ -334,8 +334,8 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--trainer.{name}: expected a number above 0, got {given}; nothing would be trained")
     if options["precision"] is not None and str(options["precision"]) not in PRECISIONS:
         raise UsageError(
-            f"--trainer.precision: expected one of {', '.join(PRECISIONS[:3])}; got {options['precision']}; the model's "
-            "weights stay in single precision"
+            f"--trainer.precision: expected one of {', '.join(PRECISIONS[:3])}; got {options['precision']}; the "
+            "model's weights stay in single precision"
         )
 
 
