@@ -83,20 +83,41 @@ def test_the_bar_shows_what_was_measured_last():
 
 
 @pytest.mark.parametrize(
-    ("spread", "clamped", "sentence"),
+    ("spread", "reaction", "clamped", "policy", "sentence"),
     [
-        (0.01, 0.0, "nearly the same place whatever the image .*raise --model.spread or --model.entropy_weight, lower"),
-        (float("nan"), 0.0, "nearly the same place"),
-        (0.5, 0.97, "onto the image's border .97% of the fixations.*lower --model.learning_rate"),
+        (
+            0.01,
+            0.01,
+            0.0,
+            "grid",
+            "the same place all the time .*raise --model.spread or --model.entropy_weight, lower",
+        ),
+        (
+            0.01,
+            0.01,
+            0.0,
+            "gaussian",
+            "the same place all the time .*raise --model.spread, lower --model.learning_rate",
+        ),
+        (math.nan, math.nan, 0.0, "gaussian", "nearly the same place"),
+        (
+            0.5,
+            0.019,
+            0.0,
+            "gaussian",
+            "looks at the same places whatever the image .reaction 0.019, expected at least 0",
+        ),
+        (0.5, 0.5, 0.97, "gaussian", "onto the image's border .97% of the fixations.*lower --model.learning_rate"),
     ],
 )
-def test_a_collapsed_gaze_is_told_with_what_to_change(spread, clamped, sentence):
+def test_a_collapsed_gaze_is_told_with_what_to_change(spread, reaction, clamped, policy, sentence):
     with pytest.raises(RuntimeError, match=sentence):
-        raise RuntimeError(collapse(spread, clamped))
+        raise RuntimeError(collapse(spread, reaction, clamped, policy))
 
 
 def test_a_gaze_that_moves_is_not_warned_of():
-    assert collapse(0.2, 0.3) is None
+    assert collapse(0.2, 0.1, 0.3, "gaussian") is None
+    assert collapse(0.2, math.nan, 0.3, "gaussian") is None
 
 
 def test_the_warning_comes_once_and_not_before_the_policy_had_time(capsys):
@@ -108,14 +129,33 @@ def test_the_warning_comes_once_and_not_before_the_policy_had_time(capsys):
     assert told.count("\n") == 1
 
 
-def test_a_gaze_at_the_border_is_noticed(capsys):
-    warning, training = CollapseWarning(), tiny(relative=False).eval()
-    torch.nn.init.constant_(dict(training.named_parameters())["model.policy.mean.bias"], 5.0)
-    images = torch.zeros(4, 1, 24, 24, dtype=torch.uint8)
-    trainer = trainer_at(3, gaze_spread=0.5)
-    warning.on_validation_batch_end(trainer, training, None, (images, torch.zeros(4, dtype=torch.long)), 0)
+def show(warning: CollapseWarning, biases: list[float]) -> None:
+    """Run the callback through a validation with a policy of its own mean in each batch."""
+    training = tiny(relative=False).eval()
+    batch = torch.zeros(9, 1, 24, 24, dtype=torch.uint8), torch.zeros(9, dtype=torch.long)
+    trainer = trainer_at(3, gaze_spread=0.5, gaze_reaction=0.5)
+    warning.on_validation_start(trainer, training)
+    for index, bias in enumerate(biases):
+        torch.nn.init.constant_(dict(training.named_parameters())["model.policy.mean.bias"], bias)
+        warning.on_validation_batch_end(trainer, training, None, batch, index)
     warning.on_validation_end(trainer, training)
+
+
+def test_a_gaze_at_the_border_is_noticed(capsys):
+    show(CollapseWarning(), [5.0, 5.0])
     assert "onto the image's border (100% of the fixations)" in capsys.readouterr().err
+
+
+def test_the_border_is_measured_on_every_batch(capsys):
+    warning = CollapseWarning()
+    for biases in ([5.0, 0.0], [0.0, 5.0]):
+        show(warning, biases)
+    assert capsys.readouterr().err == ""
+
+
+def test_one_path_for_every_image_is_noticed_though_it_is_a_wide_one(capsys):
+    CollapseWarning().on_validation_end(trainer_at(4, gaze_spread=0.4, gaze_reaction=0.0), tiny())
+    assert "looks at the same places whatever the image" in capsys.readouterr().err
 
 
 def test_a_single_glimpse_chooses_nothing_and_cannot_collapse(capsys):
@@ -132,4 +172,13 @@ def test_the_confusion_matrix_counts_every_validation_image():
 
 def test_curves_are_in_percent_of_error():
     rows = [{"val_error": 0.5, "train_loss": 1.0, "train_reward": 0.1, "baseline_error": 0.2, "gaze_spread": 0.3}]
-    assert panels(rows)["validation error, %"] == {"error": [50.0]}
+    drawn = panels(rows)
+    assert drawn["validation error, %"] == {"error": [50.0]}
+    assert drawn["gaze, half images"]["spread"] == [0.3]
+    assert math.isnan(drawn["gaze, half images"]["reaction"][0])
+
+
+def test_the_log_has_what_of_the_gaze_is_owed_to_the_image(tmp_path):
+    log = EpochLog(tmp_path)
+    run_epoch(log, 0, gaze_spread=0.4, gaze_reaction=0.25)
+    assert read_metrics(tmp_path / "metrics.csv")[0]["gaze_reaction"] == 0.25

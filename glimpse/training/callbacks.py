@@ -21,13 +21,17 @@ from glimpse.training.module import TRAINING_FIGURES, HardAttentionTraining, sch
 METRICS_FILE = "metrics.csv"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
-VALIDATION_FIGURES = ("val_error", "gaze_spread")
+VALIDATION_FIGURES = ("val_error", "gaze_spread", "gaze_reaction")
 COLUMNS = ("epoch", "seconds", *VALIDATION_FIGURES, *TRAINING_FIGURES)
 
 COLLAPSED_SPREAD = 0.03
-"""A gaze that varies less than this, in half images, looks at the same place whatever the image."""
+"""A gaze that varies less than this over images and time, in half images, looks at one place."""
+UNMOVED_REACTION = 0.02
+"""A gaze that varies less than this over images at the same time step, in half images, follows one path."""
 CLAMPED_SHARE = 0.95
 """Share of the fixations at the image's border above which the policy pushes outwards."""
+BORDER_SAMPLE = 8
+"""One of so many validation images is looked at once more, to count fixations at the border."""
 PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
 """How long an untrained policy, whose means all lie at one place, has to spread."""
 
@@ -143,11 +147,16 @@ class EpochBar(RichProgressBar):
 
 
 class CollapseWarning(Callback):
-    """Warn once when the gaze has collapsed: to one place whatever the image, or onto the image's border."""
+    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border."""
 
     def __init__(self) -> None:
         self.warned = False
-        self._clamped = 0.0
+        self._clamped = 0
+        self._fixations = 0
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin to count."""
+        self._clamped = self._fixations = 0
 
     def on_validation_batch_end(
         self,
@@ -158,18 +167,25 @@ class CollapseWarning(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Measure on the first batch how many of the fixations lie on the border."""
-        if batch_idx == 0 and self._is_due(trainer, pl_module):
+        """Count on a sample of every batch how many of the fixations lie on the border."""
+        if self._is_due(trainer, pl_module):
             with torch.no_grad():
-                chosen = pl_module(batch[0]).locations[:, 1:]
-            self._clamped = float((chosen.abs() >= 1).any(-1).float().mean())
+                chosen = pl_module(batch[0][::BORDER_SAMPLE]).locations[:, 1:]
+            clamped = (chosen.abs() >= 1).any(-1)
+            self._clamped += int(clamped.sum())
+            self._fixations += clamped.numel()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Warn when it has collapsed."""
-        if not self._is_due(trainer, pl_module):
+        if not self._is_due(trainer, pl_module) or not isinstance(pl_module, HardAttentionTraining):
             return
-        spread = float(trainer.callback_metrics["gaze_spread"])
-        sentence = collapse(spread, self._clamped)
+        found = trainer.callback_metrics
+        sentence = collapse(
+            float(found["gaze_spread"]),
+            float(found.get("gaze_reaction", math.nan)),
+            self._clamped / max(1, self._fixations),
+            str(pl_module.hparams["policy"]),
+        )
         if sentence:
             self.warned = True
             print(f"warning after epoch {trainer.current_epoch + 1}: {sentence}", file=sys.stderr, flush=True)
@@ -186,12 +202,14 @@ class CollapseWarning(Callback):
         )
 
 
-def collapse(spread: float, clamped: float) -> str | None:
-    """Say how the gaze has collapsed and what to change, or None when it has not.
+def collapse(spread: float, reaction: float, clamped: float, policy: str) -> str | None:
+    """What is wrong with a gaze, and what helps, in one line; None for one that looks around.
 
     Args:
-        spread: Standard deviation of the chosen fixations over images and time, half images.
-        clamped: Share of the chosen fixations on the image's border, in [0, 1].
+        spread: Standard deviation of the chosen fixations over images and time, in half images.
+        reaction: Their standard deviation over images at the same time step, in half images; NaN where unknown.
+        clamped: Share of them that lie on the image's border, in [0, 1].
+        policy: The location policy's name; not every option has an effect on each.
     """
     if clamped >= CLAMPED_SHARE:
         return (
@@ -200,12 +218,16 @@ def collapse(spread: float, clamped: float) -> str | None:
             "from afar where to look"
         )
     if not spread >= COLLAPSED_SPREAD:
-        return (
-            f"the gaze has collapsed: it looks at nearly the same place whatever the image (spread {spread:.3f}, "
-            f"expected at least {COLLAPSED_SPREAD}); raise --model.spread or --model.entropy_weight, lower "
-            "--model.learning_rate, or raise --model.num_scales so that the retina sees from afar where to look"
-        )
-    return None
+        what = f"nearly the same place all the time (spread {spread:.3f}, expected at least {COLLAPSED_SPREAD})"
+    elif reaction < UNMOVED_REACTION:
+        what = f"the same places whatever the image (reaction {reaction:.3f}, expected at least {UNMOVED_REACTION})"
+    else:
+        return None
+    explore = "--model.spread or --model.entropy_weight" if policy == "grid" else "--model.spread"
+    return (
+        f"the gaze has collapsed: it looks at {what}; raise {explore}, lower --model.learning_rate, or raise "
+        "--model.num_scales so that the retina sees from afar where to look"
+    )
 
 
 class ScheduleCheck(Callback):
@@ -257,13 +279,13 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
     """
 
     def column(name: str, factor: float = 1.0) -> list[float]:
-        return [factor * row[name] for row in rows]
+        return [factor * row.get(name, math.nan) for row in rows]
 
     return {
         "validation error, %": {"error": column("val_error", 100.0)},
         "training": {"classification loss": column("train_loss"), "reward": column("train_reward")},
         "baseline": {"squared error": column("baseline_error")},
-        "gaze, half images": {"spread": column("gaze_spread")},
+        "gaze, half images": {"spread": column("gaze_spread"), "reaction": column("gaze_reaction")},
     }
 
 
