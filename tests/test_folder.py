@@ -149,10 +149,11 @@ def test_the_first_images_of_a_part_are_of_all_classes(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(30), ("ant", "bee", "cat"))
     source, again = image_folder(tmp_path, 6, 8, 1), image_folder(tmp_path, 6, 8, 1)
-    for part, same in ((source.train, again.train), (source.validation, again.validation), (source.test, again.test)):
-        assert set(part.labels[:15].tolist()) == {0, 1, 2}
-        assert torch.equal(part.labels, same.labels)
-        assert torch.equal(part.images, same.images)
+    for name in ("train", "validation", "test"):
+        once, twice = getattr(source, name), getattr(again, name)
+        assert set(once.labels[:15].tolist()) == {0, 1, 2}
+        assert torch.equal(once.labels, twice.labels)
+        assert torch.equal(once.images, twice.images)
 
 
 def test_images_are_read_straight_into_their_places(tmp_path):
