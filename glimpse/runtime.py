@@ -72,20 +72,20 @@ class GlimpseSession:
         """
         return pixels.fit(image, self.card.height, self.card.width, self.card.channels)
 
-    def run(self, canvases: UInt8[np.ndarray, "batch height width channels"]) -> Prediction:
+    def run(self, canvases: npt.NDArray[Any]) -> Prediction:
         """Classify images that lie on the model's canvas already; locations and boxes are in the canvas's frame.
 
         Args:
-            canvases: What :meth:`fit` returned, stacked.
+            canvases: uint8 (batch, height, width, channels): what :meth:`fit` returned, stacked.
 
         Raises:
-            ImageError: When the canvases are not of the model's size and channels.
+            ImageError: When the canvases are not uint8, or not of the model's size and channels.
         """
         expected = (self.card.height, self.card.width, self.card.channels)
-        if canvases.shape[1:] != expected or not len(canvases):
+        if canvases.dtype != np.uint8 or canvases.shape[1:] != expected or not len(canvases):
             raise pixels.ImageError(
-                f"expected canvases of shape (batch, {expected[0]}, {expected[1]}, {expected[2]}), at least one, "
-                f"got {canvases.shape}; put images onto the canvas with fit, or hand them to predict"
+                f"expected uint8 canvases of shape (batch, {expected[0]}, {expected[1]}, {expected[2]}), at least one, "
+                f"got {canvases.dtype} {canvases.shape}; put images onto the canvas with fit, or hand them to predict"
             )
         images = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2))
         return Prediction(*self._session.run([PROBABILITIES, LOCATIONS, BOXES], {INPUT: images}))

@@ -159,9 +159,20 @@ def test_one_image_that_is_none_is_refused(session):
         session.predict_one(np.zeros((20, 30, 4), np.uint8))
 
 
-def test_a_canvas_of_another_size_is_refused(session):
-    with pytest.raises(pixels.ImageError, match=r"canvases of shape \(batch, 20, 30, 1\).* got \(1, 30, 20, 1\)"):
-        session.run(np.zeros((1, 30, 20, 1), np.uint8))
+@pytest.mark.parametrize(
+    ("canvases", "came"),
+    [
+        (np.zeros((1, 30, 20, 1), np.uint8), r"uint8 \(1, 30, 20, 1\)"),
+        (np.zeros((0, 20, 30, 1), np.uint8), r"uint8 \(0, 20, 30, 1\)"),
+        (np.zeros((1, 20, 30, 1), np.float32), r"float32 \(1, 20, 30, 1\)"),
+        (np.zeros((1, 20, 30, 1), np.int64), r"int64 \(1, 20, 30, 1\)"),
+    ],
+)
+def test_canvases_of_another_size_or_type_are_refused(session, canvases, came):
+    with pytest.raises(
+        pixels.ImageError, match=rf"expected uint8 canvases of shape \(batch, 20, 30, 1\).* got {came}; put images onto"
+    ):
+        session.run(canvases)
 
 
 def test_a_missing_model_is_refused(tmp_path):
