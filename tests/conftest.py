@@ -37,7 +37,10 @@ if not os.environ.get("GLIMPSE_NO_TYPECHECK"):
 
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
-    """Folder that holds MNIST/raw, as ``torchvision.datasets.MNIST(root=...)`` wants it; skips where there is none."""
+    """Folder that holds MNIST/raw, as ``torchvision.datasets.MNIST(root=...)`` wants it; skips where there is none.
+
+    ``GLIMPSE_DATA`` names it; without that, it is a folder ``shared/data`` beside the checkout.
+    """
     named = os.environ.get("GLIMPSE_DATA")
     root = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     if not (root / "MNIST" / "raw").is_dir():
