@@ -1,15 +1,16 @@
 """The ``glimpse`` command. Each subcommand's module is imported only when it is asked for."""
 
 import argparse
-import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import glimpse
+from glimpse.invocation import UsageError, invocation, nearest
 
 COMMANDS = {
     "train": "train a model",
@@ -21,13 +22,10 @@ COMMANDS = {
 EXTRAS = {"classify": "serve"}
 """The extra that a subcommand needs, where it is not ``train``."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-"""What is set where the user has set nothing. The model's kernels are small: on two cores one thread trains faster than
-two, and threads that spin while they wait are up to ten times slower. The cores that are left are for other runs."""
+"""What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
+measured on, one thread trains faster than two, and threads that spin while they wait are up to ten times slower. With
+more cores, or a larger model, more threads may pay: the help says how to ask for them."""
 MISTAKE, INTERRUPTED = 2, 130
-
-
-class UsageError(Exception):
-    """A command line that makes no sense."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,7 +41,9 @@ class Parser(argparse.ArgumentParser):
             message = f"{message}; see --help"
         else:
             choices = re.findall(r"[\w-]+", found.group(2))
-            message = f"expected one of {', '.join(choices)}; got {found.group(1)!r}{_nearest(found.group(1), choices)}"
+            message = (
+                f"expected one of {', '.join(choices)}; got {found.group(1)!r}{_did_you_mean(found.group(1), choices)}"
+            )
         raise UsageError(message)
 
     def options(self) -> list[str]:
@@ -123,7 +123,7 @@ def _export(args: argparse.Namespace) -> int:
         f"test error {card.test_error:.2%}\n"
         f"compared with the model on {parity.images} test images: every label is the same, probabilities differ by at "
         f"most {parity.difference:.0e}, {parity.ties} rounding ties\n"
-        f"next: glimpse classify {path} IMAGE... --draw looked"
+        f"next: {invocation()} classify {shlex.quote(str(path))} IMAGE... --draw looked"
     )
     return 0
 
@@ -160,7 +160,7 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     if unknown:
         wrong = unknown[0].partition("=")[0]
         known = [*parser.options(), *parsers[chosen.command].options()]
-        raise UsageError(f"{chosen.command} knows no {wrong!r}{_nearest(wrong, known)}; see --help")
+        raise UsageError(f"{chosen.command} knows no {wrong!r}{_did_you_mean(wrong, known)}; see --help")
     return chosen
 
 
@@ -196,9 +196,9 @@ def _add_checkpoint(parser: Parser) -> None:
     parser.add_argument("--root", metavar="DIR", help="where the data set lies now; as in training if left out")
 
 
-def _nearest(wrong: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+def _did_you_mean(wrong: str, known: Sequence[str]) -> str:
+    meant = nearest(wrong, known)
+    return f"; did you mean {meant}?" if meant else ""
 
 
 def _fail(sentence: str) -> int:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from glimpse.invocation import invocation
 from glimpse.training import command
 from glimpse.training.command import main
 
@@ -65,7 +66,7 @@ def test_a_run_leaves_everything_beside_its_checkpoints(folder, capsys):
     told = capsys.readouterr()
     assert "digits on 40x44 canvases, 2 pieces of clutter" in told.out
     assert "epoch 2/2" in told.out
-    assert "next: glimpse evaluate runs/tiny/last.ckpt" in told.out
+    assert f"next: {invocation()} evaluate runs/tiny/last.ckpt" in told.out
     assert "litlogger" not in told.out + told.err
 
 

@@ -29,6 +29,7 @@ LIGHT = (
     "glimpse.crop",
     "glimpse.episode",
     "glimpse.geometry",
+    "glimpse.invocation",
     "glimpse.pixels",
     "glimpse.runtime",
     "glimpse.visualise",

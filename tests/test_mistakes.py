@@ -1,6 +1,7 @@
 import pytest
 
-from glimpse.training.mistakes import UsageError, check_decided, explain, root_sentence
+from glimpse.invocation import UsageError
+from glimpse.training.mistakes import check_decided, explain, root_sentence
 
 KNOWN = ["model.num_glimpses", "model.hidden", "output"]
 

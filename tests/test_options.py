@@ -1,7 +1,7 @@
 import pytest
 
+from glimpse.invocation import UsageError
 from glimpse.training.command import main
-from glimpse.training.mistakes import UsageError
 from glimpse.training.options import known_options, take
 
 

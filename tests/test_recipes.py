@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from glimpse.invocation import UsageError
 from glimpse.training import recipes
-from glimpse.training.mistakes import UsageError
 
 
 def test_the_recipes_that_come_with_glimpse_are_found_and_read():

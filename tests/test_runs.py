@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.training.mistakes import UsageError
+from glimpse.invocation import UsageError
 from glimpse.training.runs import choose_output, run_files
 
 

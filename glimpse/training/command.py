@@ -1,6 +1,7 @@
 """The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
 
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 import glimpse
 from glimpse.data import DataError, ImageData
+from glimpse.invocation import UsageError, invocation
 from glimpse.training.callbacks import (
     BEST_FILE,
     CONFUSION_FILE,
@@ -30,7 +32,7 @@ from glimpse.training.callbacks import (
     checkpoints,
 )
 from glimpse.training.checkpoint import CheckpointError, read_checkpoint
-from glimpse.training.mistakes import ParserError, UsageError, check_decided, explain, root_sentence
+from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
 from glimpse.training.options import Parser, add_own_options, complete_parser, known_options, short_help, take
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
@@ -222,7 +224,8 @@ class TrainingCLI(LightningCLI):
             if not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             if (self.output / LAST_FILE).exists():
-                print(f"stopped; go on with: {self.program} --ckpt_path {self.output / LAST_FILE}", file=sys.stderr)
+                last = shlex.quote(str(self.output / LAST_FILE))
+                print(f"stopped; go on with: {invocation()} train --ckpt_path {last}", file=sys.stderr)
             raise KeyboardInterrupt from None
 
     def after_fit(self) -> None:
@@ -232,7 +235,7 @@ class TrainingCLI(LightningCLI):
             return
         print(f"\nthe trained model: {last}" + (f" (the best on the validation images: {best})" * best.exists()))
         print(f"how it went: {self.output / METRICS_FILE}, {CURVES_FILE} and {CONFUSION_FILE} beside it")
-        print(f"next: glimpse evaluate {last}")
+        print(f"next: {invocation()} evaluate {shlex.quote(str(last))}")
 
 
 def main(args: Sequence[str], program: str) -> int:

@@ -1,8 +1,9 @@
 """What the argument parser refuses, in the user's own words: which option, in which file, what was expected."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from glimpse.invocation import UsageError, nearest
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 DECIDED = {
@@ -15,10 +16,6 @@ DECIDED = {
 """Options that nobody sets by hand, and what decides them."""
 LONGEST = 200
 """Characters of a parser's own message that are worth a user's time."""
-
-
-class UsageError(Exception):
-    """A user's mistake, told in one or two lines."""
 
 
 class ParserError(Exception):
@@ -104,9 +101,9 @@ def _place(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -
 
 def _unknown_option(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Iterable[str]) -> str:
     full, file = _place(name, args, files)
-    nearest = difflib.get_close_matches(full, known, n=1, cutoff=0.5)
+    meant = nearest(full, known)
     dashes = "" if file else "--"
-    hint = f"did you mean {dashes}{nearest[0]}?" if nearest else "see --help-all for every option"
+    hint = f"did you mean {dashes}{meant}?" if meant else "see --help-all for every option"
     return f"{f'{file}: ' if file else ''}there is no option {dashes}{full}; {hint}"
 
 

@@ -6,7 +6,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
 from glimpse.data import ImageData
-from glimpse.training.mistakes import DECIDED, ParserError, UsageError
+from glimpse.invocation import UsageError
+from glimpse.training.mistakes import DECIDED, ParserError
 from glimpse.training.module import HardAttentionTraining
 from glimpse.training.recipes import DEFAULT_RECIPE, recipes
 
@@ -37,7 +38,9 @@ the options most often wanted:
 
 examples:
   {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
-  {program} --data.dataset folder --data.root ~/images --output runs/mine"""
+  {program} --data.dataset folder --data.root ~/images --output runs/mine
+
+training uses one thread unless OMP_NUM_THREADS says otherwise"""
 
 
 class Parser(LightningArgumentParser):

@@ -1,6 +1,5 @@
 """Training recipes: YAML files that come with Glimpse, or a user's own."""
 
-import difflib
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from glimpse.training.mistakes import UsageError
+from glimpse.invocation import UsageError, nearest
 
 DEFAULT_RECIPE = "digits"
 
@@ -45,8 +44,8 @@ def find_recipe(name: str) -> Path:
     known = recipes()
     if name in known:
         return known[name]
-    nearest = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    meant = nearest(path.stem, known)
+    hint = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
         f"--config {name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
     )

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from glimpse.invocation import UsageError
 from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE
-from glimpse.training.mistakes import UsageError
 
 CONFIG_FILE = "config.yaml"
 RUN_FILES = (CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, CURVES_FILE, CONFUSION_FILE)

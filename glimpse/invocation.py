@@ -1,0 +1,40 @@
+"""What every part of the command line shares: how it is called here, and a word for a mistake. No torch."""
+
+import difflib
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UsageError(Exception):
+    """A user's mistake, told in one or two lines."""
+
+
+def invocation() -> str:
+    """The words that call the ``glimpse`` command from where the user is, for telling what to do next.
+
+    ``glimpse`` where the shell finds the one that runs now; else its path, if it lies beside the interpreter; else
+    ``python -m glimpse``.
+    """
+    folder = Path(sys.executable).parent
+    found = shutil.which("glimpse")
+    if found and Path(found).resolve().parent == folder.resolve():
+        return "glimpse"
+    beside = shutil.which("glimpse", path=str(folder))
+    if beside is None:
+        return "python -m glimpse"
+    path = Path(beside)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The name that a mistyped one was most likely meant to be; None where it resembles none.
+
+    Args:
+        wrong: What was typed.
+        known: The names there are.
+    """
+    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
