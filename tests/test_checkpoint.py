@@ -49,6 +49,11 @@ def test_the_data_may_have_moved(checkpoint):
     assert load_training(checkpoint, root="elsewhere")[1].root == "elsewhere"
 
 
+def test_nothing_is_downloaded_unasked(checkpoint, tmp_path):
+    options = {**read_checkpoint(checkpoint)["datamodule_hyper_parameters"], "download": True}
+    assert not load_training(changed(checkpoint, tmp_path, datamodule_hyper_parameters=options))[1].download
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*no.ckpt, found nothing; give a .ckpt file"):
         load_training(tmp_path / "no.ckpt")

@@ -68,7 +68,7 @@ def load_training(
         map_location: The device that the model goes to.
 
     Returns:
-        The model with its trained weights, ready to evaluate, and its data, not yet read.
+        The model with its trained weights, ready to evaluate, and its data, not yet read; nothing is downloaded.
 
     Raises:
         CheckpointError: When :func:`read_checkpoint` refuses the file, or another version of Glimpse wrote it.
@@ -81,6 +81,7 @@ def load_training(
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
     data = _arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path)
+    data["download"] = False
     if root is not None:
         data["root"] = root
     return training.to(map_location).eval(), ImageData(**data)
