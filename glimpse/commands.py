@@ -1,5 +1,6 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -7,10 +8,11 @@ from typing import NamedTuple
 import torch
 
 from glimpse.contract import ModelCard
-from glimpse.data import ImageData
+from glimpse.data import DataError, ImageData
+from glimpse.data.sources import data_root
 from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
 from glimpse.export import Episode, ExportError, Parity, export_episode, versions
-from glimpse.training.checkpoint import load_training
+from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.module import KIND, HardAttentionTraining
 
 PARITY_IMAGES = 1000
@@ -34,10 +36,10 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
         root: Where the data set lies, when not where it lay in training.
 
     Raises:
-        CheckpointError: When the checkpoint is none of ours.
+        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
     """
-    training, data = load_training(checkpoint, root=root)
+    training, data = load_with_data(checkpoint, root)
     batches = data.test_dataloader() if part == "test" else data.val_dataloader()
     return evaluate(
         training.model,
@@ -58,20 +60,58 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | 
         root: Where the data set lies, when not where it lay in training.
 
     Raises:
-        CheckpointError: When the checkpoint is none of ours.
+        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
         ExportError: When the file would not answer as the model does.
     """
-    training, data = load_training(checkpoint, root=root)
     path = output or checkpoint.parent / "model.onnx"
     if path.suffix != ".onnx":
         raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+    training, data = load_with_data(checkpoint, root)
     glimpses = training.rule.num_glimpses
     logits, labels = beliefs(training.model, training.retina, data.test_dataloader(), glimpses)
     card = card_of(training, data, errors_of(logits, labels)[-1])
     shown = torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
     parity = export_episode(Episode(training.model, training.retina, glimpses), card, path, shown)
     return Exported(path, card, parity)
+
+
+def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[HardAttentionTraining, ImageData]:
+    """Rebuild a trained model, and read the data that its checkpoint names.
+
+    Args:
+        checkpoint: A checkpoint that training wrote.
+        root: Where the data set lies, when not where it lay in training.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours, or the data have other classes or another shape by now.
+        DataError: When the data are not there.
+    """
+    training, data = load_training(checkpoint, root=root)
+    try:
+        _check_same(checkpoint, training, data)
+        data.setup()
+    except DataError as error:
+        raise DataError(_with_our_options(str(error))) from error
+    return training, data
+
+
+def _check_same(checkpoint: Path, training: HardAttentionTraining, data: ImageData) -> None:
+    for what, trained, found in (
+        ("the classes", training.classes, tuple(data.classes)),
+        ("images of the shape", training.image_shape, tuple(data.image_shape)),
+    ):
+        if found != trained:
+            raise CheckpointError(
+                f"{checkpoint} was trained on {what} {', '.join(map(str, trained))}; the data under "
+                f"{data_root(data.root)} now have {', '.join(map(str, found))}; give the data of the training with "
+                "--root, or train again"
+            )
+
+
+def _with_our_options(sentence: str) -> str:
+    """A sentence about the data, with the options that evaluate and export have in place of training's."""
+    return re.sub(r",? or [^,;]*--data\.download true", "", sentence).replace("--data.root", "--root")
 
 
 def card_of(training: HardAttentionTraining, data: ImageData, test_error: float | None) -> ModelCard:
