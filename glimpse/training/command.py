@@ -207,7 +207,7 @@ class TrainingCLI(LightningCLI):
         except OSError as error:
             raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
         if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
-            for callback in self.trainer.callbacks:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveRun):
                     callback.former = run_files(self.output)
         weights = sum(weight.numel() for weight in self.model.parameters())
