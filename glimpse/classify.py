@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             picture = None
             if args.draw is not None:
                 picture = _free_path(args.draw, path.stem, sources, drawn)
-                _save(_draw(session, sight), picture)
+                _save(draw(session, sight), picture)
                 drawn.add(picture.name.casefold())
         except (pixels.ImageError, OSError) as error:
             errors.append({"image": str(path), "error": str(error)})
@@ -118,6 +118,24 @@ def look(session: "GlimpseSession", path: Path) -> Sight:
     canvas = session.fit(image)
     on_canvas = session.run(canvas[None])
     return Sight(image, canvas, on_canvas, session.onto_images(on_canvas, [(image.shape[0], image.shape[1])]))
+
+
+def draw(session: "GlimpseSession", sight: Sight, truth: str | None = None) -> Image.Image:
+    """Draw what a model made of an image: the scanpath, and what the retina saw.
+
+    Args:
+        session: The model.
+        sight: What it made of the image.
+        truth: The right class's name, where it is known.
+    """
+    card, locations = session.card, sight.on_canvas.locations[0]
+    canvas = sight.canvas.transpose(2, 0, 1)
+    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
+    glimpses = crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
+    probabilities, own_locations, own_boxes = (field[0] for field in sight.on_image)
+    return visualise.draw_classification(
+        sight.image, own_boxes, own_locations, glimpses, probabilities, card.classes, truth
+    )
 
 
 def _describe(session: "GlimpseSession", path: Path, sight: Sight, picture: Path | None) -> dict[str, Any]:
@@ -156,15 +174,6 @@ def _as_text(answer: dict[str, Any]) -> str:
     if answer["picture"]:
         lines.append(f"  drawn in {_printable(answer['picture'])}")
     return "\n".join(lines) + "\n"
-
-
-def _draw(session: "GlimpseSession", sight: Sight) -> Image.Image:
-    card, locations = session.card, sight.on_canvas.locations[0]
-    canvas = sight.canvas.transpose(2, 0, 1)
-    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
-    glimpses = crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
-    probabilities, own_locations, own_boxes = (field[0] for field in sight.on_image)
-    return visualise.draw_classification(sight.image, own_boxes, own_locations, glimpses, probabilities, card.classes)
 
 
 def _free_path(directory: Path, stem: str, sources: set[Path], drawn: set[str]) -> Path:

@@ -3,6 +3,7 @@
 import argparse
 import html
 import json
+import shlex
 import string
 import time
 from collections.abc import Sequence
@@ -14,14 +15,17 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse import charts, crop, visualise
+from glimpse import charts
+from glimpse.classify import Sight, draw
 from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data import ImageData
 from glimpse.evaluate import FIXATIONS, Evaluation
+from glimpse.invocation import invocation
 from glimpse.runtime import GlimpseSession, Prediction
 from glimpse.training.checkpoint import load_training
 from glimpse.training.command import main as train
 
+PAGE = "index.html"
 RIGHT_SHOWN, WRONG_SHOWN = 6, 4
 """How many scanpaths of either kind the page shows."""
 
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         args: ``output``, the folder to write.
     """
     folder: Path = args.output
+    (folder / PAGE).unlink(missing_ok=True)
     began = time.monotonic()
     print(f"1/4  training the default recipe into {folder / 'run'}", flush=True)
     status = train(
@@ -55,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = folder / "run" / "last.ckpt"
     print("2/4  evaluating on held-out test images, under the model's own fixations and others", flush=True)
     evaluation = evaluate_checkpoint(checkpoint)
-    (folder / "evaluation.json").write_text(evaluation.to_json() + "\n")
+    _write(folder / "evaluation.json", evaluation.to_json() + "\n")
     print("3/4  exporting to ONNX and comparing the file with the model", flush=True)
     exported = export_checkpoint(checkpoint, folder / "model.onnx")
     print("4/4  classifying held-out images with the exported file", flush=True)
@@ -86,9 +91,14 @@ def look_at_examples(session: GlimpseSession, data: ImageData, folder: Path) -> 
         for old in (folder / name).glob("*.png"):
             old.unlink()
     return [
-        _example(session, pixels[place], int(labels[place]), prediction, int(place), number, folder)
+        _example(session, pixels[place], int(labels[place]), _only(prediction, int(place)), number, folder)
         for number, place in enumerate([*right, *wrong], start=1)
     ]
+
+
+def _only(prediction: Prediction, place: int) -> Prediction:
+    """One image's part of a prediction, a batch of one."""
+    return Prediction(*(field[place : place + 1] for field in prediction))
 
 
 def _example(
@@ -96,28 +106,20 @@ def _example(
     image: UInt8[np.ndarray, "height width channels"],
     label: int,
     prediction: Prediction,
-    place: int,
     number: int,
     folder: Path,
 ) -> Example:
-    card = session.card
-    beliefs = prediction.probabilities[place]
+    classes = session.card.classes
+    beliefs = prediction.probabilities[0]
     answers = beliefs.argmax(1)
     answer = int(answers[-1])
     changed = np.flatnonzero(answers != answer)
-    truth = card.classes[label]
+    truth = classes[label]
     name = f"{number:02d}-{truth}"
-    picture = image[:, :, 0] if image.shape[2] == 1 else image
-    Image.fromarray(picture).save(folder / "images" / f"{name}.png")
-    locations = prediction.locations[place]
-    repeated = np.repeat(image.transpose(2, 0, 1)[None], len(locations), axis=0)
-    glimpses = crop.extract_glimpse(repeated, locations, card.glimpse_size, card.num_scales, card.zoom)
-    drawn = visualise.draw_classification(
-        image, prediction.boxes[place], locations, glimpses, beliefs, card.classes, truth
-    )
-    drawn.save(folder / "scanpaths" / f"{name}.png")
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / "images" / f"{name}.png")
+    draw(session, Sight(image, image, prediction, prediction), truth).save(folder / "scanpaths" / f"{name}.png")
     return Example(
-        name, truth, card.classes[answer], float(beliefs[-1, answer]), int(changed[-1]) + 2 if len(changed) else 1
+        name, truth, classes[answer], float(beliefs[-1, answer]), int(changed[-1]) + 2 if len(changed) else 1
     )
 
 
@@ -167,12 +169,17 @@ def write_page(
         times="".join(f"<th>{time}</th>" for time in range(1, card.num_glimpses + 1)),
         rows=rows,
         figures=figures,
-        first=examples[0].name,
+        command=html.escape(next_command(exported, examples, folder)),
         card=html.escape(json.dumps(json.loads(card.to_json()), indent=2)),
     )
-    draft = folder / ".index.html"
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(folder / "index.html")
+    _write(folder / PAGE, page)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def _caption(example: Example) -> str:
@@ -188,7 +195,6 @@ def summary(
 ) -> str:
     """What was done, the figures, and what to try next."""
     errors = {kind: evaluation.errors[kind][-1] for kind in FIXATIONS}
-    first = folder / "images" / f"{examples[0].name}.png"
     return "\n".join(
         [
             "",
@@ -200,7 +206,14 @@ def summary(
             f"  the same weights, a grid of fixations  {errors['grid']:>6.1%}",
             f"Exported to {exported.path}; on {exported.parity.images} test images its probabilities differ from the "
             f"model's by at most {exported.parity.difference:.0e}.",
-            f"See it look: open {folder / 'index.html'}",
-            f"Try next:    glimpse classify {exported.path} {first} --draw {folder / 'looked'}",
+            f"See it look: open {folder / PAGE}",
+            f"Try next:    {next_command(exported, examples, folder)}",
         ]
     )
+
+
+def next_command(exported: Exported, examples: Sequence[Example], folder: Path) -> str:
+    """A command line that runs as it stands where the demo was started: the exported file looks at an image."""
+    image = folder / "images" / f"{examples[0].name}.png"
+    arguments = ["classify", str(exported.path), str(image), "--draw", str(folder / "looked")]
+    return f"{invocation()} {shlex.join(arguments)}"
