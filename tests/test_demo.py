@@ -19,6 +19,7 @@ from glimpse.evaluate import Evaluation
 from glimpse.export import Parity
 from glimpse.invocation import invocation
 from glimpse.runtime import GlimpseSession
+from glimpse.training.command import main as train_command
 
 TINY = """
 data: {canvas_height: 40, canvas_width: 52, num_pieces: 3, batch_size: 64, passes: 1}
@@ -66,7 +67,7 @@ def done(tmp_path_factory, exported) -> Done:
     def train(args: list[str], program: str) -> int:
         assert args[:3] == ["fit", "--config", "digits"]
         assert not (output / "index.html").exists()
-        return original([*args[:3], "--config", "tiny.yaml", *args[3:]], program)
+        return train_command([*args[:3], "--config", "tiny.yaml", *args[3:]], program)
 
     def evaluate(checkpoint: Path) -> Evaluation:
         assert checkpoint.is_file()
@@ -77,7 +78,6 @@ def done(tmp_path_factory, exported) -> Done:
         shutil.copy(exported.path, path)
         return Exported(path, GlimpseSession(path).card, PARITY)
 
-    original = demo.train
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(demo, "train", train)
