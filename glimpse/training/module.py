@@ -276,9 +276,7 @@ def check_options(options: dict[str, Any]) -> None:
             f"{options['learning_rate']} and {options['warm_up']}"
         )
     if options["what"] == "conv" and options["glimpse_size"] < 2:
-        raise ValueError(
-            "a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp"
-        )
+        raise ValueError("a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp")
     if options["entropy_weight"] and options["policy"] == "gaussian":
         raise ValueError(
             "a Gaussian's entropy is settled by --model.spread, so --model.entropy_weight would do nothing; leave it "
