@@ -78,7 +78,7 @@ def test_the_bare_step_computes_the_losses_of_the_training_step():
     images, labels = next(step.batches)
     loss = step.loss(images, labels)
     training = step.training
-    trace = training.explore(images, generator_for("cpu", training.seed, 2, 0))
+    trace = training.explore(images, generator_for("cpu", training.seed, 2, 0, 0))
     parts = losses(trace, labels, training.rule, **training.objective)
     torch.testing.assert_close(loss, parts.classification + parts.policy + parts.baseline)
     assert training.rule.reward == "terminal"
