@@ -49,7 +49,14 @@ def train(recipe: str, seed: int, workplace: Path) -> Run:
     file = Path(recipe)
     named = str(file.resolve()) if file.is_file() else recipe
     data = Path(os.environ.get(DATA_VARIABLE) or "data").expanduser().resolve()
-    hidden = {str(workplace): ".", str(data): f"${DATA_VARIABLE}", str(REPOSITORY): ".", str(Path.home()): "~"}
+    binaries = f"{Path(sys.executable).parent}/"
+    hidden = {
+        binaries: "",
+        str(workplace): ".",
+        str(data): f"${DATA_VARIABLE}",
+        str(REPOSITORY): ".",
+        str(Path.home()): "~",
+    }
     lines = []
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with subprocess.Popen(
