@@ -214,5 +214,5 @@ def _printable(text: str) -> str:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"glimpse: {message}", file=sys.stderr)
     return 1

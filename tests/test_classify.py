@@ -84,8 +84,8 @@ def test_a_bad_image_is_named_and_the_others_go_on(model, bright, dark, tmp_path
     assert "bright.png: bright" in out
     assert "dark.png: dark" in out
     first, second = err.splitlines()
-    assert first.startswith(f"error: the image '{broken}' is damaged or cut short")
-    assert second == f"error: there is no image file '{tmp_path / 'gone.png'}'; check the path"
+    assert first.startswith(f"glimpse: the image '{broken}' is damaged or cut short")
+    assert second == f"glimpse: there is no image file '{tmp_path / 'gone.png'}'; check the path"
 
 
 def test_json_lists_the_images_that_failed(model, bright, tmp_path, capsys):
@@ -166,7 +166,7 @@ def test_a_directory_that_cannot_be_made_is_refused(model, bright, capsys):
     assert run(model, bright, "--draw", bright) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"error: --draw: can't make the directory '{bright}'" in err
+    assert f"glimpse: --draw: can't make the directory '{bright}'" in err
 
 
 def test_a_name_that_would_upset_the_terminal_is_quoted(model, bright, tmp_path, capsys):
