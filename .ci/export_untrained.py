@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from glimpse.contract import ModelCard
-from glimpse.export import Episode, export_episode, versions
-from glimpse.models.hard import HardAttention
+from glimpse.export import export_episode, versions
+from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
 
 CLASSES = ("zero", "one", "two")
@@ -42,13 +42,15 @@ def write_model(path: Path) -> None:
         glimpse_size=retina.size,
         num_scales=retina.num_scales,
         zoom=retina.zoom,
+        has_maps=False,
+        any_size=True,
         data="none: the weights are random",
         recipe={},
         test_error=None,
         versions=versions(),
     )
     images = torch.randint(0, 256, (4, 3, card.height, card.width), dtype=torch.uint8)
-    export_episode(Episode(model, retina, card.num_glimpses), card, path, images)
+    export_episode(HardObserver(model, retina, card.num_glimpses), card, path, images)
 
 
 if __name__ == "__main__":

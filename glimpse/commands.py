@@ -11,9 +11,9 @@ from glimpse.contract import ModelCard
 from glimpse.data import DataError, ImageData
 from glimpse.data.sources import data_root
 from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
-from glimpse.export import Episode, ExportError, Parity, export_episode, versions
+from glimpse.export import ExportError, Parity, export_episode, versions
 from glimpse.training.checkpoint import CheckpointError, load_training
-from glimpse.training.module import KIND, HardAttentionTraining
+from glimpse.training.classifier import ClassifierTraining
 
 PARITY_IMAGES = 1000
 """Test images on which an exported file is compared with its model."""
@@ -41,14 +41,7 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
     """
     training, data = load_with_data(checkpoint, root)
     batches = data.test_dataloader() if part == "test" else data.val_dataloader()
-    return evaluate(
-        training.model,
-        training.retina,
-        batches,
-        training.rule.num_glimpses,
-        training.classes,
-        training.image_shape,
-    )
+    return evaluate(training.observer, batches, training.classes, training.image_shape)
 
 
 def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | None = None) -> Exported:
@@ -68,15 +61,14 @@ def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | 
     if path.suffix != ".onnx":
         raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
     training, data = load_with_data(checkpoint, root)
-    glimpses = training.rule.num_glimpses
-    logits, labels = beliefs(training.model, training.retina, data.test_dataloader(), glimpses)
+    logits, labels = beliefs(training.observer, data.test_dataloader())
     card = card_of(training, data, errors_of(logits, labels)[-1])
     shown = torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
-    parity = export_episode(Episode(training.model, training.retina, glimpses), card, path, shown)
+    parity = export_episode(training.observer, card, path, shown)
     return Exported(path, card, parity)
 
 
-def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[HardAttentionTraining, ImageData]:
+def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[ClassifierTraining, ImageData]:
     """Rebuild a trained model, and read the data that its checkpoint names.
 
     Args:
@@ -96,7 +88,7 @@ def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[HardAtten
     return training, data
 
 
-def _check_same(checkpoint: Path, training: HardAttentionTraining, data: ImageData) -> None:
+def _check_same(checkpoint: Path, training: ClassifierTraining, data: ImageData) -> None:
     for what, trained, found in (
         ("the classes", training.classes, tuple(data.classes)),
         ("images of the shape", training.image_shape, tuple(data.image_shape)),
@@ -114,7 +106,7 @@ def _with_our_options(sentence: str) -> str:
     return re.sub(r",? or [^,;]*--data\.download true", "", sentence).replace("--data.root", "--root")
 
 
-def card_of(training: HardAttentionTraining, data: ImageData, test_error: float | None) -> ModelCard:
+def card_of(training: ClassifierTraining, data: ImageData, test_error: float | None) -> ModelCard:
     """Describe a trained model.
 
     Args:
@@ -123,17 +115,22 @@ def card_of(training: HardAttentionTraining, data: ImageData, test_error: float 
         test_error: Share of test images that it gets wrong, in [0, 1]; None where it was not measured.
     """
     channels, height, width = training.image_shape
+    observer, retina = training.observer, training.observer.retina
+    with torch.no_grad():
+        trace = training(torch.zeros(1, channels, height, width, dtype=torch.uint8, device=observer.device))
     return ModelCard(
-        model=KIND,
+        model=training.kind,
         classes=training.classes,
         channels=channels,
         height=height,
         width=width,
         size_policy="fit",
-        num_glimpses=training.rule.num_glimpses,
-        glimpse_size=training.retina.size,
-        num_scales=training.retina.num_scales,
-        zoom=training.retina.zoom,
+        num_glimpses=observer.num_glimpses,
+        glimpse_size=retina.size if retina else None,
+        num_scales=retina.num_scales if retina else None,
+        zoom=retina.zoom if retina else None,
+        has_maps=trace.maps is not None,
+        any_size=observer.any_size,
         data=data.describe(),
         recipe={
             "model": {

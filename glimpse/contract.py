@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 CARD_KEY = "glimpse.card"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INPUT = "images"
 """uint8 (batch, channels, height, width), RGB or grey, 0 to 255, not normalised."""
@@ -18,10 +18,13 @@ LOGITS = "logits"
 PROBABILITIES = "probabilities"
 """float32 (batch, time, classes): the softmax of the logits."""
 LOCATIONS = "locations"
-"""float32 (batch, time, 2): each fixation, (x, y) in [-1, 1]."""
+"""float32 (batch, time, 2): each fixation, (x, y) in [-1, 1]; the mean location where attention is spread out."""
 BOXES = "boxes"
-"""float32 (batch, time, scales, 4): each glimpse's windows, pixels, (left, top, right, bottom), finest scale first."""
-OUTPUTS = (LOGITS, PROBABILITIES, LOCATIONS, BOXES)
+"""float32 (batch, time, scales, 4): each glimpse's windows, pixels, (left, top, right, bottom), finest scale first. Of
+models that look through a retina."""
+MAPS = "maps"
+"""float32 (batch, time, map_height, map_width): each glimpse's attention weights over equal cells of the image, which
+sum to one. Of models whose attention is spread out."""
 
 
 class ContractError(ValueError):
@@ -33,17 +36,19 @@ class ModelCard:
     """What a reader of an exported model needs to know to use it.
 
     Attributes:
-        model: The kind of model, ``hard`` for the recurrent model of hard attention.
+        model: The family of the model, such as ``hard`` or ``soft``.
         classes: The class names, in the order of the logits.
         channels: Channels of the input image: 1 (grey) or 3 (RGB).
         height: Height in pixels of the images that it was trained on.
         width: Width in pixels of the images that it was trained on.
         size_policy: What to do with an image of another size: ``fit`` scales it, keeping its proportions, and centres
             it on black.
-        num_glimpses: Glimpses in an episode.
-        glimpse_size: Side of a glimpse in pixels, the same at every scale.
-        num_scales: Windows in a glimpse.
-        zoom: How many times wider each window is than the one before it.
+        num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
+        glimpse_size: Side of a glimpse in pixels, the same at every scale; None for a model without a retina.
+        num_scales: Windows in a glimpse; None likewise.
+        zoom: How many times wider each window is than the one before it; None likewise.
+        has_maps: Whether it answers with attention maps.
+        any_size: Whether the graph takes images of any height and width.
         data: The data set and the canvas that it was trained on, in words.
         recipe: The arguments that made the model, as JSON values.
         test_error: Share of test images that the model gets wrong, in [0, 1]; None where nobody measured it.
@@ -58,14 +63,22 @@ class ModelCard:
     width: int
     size_policy: str
     num_glimpses: int
-    glimpse_size: int
-    num_scales: int
-    zoom: int
+    glimpse_size: int | None
+    num_scales: int | None
+    zoom: int | None
+    has_maps: bool
+    any_size: bool
     data: str
     recipe: dict[str, Any]
     test_error: float | None
     versions: dict[str, str]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        boxes = () if self.glimpse_size is None else (BOXES,)
+        return (LOGITS, PROBABILITIES, LOCATIONS, *boxes, *(MAPS,) * self.has_maps)
 
     def to_json(self) -> str:
         """Write the card as JSON."""
@@ -107,6 +120,7 @@ class ModelCard:
 
 
 _TEXT, _WHOLE, _OBJECT = ("a text", (str,)), ("a whole number", (int,)), ("an object", (dict,))
+_WHOLE_OR_NULL, _TRUTH = ("a whole number or null", (int, type(None))), ("true or false", (bool,))
 _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "model": _TEXT,
     "classes": ("a list of names", (list,)),
@@ -115,9 +129,11 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "width": _WHOLE,
     "size_policy": _TEXT,
     "num_glimpses": _WHOLE,
-    "glimpse_size": _WHOLE,
-    "num_scales": _WHOLE,
-    "zoom": _WHOLE,
+    "glimpse_size": _WHOLE_OR_NULL,
+    "num_scales": _WHOLE_OR_NULL,
+    "zoom": _WHOLE_OR_NULL,
+    "has_maps": _TRUTH,
+    "any_size": _TRUTH,
     "data": _TEXT,
     "recipe": _OBJECT,
     "test_error": ("a number or null", (int, float, type(None))),

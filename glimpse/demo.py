@@ -98,7 +98,9 @@ def look_at_examples(session: GlimpseSession, data: ImageData, folder: Path) -> 
 
 def _only(prediction: Prediction, place: int) -> Prediction:
     """One image's part of a prediction, a batch of one."""
-    return Prediction(*(field[place : place + 1] for field in prediction))
+    only = slice(place, place + 1)
+    boxes, maps = (None if field is None else field[only] for field in (prediction.boxes, prediction.maps))
+    return Prediction(prediction.probabilities[only], prediction.locations[only], boxes, maps)
 
 
 def _example(
@@ -200,7 +202,7 @@ def summary(
             "",
             f"Trained on {exported.card.data} in {trained / 60:.1f} minutes, and tried on {evaluation.images} test "
             f"images that it never saw, with {exported.card.num_glimpses} glimpses each:",
-            f"  error with the model's own fixations   {errors['policy']:>6.1%}",
+            f"  error with the model's own fixations   {errors['own']:>6.1%}",
             f"  the same weights, random fixations     {errors['random']:>6.1%}",
             f"  the same weights, always the centre    {errors['centre']:>6.1%}",
             f"  the same weights, a grid of fixations  {errors['grid']:>6.1%}",

@@ -1,7 +1,7 @@
 """What a trained model is worth: error after each glimpse, what attention earns, and what it costs.
 
-Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. Beside the model's own
-fixations the *same weights* are run under others, so that the gaze's share in the result can be seen.
+Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. Beside the own fixations of a
+model with a retina the *same weights* are run under others, so that the gaze's share in the result can be seen.
 """
 
 import json
@@ -17,11 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from glimpse.data.datamodule import generator_for
-from glimpse.models.hard import HardAttention
-from glimpse.retina import Retina
-from glimpse.rollout import follow, look
+from glimpse.observer import Observer
 
-FIXATIONS = ("policy", "random", "centre", "grid")
+FIXATIONS = ("own", "random", "centre", "grid")
 """The model's own fixations, and the baselines that the same weights are run under."""
 CALIBRATION_BINS = 15
 RANDOM_FIXATIONS = 3
@@ -52,7 +50,8 @@ class Evaluation:
     Attributes:
         images: Images that it was tried on.
         error: Share of wrong answers after the last glimpse, in [0, 1].
-        errors: Share of wrong answers after each glimpse, under each kind of fixations.
+        errors: Share of wrong answers after each glimpse, under each kind of fixations; a model without a retina has
+            its own only.
         calibration_error: Expected calibration error after the last glimpse, 15 bins (Guo et al. 2017), in [0, 1].
         per_class: Precision and recall of each class.
         confusion: Images by true class (row) and answer (column).
@@ -118,38 +117,34 @@ def baseline_locations(
 
 @torch.no_grad()
 def beliefs(
-    model: HardAttention,
-    retina: Retina,
+    observer: Observer,
     batches: Iterable[tuple[Tensor, Tensor]],
-    num_glimpses: int,
-    fixations: str = "policy",
+    fixations: str = "own",
 ) -> tuple[Float[Tensor, "images time classes"], Int64[Tensor, " images"]]:
     """Run a model over a part of a data set.
 
     Args:
-        model: The model; it is run as it is, in evaluation mode.
-        retina: Its retina.
+        observer: The model; it is run as it is, in evaluation mode.
         batches: Images and labels.
-        num_glimpses: Glimpses in an episode.
-        fixations: ``policy``, or one of the baselines, see :func:`baseline_locations`.
+        fixations: ``own``, or for a model with a retina one of the baselines, see :func:`baseline_locations`.
 
     Returns:
         The logits after each glimpse, and the labels, on the CPU.
     """
-    was_training = model.training
-    model.eval()
+    was_training = observer.training
+    observer.eval()
     logits, labels = [], []
     generator = generator_for("cpu", RANDOM_FIXATIONS)
     for images, truth in batches:
-        placed = images.to(model.mean.device)
-        if fixations == "policy":
-            trace = look(model, retina, placed, num_glimpses)
+        placed = images.to(observer.device)
+        if fixations == "own":
+            trace = observer(placed)
         else:
-            locations = baseline_locations(fixations, len(placed), num_glimpses, generator).to(placed.device)
-            trace = look(model, retina, placed, num_glimpses, follow(locations), locations[:, 0])
+            locations = baseline_locations(fixations, len(placed), observer.num_glimpses, generator)
+            trace = observer.following(placed, locations.to(placed.device))
         logits.append(trace.logits.float().cpu())
         labels.append(truth.cpu())
-    model.train(was_training)
+    observer.train(was_training)
     return torch.cat(logits), torch.cat(labels)
 
 
@@ -167,36 +162,32 @@ def multiply_accumulates(run: Callable[[], Any]) -> int:
 
 
 def evaluate(
-    model: HardAttention,
-    retina: Retina,
+    observer: Observer,
     batches: Iterable[tuple[Tensor, Tensor]],
-    num_glimpses: int,
     classes: tuple[str, ...],
     image_shape: tuple[int, ...],
 ) -> Evaluation:
     """Evaluate a model on one part of a data set.
 
     Args:
-        model: The model.
-        retina: Its retina.
+        observer: The model.
         batches: Images and labels; gone through once for each kind of fixations.
-        num_glimpses: Glimpses in an episode.
         classes: Class names, in the order of the labels.
         image_shape: Channels, height and width.
     """
-    logits, labels = beliefs(model, retina, batches, num_glimpses)
-    errors = {"policy": errors_of(logits, labels)}
-    for kind in FIXATIONS[1:]:
-        errors[kind] = errors_of(*beliefs(model, retina, batches, num_glimpses, kind))
+    logits, labels = beliefs(observer, batches)
+    errors = {"own": errors_of(logits, labels)}
+    for kind in FIXATIONS[1:] if observer.retina else ():
+        errors[kind] = errors_of(*beliefs(observer, batches, kind))
     answers = logits[:, -1].argmax(1)
     counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
     counts.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
     right, told, shown = counts.diagonal(), counts.sum(0), counts.sum(1)
     channels, height, width = image_shape
-    image = torch.zeros(1, channels, height, width, dtype=torch.uint8, device=model.mean.device)
+    image = torch.zeros(1, channels, height, width, dtype=torch.uint8, device=observer.device)
     return Evaluation(
         images=len(labels),
-        error=errors["policy"][-1],
+        error=errors["own"][-1],
         errors=errors,
         calibration_error=float(
             multiclass_calibration_error(
@@ -210,25 +201,26 @@ def evaluate(
             for at, name in enumerate(classes)
         ],
         confusion=counts.tolist(),
-        num_glimpses=num_glimpses,
-        pixels_sensed=num_glimpses * retina.num_pixels * channels,
+        num_glimpses=observer.num_glimpses,
+        pixels_sensed=observer.pixels_sensed(channels, height, width),
         pixels_of_image=channels * height * width,
-        multiply_accumulates=multiply_accumulates(lambda: look(model, retina, image, num_glimpses)),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_accumulates=multiply_accumulates(lambda: observer(image)),
+        parameters=sum(parameter.numel() for parameter in observer.parameters()),
     )
 
 
 def table(evaluation: Evaluation) -> str:
     """The figures in words and columns, for a terminal."""
     times = range(1, evaluation.num_glimpses + 1)
+    glimpses = f" after {evaluation.num_glimpses} glimpses" if evaluation.num_glimpses > 1 else ""
     lines = [
-        f"error {evaluation.error:.2%} on {evaluation.images:,} images after {evaluation.num_glimpses} glimpses "
+        f"error {evaluation.error:.2%} on {evaluation.images:,} images{glimpses} "
         f"(calibration error {evaluation.calibration_error:.2%})",
-        "",
-        "error after glimpse   " + "".join(f"{time:>8}" for time in times),
     ]
-    names = {"policy": "the model's fixations", "random": "random", "centre": "always the centre", "grid": "a grid"}
-    for kind, errors in evaluation.errors.items():
+    if evaluation.num_glimpses > 1:
+        lines += ["", "error after glimpse   " + "".join(f"{time:>8}" for time in times)]
+    names = {"own": "the model's own gaze", "random": "random", "centre": "always the centre", "grid": "a grid"}
+    for kind, errors in evaluation.errors.items() if evaluation.num_glimpses > 1 else ():
         lines.append(f"{names[kind]:<22}" + "".join(f"{100 * error:>7.2f}%" for error in errors))
     lines += ["", f"{'class':<16}{'precision':>10}{'recall':>10}{'images':>8}"]
     for report in evaluation.per_class:

@@ -1,7 +1,8 @@
 """From a trained model to one ONNX file that answers as it does.
 
-The file holds the whole episode, unrolled: uint8 images in, the belief, the fixations and the boxes after every glimpse
-out. Before a file is left behind it is loaded again and run in onnxruntime beside torch, on real images.
+The file holds the whole episode, unrolled: uint8 images in; the belief and the place of every glimpse out, with its
+boxes or its attention map. Before a file is left behind it is loaded again and run in onnxruntime beside torch, on
+real images.
 """
 
 import platform
@@ -17,16 +18,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import glimpse
-from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, LOGITS, OUTPUTS, PROBABILITIES, ModelCard
+from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, LOGITS, MAPS, PROBABILITIES, ModelCard
 from glimpse.geometry import boxes
-from glimpse.models.hard import HardAttention
-from glimpse.retina import Retina
-from glimpse.rollout import look
+from glimpse.observer import Observer
 from glimpse.runtime import GlimpseSession
 
 OPSET = 18
 TOLERANCE = 1e-4
-"""Largest difference in a probability between the file and the model."""
+"""Largest difference in a probability, or in an attention weight, between the file and the model."""
 TIE = 1e-5
 """Fixations that differ by less than this, in half images, and yet by a whole pixel, are a rounding tie."""
 TIED_SHARE = 0.01
@@ -41,29 +40,25 @@ class Episode(nn.Module):
     """The deterministic episode as one graph.
 
     Args:
-        model: The model.
-        retina: Its retina.
-        num_glimpses: Glimpses in the episode.
+        observer: The model and its way of looking.
     """
 
-    def __init__(self, model: HardAttention, retina: Retina, num_glimpses: int) -> None:
+    def __init__(self, observer: Observer) -> None:
         super().__init__()
-        self.model = model
-        self.retina = retina
-        self.num_glimpses = num_glimpses
+        self.observer = observer
 
-    def forward(self, images: UInt8[Tensor, "batch channels height width"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits, probabilities, locations and boxes after each glimpse, as :mod:`glimpse.contract` describes them."""
-        trace = look(self.model, self.retina, images, self.num_glimpses)
-        height, width = images.shape[-2:]
-        retina = self.retina
-        seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
-        return (
-            trace.logits,
-            trace.logits.softmax(2),
-            trace.locations,
-            torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2),
-        )
+    def forward(self, images: UInt8[Tensor, "batch channels height width"]) -> tuple[Tensor, ...]:
+        """The outputs that the model's card names, as :mod:`glimpse.contract` describes them."""
+        trace = self.observer(images)
+        outputs = [trace.logits, trace.logits.softmax(2), trace.locations]
+        retina = self.observer.retina
+        if retina is not None:
+            height, width = images.shape[-2:]
+            seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
+            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2))
+        if trace.maps is not None:
+            outputs.append(trace.maps)
+        return tuple(outputs)
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Parity:
 
     Attributes:
         images: Images compared.
-        difference: Largest difference in a probability, ties apart.
+        difference: Largest difference in a probability, or in an attention weight, ties apart.
         ties: Images on which a fixation fell within a rounding error of two pixels, and the two chose differently.
         labels_differ: Images on which the final answer differs.
     """
@@ -94,12 +89,12 @@ def versions() -> dict[str, str]:
 
 
 def export_episode(
-    episode: Episode, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
+    observer: Observer, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> Parity:
     """Write a model as ONNX, and leave the file only if it answers as the model does.
 
     Args:
-        episode: What to write.
+        observer: The model to write.
         card: What the file says of itself.
         path: Where to write; an existing file is replaced, and only by a good one.
         images: Real images, at least 2, on which the file is compared with the model.
@@ -108,7 +103,7 @@ def export_episode(
         ExportError: When the file differs from the model by more than ``TOLERANCE`` in a probability or at all in a
             label, or can't be written.
     """
-    episode = episode.eval()
+    episode = Episode(observer).eval()
     if not path.parent.is_dir():
         raise ExportError(
             f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
@@ -131,11 +126,9 @@ def export_episode(
 def _write(
     episode: Episode, card: ModelCard, path: Path, example: UInt8[Tensor, "batch channels height width"]
 ) -> None:
-    dimensions = {
-        0: torch.export.Dim("batch", min=1),
-        2: torch.export.Dim("height", min=1),
-        3: torch.export.Dim("width", min=1),
-    }
+    dimensions = {0: torch.export.Dim("batch", min=1)}
+    if card.any_size:
+        dimensions |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
     with torch.no_grad():
         program = torch.onnx.export(
             episode,
@@ -143,7 +136,7 @@ def _write(
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(card.outputs),
             dynamic_shapes=(dimensions,),
             verbose=False,
         )
@@ -167,10 +160,15 @@ def compare(episode: Episode, path: Path, images: UInt8[Tensor, "batch channels 
     difference, ties, differ = 0.0, 0, 0
     for chunk in images.split(250):
         with torch.no_grad():
-            expected = dict(zip(OUTPUTS, (output.numpy() for output in episode(chunk)), strict=True))
+            outputs = (output.numpy() for output in episode(chunk))
+            expected = dict(zip(session.card.outputs, outputs, strict=True))
         got = session.run(chunk.permute(0, 2, 3, 1).numpy())
-        tied = _tied(expected, got.locations, got.boxes)
+        tied = np.zeros(len(chunk), dtype=bool)
+        if got.boxes is not None:
+            tied = _tied(expected, got.locations, got.boxes)
         distance = np.abs(expected[PROBABILITIES] - got.probabilities).max((1, 2))
+        if got.maps is not None:
+            distance = np.maximum(distance, np.abs(expected[MAPS] - got.maps).max((1, 2, 3)))
         difference = float(np.append(distance[~tied], difference).max())
         ties += int(tied.sum())
         differ += int((expected[LOGITS][:, -1].argmax(1) != got.probabilities[:, -1].argmax(1)).sum())

@@ -7,6 +7,7 @@ log-probability is always that of the action.
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -180,3 +181,17 @@ class GridPolicy(nn.Module):
         """Entropy over the cells, nats."""
         log_probabilities = (parameters / spread).log_softmax(1)
         return -(log_probabilities.exp() * log_probabilities).sum(1)
+
+
+def precisely(head: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Run a head in float32 also under autocast: rewards are small differences of logits, which bfloat16 rounds.
+
+    Args:
+        head: What to run.
+        inputs: What it is given.
+    """
+    device = inputs[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return head(*inputs)
+    with torch.autocast(device, enabled=False):
+        return head(*(part.float() for part in inputs))

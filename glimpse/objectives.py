@@ -137,10 +137,12 @@ def losses(
         smoothing: Label smoothing, in [0, 1).
 
     Raises:
-        ValueError: When the baseline is unknown, or needs more roll-outs.
+        ValueError: When the baseline is unknown or needs more roll-outs, and when the trace has no learned baseline.
     """
     if baseline not in BASELINES:
         raise ValueError(f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them")
+    if trace.value is None:
+        raise ValueError("expected the trace of a model with a location policy and its baseline, got one without")
     rewards = rewards_of(trace.logits, labels, rule)
     returns = returns_of(rewards, discount)
     chosen = returns[:, 1:]

@@ -1,26 +1,31 @@
-"""The only loop over glimpses. Training, evaluation and the exported episode all run it."""
+"""The only loop over glimpses. Every family of models runs it, in training, in evaluation and in the exported graph.
+
+A family says three things: how a step is taken, what is sensed where, and how the next place is chosen. A hard model's
+choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature map,
+and it senses the expectation of the features under it.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from glimpse.heads import LocationPolicy
-from glimpse.models.hard import HardAttention, Step
-from glimpse.retina import Retina
 
 
 class Choice(NamedTuple):
     """Where to look next, and how likely that was."""
 
     location: Float[Tensor, "batch 2"]
-    """The fixation, (x, y) in [-1, 1]."""
+    """The fixation, (x, y) in [-1, 1]; the mean location under the weights where attention is spread out."""
     log_prob: Float[Tensor, " batch"]
     """Log-probability of the action that led there, nats; 0 where no policy chose."""
     entropy: Float[Tensor, " batch"]
-    """Entropy of the distribution that it was drawn from, nats; 0 where no policy chose."""
+    """Entropy of the distribution that it was drawn from, or of the weights, nats; 0 where there is none."""
+    weights: Float[Tensor, "batch map_height map_width"] | None = None
+    """Attention weights over the cells of a map, which sum to one; None where a place was chosen outright."""
 
 
 class Trace(NamedTuple):
@@ -29,17 +34,19 @@ class Trace(NamedTuple):
     logits: Float[Tensor, "batch time classes"]
     """Belief after each glimpse, before the softmax."""
     locations: Float[Tensor, "batch time 2"]
-    """Where each glimpse was taken, (x, y) in [-1, 1]."""
+    """Where each glimpse was taken, (x, y) in [-1, 1]; the mean location where attention is spread out."""
     log_prob: Float[Tensor, "batch time"]
     """Log-probability of having looked there, nats; 0 for the first location, which no policy chose."""
     entropy: Float[Tensor, "batch time"]
-    """Entropy of the distribution that each location was drawn from, nats."""
-    value: Float[Tensor, "batch time"]
-    """Learned baseline after each glimpse: the return expected of the glimpses that follow it."""
+    """Entropy of the distribution that each location was drawn from, or of the attention weights, nats."""
+    value: Float[Tensor, "batch time"] | None = None
+    """Learned baseline after each glimpse: the return expected of those that follow it; None without a policy."""
+    maps: Float[Tensor, "batch time map_height map_width"] | None = None
+    """Attention weights of each glimpse over the cells of a map, row by row, which sum to one; None for hard models."""
 
 
-Chooser = Callable[[Any, Float[Tensor, "batch 2"]], Choice]
-"""Chooses the next location from the last step and the present location."""
+Chooser = Callable[[Any, Choice], Choice]
+"""Chooses where to look next from the last step and the present choice."""
 
 
 def fixed(location: Float[Tensor, "batch 2"]) -> Choice:
@@ -52,12 +59,12 @@ def sample_from(policy: LocationPolicy, spread: float, generator: torch.Generato
     """Choose by sampling, as training does. The one place in which a log-probability is computed.
 
     Args:
-        policy: The model's location policy.
+        policy: The model's location policy; a step has its ``policy`` parameters.
         spread: Standard deviation of a Gaussian policy (in half images), temperature of a grid policy.
         generator: Where the randomness comes from.
     """
 
-    def choose(step: Step, location: Tensor) -> Choice:
+    def choose(step: Any, present: Choice) -> Choice:
         action = policy.sample(step.policy, spread, generator)
         log_prob = policy.log_prob(step.policy, action, spread)
         return Choice(policy.location(action), log_prob, policy.entropy(step.policy, spread))
@@ -68,7 +75,7 @@ def sample_from(policy: LocationPolicy, spread: float, generator: torch.Generato
 def mode_of(policy: LocationPolicy) -> Chooser:
     """Choose the policy's mode, as evaluation and every export do."""
 
-    def choose(step: Step, location: Tensor) -> Choice:
+    def choose(step: Any, present: Choice) -> Choice:
         return fixed(policy.location(policy.mode(step.policy)))
 
     return choose
@@ -82,29 +89,30 @@ def follow(locations: Float[Tensor, "batch time 2"]) -> Chooser:
     """
     remaining = iter(locations.unbind(1)[1:])
 
-    def choose(step: Step, location: Tensor) -> Choice:
+    def choose(step: Any, present: Choice) -> Choice:
         return fixed(next(remaining))
 
     return choose
 
 
 def rollout(
-    step: Callable[[Any, Tensor, Any], Any],
-    sense: Callable[[Float[Tensor, "batch 2"]], Any],
-    choose: Chooser,
-    first_location: Float[Tensor, "batch 2"],
+    step: Callable[[Any, Any, Any], Any],
+    sense: Callable[[Any], Any],
+    choose: Callable[[Any, Any], Any],
+    first: Any,
     state: Any,
     num_glimpses: int,
 ) -> Trace:
     """Look ``num_glimpses`` times.
 
-    Nothing is chosen after the last glimpse, so no location that nobody looks at is ever rewarded.
+    Nothing is chosen after the last glimpse, so no location that nobody looks at is ever rewarded. A choice has at
+    least the fields of :class:`Choice`; a step has a ``state``, ``logits`` and a ``value``, None without a policy.
 
     Args:
-        step: The model: input, location and state in, step out.
-        sense: What the model gets to see at a location.
-        choose: Chooses the next location.
-        first_location: Where to look first, (x, y) in [-1, 1].
+        step: The model: what was sensed, the choice and the state in, step out.
+        sense: What the model gets to see for a choice.
+        choose: Chooses where to look next, from the last step and the present choice.
+        first: Where to look first.
         state: The state before the first glimpse.
         num_glimpses: How many glimpses to take, at least 1.
 
@@ -113,50 +121,20 @@ def rollout(
     """
     if num_glimpses < 1:
         raise ValueError(f"expected at least 1 glimpse, got num_glimpses={num_glimpses}; raise it")
-    choice = fixed(first_location)
+    choice = first
     steps, choices = [], [choice]
     for time in range(num_glimpses):
-        taken = step(sense(choice.location), choice.location, state)
+        taken = step(sense(choice), choice, state)
         steps.append(taken)
         state = taken.state
         if time + 1 < num_glimpses:
-            choice = choose(taken, choice.location)
+            choice = choose(taken, choice)
             choices.append(choice)
     return Trace(
         logits=torch.stack([taken.logits for taken in steps], dim=1),
         locations=torch.stack([choice.location for choice in choices], dim=1),
         log_prob=torch.stack([choice.log_prob for choice in choices], dim=1),
         entropy=torch.stack([choice.entropy for choice in choices], dim=1),
-        value=torch.stack([taken.value for taken in steps], dim=1),
-    )
-
-
-def look(
-    model: HardAttention,
-    retina: Retina,
-    images: Shaped[Tensor, "batch channels height width"],
-    num_glimpses: int,
-    choose: Chooser | None = None,
-    first_location: Float[Tensor, "batch 2"] | None = None,
-) -> Trace:
-    """Run the hard model over images: the roll-out with a crop for its sense.
-
-    Args:
-        model: The model.
-        retina: Its retina.
-        images: uint8 in [0, 255], or floating point in [0, 1].
-        num_glimpses: How many glimpses to take.
-        choose: Chooses the next location; the policy's mode when left out.
-        first_location: Where to look first, (x, y) in [-1, 1]; the image's centre when left out.
-    """
-    batch = images.shape[0]
-    if first_location is None:
-        first_location = torch.zeros(batch, 2, device=images.device)
-    return rollout(
-        model,
-        lambda location: retina(images, location),
-        choose or mode_of(model.policy),
-        first_location,
-        model.initial_state(batch),
-        num_glimpses,
+        value=None if steps[0].value is None else torch.stack([taken.value for taken in steps], dim=1),
+        maps=None if first.weights is None else torch.stack([choice.weights for choice in choices], dim=1),
     )

@@ -11,7 +11,7 @@ import onnxruntime
 from jaxtyping import Float, UInt8
 
 from glimpse import pixels
-from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, OUTPUTS, PROBABILITIES, ContractError, ModelCard
+from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, MAPS, PROBABILITIES, ContractError, ModelCard
 
 _ADVICE = "expected an ONNX file written by 'glimpse export'"
 
@@ -23,8 +23,11 @@ class Prediction(NamedTuple):
     """In [0, 1]; the last time holds the answer."""
     locations: Float[np.ndarray, "batch time 2"]
     """Fixations, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
-    boxes: Float[np.ndarray, "batch time scales 4"]
-    """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image."""
+    boxes: Float[np.ndarray, "batch time scales 4"] | None = None
+    """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image; None for a model
+    without a retina."""
+    maps: Float[np.ndarray, "batch time map_height map_width"] | None = None
+    """Attention weights over equal cells of the model's canvas, which sum to one; None for a model without maps."""
 
 
 class ImagePrediction(NamedTuple):
@@ -32,7 +35,8 @@ class ImagePrediction(NamedTuple):
 
     probabilities: Float[np.ndarray, "time classes"]
     locations: Float[np.ndarray, "time 2"]
-    boxes: Float[np.ndarray, "time scales 4"]
+    boxes: Float[np.ndarray, "time scales 4"] | None = None
+    maps: Float[np.ndarray, "time map_height map_width"] | None = None
 
 
 class GlimpseSession:
@@ -88,7 +92,9 @@ class GlimpseSession:
                 f"got {canvases.dtype} {canvases.shape}; put images onto the canvas with fit, or hand them to predict"
             )
         images = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2))
-        return Prediction(*self._session.run([PROBABILITIES, LOCATIONS, BOXES], {INPUT: images}))
+        names = [PROBABILITIES, LOCATIONS, *(name for name in (BOXES, MAPS) if name in self.card.outputs)]
+        found = dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
+        return Prediction(found[PROBABILITIES], found[LOCATIONS], found.get(BOXES), found.get(MAPS))
 
     def predict(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Prediction:
         """Classify images of any size.
@@ -100,6 +106,7 @@ class GlimpseSession:
         Returns:
             Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
             beyond -1 or 1 where the model looked at the black around an image of other proportions than its canvas.
+            Maps stay in the frame of the canvas.
 
         Raises:
             ImageError: When there is no image, or one of them is none.
@@ -129,10 +136,12 @@ class GlimpseSession:
             ImageError: When it is no such image.
         """
         pixels.check(image, "the image")
-        return ImagePrediction(*(field[0] for field in self.predict([image])))
+        found = self.predict([image])
+        boxes, maps = (None if field is None else field[0] for field in (found.boxes, found.maps))
+        return ImagePrediction(found.probabilities[0], found.locations[0], boxes, maps)
 
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
-        """Move a prediction from the canvas's frame to that of the images that were put onto it.
+        """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.
 
         Args:
             prediction: What :meth:`run` returned.
@@ -147,9 +156,11 @@ class GlimpseSession:
         scaled = np.array([(place.width, place.height) for place in places])
         stretch, shift = canvas / scaled, (canvas - 2 * corner - scaled) / scaled
         locations = prediction.locations * stretch[:, None] + shift[:, None]
-        corners = np.tile(corner, 2)[:, None, None]
-        boxes = (prediction.boxes - corners) * np.tile(own / scaled, 2)[:, None, None]
-        return Prediction(prediction.probabilities, locations.astype(np.float32), boxes.astype(np.float32))
+        boxes = prediction.boxes
+        if boxes is not None:
+            corners = np.tile(corner, 2)[:, None, None]
+            boxes = ((boxes - corners) * np.tile(own / scaled, 2)[:, None, None]).astype(np.float32)
+        return Prediction(prediction.probabilities, locations.astype(np.float32), boxes, prediction.maps)
 
 
 def _load(path: Path, threads: int) -> Any:
@@ -187,7 +198,8 @@ def _read_card(session: Any, name: str) -> ModelCard:
         card = ModelCard.from_json(text)
     except ContractError as error:
         raise ContractError(f"{name!r}: {error}") from error
-    counts = ("height", "width", "num_glimpses", "glimpse_size", "num_scales", "zoom")
+    retina = ("glimpse_size", "num_scales", "zoom")
+    counts = ("height", "width", "num_glimpses", *(retina if card.glimpse_size is not None else ()))
     if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
         given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
         raise ContractError(f"{name!r}: expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
@@ -209,8 +221,8 @@ def _check_graph(session: Any, card: ModelCard, name: str) -> None:
         raise ContractError(
             f"{name!r}: expected one input {INPUT!r} {wanted} as its card says, got {inputs}; {_ADVICE}"
         )
-    if not set(OUTPUTS) <= set(outputs):
-        raise ContractError(f"{name!r}: expected the outputs {OUTPUTS}, got {tuple(outputs)}; {_ADVICE}")
+    if not set(card.outputs) <= set(outputs):
+        raise ContractError(f"{name!r}: expected the outputs {card.outputs}, got {tuple(outputs)}; {_ADVICE}")
     if not _agree(outputs[PROBABILITIES], [None, None, len(card.classes)]):
         raise ContractError(
             f"{name!r}: its card names {len(card.classes)} classes, but its {PROBABILITIES} have the shape "

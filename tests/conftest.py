@@ -91,8 +91,8 @@ import json, sys
 from pathlib import Path
 import torch
 from glimpse.contract import ModelCard
-from glimpse.export import Episode, export_episode, versions
-from glimpse.models.hard import HardAttention
+from glimpse.export import export_episode, versions
+from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
 
 folder, small = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -100,8 +100,8 @@ model = HardAttention(**small)
 model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
 images = torch.load(folder / "images.pt", weights_only=True)
 shape, classes = images.shape[1:], tuple("0123456789")
-card = ModelCard("hard", classes, *shape, "fit", 3, 6, 2, 2, "digits", small, None, versions())
-export_episode(Episode(model, Retina(6, 2, 2), 3), card, folder / "model.onnx", images)
+card = ModelCard("hard", classes, *shape, "fit", 3, 6, 2, 2, False, True, "digits", small, None, versions())
+export_episode(HardObserver(model, Retina(6, 2, 2), 3), card, folder / "model.onnx", images)
 """
 
 

@@ -17,7 +17,7 @@ from glimpse.training.callbacks import (
     panels,
     read_metrics,
 )
-from glimpse.training.module import HardAttentionTraining
+from glimpse.training.hard import HardAttentionTraining
 
 
 def trainer_at(epoch: int, **metrics: float) -> Any:

@@ -14,7 +14,7 @@ def test_learning_curves_have_a_panel_for_each_title_and_skip_what_was_not_measu
 
 
 def test_the_policys_line_leads_the_baselines():
-    picture = charts.draw_baselines({"policy": [0.5, 0.1], "random": [0.6, 0.4], "centre": np.array([0.4, 0.4])})
+    picture = charts.draw_baselines({"own": [0.5, 0.1], "random": [0.6, 0.4], "centre": np.array([0.4, 0.4])})
     pixels = np.asarray(picture)
     policy = (pixels == (255, 188, 76)).all(-1).sum()
     assert policy > (pixels == (64, 190, 255)).all(-1).sum() > 0

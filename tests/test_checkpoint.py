@@ -8,7 +8,7 @@ import torch
 
 from glimpse.data import ImageData
 from glimpse.training.checkpoint import CheckpointError, load_training, read_checkpoint
-from glimpse.training.module import HardAttentionTraining
+from glimpse.training.hard import HardAttentionTraining
 
 
 class Code:

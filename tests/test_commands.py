@@ -12,7 +12,7 @@ from glimpse.commands import card_of, evaluate_checkpoint, export_checkpoint, lo
 from glimpse.data import DataError, ImageData
 from glimpse.export import ExportError, Parity
 from glimpse.training.checkpoint import CheckpointError, load_training
-from glimpse.training.module import HardAttentionTraining
+from glimpse.training.hard import HardAttentionTraining
 
 
 def images(root: Path, *classes: str) -> Path:

@@ -30,7 +30,7 @@ EVALUATION = Evaluation(
     images=500,
     error=0.052,
     errors={
-        "policy": [0.502, 0.201, 0.052],
+        "own": [0.502, 0.201, 0.052],
         "random": [0.502, 0.403, 0.304],
         "centre": [0.502, 0.5, 0.485],
         "grid": [0.7, 0.3, 0.126],
@@ -96,7 +96,7 @@ def test_the_page_holds_the_figures_that_were_measured(done):
     assert re.findall(r'<div class="tile[^"]*"><b>([\d.]+) %</b>', done.page) == ["5.2", "30.4", "48.5", "12.6"]
     table = re.findall(r"<tr><th>(\w+)</th><td>([\d.]+)</td><td>([\d.]+)</td><td>([\d.]+)</td></tr>", done.page)
     assert table == [
-        ("policy", "50.2", "20.1", "5.2"),
+        ("own", "50.2", "20.1", "5.2"),
         ("random", "50.2", "40.3", "30.4"),
         ("centre", "50.2", "50.0", "48.5"),
         ("grid", "70.0", "30.0", "12.6"),

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from glimpse import evaluate
-from glimpse.models.hard import HardAttention, State, Step
+from glimpse.models.hard import HardAttention, State, Step, look
 from glimpse.retina import Retina
-from glimpse.rollout import look
 
 RETINA = Retina(4, 2, 2)
 
@@ -145,7 +144,7 @@ def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():
     torch.manual_seed(2)
     assert evaluate.evaluate(model, RETINA, batches_of(30), 3, ("a", "b", "c"), (1, 16, 24)) == once
     split = evaluate.evaluate(model, RETINA, batches_of(7, 13, 10), 3, ("a", "b", "c"), (1, 16, 24))
-    for kind in ("policy", "centre", "grid"):
+    for kind in ("own", "centre", "grid"):
         assert split.errors[kind] == once.errors[kind]
     assert split.confusion == once.confusion
 

@@ -197,7 +197,7 @@ import json, sys
 from pathlib import Path
 import torch
 from glimpse.contract import ModelCard
-from glimpse.export import Episode, export_episode, versions
+from glimpse.export import export_episode, versions
 from glimpse.models.hard import HardAttention
 from glimpse.retina import Retina
 torch.manual_seed(0)

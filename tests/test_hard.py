@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from glimpse.core import CORES
-from glimpse.models.hard import GAZES, HardAttention
+from glimpse.models.hard import GAZES, HardAttention, look
 from glimpse.retina import Retina
-from glimpse.rollout import look
 
 
 def make(**changes: Any) -> HardAttention:

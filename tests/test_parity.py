@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from glimpse import crop, geometry
 from glimpse.contract import INPUT, OUTPUTS
-from glimpse.models.hard import HardAttention
+from glimpse.models.hard import HardAttention, look
 from glimpse.retina import Retina, extract_glimpse
-from glimpse.rollout import Trace, look, mode_of, rollout
+from glimpse.rollout import Trace, mode_of, rollout
 
 Array = npt.NDArray[Any]
 

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from glimpse.heads import GaussianPolicy, GridPolicy
-from glimpse.models.hard import HardAttention, State, Step
+from glimpse.models.hard import HardAttention, State, Step, look
 from glimpse.retina import Retina
-from glimpse.rollout import Choice, Trace, fixed, follow, look, mode_of, rollout, sample_from
+from glimpse.rollout import Choice, Trace, fixed, follow, mode_of, rollout, sample_from
 
 RETINA = Retina(6, 2, 2)
 

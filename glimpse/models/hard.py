@@ -10,16 +10,18 @@ What trains what is settled here: the classifier's loss reaches the encoder, the
 loss reaches the policy's own layers; neither reaches the other's.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from glimpse.core import Core
 from glimpse.encoders import GlimpseEncoder
-from glimpse.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy
+from glimpse.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy, precisely
+from glimpse.observer import Observer
+from glimpse.retina import Retina
+from glimpse.rollout import Chooser, Trace, fixed, follow, mode_of, rollout
 
 GAZES = ("eyes", "layer", "nothing")
 
@@ -138,16 +140,63 @@ class HardAttention(nn.Module):
             watched = self.gaze_core.output(gaze)
         return Step(
             state=State(belief, gaze),
-            logits=_precisely(self.classifier, hidden),
-            policy=_precisely(self.policy, watched, location),
-            value=_precisely(self.baseline, watched.detach()).squeeze(1),
+            logits=precisely(self.classifier, hidden),
+            policy=precisely(self.policy, watched, location),
+            value=precisely(self.baseline, watched.detach()).squeeze(1),
         )
 
 
-def _precisely(head: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Run a head in float32 also under autocast: rewards are small differences of logits, which bfloat16 rounds."""
-    device = inputs[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return head(*inputs)
-    with torch.autocast(device, enabled=False):
-        return head(*(part.float() for part in inputs))
+def look(
+    model: HardAttention,
+    retina: Retina,
+    images: Shaped[Tensor, "batch channels height width"],
+    num_glimpses: int,
+    choose: Chooser | None = None,
+    first_location: Float[Tensor, "batch 2"] | None = None,
+) -> Trace:
+    """Run the hard model over images: the roll-out with a crop for its sense.
+
+    Args:
+        model: The model.
+        retina: Its retina.
+        images: uint8 in [0, 255], or floating point in [0, 1].
+        num_glimpses: How many glimpses to take.
+        choose: Chooses the next location; the policy's mode when left out.
+        first_location: Where to look first, (x, y) in [-1, 1]; the image's centre when left out.
+    """
+    batch = images.shape[0]
+    if first_location is None:
+        first_location = torch.zeros(batch, 2, device=images.device)
+    return rollout(
+        lambda glimpse, choice, state: model(glimpse, choice.location, state),
+        lambda choice: retina(images, choice.location),
+        choose or mode_of(model.policy),
+        fixed(first_location),
+        model.initial_state(batch),
+        num_glimpses,
+    )
+
+
+class HardObserver(Observer):
+    """A hard model at whole images: it begins at the centre and follows its policy's mode.
+
+    Args:
+        model: The model.
+        retina: Its retina.
+        num_glimpses: Glimpses in an episode.
+    """
+
+    def __init__(self, model: HardAttention, retina: Retina, num_glimpses: int) -> None:
+        super().__init__(model, num_glimpses, retina)
+        self.model: HardAttention
+        self.retina: Retina
+
+    def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
+        """Look deterministically, see :meth:`glimpse.observer.Observer.forward`."""
+        return look(self.model, self.retina, images, self.num_glimpses)
+
+    def following(
+        self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
+    ) -> Trace:
+        """Look where one is told, (x, y) in [-1, 1]."""
+        return look(self.model, self.retina, images, locations.shape[1], follow(locations), locations[:, 0])

@@ -16,13 +16,12 @@ from torch import Tensor
 from glimpse.charts import draw_confusion, draw_learning_curves
 from glimpse.data.datamodule import Batch, ImageData
 from glimpse.training.checkpoint import CheckpointError
-from glimpse.training.module import TRAINING_FIGURES, HardAttentionTraining, schedule_steps
+from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 
 METRICS_FILE = "metrics.csv"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
-VALIDATION_FIGURES = ("val_error", "gaze_spread", "gaze_reaction")
-COLUMNS = ("epoch", "seconds", *VALIDATION_FIGURES, *TRAINING_FIGURES)
+VALIDATION_FIGURES = ("val_error", *GAZE_FIGURES)
 
 COLLAPSED_SPREAD = 0.03
 """A gaze that varies less than this over images and time, in half images, looks at one place."""
@@ -93,12 +92,13 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write and print the epoch's row."""
-        self._note(trainer, TRAINING_FIGURES)
+        figures = pl_module.figures if isinstance(pl_module, ClassifierTraining) else ()
+        self._note(trainer, figures)
         epoch = trainer.current_epoch + 1
         self._row.update(epoch=epoch, seconds=round(time.monotonic() - self._start, 2))
         self.rows.append(self._row)
         if trainer.is_global_zero:
-            self._write()
+            self._write(("epoch", "seconds", *VALIDATION_FIGURES, *figures))
             of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
             print(f"epoch {epoch}{of}  {self._row['seconds']:.1f} s  {in_words(self._row)}", flush=True)
 
@@ -106,11 +106,11 @@ class EpochLog(Callback):
         found = trainer.callback_metrics
         self._row.update({name: float(found[name]) for name in names if name in found})
 
-    def _write(self) -> None:
+    def _write(self, columns: tuple[str, ...]) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         part = self.file.with_suffix(".part")
         with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
+            writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({name: f"{value:.6g}" for name, value in row.items() if not math.isnan(value)})
@@ -177,14 +177,14 @@ class CollapseWarning(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Warn when it has collapsed."""
-        if not self._is_due(trainer, pl_module) or not isinstance(pl_module, HardAttentionTraining):
+        if not self._is_due(trainer, pl_module):
             return
         found = trainer.callback_metrics
         sentence = collapse(
             float(found["gaze_spread"]),
             float(found.get("gaze_reaction", math.nan)),
             self._clamped / max(1, self._fixations),
-            str(pl_module.hparams["policy"]),
+            str(pl_module.hparams.get("policy", "gaussian")),
         )
         if sentence:
             self.warned = True
@@ -197,8 +197,9 @@ class CollapseWarning(Callback):
             and not trainer.sanity_checking
             and trainer.current_epoch + 1 >= PATIENT_EPOCHS
             and trainer.global_step >= PATIENT_STEPS
-            and isinstance(pl_module, HardAttentionTraining)
-            and pl_module.rule.num_glimpses > 1
+            and isinstance(pl_module, ClassifierTraining)
+            and pl_module.observer.retina is not None
+            and pl_module.observer.num_glimpses > 1
         )
 
 
@@ -266,7 +267,7 @@ class FitReport(Callback):
         if rows:
             _save(draw_learning_curves([row["epoch"] for row in rows], panels(rows)), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
-        if isinstance(pl_module, HardAttentionTraining) and isinstance(data, ImageData):
+        if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
             matrix = confusion(pl_module, data)
             _save(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
 
@@ -281,15 +282,25 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
     def column(name: str, factor: float = 1.0) -> list[float]:
         return [factor * row.get(name, math.nan) for row in rows]
 
-    return {
+    every = {
         "validation error, %": {"error": column("val_error", 100.0)},
-        "training": {"classification loss": column("train_loss"), "reward": column("train_reward")},
+        "training": {
+            "classification loss": column("train_loss"),
+            "reward": column("train_reward"),
+            "coverage penalty": column("coverage_penalty"),
+        },
         "baseline": {"squared error": column("baseline_error")},
+        "attention": {"entropy, nats": column("attention_entropy"), "temperature": column("temperature")},
         "gaze, half images": {"spread": column("gaze_spread"), "reaction": column("gaze_reaction")},
     }
+    measured = {
+        title: {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
+        for title, curves in every.items()
+    }
+    return {title: curves for title, curves in measured.items() if curves}
 
 
-def confusion(training: HardAttentionTraining, data: ImageData) -> Tensor:
+def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
     """Count which class of the validation images is taken for which.
 
     Args:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from glimpse.data import ImageData
-from glimpse.training.module import KIND, HardAttentionTraining
+from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
 """What torch says of a file that would run code when loaded."""
@@ -49,17 +50,17 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     kind = checkpoint.get("glimpse_model") if isinstance(checkpoint, dict) else None
     if kind is None:
         raise CheckpointError(f"{path} is a checkpoint of something other than Glimpse; {ADVICE}")
-    if kind != KIND:
+    if kind not in FAMILIES:
         raise CheckpointError(
-            f"expected a checkpoint of a model of the kind {KIND!r}, {path} holds one of the kind {kind!r}; "
-            "use a version of Glimpse that knows it"
+            f"expected a checkpoint of a model of the kind {', '.join(FAMILIES)}; {path} holds one of the kind "
+            f"{kind!r}; use a version of Glimpse that knows it"
         )
     return dict(checkpoint)
 
 
 def load_training(
     path: str | Path, root: str | None = None, map_location: str | torch.device = "cpu"
-) -> tuple[HardAttentionTraining, ImageData]:
+) -> tuple[ClassifierTraining, ImageData]:
     """Rebuild the model and the data of a training run.
 
     Args:
@@ -75,7 +76,8 @@ def load_training(
         DataError: When an option of the data is no longer known.
     """
     checkpoint = read_checkpoint(path, map_location)
-    training = HardAttentionTraining(**_arguments(checkpoint, "hyper_parameters", HardAttentionTraining, path))
+    family = FAMILIES[checkpoint["glimpse_model"]]
+    training = family(**_arguments(checkpoint, "hyper_parameters", family, path))
     try:
         training.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError) as error:

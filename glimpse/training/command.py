@@ -33,7 +33,7 @@ from glimpse.training.callbacks import (
 )
 from glimpse.training.checkpoint import CheckpointError, read_checkpoint
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
-from glimpse.training.options import Parser, add_own_options, complete_parser, known_options, short_help, take
+from glimpse.training.options import Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
 
@@ -252,7 +252,7 @@ def main(args: Sequence[str], program: str) -> int:
         print(short_help(program))
         return 0
     if "--help-all" in args:
-        print(f"{short_help(program)}\n\n{complete_parser().format_help()}")
+        print(f"{short_help(program)}\n\n{complete_help()}")
         return 0
     files: dict[str, list[str]] = {}
     try:

@@ -7,8 +7,8 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from glimpse.data import ImageData
 from glimpse.invocation import UsageError
+from glimpse.training.families import FAMILIES
 from glimpse.training.mistakes import DECIDED, ParserError
-from glimpse.training.module import HardAttentionTraining
 from glimpse.training.recipes import DEFAULT_RECIPE, recipes
 
 HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
@@ -67,21 +67,37 @@ def short_help(program: str) -> str:
     return HELP.format(program=program, default=DEFAULT_RECIPE, recipes=", ".join(sorted(recipes())))
 
 
-def complete_parser() -> LightningArgumentParser:
-    """A parser that has every option there is, for help and for suggestions."""
+def complete_parser(kind: str = "hard") -> LightningArgumentParser:
+    """A parser that has every option there is for a family of models, for help and for suggestions.
+
+    Args:
+        kind: One of ``FAMILIES``.
+    """
     parser = Parser(usage="every option there is:", description=None, add_help=False)
     add_own_options(parser)
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
     parser.add_class_arguments(ImageData, "data", skip=_decided("data"))
-    parser.add_class_arguments(HardAttentionTraining, "model", skip=_decided("model"))
+    parser.add_class_arguments(FAMILIES[kind], "model", skip=_decided("model"))
     parser.add_lightning_class_args(Trainer, "trainer")
     return parser
 
 
+def complete_help() -> str:
+    """Every option there is, those of the other families last."""
+    texts = [complete_parser().format_help()]
+    for kind, family in FAMILIES.items():
+        if kind != "hard":
+            parser = Parser(usage=f"the options of --model {family.__name__}:", description=None, add_help=False)
+            parser.add_class_arguments(family, "model", skip=_decided("model"))
+            texts.append(parser.format_help())
+    return "\n\n".join(texts)
+
+
 def known_options() -> list[str]:
     """Names of all options, without leading dashes."""
-    actions = complete_parser()._actions
-    return ["config", "help-all", *(name.removeprefix("--") for action in actions for name in action.option_strings)]
+    parsers = [complete_parser(kind) for kind in FAMILIES]
+    options = [name for parser in parsers for action in parser._actions for name in action.option_strings]
+    return ["config", "help-all", *dict.fromkeys(name.removeprefix("--") for name in options)]
 
 
 def _decided(group: str) -> set[int | str]:

@@ -1,27 +1,23 @@
 """The LightningModule of hard attention: recipe, optimiser, and what is logged."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
-import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.core import CORES
-from glimpse.data.datamodule import Batch, ImageData, generator_for
+from glimpse.data.datamodule import Batch, generator_for
 from glimpse.encoders import COMBINE, WHAT
 from glimpse.episode import REWARDS, EpisodeRule
 from glimpse.heads import POLICIES
-from glimpse.models.hard import GAZES, HardAttention
-from glimpse.objectives import BASELINES, Losses, losses
-from glimpse.retina import PIXEL_MAX, Retina
-from glimpse.rollout import Trace, look, sample_from
+from glimpse.models.hard import GAZES, HardAttention, HardObserver, look
+from glimpse.objectives import BASELINES, losses
+from glimpse.retina import Retina
+from glimpse.rollout import Trace, sample_from
+from glimpse.training.classifier import ClassifierTraining, check_options
 
 FIRST_LOCATIONS = ("centre", "random")
-KIND = "hard"
-"""The kind of model, as checkpoints and cards name it."""
-TRAINING_FIGURES = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
 
 SPREADS = {"gaussian": (0.2, 0.05), "grid": (1.0, 1.0)}
 """Exploration at the start and at the end of the training, where the user says nothing."""
@@ -30,13 +26,8 @@ WIDEST_WINDOW = 4
 COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden", "num_rollouts")
 RANGES = {
     "discount": (0.0, 1.0),
-    "smoothing": (0.0, 0.99),
-    "warm_up": (0.0, 1.0),
-    "weight_decay": (0.0, math.inf),
     "policy_weight": (0.0, math.inf),
     "entropy_weight": (0.0, math.inf),
-    "learning_rate": (0.0, math.inf),
-    "seed": (0, math.inf),
 }
 CHOICES = {
     "what": WHAT,
@@ -50,7 +41,7 @@ CHOICES = {
 }
 
 
-class HardAttentionTraining(lightning.LightningModule):
+class HardAttentionTraining(ClassifierTraining):
     """Train a recurrent model of hard attention by policy gradient (Mnih et al., NIPS 2014, section 3.2).
 
     Args:
@@ -92,6 +83,10 @@ class HardAttentionTraining(lightning.LightningModule):
         ValueError: When an option is unknown, or the images are smaller than the retina's finest window.
     """
 
+    kind: ClassVar[str] = "hard"
+    figures: ClassVar[tuple[str, ...]] = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
+    observer: HardObserver
+
     def __init__(
         self,
         classes: list[str],
@@ -126,17 +121,17 @@ class HardAttentionTraining(lightning.LightningModule):
         weight_decay: float = 0.01,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
         usual_spread, usual_final_spread = SPREADS.get(policy, SPREADS["gaussian"])
         spread = usual_spread if spread is None else spread
         final_spread = min(spread, usual_final_spread) if final_spread is None else final_spread
         self.save_hyperparameters()
-        check_options({**self.hparams, "spread": spread, "final_spread": final_spread})
-        self.classes = tuple(classes)
-        self.image_shape = tuple(image_shape)
+        options = {**self.hparams, "spread": spread, "final_spread": final_spread}
+        check_options(options, COUNTS, RANGES, CHOICES)
+        check_policy(options)
+        check_retina(options)
         self.rule = EpisodeRule(num_glimpses, reward)
-        self.retina = Retina(glimpse_size, num_scales, zoom)
-        self.model = HardAttention(
+        model = HardAttention(
             num_classes=len(classes),
             channels=image_shape[0],
             glimpse_size=glimpse_size,
@@ -151,6 +146,7 @@ class HardAttentionTraining(lightning.LightningModule):
             gaze=gaze,
             gaze_hidden=gaze_hidden,
         )
+        self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
         self.first_location = first_location
         self.num_rollouts = num_rollouts
         self.objective: dict[str, Any] = {
@@ -163,34 +159,19 @@ class HardAttentionTraining(lightning.LightningModule):
         }
         self.spread, self.final_spread = spread, final_spread
         self.policy_weight, self.entropy_weight = policy_weight, entropy_weight
-        self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
-        self.seed = seed
-        self.shown: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Trace:
-        """Look at images deterministically: the policy's mode, from the centre on. uint8 or floating point, NCHW."""
-        return look(self.model, self.retina, images, self.rule.num_glimpses)
-
-    def setup(self, stage: str) -> None:
-        """Before a new fit, take the pixels' mean and standard deviation over to the model."""
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, ImageData) and self.trainer.ckpt_path is None:
-            sample = data.draw(data.source.train.images[:2000]).float() / PIXEL_MAX
-            self.model.mean.copy_(sample.mean((0, 2, 3)))
-            self.model.std.copy_(sample.std((0, 2, 3)).clamp_min(1e-3))
 
     def current_spread(self) -> float:
         """Exploration at this point of the training."""
-        done = self.global_step / schedule_steps(self.trainer)
-        return float(self.spread * (self.final_spread / self.spread) ** min(1.0, done))
+        return float(self.spread * (self.final_spread / self.spread) ** self.progress())
 
     def explore(self, images: Tensor, generator: torch.Generator) -> Trace:
         """Look at images with sampled locations, as training does."""
         first = None
         if self.first_location == "random":
             first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
-        choose = sample_from(self.model.policy, self.current_spread(), generator)
-        return look(self.model, self.retina, images, self.rule.num_glimpses, choose, first)
+        model, retina = self.observer.model, self.observer.retina
+        choose = sample_from(model.policy, self.current_spread(), generator)
+        return look(model, retina, images, self.rule.num_glimpses, choose, first)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step of the hybrid objective: classification, policy gradient, baseline."""
@@ -206,82 +187,44 @@ class HardAttentionTraining(lightning.LightningModule):
             + parts.baseline
             - self.entropy_weight * parts.entropy
         )
-        self.note(parts)
+        self.note(parts.classification, parts.reward, parts.baseline, parts.entropy)
         return total
 
-    def note(self, parts: Losses) -> None:
-        """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss."""
-        self.shown.append(torch.stack([parts.classification, parts.reward, parts.baseline, parts.entropy]).detach())
-        if self.trainer.is_last_batch:
-            means = torch.stack(self.shown).mean(0)
-            self.shown.clear()
-            self.log_dict(dict(zip(TRAINING_FIGURES, means, strict=True)), on_step=False, on_epoch=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
-
-        The spread is over images and time together; a gaze that follows one path whatever the image has it too. Its
-        reaction is the spread over the images alone, the mean over time. Both are standard deviations, in half images.
-        """
-        images, labels = batch
-        trace = self(images)
-        wrong = (trace.logits[:, -1].argmax(1) != labels).float().mean()
-        chosen = trace.locations[:, 1:] if trace.locations.shape[1] > 1 else trace.locations
-        spread = chosen.flatten(0, 1).std(0, correction=0).mean()
-        reaction = chosen.std(0, correction=0).mean()
-        self.log_dict({"val_error": wrong, "gaze_spread": spread, "gaze_reaction": reaction}, batch_size=len(labels))
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with a one-cycle learning rate."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        # A rate that rises in a single step would be divided by zero.
-        steps = schedule_steps(self.trainer)
-        rise = max(self.warm_up, 2 / steps)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=rise)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the checkpoint as ours, so that no other is taken for one."""
-        checkpoint["glimpse_model"] = KIND
-
-
-def schedule_steps(trainer: lightning.Trainer) -> int:
-    """Steps of the learning rate's schedule: those of the training, and at least the 3 that a cycle needs."""
-    return max(3, int(trainer.estimated_stepping_batches))
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Refuse options that make no sense, each with its name.
+def check_policy(options: dict[str, Any]) -> None:
+    """Refuse options of the policy that do not go with one another.
 
     Args:
         options: The arguments of :class:`HardAttentionTraining`, by name.
 
     Raises:
-        ValueError: When one is out of its range or its choices, or does not go with another.
+        ValueError: When one of them would do nothing, or misses another.
     """
-    if len(options["classes"]) < 2:
-        raise ValueError(f"expected at least 2 classes, got {len(options['classes'])}")
-    for name in COUNTS:
-        if options[name] < 1:
-            raise ValueError(f"expected --model.{name} of at least 1, got {options[name]}; raise it")
-    for name, (least, most) in RANGES.items():
-        if not least <= options[name] <= most:
-            raise ValueError(f"expected --model.{name} from {least:g} to {most:g}, got {options[name]}")
-    for name, choices in CHOICES.items():
-        if options[name] not in choices:
-            raise ValueError(f"expected --model.{name} out of {', '.join(choices)}; got {options[name]!r}")
-    if options["learning_rate"] <= 0 or options["warm_up"] in (0, 1):
-        raise ValueError(
-            "expected --model.learning_rate above 0 and --model.warm_up between 0 and 1, got "
-            f"{options['learning_rate']} and {options['warm_up']}"
-        )
-    if options["what"] == "conv" and options["glimpse_size"] < 2:
-        raise ValueError("a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp")
     if options["entropy_weight"] and options["policy"] == "gaussian":
         raise ValueError(
             "a Gaussian's entropy is settled by --model.spread, so --model.entropy_weight would do nothing; leave it "
             "out, or raise the spread"
         )
+    if options["baseline"] == "leave-one-out" and options["num_rollouts"] < 2:
+        raise ValueError("a leave-one-out baseline needs --model.num_rollouts of at least 2; raise it")
+    if not 0 < options["final_spread"] <= options["spread"]:
+        raise ValueError(
+            "expected 0 < --model.final_spread <= --model.spread, got "
+            f"{options['final_spread']} and {options['spread']}"
+        )
+
+
+def check_retina(options: dict[str, Any]) -> None:
+    """Refuse a retina that does not fit the images or the encoder.
+
+    Args:
+        options: The arguments of a family that takes glimpses, by name.
+
+    Raises:
+        ValueError: When the retina's windows are larger than images have use for, or too small for the encoder.
+    """
+    if options["what"] == "conv" and options["glimpse_size"] < 2:
+        raise ValueError("a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp")
     size, (height, width) = options["glimpse_size"], options["image_shape"][1:]
     widest = size * options["zoom"] ** (options["num_scales"] - 1)
     if widest > WIDEST_WINDOW * max(height, width):
@@ -293,11 +236,4 @@ def check_options(options: dict[str, Any]) -> None:
         raise ValueError(
             f"expected images at least as large as the retina's finest window, {size}x{size} pixels; "
             f"got {height}x{width}; lower --model.glimpse_size, or use larger images or canvases"
-        )
-    if options["baseline"] == "leave-one-out" and options["num_rollouts"] < 2:
-        raise ValueError("a leave-one-out baseline needs --model.num_rollouts of at least 2; raise it")
-    if not 0 < options["final_spread"] <= options["spread"]:
-        raise ValueError(
-            "expected 0 < --model.final_spread <= --model.spread, got "
-            f"{options['final_spread']} and {options['spread']}"
         )

@@ -10,7 +10,7 @@ from glimpse import objectives
 from glimpse.data import ImageData
 from glimpse.rollout import Trace
 from glimpse.training import module as training
-from glimpse.training.module import KIND, HardAttentionTraining
+from glimpse.training.hard import HardAttentionTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -237,7 +237,7 @@ def test_a_checkpoint_holds_plain_values_and_the_weights(tmp_path):
     module, path = module_of(), tmp_path / "model.ckpt"
     fit(module, steps=2, checkpoint=path)
     loaded = torch.load(path, weights_only=True)
-    assert loaded["glimpse_model"] == KIND == "hard"
+    assert loaded["glimpse_model"] == HardAttentionTraining.kind == "hard"
     assert loaded["hyper_parameters"]["classes"] == list("0123456789")
     assert loaded["hyper_parameters"]["num_glimpses"] == 3
     again = HardAttentionTraining(**loaded["hyper_parameters"])

@@ -1,0 +1,60 @@
+"""What every family of models has in common once it is given whole images: images in, a trace out.
+
+Evaluation, export and explanation know models by this alone.
+"""
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from glimpse.retina import Retina
+from glimpse.rollout import Trace
+
+
+class Observer(nn.Module):
+    """A model together with its way of looking at images.
+
+    Args:
+        model: The model; it has buffers ``mean`` and ``std``, one number a channel.
+        num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
+        retina: What it senses through; None for a model that senses whole images.
+    """
+
+    def __init__(self, model: nn.Module, num_glimpses: int, retina: Retina | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.num_glimpses = num_glimpses
+        self.retina = retina
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.get_buffer("mean").device
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes images of any height and width, or only those that it was built for."""
+        return True
+
+    def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
+        """Look deterministically.
+
+        Args:
+            images: uint8 in [0, 255], or floating point in [0, 1].
+        """
+        raise NotImplementedError
+
+    def following(
+        self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
+    ) -> Trace:
+        """Look where one is told. Only a model with a retina can.
+
+        Args:
+            images: uint8 in [0, 255], or floating point in [0, 1].
+            locations: Every fixation, (x, y) in [-1, 1].
+        """
+        raise NotImplementedError
+
+    def pixels_sensed(self, channels: int, height: int, width: int) -> int:
+        """Pixels that an episode takes in, over all channels: those of its glimpses, or those of the image."""
+        return channels * (self.num_glimpses * self.retina.num_pixels if self.retina else height * width)

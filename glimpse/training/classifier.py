@@ -1,0 +1,167 @@
+"""What the training of every family shares: normalisation, validation, optimiser, schedule, and what is logged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from glimpse.data.datamodule import Batch, ImageData
+from glimpse.observer import Observer
+from glimpse.retina import PIXEL_MAX
+from glimpse.rollout import Trace
+
+GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
+SAMPLE = 2000
+"""Training images that the pixels' mean and standard deviation are measured on."""
+OPTIMISATION = {
+    "learning_rate": (0.0, math.inf),
+    "warm_up": (0.0, 1.0),
+    "weight_decay": (0.0, math.inf),
+    "smoothing": (0.0, 0.99),
+    "seed": (0, math.inf),
+}
+"""Ranges of the options that every family has."""
+
+
+class ClassifierTraining(lightning.LightningModule):
+    """Train an observer. A family adds its arguments, its observer and its ``training_step``.
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes whatever is random in the training.
+    """
+
+    kind: ClassVar[str]
+    """The family, as checkpoints and cards name it."""
+    figures: ClassVar[tuple[str, ...]] = ("train_loss",)
+    """What a training step notes."""
+    observer: Observer
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        smoothing: float,
+        learning_rate: float,
+        warm_up: float,
+        weight_decay: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.image_shape = tuple(image_shape)
+        self.smoothing = smoothing
+        self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
+        self.seed = seed
+        self.shown: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Trace:
+        """Look at images deterministically. uint8 or floating point, NCHW."""
+        trace: Trace = self.observer(images)
+        return trace
+
+    def setup(self, stage: str) -> None:
+        """Before a new fit, take the pixels' mean and standard deviation over to the model."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ImageData) and self.trainer.ckpt_path is None:
+            sample = data.draw(data.source.train.images[:SAMPLE]).float() / PIXEL_MAX
+            self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
+
+    def normalise_by(self, mean: Tensor, std: Tensor) -> None:
+        """Have the model normalise pixels by these, one number a channel."""
+        model = self.observer.model
+        model.get_buffer("mean").copy_(mean)
+        model.get_buffer("std").copy_(std)
+
+    def note(self, *figures: Tensor) -> None:
+        """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss.
+
+        Args:
+            figures: Numbers, in the order of ``self.figures``.
+        """
+        self.shown.append(torch.stack([figure.detach().float() for figure in figures]))
+        if self.trainer.is_last_batch:
+            means = torch.stack(self.shown).mean(0)
+            self.shown.clear()
+            self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
+
+        The spread is over images and time together; a gaze that follows one path whatever the image has it too. Its
+        reaction is the spread over the images alone, the mean over time. Both are standard deviations, in half images.
+        """
+        images, labels = batch
+        trace = self(images)
+        found = {"val_error": (trace.logits[:, -1].argmax(1) != labels).float().mean()}
+        chosen = trace.locations[:, 1:]
+        if chosen.shape[1]:
+            found["gaze_spread"] = chosen.flatten(0, 1).std(0, correction=0).mean()
+            found["gaze_reaction"] = chosen.std(0, correction=0).mean()
+        self.log_dict(found, batch_size=len(labels))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a one-cycle learning rate."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        # A rate that rises in a single step would be divided by zero.
+        steps = schedule_steps(self.trainer)
+        rise = max(self.warm_up, 2 / steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=rise)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def progress(self) -> float:
+        """How much of the training is done, in [0, 1]."""
+        return min(1.0, self.global_step / schedule_steps(self.trainer))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the checkpoint as ours, so that no other is taken for one."""
+        checkpoint["glimpse_model"] = self.kind
+
+
+def schedule_steps(trainer: lightning.Trainer) -> int:
+    """Steps of the learning rate's schedule: those of the training, and at least the 3 that a cycle needs."""
+    return max(3, int(trainer.estimated_stepping_batches))
+
+
+def check_options(
+    options: Mapping[str, Any],
+    counts: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Refuse options that make no sense, each with its name.
+
+    Args:
+        options: A family's arguments, by name.
+        counts: Those that are at least 1.
+        ranges: Least and largest value of others, beside those of ``OPTIMISATION``.
+        choices: The names that others may have.
+
+    Raises:
+        ValueError: When one is out of its range or its choices.
+    """
+    if len(options["classes"]) < 2:
+        raise ValueError(f"expected at least 2 classes, got {len(options['classes'])}")
+    for name in counts:
+        if options[name] < 1:
+            raise ValueError(f"expected --model.{name} of at least 1, got {options[name]}; raise it")
+    for name, (least, most) in {**(ranges or {}), **OPTIMISATION}.items():
+        if not least <= options[name] <= most:
+            raise ValueError(f"expected --model.{name} from {least:g} to {most:g}, got {options[name]}")
+    for name, names in (choices or {}).items():
+        if options[name] not in names:
+            raise ValueError(f"expected --model.{name} out of {', '.join(names)}; got {options[name]!r}")
+    if options["learning_rate"] <= 0 or options["warm_up"] in (0, 1):
+        raise ValueError(
+            "expected --model.learning_rate above 0 and --model.warm_up between 0 and 1, got "
+            f"{options['learning_rate']} and {options['warm_up']}"
+        )

@@ -1,0 +1,6 @@
+"""The families of models, by the name that checkpoints and cards give them."""
+
+from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.hard import HardAttentionTraining
+
+FAMILIES: dict[str, type[ClassifierTraining]] = {family.kind: family for family in (HardAttentionTraining,)}
