@@ -18,23 +18,15 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from glimpse.geometry import to_pixels, to_unit
+from glimpse.scores import Keys, Queries, Score, Scores, Values, pick, wide
 
-SCORES = ("dot", "scaled-dot", "general", "additive", "location", "content")
-
-Queries = Float[Tensor, "batch *queries query"]
-Keys = Float[Tensor, "batch places features"]
-Values = Float[Tensor, "batch places values"]
-Scores = Float[Tensor, "batch *queries places"]
 Mask = Bool[Tensor, "batch places"]
-Near = Int[Tensor, "batch *queries near"]  # numbers of places
 
 SLACK = 1e-3  # of a cell: what rounding may add to a distance without pushing a place out of its window
-SHORTEST = 1e-4  # shorter vectors than this have a smaller cosine, so that the gradient at zero stays in bounds
 
 
 class Attended(NamedTuple):
@@ -58,7 +50,7 @@ def masked_softmax(
     Returns:
         Weights, float32 or float64: zero at the places that don't count, so all zero in a row where none does.
     """
-    scores = _wide(scores)
+    scores = wide(scores)
     bound = torch.finfo(scores.dtype).max / 2
     scores = scores.clamp(-bound, bound)
     if mask is None:
@@ -78,179 +70,6 @@ def check_mask(mask: Bool[Tensor, "*rows places"]) -> None:
             f"expected a mask that leaves at least one of {mask.shape[-1]} places in every row, got {len(empty)} rows "
             f"that leave none, the first being row {empty[0]}; set a place there to true, or leave those rows out"
         )
-
-
-class Score(nn.Module):
-    """How well queries fit places: one unbounded number a pair.
-
-    A recurrent model asks about the same keys at every step: it calls ``prepare`` once and ``compare`` each time.
-    ``forward`` does both.
-
-    Args:
-        queries: Length of a query.
-    """
-
-    def __init__(self, queries: int) -> None:
-        super().__init__()
-        self.queries = queries
-
-    def prepare(self, keys: Keys) -> Float[Tensor, "batch places prepared"]:
-        """Do what depends on the keys alone."""
-        return keys
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the prepared keys."""
-        raise NotImplementedError
-
-    def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
-        """Score for each query only the places with the numbers given, at the cost of those alone."""
-        return self.compare(queries.flatten(0, -2), _pick(keys, near).flatten(0, -3)).reshape(near.shape)
-
-    def forward(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place."""
-        return self.compare(queries, self.prepare(keys))
-
-
-class DotScore(Score):
-    """``q . k`` (Luong et al. 2015, section 3.1, "dot"), for queries and keys of one length.
-
-    Raises:
-        ValueError: When their lengths differ.
-    """
-
-    def __init__(self, queries: int, keys: int) -> None:
-        super().__init__(queries)
-        if queries != keys:
-            raise ValueError(
-                f"expected queries and keys of one length for a dot product, got {queries} and {keys}; "
-                "make them equal, or choose 'general', 'additive' or 'content'"
-            )
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the keys."""
-        return _products(queries, keys)
-
-
-class ScaledDotScore(DotScore):
-    """``q . k / sqrt(length)`` (Vaswani et al. 2017, eq. 1), whose variance doesn't grow with the length."""
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the keys. Scaling before the product makes float16 overflow later."""
-        return _products(queries / math.sqrt(self.queries), keys)
-
-
-class GeneralScore(Score):
-    """``q^T W k`` with a learned matrix (Luong et al. 2015, section 3.1, "general")."""
-
-    def __init__(self, queries: int, keys: int) -> None:
-        super().__init__(queries)
-        self.matrix = nn.Linear(queries, keys, bias=False)
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the keys."""
-        return _products(self.matrix(queries), keys)
-
-
-class AdditiveScore(Score):
-    """``v^T tanh(W q + U k)``, one hidden layer as long as a key, no biases (Bahdanau et al. 2015, section A.1.2)."""
-
-    def __init__(self, queries: int, keys: int) -> None:
-        super().__init__(queries)
-        self.from_query = nn.Linear(queries, keys, bias=False)
-        self.from_key = nn.Linear(keys, keys, bias=False)
-        self.out = nn.Linear(keys, 1, bias=False)
-
-    def prepare(self, keys: Keys) -> Keys:
-        """``U k``."""
-        return self.from_key(keys)  # type: ignore[no-any-return]
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the prepared keys."""
-        batch, places, hidden = keys.shape
-        beside = keys.reshape(batch, *[1] * (queries.ndim - 2), places, hidden)
-        scores: Tensor = self.out(torch.tanh(self.from_query(queries).unsqueeze(-2) + beside))
-        return scores.squeeze(-1)
-
-
-class LocationScore(Score):
-    """``W q``, a function of the query alone (Luong et al. 2015, eq. 8), so for a fixed number of places."""
-
-    def __init__(self, queries: int, places: int) -> None:
-        super().__init__(queries)
-        self.out = nn.Linear(queries, places, bias=False)
-
-    def prepare(self, keys: Keys) -> Keys:
-        """Count the keys; what they hold doesn't matter.
-
-        Raises:
-            ValueError: When there are more or fewer places than scores.
-        """
-        if keys.shape[1] != self.out.out_features:
-            raise ValueError(
-                f"expected {self.out.out_features} places for the location score, got {keys.shape[1]}; "
-                "build it for this size of map, or choose a score that compares"
-            )
-        return keys
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place."""
-        return self.out(queries)  # type: ignore[no-any-return]
-
-    def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
-        """Score every place and keep those with the numbers given."""
-        return self.compare(queries, keys).gather(-1, near)
-
-
-class ContentScore(Score):
-    """``beta cos(a, k)`` (Graves et al. 2014, eq. 5 and 6), what is sought (a) and the sharpness (beta) learned.
-
-    As in the paper both come from the state: ``a = A q + c`` and ``beta = softplus(b^T q + d)``. The latter begins near
-    4: near 0.7, with d = 0, every place of a large map would weigh about the same.
-    """
-
-    def __init__(self, queries: int, keys: int) -> None:
-        super().__init__(queries)
-        self.sought = nn.Linear(queries, keys)
-        self.sharpness = nn.Linear(queries, 1)
-        nn.init.constant_(self.sharpness.bias, 4.0)
-
-    def prepare(self, keys: Keys) -> Keys:
-        """The keys' directions, vectors of length one."""
-        return F.normalize(_wide(keys), dim=-1, eps=SHORTEST)
-
-    def compare(self, queries: Queries, keys: Keys) -> Scores:
-        """Score every place of the prepared keys."""
-        sought = F.normalize(_wide(self.sought(queries)), dim=-1, eps=SHORTEST)
-        return F.softplus(_wide(self.sharpness(queries))) * _products(sought, keys)
-
-
-def score_function(name: str, queries: int, keys: int, places: int | None = None) -> Score:
-    """Build a score function.
-
-    Args:
-        name: One of ``SCORES``.
-        queries: Length of a query.
-        keys: Length of a key.
-        places: How many places there are; only the location score needs to know.
-
-    Raises:
-        ValueError: When the name is unknown, when ``dot`` or ``scaled-dot`` meets different lengths, and when
-            ``location`` isn't told the number of places.
-    """
-    if name == "location":
-        if places is None:
-            raise ValueError("expected the number of places for the location score, got none; give it")
-        return LocationScore(queries, places)
-    comparing = {
-        "dot": DotScore,
-        "scaled-dot": ScaledDotScore,
-        "general": GeneralScore,
-        "additive": AdditiveScore,
-        "content": ContentScore,
-    }
-    if name not in comparing:
-        raise ValueError(f"expected a score function out of {SCORES}, got {name!r}; choose one of them")
-    return comparing[name](queries, keys)
 
 
 class GlobalAttention(nn.Module):
@@ -346,9 +165,9 @@ class LocalAttention(nn.Module):
         scores = self.score.compare_near(queries, keys if prepared else self.score.prepare(keys), near)
         if self.centre is not None:
             squares = (below.square().unsqueeze(-1) + right.square().unsqueeze(-2)).flatten(-2)
-            scores = _wide(scores) - 2 * squares / self.window**2
+            scores = wide(scores) - 2 * squares / self.window**2
         weights = masked_softmax(scores, inside)
-        context = torch.einsum("...k,...kv->...v", weights.to(values.dtype), _pick(values, near))
+        context = torch.einsum("...k,...kv->...v", weights.to(values.dtype), pick(values, near))
         return Attended(context, weights.new_zeros(*near.shape[:-1], places).scatter(-1, near, weights))
 
     def predict(self, queries: Queries) -> Float[Tensor, "batch *queries 2"]:
@@ -361,7 +180,7 @@ class LocalAttention(nn.Module):
             raise ValueError(
                 "expected predictive attention, got monotonic, whose centres are given; make it predictive"
             )
-        return 2 * torch.sigmoid(_wide(self.centre(queries))) - 1
+        return 2 * torch.sigmoid(wide(self.centre(queries))) - 1
 
     def _centres(self, queries: Tensor, height: int, width: int, centres: Tensor | None) -> Tensor:
         """Middles of the windows, (x, y) in [-1, 1]: learned, given, or one place for each query."""
@@ -370,7 +189,7 @@ class LocalAttention(nn.Module):
                 raise ValueError("expected no centres, which predictive attention learns, got some; leave them out")
             return self.predict(queries)
         if centres is not None:
-            return _wide(centres)
+            return wide(centres)
         if queries.ndim != 3 or queries.shape[1] > height * width:
             raise ValueError(
                 f"expected centres, or (batch, queries, features) with one query for each of up to {height * width} "
@@ -451,23 +270,6 @@ def rollout_attention(
     """
     if not weights:
         raise ValueError("expected the weights of at least one layer, got none; hand in one tensor for each layer")
-    heads = [_wide(layer).mean(1) for layer in weights]
+    heads = [wide(layer).mean(1) for layer in weights]
     mixed = [0.5 * layer + 0.5 * torch.eye(layer.shape[-1], device=layer.device) for layer in heads]
     return reduce(lambda below, layer: layer @ below, [layer / layer.sum(-1, keepdim=True) for layer in mixed])
-
-
-def _wide(numbers: Tensor) -> Tensor:
-    """In float32 at least."""
-    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
-
-
-def _products(queries: Queries, keys: Keys) -> Scores:
-    """Dot product of every query with every key."""
-    return torch.einsum("b...f,bpf->b...p", queries, keys)
-
-
-def _pick(memory: Values, near: Near) -> Float[Tensor, "batch *queries near values"]:
-    """Take for each query the places with the numbers given."""
-    index = near.flatten(1).unsqueeze(2).expand(-1, -1, memory.shape[2])
-    picked: Tensor = memory.gather(1, index).unflatten(1, near.shape[1:])
-    return picked

@@ -5,7 +5,6 @@ model with a retina the *same weights* are run under others, so that the gaze's 
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from glimpse.data.datamodule import generator_for
+from glimpse.geometry import grid
 from glimpse.observer import Observer
 
 FIXATIONS = ("own", "random", "centre", "grid")
@@ -104,14 +104,7 @@ def baseline_locations(
     if kind == "centre":
         return torch.zeros(batch, num_glimpses, 2)
     if kind == "grid":
-        columns = math.ceil(math.sqrt(num_glimpses))
-        rows = math.ceil(num_glimpses / columns)
-        cells = [
-            ((2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1)
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        return torch.tensor(cells[:num_glimpses]).expand(batch, -1, -1)
+        return torch.tensor(grid(num_glimpses)).expand(batch, -1, -1)
     raise ValueError(f"expected fixations out of {FIXATIONS}, got {kind!r}; choose one of them")
 
 

@@ -9,6 +9,7 @@ The functions that take locations accept numpy arrays and torch tensors alike; t
 know, so that training, export and the torch-free runtime share them.
 """
 
+import math
 from typing import Any, NamedTuple
 
 
@@ -63,6 +64,18 @@ def window_start(unit: Any, length: Any, width: int) -> Any:
         Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
     """
     return (to_pixels(unit, length) - width / 2 + 0.5) // 1
+
+
+def grid(count: int) -> list[tuple[float, float]]:
+    """Middles of the cells of the squarest grid with at least so many cells, row by row, as (x, y) in [-1, 1].
+
+    Args:
+        count: How many are wanted; the cells beyond it are left out.
+    """
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    cells = [(column, row) for row in range(rows) for column in range(columns)]
+    return [(to_unit(column + 0.5, columns), to_unit(row + 0.5, rows)) for column, row in cells[:count]]
 
 
 class Box(NamedTuple):

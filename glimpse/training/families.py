@@ -2,5 +2,9 @@
 
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.relaxed import RelaxedAttentionTraining
+from glimpse.training.soft import SoftAttentionTraining
 
-FAMILIES: dict[str, type[ClassifierTraining]] = {family.kind: family for family in (HardAttentionTraining,)}
+FAMILIES: dict[str, type[ClassifierTraining]] = {
+    family.kind: family for family in (HardAttentionTraining, RelaxedAttentionTraining, SoftAttentionTraining)
+}

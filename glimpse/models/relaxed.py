@@ -1,0 +1,160 @@
+"""Relaxed hard attention: the hard model, trained through a choice of where to look that was made smooth.
+
+The model, its step and its loop are those of :mod:`glimpse.models.hard`, and so is the way in which it is evaluated and
+exported. Only in training is a choice no longer a jump, so that the classifier's loss says by back-propagation alone
+where it would have been better to look:
+
+- ``gumbel``: the choice is spread over the cells of a grid by a Gumbel-softmax, and what is sensed is the mean of the
+  glimpses at the cells under these weights (Jang et al. 2017; Maddison et al. 2017). ``gumbel-st``: one cell is chosen
+  and sensed, the gradient is that of the weights (straight-through).
+- ``gaussian``: the glimpse is read through a bank of Gaussian filters (Gregor et al. 2015), which are wide at first.
+- ``bilinear``: the glimpse is cut at a sub-pixel place, by bilinear interpolation (Jaderberg et al. 2015). As the
+  location is the policy's mean plus noise, this gives the pathwise gradient of the expected log-probability.
+
+What is smooth is annealed in the training, and ends as the hard model's choice and crop.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from glimpse.heads import GridPolicy, LocationPolicy
+from glimpse.models.hard import HardAttention
+from glimpse.relaxation import bilinear_glimpse, gaussian_glimpse, grid_glimpses, gumbel_softmax
+from glimpse.retina import Retina
+from glimpse.rollout import Trace, fixed, rollout
+
+RELAXATIONS = ("gumbel", "gumbel-st", "gaussian", "bilinear")
+POLICY_OF = {"gumbel": "grid", "gumbel-st": "grid", "gaussian": "gaussian", "bilinear": "gaussian"}
+"""The kind of policy that each relaxation is of."""
+
+Images = Shaped[Tensor, "batch channels height width"]
+Glimpse = Float[Tensor, "batch scales channels size size"]
+
+
+class Spread(NamedTuple):
+    """A choice spread over the cells of a grid; see :class:`glimpse.rollout.Choice`."""
+
+    location: Float[Tensor, "batch 2"]
+    """The mean of the cells' middles under their shares."""
+    log_prob: Float[Tensor, " batch"]
+    entropy: Float[Tensor, " batch"]
+    shares: Float[Tensor, "batch cells"]
+    """Each cell's share of the choice; they sum to one."""
+    weights: None = None
+    """The shares are the policy's, not a map of the image's."""
+
+
+def spread_over(
+    policy: GridPolicy, temperature: float, straight_through: bool, generator: torch.Generator | None
+) -> Callable[[Any, Any], Spread]:
+    """Choose every cell a little.
+
+    Args:
+        policy: The model's location policy.
+        temperature: Of the Gumbel-softmax, above 0; towards 0 one cell takes all.
+        straight_through: Whether one cell takes all at any temperature, and only the gradient is spread.
+        generator: Where the randomness comes from.
+    """
+
+    def choose(step: Any, present: Any) -> Spread:
+        shares = gumbel_softmax(step.policy, temperature, generator, straight_through)
+        return Spread(shares @ policy.centres, shares.new_zeros(len(shares)), policy.entropy(step.policy, 1.0), shares)
+
+    return choose
+
+
+def reparametrised(
+    policy: LocationPolicy, spread: float, generator: torch.Generator | None
+) -> Callable[[Any, Any], Any]:
+    """Choose a Gaussian policy's mean plus noise: the sample that REINFORCE would draw, but with its gradient.
+
+    The location is kept within the image; its gradient passes as if it were not, so that a mean beyond the border is
+    pulled back. A log-probability comes with it, of the unbounded sample, for who mixes both estimators.
+
+    Args:
+        policy: The model's location policy.
+        spread: Standard deviation of the noise, half images.
+        generator: Where the randomness comes from.
+    """
+
+    def choose(step: Any, present: Any) -> Any:
+        drawn = policy.sample(step.policy, spread, generator)
+        moved = step.policy + (drawn - step.policy).detach()
+        kept = policy.location(drawn)
+        chosen = fixed(moved + (kept - moved).detach())
+        return chosen._replace(
+            log_prob=policy.log_prob(step.policy, drawn, spread), entropy=policy.entropy(step.policy, spread)
+        )
+
+    return choose
+
+
+def sense_mixture(images: Images, retina: Retina, policy: GridPolicy) -> Callable[[Any], Glimpse]:
+    """See the mean of the glimpses at a grid's cells, or, for a choice that is not spread, one glimpse."""
+    every = grid_glimpses(images, policy.centres, retina.size, retina.num_scales, retina.zoom)
+
+    def sense(choice: Any) -> Tensor:
+        if not isinstance(choice, Spread):
+            return retina(images, choice.location)  # type: ignore[no-any-return]
+        return torch.einsum("bk,bk...->b...", choice.shares, every)
+
+    return sense
+
+
+def sense_smoothly(images: Images, retina: Retina, relaxation: str, sigma: float) -> Callable[[Any], Glimpse]:
+    """See through a crop that has a gradient to its location.
+
+    Args:
+        images: uint8 in [0, 255], or floating point in [0, 1].
+        retina: The retina.
+        relaxation: ``bilinear`` or ``gaussian``.
+        sigma: Width of the Gaussian filters, in pixels of each scale's grid.
+    """
+    shape = (retina.size, retina.num_scales, retina.zoom)
+    if relaxation == "gaussian":
+        return lambda choice: gaussian_glimpse(images, choice.location, *shape, sigma=sigma)
+    return lambda choice: bilinear_glimpse(images, choice.location, *shape)
+
+
+def look_relaxed(
+    model: HardAttention,
+    retina: Retina,
+    images: Images,
+    num_glimpses: int,
+    relaxation: str,
+    softness: float,
+    spread: float,
+    generator: torch.Generator | None,
+) -> Trace:
+    """Run the hard model over images with smooth choices, from the centre on.
+
+    Args:
+        model: The model.
+        retina: Its retina.
+        images: uint8 in [0, 255], or floating point in [0, 1].
+        num_glimpses: How many glimpses to take.
+        relaxation: One of ``RELAXATIONS``; it goes with the model's kind of policy.
+        softness: Temperature of the Gumbel-softmax, or width of the Gaussian filters; above 0. Without a meaning for
+            ``bilinear``.
+        spread: Standard deviation of a Gaussian policy's noise, half images.
+        generator: Where the randomness comes from.
+    """
+    policy = model.policy
+    if isinstance(policy, GridPolicy):
+        choose = spread_over(policy, softness, relaxation == "gumbel-st", generator)
+        sense = sense_mixture(images, retina, policy)
+    else:
+        choose = reparametrised(policy, spread, generator)
+        sense = sense_smoothly(images, retina, relaxation, softness)
+    return rollout(
+        lambda glimpse, choice, state: model(glimpse, choice.location, state),
+        sense,
+        choose,
+        fixed(torch.zeros(len(images), 2, device=images.device)),
+        model.initial_state(len(images)),
+        num_glimpses,
+    )

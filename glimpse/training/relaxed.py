@@ -1,0 +1,183 @@
+"""Training of relaxed hard attention: by back-propagation through where it looks; mixed, by policy gradient too."""
+
+import math
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from glimpse.core import CORES
+from glimpse.data.datamodule import Batch, generator_for
+from glimpse.encoders import COMBINE, WHAT
+from glimpse.episode import EpisodeRule
+from glimpse.models.hard import GAZES, HardAttention, HardObserver
+from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
+from glimpse.objectives import classification_loss, losses
+from glimpse.retina import Retina
+from glimpse.rollout import Trace
+from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.hard import SPREADS, check_retina
+
+SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
+"""Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""
+COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden")
+RANGES = {"policy_weight": (0.0, math.inf), "discount": (0.0, 1.0)}
+CHOICES = {"what": WHAT, "combine": COMBINE, "core": CORES, "gaze": GAZES, "relaxation": RELAXATIONS}
+
+
+class RelaxedAttentionTraining(ClassifierTraining):
+    """Train the hard model end to end through a smooth choice of where to look, which hardens as training goes on.
+
+    It is evaluated and exported as the hard model that it is: one place at a time, cut in whole pixels.
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        num_glimpses: Glimpses in an episode.
+        glimpse_size: Side of a glimpse in pixels, the same at every scale.
+        num_scales: Windows in a glimpse.
+        zoom: How many times wider each window is than the one before it.
+        hidden: Length of the encoding and of the core's output.
+        what: Glimpse encoder: conv or mlp.
+        combine: How what and where are joined: multiply or add.
+        core: Recurrent cell: gru, lstm or plain.
+        relaxation: gumbel or gumbel-st (Gumbel-softmax over a grid of locations, soft or straight-through), gaussian
+            (DRAW's filter bank), or bilinear (the pathwise gradient through a bilinear crop).
+        mixed: For gaussian and bilinear, whether the score function's estimate (REINFORCE with a learned baseline) of
+            the same choice is added to the pathwise one.
+        policy_weight: Weight of the score function's estimate, for mixed.
+        discount: Factor in [0, 1] for rewards further away, for mixed.
+        relative: For gaussian and bilinear, whether the policy computes a saccade or a location.
+        grid_cells: For gumbel and gumbel-st, cells along each side of the image.
+        gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
+        gaze_hidden: Length of the output of the policy's own recurrent layer.
+        softness: Temperature of the Gumbel-softmax, or width of the Gaussian filters in pixels of each scale, at the
+            start. When left out 2 for gumbel, 1 for gumbel-st, 1.5 for gaussian.
+        final_softness: The same at the end; between the two it falls by a constant factor a step. When left out 0.2,
+            0.5 and 0.3.
+        spread: For gaussian and bilinear, noise of the locations at the start, half images.
+        final_spread: The same at the end.
+        every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the noise.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with the images or with another.
+    """
+
+    kind: ClassVar[str] = "relaxed"
+    figures: ClassVar[tuple[str, ...]] = ("train_loss", "policy_entropy", "softness")
+    observer: HardObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        num_glimpses: int = 6,
+        glimpse_size: int = 8,
+        num_scales: int = 2,
+        zoom: int = 2,
+        hidden: int = 256,
+        what: str = "mlp",
+        combine: str = "multiply",
+        core: str = "gru",
+        relaxation: str = "bilinear",
+        mixed: bool = False,
+        policy_weight: float = 1.0,
+        discount: float = 0.0,
+        relative: bool = True,
+        grid_cells: int = 9,
+        gaze: str = "eyes",
+        gaze_hidden: int = 128,
+        softness: float | None = None,
+        final_softness: float | None = None,
+        spread: float = SPREADS["gaussian"][0],
+        final_spread: float = SPREADS["gaussian"][1],
+        every_glimpse: bool = True,
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        usual_softness, usual_final_softness = SOFTNESS.get(relaxation, (1.0, 1.0))
+        softness = usual_softness if softness is None else softness
+        final_softness = min(softness, usual_final_softness) if final_softness is None else final_softness
+        self.save_hyperparameters()
+        check_options(self.hparams, COUNTS, RANGES, CHOICES)
+        check_relaxation({**self.hparams, "softness": softness, "final_softness": final_softness})
+        check_retina(dict(self.hparams))
+        model = HardAttention(
+            num_classes=len(classes),
+            channels=image_shape[0],
+            glimpse_size=glimpse_size,
+            num_scales=num_scales,
+            hidden=hidden,
+            what=what,
+            combine=combine,
+            core=core,
+            policy=POLICY_OF[relaxation],
+            relative=relative,
+            grid_cells=grid_cells,
+            gaze=gaze,
+            gaze_hidden=gaze_hidden,
+        )
+        self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
+        self.relaxation, self.mixed = relaxation, mixed
+        self.policy_weight, self.discount = policy_weight, discount
+        self.rule = EpisodeRule(num_glimpses)
+        self.softness, self.spread = (softness, final_softness), (spread, final_spread)
+        self.every_glimpse = every_glimpse
+
+    def annealed(self, ends: tuple[float, float]) -> float:
+        """A quantity at this point of the training, which falls by a constant factor a step."""
+        start, end = ends
+        return float(start * (end / start) ** self.progress())
+
+    def explore(self, images: Tensor, generator: Any) -> Trace:
+        """Look at images with smooth and noisy choices, as training does."""
+        observer = self.observer
+        return look_relaxed(
+            observer.model,
+            observer.retina,
+            images,
+            observer.num_glimpses,
+            self.relaxation,
+            self.annealed(self.softness),
+            self.annealed(self.spread),
+            generator,
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
+        images, labels = batch
+        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
+        total = classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        if self.mixed:
+            parts = losses(trace, labels, self.rule, discount=self.discount)
+            total = total + self.policy_weight * parts.policy + parts.baseline
+        softness = classification.new_tensor(self.annealed(self.softness))
+        self.note(classification, trace.entropy.mean(), softness)
+        return total
+
+
+def check_relaxation(options: dict[str, Any]) -> None:
+    """Refuse options of the relaxation that do not go with one another.
+
+    Args:
+        options: The arguments of :class:`RelaxedAttentionTraining`, by name.
+
+    Raises:
+        ValueError: When one of them would do nothing, or is out of order.
+    """
+    if options["mixed"] and POLICY_OF[options["relaxation"]] == "grid":
+        raise ValueError(
+            f"expected --model.mixed with --model.relaxation gaussian or bilinear, got {options['relaxation']}, whose "
+            "choice is no sample with a log-probability; leave it out, or choose another relaxation"
+        )
+    for start, end in (("softness", "final_softness"), ("spread", "final_spread")):
+        if not 0 < options[end] <= options[start]:
+            raise ValueError(f"expected 0 < --model.{end} <= --model.{start}, got {options[end]} and {options[start]}")

@@ -1,0 +1,121 @@
+"""Training of soft attention, by back-propagation alone."""
+
+import math
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from glimpse.backbones import torchvision_backbone
+from glimpse.core import CORES
+from glimpse.data.datamodule import Batch
+from glimpse.image_encoder import ImageEncoder
+from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
+from glimpse.objectives import classification_loss
+from glimpse.scores import SCORES
+from glimpse.training.classifier import ClassifierTraining, check_options
+
+COUNTS = ("num_glimpses", "hidden", "window")
+RANGES = {"coverage": (0.0, math.inf)}
+CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
+
+
+class SoftAttentionTraining(ClassifierTraining):
+    """Train a recurrent model of soft attention over a map of features (Xu et al., ICML 2015).
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        num_glimpses: How many times the map is attended to.
+        widths: Channels of each stage of our own image encoder; each stage halves the map's sides.
+        depths: Layers of each stage.
+        backbone: A torchvision network in place of our own encoder, by name, such as resnet18.
+        backbone_weights: Its weights at the start: nothing (random), default (torchvision's own), or a local file.
+        backbone_layer: The node of it that gives the map; its last map when left out.
+        hidden: Length of the core's output, which is the query.
+        score: Score function: dot, scaled-dot, general, additive, location or content.
+        attention: global, local-p (around a predicted centre) or local-m (around the cells of a grid in turn).
+        window: For local attention, cells from the centre to the window's edge.
+        gate: Whether the core decides how much of what it attends to it takes in.
+        core: Recurrent cell: gru, lstm or plain.
+        every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
+        coverage: Weight of the doubly stochastic penalty, which wants every place attended to in its turn.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the order of the images and the canvases; nothing else is random here.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with the images or with another.
+    """
+
+    kind: ClassVar[str] = "soft"
+    figures: ClassVar[tuple[str, ...]] = ("train_loss", "coverage_penalty", "attention_entropy")
+    observer: SoftObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        num_glimpses: int = 4,
+        widths: list[int] = [32, 64],  # noqa: B006
+        depths: list[int] = [1, 3],  # noqa: B006
+        backbone: str | None = None,
+        backbone_weights: str | None = None,
+        backbone_layer: str | None = None,
+        hidden: int = 128,
+        score: str = "additive",
+        attention: str = "global",
+        window: int = 3,
+        gate: bool = False,
+        core: str = "gru",
+        every_glimpse: bool = True,
+        coverage: float = 0.0,
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        self.save_hyperparameters()
+        check_options(self.hparams, COUNTS, RANGES, CHOICES)
+        channels, height, width = image_shape
+        encoder = torchvision_backbone(backbone) if backbone else ImageEncoder(channels, tuple(widths), tuple(depths))
+        map_size = encoder.map_size(height, width)
+        if attention != "global" and window >= max(map_size):
+            raise ValueError(
+                f"expected a --model.window of at most {max(map_size) - 1} cells to each side on a map of "
+                f"{map_size[0]} x {map_size[1]}, got {window}; lower it, or set --model.attention global"
+            )
+        model = SoftAttention(
+            encoder, len(classes), channels, hidden, score, attention, window, gate, core, num_glimpses, map_size
+        )
+        self.observer = SoftObserver(model, num_glimpses)
+        self.every_glimpse, self.coverage = every_glimpse, coverage
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy, and the penalty if it is asked for."""
+        images, labels = batch
+        trace = self(images)
+        assert trace.maps is not None
+        classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        penalty = coverage_penalty(trace.maps)
+        self.note(classification, penalty, trace.entropy.mean())
+        return classification + self.coverage * penalty
+
+
+def coverage_penalty(maps: Float[Tensor, "batch time map_height map_width"]) -> Float[Tensor, ""]:
+    """The doubly stochastic penalty, ``sum_i (tau - sum_t alpha_ti)^2``, a batch's mean (Xu et al. 2015, eq. 14).
+
+    A place's weights over time are to sum to tau. The paper has tau = 1 and lengthens its captions' steps to the number
+    of places; here tau is the share of a place when ``time`` glimpses are spread evenly. As a map's weights sum to one,
+    the choice of tau changes the penalty by a constant, and its gradient not at all.
+
+    Args:
+        maps: Attention weights.
+    """
+    received = maps.sum(1).flatten(1)
+    even = maps.shape[1] / received.shape[1]
+    return (received - even).square().sum(1).mean()
