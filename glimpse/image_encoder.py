@@ -1,0 +1,93 @@
+"""From an image to a map of features: our own small convolutional network, for one CPU core rather than a GPU.
+
+The image's full resolution is never convolved at stride 1: such a layer moves much memory for little arithmetic. The
+first layer halves the sides at once, and most of the work is done on the small maps, where channels are many.
+"""
+
+import math
+
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from glimpse.retina import PIXEL_MAX
+
+Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
+
+
+class ImageEncoder(nn.Module):
+    """Stages of convolutions, each of which halves the sides in its first layer.
+
+    A layer is a convolution, batch normalisation (Ioffe and Szegedy 2015) and a ReLU. Kernels are 3 x 3, but 5 x 5 in
+    the first layer. Odd sides are rounded up when they are halved.
+
+    Attributes:
+        features: Channels of the map, the last of the widths.
+        stride: Pixels from one place of the map to the next.
+
+    Args:
+        channels: Channels of the image.
+        widths: Channels of each stage; multiples of 16 are fastest.
+        depths: Layers of each stage.
+
+    Raises:
+        ValueError: When there is no stage, the two differ in length, or a number is below 1.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...] = (16, 32), depths: tuple[int, ...] = (1, 4)) -> None:
+        super().__init__()
+        if not widths or len(widths) != len(depths) or min(*widths, *depths) < 1:
+            raise ValueError(
+                "expected a width and a depth of at least 1 for each of one or more stages, "
+                f"got widths {tuple(widths)} and depths {tuple(depths)}; give equally many of both"
+            )
+        self.features = widths[-1]
+        self.stride = 2 ** len(widths)
+        strides = [stride for depth in depths for stride in (2, *[1] * (depth - 1))]
+        outputs = [width for width, depth in zip(widths, depths, strict=True) for _ in range(depth)]
+        layers: list[nn.Module] = []
+        for inputs, output, stride in zip([channels, *outputs], outputs, strides, strict=False):
+            kernel = 3 if layers else 5
+            layers += [
+                nn.Conv2d(inputs, output, kernel, stride, kernel // 2, bias=False),
+                nn.BatchNorm2d(output),
+                nn.ReLU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the map of an image of so many pixels."""
+        return math.ceil(height / self.stride), math.ceil(width / self.stride)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch features map_height map_width"]:
+        """Encode images.
+
+        Args:
+            images: Pixels, standardised.
+
+        Returns:
+            Features, none below 0.
+        """
+        return self.layers(images)  # type: ignore[no-any-return]
+
+
+def standardise(
+    images: Images, mean: Float[Tensor, " known"], std: Float[Tensor, " known"]
+) -> Float[Tensor, "batch channels height width"]:
+    """Subtract the mean from pixels and divide by the standard deviation.
+
+    Args:
+        images: uint8 in [0, 255], or floating point in [0, 1].
+        mean: Of pixels in [0, 1].
+        std: Likewise.
+
+    Raises:
+        ValueError: When the images have other channels than there are means.
+    """
+    if images.shape[1] != len(mean):
+        raise ValueError(
+            f"expected images of {len(mean)} channels, got {images.shape[1]}; convert them, or build the model for them"
+        )
+    pixels = images if images.is_floating_point() else images.to(mean.dtype) / PIXEL_MAX
+    return (pixels - mean[:, None, None]) / std[:, None, None]

@@ -1,0 +1,67 @@
+"""The convolutional network that every kind of attention is compared with: it looks at everything, everywhere alike."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glimpse.image_encoder import ImageEncoder, Images, standardise
+from glimpse.models.hard import _precisely
+
+POOLING = ("max", "mean", "flatten")
+
+
+class ConvolutionalNet(nn.Module):
+    """Convolutions, global pooling, and a linear classifier (Lin et al., Network In Network, 2014, section 3.2).
+
+    Pooling over the whole map lets the image have any size.
+
+    Args:
+        num_classes: How many classes there are.
+        channels: Channels of the image.
+        widths: Channels of each stage, see :class:`glimpse.image_encoder.ImageEncoder`.
+        depths: Layers of each stage, see there.
+        pooling: ``max``: of a feature the place where it is strongest. ``mean``: its mean over all places.
+
+    Raises:
+        ValueError: When the pooling is unknown.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 1,
+        widths: tuple[int, ...] = (16, 32, 64),
+        depths: tuple[int, ...] = (1, 2, 3),
+        pooling: str = "max",
+        map=64,
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLING:
+            raise ValueError(f"expected a pooling out of {POOLING}, got {pooling!r}; choose one of them")
+        self.encoder = ImageEncoder(channels, widths, depths)
+        self.pooling = pooling
+        self.classifier = nn.Linear(widths[-1] * (map if pooling == "flatten" else 1), num_classes)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
+        """Classify images.
+
+        Args:
+            images: Pixels, uint8 in [0, 255] or floating point in [0, 1]; of any size.
+
+        Returns:
+            Logits.
+        """
+        features = self.encoder(standardise(images, self.mean, self.std))
+        pooled = (
+            features.flatten(1)
+            if self.pooling == "flatten"
+            else features.amax((2, 3))
+            if self.pooling == "max"
+            else features.mean((2, 3))
+        )
+        return _precisely(self.classifier, pooled)

@@ -1,0 +1,188 @@
+"""Self-attention: the patches of an image as the nodes of a fully connected, weighted graph.
+
+Vaswani et al., Attention Is All You Need (2017); Dosovitskiy et al., An Image is Worth 16x16 Words (2021). Beside the
+patches there is one more node, the class node, whose vector the classifier reads. In every layer each node gathers from
+all nodes, under weights that sum to one: row i of a head's matrix holds the weights of the edges that lead to node i.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glimpse.attention import MultiHeadSelfAttention, rollout_attention
+from glimpse.image_encoder import ImageEncoder, Images, standardise
+from glimpse.models.hard import _precisely
+
+STEMS = ("conv", "linear")
+LONGEST = 10_000.0  # the slowest position wave, in patches, over 2 pi
+
+
+class Graph(NamedTuple):
+    """What the model makes of images."""
+
+    logits: Float[Tensor, "batch classes"]
+    """Belief about the class, before the softmax."""
+    weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...]
+    """Of every layer, from the input up: the weight of an edge in [0, 1], the node that gathers first. Node 0 is the
+    class node, the others are the patches row by row."""
+
+
+class SelfAttention(nn.Module):
+    """A pre-norm transformer over patches.
+
+    A patch has its place from sinusoids (Vaswani et al. 2017, section 3.5, along each axis), so that the image may have
+    any size. Where the patch doesn't divide a side, the patches hang over at the right and at the
+    bottom, and the map has its sides rounded up: what lies outside of the image has the pixels' mean.
+
+    Args:
+        num_classes: How many classes there are.
+        channels: Channels of the image.
+        patch: Side of a patch, pixels.
+        features: Length of a node's vector.
+        heads: Heads of each layer.
+        layers: How many layers there are.
+        mlp_ratio: How many times longer than a node's vector the hidden layer is that follows the attention.
+        stem: How a patch becomes a vector. ``linear``: one matrix for all patches. ``conv``: convolutions that halve
+            the sides until a place is a patch (Xiao et al., Early Convolutions Help Transformers See Better, 2021); a
+            place then sees a little of its neighbours.
+
+    Raises:
+        ValueError: When the stem is unknown, the features aren't a multiple of 4 and of the heads, a number is below
+            1, or a convolutional stem's patch is no power of 2 that the features allow.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 1,
+        patch: int = 8,
+        features: int = 64,
+        heads: int = 4,
+        layers: int = 3,
+        mlp_ratio: float = 2.0,
+        stem: str = "conv",
+    ) -> None:
+        super().__init__()
+        if stem not in STEMS:
+            raise ValueError(f"expected a stem out of {STEMS}, got {stem!r}; choose one of them")
+        if features % 4:
+            raise ValueError(f"expected features in a multiple of 4, got {features}; the positions' waves need it")
+        if min(patch, layers) < 1:
+            raise ValueError(f"expected a patch and layers of at least 1, got {patch} and {layers}; raise those below")
+        self.patch = patch
+        self.stem = _convolutions(channels, features, patch) if stem == "conv" else _linear(channels, features, patch)
+        self.class_node = nn.Parameter(torch.zeros(features))
+        self.layers = nn.ModuleList(Layer(features, heads, round(mlp_ratio * features)) for _ in range(layers))
+        self.norm = nn.LayerNorm(features)
+        self.classifier = nn.Linear(features, num_classes)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Patches along the height and the width of an image of so many pixels."""
+        return math.ceil(height / self.patch), math.ceil(width / self.patch)
+
+    def forward(self, images: Images) -> Graph:
+        """Classify images.
+
+        Args:
+            images: Pixels, uint8 in [0, 255] or floating point in [0, 1]; of any size.
+        """
+        pixels = standardise(images, self.mean, self.std)
+        pixels = F.pad(pixels, (0, -pixels.shape[3] % self.patch, 0, -pixels.shape[2] % self.patch))
+        patches = self.stem(pixels)
+        features, height, width = patches.shape[1:]
+        nodes = patches.flatten(2).transpose(1, 2) + positions(features, height, width, pixels.device).to(pixels.dtype)
+        nodes = torch.cat([self.class_node.expand(len(nodes), 1, -1), nodes], dim=1)
+        weights = []
+        for layer in self.layers:
+            nodes, attention = layer(nodes)
+            weights.append(attention)
+        return Graph(_precisely(self.classifier, self.norm(nodes[:, 0])), tuple(weights))
+
+    def attention_map(
+        self, weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...], height: int, width: int
+    ) -> Float[Tensor, "batch map_height map_width"]:
+        """Where the class node's evidence comes from: the attention rolled out over the layers, patches alone.
+
+        Args:
+            weights: Of every layer, from the input up.
+            height: Height of the image, pixels.
+            width: Width of the image, pixels.
+
+        Returns:
+            Weights in [0, 1], which sum to one.
+        """
+        patches = rollout_attention(weights)[:, 0, 1:]
+        rolled: Tensor = (patches / patches.sum(1, keepdim=True)).unflatten(1, self.map_size(height, width))
+        return rolled
+
+
+class Layer(nn.Module):
+    """Attention, then two linear layers at every node, each added to what it read (pre-norm, Xiong et al. 2020).
+
+    Args:
+        features: Length of a node's vector.
+        heads: Heads of the attention.
+        hidden: Length between the two linear layers.
+    """
+
+    def __init__(self, features: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(features)
+        self.attention = MultiHeadSelfAttention(features, heads)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, features)
+        )
+
+    def forward(
+        self, nodes: Float[Tensor, "batch nodes features"]
+    ) -> tuple[Float[Tensor, "batch nodes features"], Float[Tensor, "batch heads nodes nodes"]]:
+        """Hand on the nodes' new vectors, and the graph's weights."""
+        context, weights = self.attention(self.attention_norm(nodes))
+        nodes = nodes + context
+        return nodes + self.mlp(nodes), weights
+
+
+def positions(
+    features: int, height: int, width: int, device: torch.device | None = None
+) -> Float[Tensor, "places features"]:
+    """Sinusoids of the places of a map: of the row in the first half of the features, of the column in the second.
+
+    In each half ``PE(p, 2i) = sin(p / 10000^(2i/d))`` and ``PE(p, 2i+1) = cos(...)``, sines first and cosines after
+    them, d being the length of the half (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        features: A multiple of 4.
+        height: Rows of the map.
+        width: Columns of the map.
+        device: Where to compute.
+    """
+    waves = LONGEST ** -(torch.arange(features // 4, device=device) / (features // 4))
+    rows = (torch.arange(height, device=device)[:, None, None] * waves).expand(-1, width, -1)
+    columns = (torch.arange(width, device=device)[None, :, None] * waves).expand(height, -1, -1)
+    return torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1).flatten(0, 1)
+
+
+def _linear(channels: int, features: int, patch: int) -> nn.Module:
+    """Read patches that don't overlap."""
+    return nn.Conv2d(channels, features, patch, stride=patch)
+
+
+def _convolutions(channels: int, features: int, patch: int) -> nn.Module:
+    """Halve the sides, doubling the features, until a place is a patch."""
+    halvings = patch.bit_length() - 1
+    if patch != 2**halvings or halvings < 1 or features % 2 ** (halvings - 1):
+        raise ValueError(
+            f"expected a patch of a power of 2 from 2 on for a convolutional stem, half of which divides the features, "
+            f"got a patch of {patch} and {features} features; change one of the two, or choose the linear stem"
+        )
+    widths = tuple(features >> (halvings - 1 - stage) for stage in range(halvings))
+    return nn.Sequential(ImageEncoder(channels, widths, (1,) * halvings), nn.Conv2d(features, features, 1))
