@@ -5,10 +5,13 @@ first layer halves the sides at once, and most of the work is done on the small 
 """
 
 import math
+from typing import Any
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from glimpse.geometry import to_unit
 from glimpse.retina import PIXEL_MAX
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
@@ -91,3 +94,15 @@ def standardise(
         )
     pixels = images if images.is_floating_point() else images.to(mean.dtype) / PIXEL_MAX
     return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
+def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "places 2"]:
+    """Middles of a map's places, row by row, (x, y) in [-1, 1].
+
+    Args:
+        height: Height of the map, cells.
+        width: Width of the map, cells.
+        device: Where they are wanted.
+    """
+    rows, columns = (to_unit(torch.arange(length, device=device) + 0.5, length) for length in (height, width))
+    return torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=1)

@@ -58,3 +58,29 @@ class Observer(nn.Module):
     def pixels_sensed(self, channels: int, height: int, width: int) -> int:
         """Pixels that an episode takes in, over all channels: those of its glimpses, or those of the image."""
         return channels * (self.num_glimpses * self.retina.num_pixels if self.retina else height * width)
+
+
+class WholeImageObserver(Observer):
+    """A model that takes the image in at once and pays attention to nothing in particular.
+
+    Its trace is one glimpse long, at the image's middle, without a map.
+
+    Args:
+        model: From images to logits.
+        any_size: Whether it takes images of any height and width.
+    """
+
+    def __init__(self, model: nn.Module, any_size: bool) -> None:
+        super().__init__(model, num_glimpses=1)
+        self._any_size = any_size
+
+    @property
+    def any_size(self) -> bool:
+        """As it was said."""
+        return self._any_size
+
+    def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
+        """Look at everything, see :meth:`Observer.forward`."""
+        logits = self.model(images)
+        nothing = logits.new_zeros(len(logits), 1)
+        return Trace(logits.unsqueeze(1), nothing.unsqueeze(2).expand(-1, -1, 2), nothing, nothing)

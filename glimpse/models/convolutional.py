@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glimpse.heads import precisely
 from glimpse.image_encoder import ImageEncoder, Images, standardise
-from glimpse.models.hard import _precisely
 
 POOLING = ("max", "mean", "flatten")
 
@@ -64,4 +64,4 @@ class ConvolutionalNet(nn.Module):
             if self.pooling == "max"
             else features.mean((2, 3))
         )
-        return _precisely(self.classifier, pooled)
+        return precisely(self.classifier, pooled)

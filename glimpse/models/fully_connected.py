@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glimpse.heads import precisely
 from glimpse.image_encoder import Images, standardise
-from glimpse.models.hard import _precisely
 
 
 class FullyConnectedNet(nn.Module):
@@ -70,4 +70,4 @@ class FullyConnectedNet(nn.Module):
                 f"expected images of {self.height} x {self.width} pixels (height x width), got {images.shape[2]} x "
                 f"{images.shape[3]}; a fully connected net has weights for each pixel: scale them, or build it for them"
             )
-        return _precisely(self.classifier, self.hidden(standardise(images, self.mean, self.std).flatten(1)))
+        return precisely(self.classifier, self.hidden(standardise(images, self.mean, self.std).flatten(1)))

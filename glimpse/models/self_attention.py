@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glimpse.attention import MultiHeadSelfAttention, rollout_attention
-from glimpse.image_encoder import ImageEncoder, Images, standardise
-from glimpse.models.hard import _precisely
+from glimpse.heads import precisely
+from glimpse.image_encoder import ImageEncoder, Images, middles, standardise
+from glimpse.observer import Observer
+from glimpse.rollout import Trace
 
 STEMS = ("conv", "linear")
 LONGEST = 10_000.0  # the slowest position wave, in patches, over 2 pi
@@ -105,7 +107,7 @@ class SelfAttention(nn.Module):
         for layer in self.layers:
             nodes, attention = layer(nodes)
             weights.append(attention)
-        return Graph(_precisely(self.classifier, self.norm(nodes[:, 0])), tuple(weights))
+        return Graph(precisely(self.classifier, self.norm(nodes[:, 0])), tuple(weights))
 
     def attention_map(
         self, weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...], height: int, width: int
@@ -123,6 +125,33 @@ class SelfAttention(nn.Module):
         patches = rollout_attention(weights)[:, 0, 1:]
         rolled: Tensor = (patches / patches.sum(1, keepdim=True)).unflatten(1, self.map_size(height, width))
         return rolled
+
+
+class SelfAttentionObserver(Observer):
+    """A model of self-attention at whole images: one glimpse, whose map is the attention rolled out over the layers.
+
+    Args:
+        model: The model.
+    """
+
+    model: SelfAttention
+
+    def __init__(self, model: SelfAttention) -> None:
+        super().__init__(model, num_glimpses=1)
+
+    def forward(self, images: Images) -> Trace:
+        """Look, see :meth:`glimpse.observer.Observer.forward`."""
+        logits, weights = self.model(images)
+        seen = self.model.attention_map(weights, *images.shape[-2:])
+        shares = seen.flatten(1)
+        nothing = shares.new_zeros(len(shares), 1)
+        return Trace(
+            logits=logits.unsqueeze(1),
+            locations=(shares @ middles(seen.shape[1], seen.shape[2], seen.device)).unsqueeze(1),
+            log_prob=nothing,
+            entropy=-torch.special.xlogy(shares, shares).sum(1, keepdim=True),
+            maps=seen.unsqueeze(1),
+        )
 
 
 class Layer(nn.Module):

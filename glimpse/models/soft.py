@@ -14,20 +14,14 @@ from torch import Tensor, nn
 
 from glimpse.attention import GlobalAttention, LocalAttention
 from glimpse.core import Core
-from glimpse.geometry import grid, to_unit
+from glimpse.geometry import grid
 from glimpse.heads import precisely
-from glimpse.image_encoder import standardise
+from glimpse.image_encoder import middles, standardise
 from glimpse.observer import Observer
 from glimpse.rollout import Trace, rollout
 from glimpse.scores import score_function
 
 ATTENTIONS = ("global", "local-m", "local-p")
-
-
-def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "places 2"]:
-    """Middles of a map's places, row by row, (x, y) in [-1, 1]."""
-    rows, columns = (to_unit(torch.arange(length, device=device) + 0.5, length) for length in (height, width))
-    return torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=1)
 
 
 class Features(NamedTuple):

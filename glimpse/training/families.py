@@ -4,7 +4,16 @@ from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.relaxed import RelaxedAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
+from glimpse.training.whole_image import ConvolutionalTraining, FullyConnectedTraining, SelfAttentionTraining
 
 FAMILIES: dict[str, type[ClassifierTraining]] = {
-    family.kind: family for family in (HardAttentionTraining, RelaxedAttentionTraining, SoftAttentionTraining)
+    family.kind: family
+    for family in (
+        HardAttentionTraining,
+        RelaxedAttentionTraining,
+        SoftAttentionTraining,
+        SelfAttentionTraining,
+        ConvolutionalTraining,
+        FullyConnectedTraining,
+    )
 }

@@ -1,0 +1,154 @@
+"""Training of what takes the image in at once: self-attention, and the two nets that attention is compared with."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from glimpse.data.datamodule import Batch
+from glimpse.models.convolutional import POOLINGS, ConvolutionalNet
+from glimpse.models.fully_connected import FullyConnectedNet
+from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
+from glimpse.objectives import classification_loss
+from glimpse.observer import WholeImageObserver
+from glimpse.training.classifier import ClassifierTraining, check_options
+
+
+class WholeImageTraining(ClassifierTraining):
+    """Train by cross-entropy alone."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy."""
+        images, labels = batch
+        loss = classification_loss(self(images).logits, labels, smoothing=self.smoothing)
+        self.note(loss)
+        return loss
+
+
+class SelfAttentionTraining(WholeImageTraining):
+    """Train self-attention over the patches of an image (Vaswani et al. 2017; Dosovitskiy et al. 2021).
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        patch: Side of a patch, pixels.
+        features: Length of a node's vector.
+        heads: Heads of each layer.
+        layers: How many layers there are.
+        mlp_ratio: How many times longer than a node's vector the hidden layer after the attention is.
+        stem: How a patch becomes a vector: conv or linear.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the order of the images and the canvases; nothing else is random here.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with another.
+    """
+
+    kind: ClassVar[str] = "self"
+    observer: SelfAttentionObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        patch: int = 8,
+        features: int = 64,
+        heads: int = 4,
+        layers: int = 3,
+        mlp_ratio: float = 2.0,
+        stem: str = "conv",
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        self.save_hyperparameters()
+        check_options(self.hparams, ("patch", "features", "heads", "layers"), choices={"stem": STEMS})
+        model = SelfAttention(len(classes), image_shape[0], patch, features, heads, layers, mlp_ratio, stem)
+        self.observer = SelfAttentionObserver(model)
+
+
+class ConvolutionalTraining(WholeImageTraining):
+    """Train a convolutional network, which attention is compared with.
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        widths: Channels of each stage of the encoder; each stage halves the map's sides.
+        depths: Layers of each stage.
+        pooling: What is taken of a feature's map: max or mean.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the order of the images and the canvases; nothing else is random here.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with another.
+    """
+
+    kind: ClassVar[str] = "cnn"
+    observer: WholeImageObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        widths: list[int] = [16, 32, 64],  # noqa: B006
+        depths: list[int] = [1, 2, 3],  # noqa: B006
+        pooling: str = "max",
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        self.save_hyperparameters()
+        check_options(self.hparams, choices={"pooling": POOLINGS})
+        model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
+        self.observer = WholeImageObserver(model, any_size=True)
+
+
+class FullyConnectedTraining(WholeImageTraining):
+    """Train a fully connected network, which attention is compared with.
+
+    Args:
+        classes: Class names; the data say them.
+        image_shape: Channels, height and width of the images; the data say them.
+        hidden: Length of each hidden layer.
+        layers: How many hidden layers there are.
+        smoothing: Label smoothing, in [0, 1).
+        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
+        warm_up: Share of the training in which the rate rises, in (0, 1).
+        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        seed: Fixes the order of the images and the canvases; nothing else is random here.
+
+    Raises:
+        ValueError: When an option is out of its range.
+    """
+
+    kind: ClassVar[str] = "mlp"
+    observer: WholeImageObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        hidden: int = 1024,
+        layers: int = 2,
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        self.save_hyperparameters()
+        check_options(self.hparams, ("hidden", "layers"))
+        model = FullyConnectedNet(len(classes), *image_shape, hidden=hidden, layers=layers)
+        self.observer = WholeImageObserver(model, any_size=False)
