@@ -5,8 +5,6 @@ A crop in whole pixels has no slope in its location. :func:`bilinear_glimpse` gi
 weights, to be put on the :func:`grid_glimpses` at those cells (relaxed glimpse = sum over c of weight_c * glimpse_c).
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
@@ -15,8 +13,8 @@ from torch.nn import functional
 from glimpse.geometry import boxes, to_pixels, window_start, windows
 from glimpse.retina import PIXEL_MAX, extract_glimpse
 
-# The paper's normalisation Z tends to 0 as a filter leaves the image. Below this it falls no further: five sigmas out.
-SMALLEST_NORMALISATION = math.exp(-(5**2) / 2)
+# How many sigmas outside the image a Gaussian filter begins to fade.
+FADING = 5.0
 
 
 def bilinear_glimpse(
@@ -95,10 +93,10 @@ def gaussian_glimpse(
     ``zoom**k`` times the finest. The cost is that of two matrix products with the whole image.
 
     The grids have the middles of the windows of :func:`bilinear_glimpse`. At stride 1 and sigma towards 0, the finest
-    scale tends to the hard cut wherever that lies on whole pixels and inside the image. Coarser scales do not: they
-    tend to samples of single pixels (of the two nearest along each axis, where zoom is even), not to means over
-    ``zoom**k``. A sigma of sqrt(1 / 12) = 0.29 gives a wide filter the variance of such a mean. Beyond the image's edge
-    a filter shows the nearest pixels, and black only from about five sigmas on.
+    scale tends to the hard cut wherever that lies on whole pixels. Coarser scales do not: they tend to samples of
+    single pixels (means of the two nearest along each axis, where zoom is even), not to means over ``zoom**k``. A sigma
+    of sqrt(1 / 12) = 0.29 gives a wide filter the variance of such a mean. Beyond the image's edge a filter shows the
+    pixels at the edge, and black only from about five sigmas on.
 
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
@@ -148,9 +146,9 @@ def filter_bank(
     a + 0.5 with a from 0, as everywhere in this library; the paper numbers pixels from 1, half a pixel further.
 
     Z_i makes each filter sum to one over the image's pixels, however narrow it is. Z_i of a filter wholly outside
-    tends to 0, and the paper divides by it; here Z_i is at least exp(-5**2 / 2) of the tallest value that the filter
-    would have on an endless row of pixels. So a filter leaves the image with weights that still sum to one, and fades
-    out from about five sigmas beyond the last pixel on.
+    tends to 0, and the paper divides by it. Here a filter is faded out once its value at the image's nearest pixel is
+    below exp(-5**2 / 2) of that at the nearest pixel of an endless row: a wide filter from about five sigmas beyond the
+    last pixel on, a narrow one as soon as it leaves the image.
 
     Args:
         centre: Middle of the grid in pixels, [0, length] from the image's left or upper edge.
@@ -170,11 +168,20 @@ def filter_bank(
     steps = torch.arange(count, device=centre.device) - (count - 1) / 2
     means = centre.unsqueeze(1) + steps * _per_image(stride, centre).unsqueeze(1)
     width = _per_image(sigma, centre)[:, None, None]
-    distance = torch.arange(length, device=centre.device) + 0.5 - means.unsqueeze(2)
-    # To the middle of the nearest pixel of an endless row; taking its square off keeps the narrowest filters above 0.
-    nearest = (means - 0.5 - (means - 0.5).round()).unsqueeze(2)
-    heights = (-(distance - nearest) / width * (distance + nearest) / width / 2).exp()
-    return heights / heights.sum(2, keepdim=True).clamp(min=SMALLEST_NORMALISATION)
+    pixels = torch.arange(length, device=centre.device) + 0.5
+    filters = -((pixels - means.unsqueeze(2)) / width).square() / 2
+    return filters.softmax(2) * _fade(means - 0.5, width.squeeze(2), length).unsqueeze(2)
+
+
+def _fade(
+    places: Float[Tensor, "batch count"], sigma: Float[Tensor, "batch 1"], length: int
+) -> Float[Tensor, "batch count"]:
+    """What is left, in [0, 1], of filters around these places, counted in pixels from the middle of the first one."""
+    nearest = places.detach().round()
+    beyond, within = places - nearest.clamp(0, length - 1), places - nearest
+    # A difference of squares as a product: exactly 0 inside the image, where a tiny sigma would magnify its rounding.
+    drop = (beyond - within) / sigma * ((beyond + within) / sigma) / 2
+    return (FADING**2 / 2 - drop).clamp(max=0).exp()
 
 
 def _per_image(value: float | Float[Tensor, " batch"], like: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
