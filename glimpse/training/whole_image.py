@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from glimpse.data.datamodule import Batch
-from glimpse.models.convolutional import POOLINGS, ConvolutionalNet
+from glimpse.models.convolutional import POOLING, ConvolutionalNet
 from glimpse.models.fully_connected import FullyConnectedNet
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.objectives import classification_loss
@@ -109,7 +109,7 @@ class ConvolutionalTraining(WholeImageTraining):
     ) -> None:
         super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
         self.save_hyperparameters()
-        check_options(self.hparams, choices={"pooling": POOLINGS})
+        check_options(self.hparams, choices={"pooling": POOLING})
         model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
         self.observer = WholeImageObserver(model, any_size=True)
 
