@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glimpse.image_encoder import ImageEncoder, Images, standardise
 from glimpse.heads import precisely
+from glimpse.image_encoder import ImageEncoder, Images, standardise
 
 POOLING = ("max", "mean")
 

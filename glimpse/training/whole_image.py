@@ -150,5 +150,6 @@ class FullyConnectedTraining(WholeImageTraining):
         super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
         self.save_hyperparameters()
         check_options(self.hparams, ("hidden", "layers"))
-        model = FullyConnectedNet(len(classes), *image_shape, hidden=hidden, layers=layers)
+        channels, height, width = image_shape
+        model = FullyConnectedNet(len(classes), channels, height, width, hidden, layers)
         self.observer = WholeImageObserver(model, any_size=False)
