@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from glimpse.image_encoder import ImageEncoder, Images, standardise
 from glimpse.models.hard import _precisely
 
-POOLING = ("max", "mean", "flatten")
+POOLING = ("max", "mean")
 
 
 class ConvolutionalNet(nn.Module):
@@ -36,14 +36,13 @@ class ConvolutionalNet(nn.Module):
         widths: tuple[int, ...] = (16, 32, 64),
         depths: tuple[int, ...] = (1, 2, 3),
         pooling: str = "max",
-        map=64,
     ) -> None:
         super().__init__()
         if pooling not in POOLING:
             raise ValueError(f"expected a pooling out of {POOLING}, got {pooling!r}; choose one of them")
         self.encoder = ImageEncoder(channels, widths, depths)
         self.pooling = pooling
-        self.classifier = nn.Linear(widths[-1] * (map if pooling == "flatten" else 1), num_classes)
+        self.classifier = nn.Linear(self.encoder.features, num_classes)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
@@ -57,11 +56,5 @@ class ConvolutionalNet(nn.Module):
             Logits.
         """
         features = self.encoder(standardise(images, self.mean, self.std))
-        pooled = (
-            features.flatten(1)
-            if self.pooling == "flatten"
-            else features.amax((2, 3))
-            if self.pooling == "max"
-            else features.mean((2, 3))
-        )
+        pooled = features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))
         return _precisely(self.classifier, pooled)

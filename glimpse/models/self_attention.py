@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
         patches = self.stem(pixels)
         features, height, width = patches.shape[1:]
         nodes = patches.flatten(2).transpose(1, 2) + positions(features, height, width, pixels.device).to(pixels.dtype)
-        nodes = torch.cat([self.class_node.expand(len(nodes), 1, -1), nodes], dim=1)
+        nodes = torch.cat([self.class_node.expand(nodes.shape[0], 1, -1), nodes], dim=1)
         weights = []
         for layer in self.layers:
             nodes, attention = layer(nodes)
