@@ -66,8 +66,8 @@ class SelfAttention(nn.Module):
         channels: int = 1,
         patch: int = 8,
         features: int = 64,
-        heads: int = 4,
-        layers: int = 3,
+        heads: int = 2,
+        layers: int = 2,
         mlp_ratio: float = 2.0,
         stem: str = "conv",
     ) -> None:
