@@ -196,7 +196,8 @@ def bilinear(cells: Any, height: int, width: int) -> Any:
     for axis, length in ((0, height), (1, width)):
         count = cells.shape[axis]
         places = (np.arange(length) + 0.5) * count / length - 0.5
-        cells = np.apply_along_axis(lambda line, at=places, n=count: np.interp(at, np.arange(n), line), axis, cells)
+        lines = [np.interp(places, np.arange(count), line) for line in np.moveaxis(cells, axis, -1)]
+        cells = np.moveaxis(np.array(lines), -1, axis)
     return cells
 
 
