@@ -5,15 +5,13 @@ In a scanpath colour means time: the first glimpse is blue, the last one amber.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from glimpse.geometry import to_pixels
-
-Colour = tuple[int, ...]
+from glimpse.lettering import Colour, draw_text, font, to_picture
 
 BACKGROUND: Colour = (22, 24, 29)
 OUTSIDE: Colour = (41, 44, 52)
@@ -52,7 +50,7 @@ def enlarge(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
     long_side = max(height, width)
     scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
     filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    return _to_picture(image).resize((max(1, round(width * scale)), max(1, round(height * scale))), filter_)
+    return to_picture(image).resize((max(1, round(width * scale)), max(1, round(height * scale))), filter_)
 
 
 def draw_scanpath(
@@ -101,6 +99,18 @@ def draw_scanpath(
     return picture
 
 
+def badge(number: int, colour: Colour) -> Image.Image:
+    """Draw a glimpse's number on a disc of its colour, RGBA.
+
+    Args:
+        number: Of the glimpse, from 1.
+        colour: See :func:`time_colours`.
+    """
+    layer = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
+    _draw_badge(ImageDraw.Draw(layer), (float(_BADGE * _SUPERSAMPLING),) * 2, str(number), colour)
+    return layer.reduce(_SUPERSAMPLING)
+
+
 def draw_retina(
     glimpses: Float[np.ndarray, "time scales channels size size"],
     captions: Sequence[str],
@@ -125,7 +135,7 @@ def draw_retina(
         raise ValueError(f"expected a caption for each of {time} glimpses, got {len(captions)}")
     columns = min(columns or time, time)
     block_height = _block_height(captions, scales, cell)
-    label_width = 0 if widths is None else int(_font(13).getlength(f"{max(widths)} px")) + _GAP
+    label_width = 0 if widths is None else int(font(13).getlength(f"{max(widths)} px")) + _GAP
     rows, colours = math.ceil(time / columns), time_colours(time)
     size = (label_width + columns * (cell + _GAP) - _GAP, rows * (block_height + 2 * _GAP) - 2 * _GAP)
     picture = Image.new("RGB", size, BACKGROUND)
@@ -134,21 +144,18 @@ def draw_retina(
         left = label_width + index % columns * (cell + _GAP)
         top = index // columns * (block_height + 2 * _GAP)
         colour = tuple(colours[index].tolist())
-        badge = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
-        _draw_badge(ImageDraw.Draw(badge), (float(_BADGE * _SUPERSAMPLING),) * 2, str(index + 1), colour)
-        badge = badge.reduce(_SUPERSAMPLING)
-        picture.paste(badge, (left + cell // 2 - _BADGE, top), badge)
+        picture.paste(number := badge(index + 1, colour), (left + cell // 2 - _BADGE, top), number)
         top += 2 * _BADGE + _GAP // 2
         for scale, pixels in enumerate(seen):
             values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-            window = _to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
+            window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
             picture.paste(window, (left, top))
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), outline=colour if scale == 0 else OUTSIDE)
             if widths is not None and index % columns == 0:
-                draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, _font(13), anchor="rm")
+                draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, font(13), anchor="rm")
             top += cell + _GAP // 2
         for line, text in enumerate(caption.split("\n")):
-            _draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
+            draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
     return picture
 
 
@@ -213,42 +220,10 @@ def entitle(
     verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
     colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
     baseline, end = heading - 4, picture.width - _PADDING
-    right = _draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
-    right = _draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
-    _draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
+    right = draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
+    right = draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
+    draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
     return picture
-
-
-def _to_picture(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
-    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else np.ascontiguousarray(image)).convert("RGB")
-
-
-def _font(size: int, text: str = "") -> Any:
-    """Pillow's own font; it knows ASCII only, so that other texts get a common system font where there is one."""
-    if not text.isascii():
-        try:
-            return ImageFont.truetype("DejaVuSans.ttf", size)
-        except OSError:
-            pass
-    return ImageFont.load_default(size)
-
-
-def _draw_text(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    size: int,
-    room: int,
-    colour: Colour,
-    anchor: str = "mm",
-) -> int:
-    """Write a text, shortened to the room it has, and return where its right end lies when anchored at its left."""
-    font = _font(size, text)
-    shortened = text
-    while len(shortened) > 1 and font.getlength(shortened) > room:
-        shortened = shortened[:-3].rstrip() + ".."
-    draw.text(place, shortened, colour, font, anchor=anchor)
-    return place[0] + int(font.getlength(shortened))
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Float[np.ndarray, "4"], colour: Colour, width: float) -> None:
@@ -298,7 +273,7 @@ def _draw_badge(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: st
     unit = _SUPERSAMPLING
     draw.circle(middle, _BADGE * unit, fill=(*BACKGROUND, 255))
     draw.circle(middle, (_BADGE - 1.5) * unit, fill=(*colour, 255))
-    draw.text(middle, text, (*BACKGROUND, 255), _font((14 if len(text) == 1 else 11) * unit), anchor="mm")
+    draw.text(middle, text, (*BACKGROUND, 255), font((14 if len(text) == 1 else 11) * unit), anchor="mm")
 
 
 def _free_place(

@@ -93,6 +93,15 @@ def test_each_canvas_of_a_batch_is_its_own():
     assert len(canvases.flatten(1).unique(dim=0)) > 25
 
 
+@pytest.mark.parametrize(("height", "width"), [(9, 20), (20, 9), (5, 4), (5, 30)])
+def test_boxes_are_where_a_generator_in_the_same_state_draws_the_images(height, width):
+    images = torch.randint(1, 256, (40, 3, 5, 4), generator=generator(), dtype=torch.uint8)
+    canvas = Canvas(height, width)
+    canvases, boxes = canvas.draw(images, images, generator(4)), canvas.boxes(40, 5, 4, generator(4))
+    assert torch.equal(boxes[:, [1, 0]], corners(canvases))
+    assert torch.equal(boxes[:, 2:], boxes[:, :2] + torch.tensor([4, 5]))
+
+
 def test_images_are_left_as_they_were():
     images = torch.randint(0, 256, (4, 1, 6, 6), generator=generator(), dtype=torch.uint8)
     before = images.clone()

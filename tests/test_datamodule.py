@@ -14,6 +14,9 @@ from glimpse.data.sources import Part
 FIRST_BLOCKS = {"digits": "01f06e757c555aa3076bc572452b791d", "mnist": "24595ff746b9b6b2b22f2819f25cdc6e"}
 """SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""
 
+WIDE = {"validation": "79f36be43536bdd9f0524e36b4586672", "test": "c4934a9afd25ae3a126db5422b07c258"}
+"""SHA-256 of all of the digits' held-out images on canvases of 44x60 pixels with 3 pieces of 7x7."""
+
 
 def cluttered(dataset: str = "digits", root: str | None = None, **changes: Any) -> ImageData:
     options = {"canvas_height": 60, "canvas_width": 60, "num_pieces": 4, "piece_size": 8, "batch_size": 100}
@@ -53,6 +56,45 @@ def test_the_first_test_canvases_are_frozen_for_good(request, dataset):
     assert images.shape == (500, 1, 60, 60)
     digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     assert digest[:32] == FIRST_BLOCKS[dataset]
+
+
+def test_all_held_out_canvases_that_are_not_square_are_frozen_for_good():
+    data = cluttered(canvas_height=44, num_pieces=3, piece_size=7)
+    drawn = {"validation": everything(data.val_dataloader()), "test": everything(data.test_dataloader())}
+    digests = {part: hashlib.sha256(images.numpy().tobytes()).hexdigest()[:32] for part, (images, _) in drawn.items()}
+    assert digests == WIDE
+
+
+def digits_in(canvases: Tensor, boxes: Tensor) -> Tensor:
+    tiles = [
+        canvas[:, top:bottom, left:right]
+        for canvas, (left, top, right, bottom) in zip(canvases, boxes.tolist(), strict=True)
+    ]
+    return torch.stack(tiles)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist"])
+def test_the_boxes_of_held_out_images_are_where_they_were_drawn(request, dataset):
+    root = str(request.getfixturevalue("mnist_root")) if dataset == "mnist" else None
+    bare = cluttered(dataset, root, canvas_height=44, num_pieces=0)
+    full = cluttered(dataset, root, canvas_height=44)
+    for part, boxes, loader in (
+        (bare.source.validation, bare.val_boxes(), "val_dataloader"),
+        (bare.source.test, bare.test_boxes(), "test_dataloader"),
+    ):
+        assert boxes.shape == (len(part), 4)
+        canvases, _ = everything(getattr(bare, loader)())
+        assert torch.equal(digits_in(canvases, boxes), part.images)
+        assert torch.equal(canvases.flatten(1).sum(1), part.images.flatten(1).sum(1))
+        canvases, _ = everything(getattr(full, loader)())
+        assert bool((digits_in(canvases, boxes) >= part.images).all())
+    assert torch.equal(full.test_boxes(), bare.test_boxes())
+
+
+def test_without_a_canvas_no_box_is_known():
+    for boxes in (ImageData("digits").test_boxes, ImageData("digits").val_boxes):
+        with pytest.raises(DataError, match="got images without a canvas; set canvas_height and canvas_width"):
+            boxes()
 
 
 def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):

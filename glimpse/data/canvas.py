@@ -37,6 +37,33 @@ class Canvas:
                 f"height={self.height}, width={self.width}, num_pieces={self.num_pieces}, piece_size={self.piece_size}"
             )
 
+    def boxes(self, batch: int, height: int, width: int, generator: torch.Generator) -> Int64[Tensor, "batch 4"]:
+        """Choose where the images lie, each place as likely as any other.
+
+        These are the first random numbers of :meth:`draw`: from a generator in the same state it lays the images into
+        the same boxes.
+
+        Args:
+            batch: How many images.
+            height: Of an image, pixels.
+            width: Of an image, pixels.
+            generator: Where the randomness comes from.
+
+        Returns:
+            Boxes in pixels of the canvas, (left, top, right, bottom), on the generator's device.
+
+        Raises:
+            ValueError: When the canvas is smaller than the images.
+        """
+        if height > self.height or width > self.width:
+            raise ValueError(
+                f"expected a canvas of at least {height}x{width} pixels, the images' size, got "
+                f"{self.height}x{self.width}; enlarge canvas_height and canvas_width"
+            )
+        top = _uniform(self.height - height + 1, batch, generator)
+        left = _uniform(self.width - width + 1, batch, generator)
+        return torch.stack([left, top, left + width, top + height], dim=1)
+
     def draw(
         self,
         images: UInt8[Tensor, "batch channels height width"],
@@ -57,19 +84,13 @@ class Canvas:
             ValueError: When the canvas is smaller than the images, or the images are smaller than a piece.
         """
         batch, channels, height, width = images.shape
-        if height > self.height or width > self.width:
-            raise ValueError(
-                f"expected a canvas of at least {height}x{width} pixels, the images' size, got "
-                f"{self.height}x{self.width}; enlarge canvas_height and canvas_width"
-            )
+        left, top = self.boxes(batch, height, width, generator).unbind(1)[:2]
         if self.num_pieces and (self.piece_size > pool.shape[2] or self.piece_size > pool.shape[3]):
             raise ValueError(
                 f"expected pieces no larger than the images they are cut from, {pool.shape[2]}x{pool.shape[3]} pixels, "
                 f"got piece_size={self.piece_size}; lower it"
             )
         canvas = images.new_zeros(batch, channels, self.height * self.width)
-        top = _uniform(self.height - height + 1, batch, generator)
-        left = _uniform(self.width - width + 1, batch, generator)
         _paste(canvas, images.flatten(2), _places(top, left, height, width, self.width))
         size = self.piece_size
         for _ in range(self.num_pieces):

@@ -106,8 +106,26 @@ class FrozenBlocks(Dataset[Batch], Sized):
         chosen = self.part.take(torch.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.part))))
         if self.canvas is None:
             return chosen.images, chosen.labels
-        generator = generator_for("cpu", self.seed, block)
-        return self.canvas.draw(chosen.images, self.part.images, generator), chosen.labels
+        return self.canvas.draw(chosen.images, self.part.images, self._generator(block)), chosen.labels
+
+    def boxes(self) -> Int64[Tensor, "images 4"]:
+        """Where each image lies on its canvas, in pixels, (left, top, right, bottom).
+
+        Raises:
+            DataError: When the images are shown as they are.
+        """
+        if self.canvas is None:
+            raise DataError(
+                "expected images on canvases, where it is known in which box each one lies; got images without a "
+                "canvas; set canvas_height and canvas_width"
+            )
+        height, width = self.part.images.shape[2:]
+        counts = [min(BLOCK, len(self.part) - block * BLOCK) for block in range(len(self))]
+        drawn = [self.canvas.boxes(count, height, width, self._generator(block)) for block, count in enumerate(counts)]
+        return torch.cat(drawn)
+
+    def _generator(self, block: int) -> torch.Generator:
+        return generator_for("cpu", self.seed, block)
 
 
 class ImageData(LightningDataModule):
@@ -248,13 +266,33 @@ class ImageData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The frozen validation images."""
-        blocks = FrozenBlocks(self.source.validation, self.canvas, VALIDATION_CANVASES)
-        return DataLoader(blocks, batch_size=None, collate_fn=_as_it_is)
+        return DataLoader(self._validation_blocks(), batch_size=None, collate_fn=_as_it_is)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The frozen test images."""
-        blocks = FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
-        return DataLoader(blocks, batch_size=None, collate_fn=_as_it_is)
+        return DataLoader(self._test_blocks(), batch_size=None, collate_fn=_as_it_is)
+
+    def val_boxes(self) -> Int64[Tensor, "images 4"]:
+        """Where each validation image lies on its frozen canvas, in pixels, (left, top, right, bottom).
+
+        Raises:
+            DataError: When there is no canvas.
+        """
+        return self._validation_blocks().boxes()
+
+    def test_boxes(self) -> Int64[Tensor, "images 4"]:
+        """Where each test image lies on its frozen canvas, in pixels, (left, top, right, bottom).
+
+        Raises:
+            DataError: When there is no canvas.
+        """
+        return self._test_blocks().boxes()
+
+    def _validation_blocks(self) -> FrozenBlocks:
+        return FrozenBlocks(self.source.validation, self.canvas, VALIDATION_CANVASES)
+
+    def _test_blocks(self) -> FrozenBlocks:
+        return FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
 
     def on_after_batch_transfer(
         self, batch: Batch, dataloader_idx: int

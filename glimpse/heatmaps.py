@@ -1,0 +1,169 @@
+"""Heat maps: where the weight of an attention map, or of a Jacobian, lies on an image. Plain arrays in, pictures out.
+
+All maps of all models share one scale of colours, from black over violet and red to a pale yellow, whose lightness
+rises evenly, so that it reads the same in grey. Each map is scaled to its own maximum, and the legend says so: colours
+compare places within a map, not maps with one another.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from glimpse.lettering import draw_text, font, to_picture
+from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT
+
+LEAST, MOST = "no weight", "most weight"
+"""The ends of the scale."""
+SCALED = "each map scaled to its own maximum"
+
+_ANCHORS = np.array([[8, 8, 24], [74, 24, 110], [158, 42, 110], [226, 84, 66], [250, 154, 42], [255, 228, 128]])
+_DIMMED = 0.7
+"""How much of the image's light is left where there is no weight."""
+_OPAQUE = 0.8
+"""How much of the image is covered where there is most weight."""
+_SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE = 240, 480
+_GAP = 16
+_PADDING = 20
+_TITLE = 26
+_LINE = 18
+
+
+def colour_scale(weights: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
+    """Give weights their RGB colours, 0 to 255.
+
+    Args:
+        weights: In [0, 1]; what lies outside takes the nearest end's colour.
+    """
+    place = weights * (len(_ANCHORS) - 1)
+    channels = [np.interp(place, np.arange(len(_ANCHORS)), channel) for channel in _ANCHORS.T]
+    return np.stack(channels, axis=-1)
+
+
+def draw_map(
+    image: UInt8[np.ndarray, "height width channels"],
+    map_: Float[np.ndarray, "height width"],
+    size: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Lay a map over its image, which is shown dimmed and in grey.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        map_: Weight of each pixel, not negative; scaled to its maximum.
+        size: Width and height of the picture, pixels. By default a small image is enlarged by a whole number until its
+            long side has at least 240 pixels, and a large one is reduced to 480.
+
+    Raises:
+        ValueError: When a weight is negative or no number.
+    """
+    if not (np.isfinite(map_).all() and (map_ >= 0).all()):
+        raise ValueError("expected a map of weights that are finite and not negative, got others; check the map")
+    grey = np.asarray(to_picture(image).convert("L"), np.float64)
+    weights = map_.astype(np.float64)
+    blended = _blend(grey, weights / max(weights.max(), np.finfo(np.float64).tiny))
+    return _resize(Image.fromarray(blended), size)
+
+
+def legend(width: int) -> Image.Image:
+    """Draw the scale of colours with its captions: as it looks over a black pixel (upper half) and over a white one.
+
+    Args:
+        width: Of the picture, pixels.
+    """
+    bar, letters = 14, font(13)
+    ends = max(int(letters.getlength(caption)) for caption in (LEAST, MOST))
+    apart = width < 2 * (ends + _GAP) + letters.getlength(SCALED)
+    grey = np.repeat([0.0, 255.0], bar // 2)[:, None] * np.ones(width)
+    picture = Image.new("RGB", (width, bar + (2 if apart else 1) * _LINE + 4), BACKGROUND)
+    picture.paste(Image.fromarray(_blend(grey, np.broadcast_to(np.linspace(0, 1, width), grey.shape))))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, bar - 1), outline=OUTSIDE)
+    line = bar + 4 + _LINE // 2
+    draw_text(draw, (0, line), LEAST, 13, width // 2, TEXT, "lm")
+    draw_text(draw, (width - 1, line), MOST, 13, width // 2, TEXT, "rm")
+    draw_text(draw, (width // 2, line + apart * _LINE), SCALED, 13, width, MUTED)
+    return picture
+
+
+def draw_maps(
+    image: UInt8[np.ndarray, "height width channels"],
+    maps: Sequence[tuple[str, Float[np.ndarray, "map_height map_width"]]],
+    columns: int | None = None,
+    note: str = "",
+) -> Image.Image:
+    """Draw an image and, side by side, several maps of it, each under its title, with one legend for all.
+
+    Args:
+        image: Grey or RGB, 0 to 255; it is the first panel.
+        maps: Titles and weights of the image's pixels, see :func:`draw_map`.
+        columns: Panels in a row, the image's own among them; at most 4 by default.
+        note: What stands below, such as what was held fixed.
+
+    Raises:
+        ValueError: When a map is not of the image's size, has a negative weight or one that is no number, or there are
+            no columns.
+    """
+    height, width = image.shape[:2]
+    if columns is not None and columns < 1:
+        raise ValueError(f"expected at least 1 column, got {columns}; raise it")
+    for title, weights in maps:
+        if weights.shape != (height, width):
+            raise ValueError(
+                f"expected maps of {height}x{width} pixels, the image's size, got {title!r} of "
+                f"{'x'.join(map(str, weights.shape))}; resize it"
+            )
+    panels = [("image", _resize(to_picture(image))), *((title, draw_map(image, weights)) for title, weights in maps)]
+    shown = panels[0][1].size
+    columns = min(columns or 4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    inside = columns * (shown[0] + _GAP) - _GAP
+    below = _PADDING + rows * (_TITLE + shown[1] + _GAP)
+    scale = legend(inside)
+    lines = _lines(note, 14, inside)
+    end = below + scale.height + len(lines) * _LINE + (_GAP // 2 if lines else 0)
+    picture = Image.new("RGB", (inside + 2 * _PADDING, end + _PADDING), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for index, (title, panel) in enumerate(panels):
+        left = _PADDING + index % columns * (shown[0] + _GAP)
+        top = _PADDING + index // columns * (_TITLE + shown[1] + _GAP)
+        draw_text(draw, (left, top + _TITLE // 2 - 3), title, 15, shown[0], TEXT, "lm")
+        picture.paste(panel, (left, top + _TITLE))
+        corners = (left - 1, top + _TITLE - 1, left + shown[0], top + _TITLE + shown[1])
+        draw.rectangle(corners, outline=OUTSIDE)
+    picture.paste(scale, (_PADDING, below))
+    for number, line in enumerate(reversed(lines)):
+        draw_text(draw, (_PADDING, end - number * _LINE - _LINE // 2), line, 14, inside, TEXT, "lm")
+    return picture
+
+
+def _blend(
+    grey: Float[np.ndarray, "height width"], weights: Float[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Cover grey pixels with the colours of their weights, the more the greater the weight."""
+    cover = (_OPAQUE * np.sqrt(weights))[..., None]
+    blended: UInt8[np.ndarray, "height width 3"] = (
+        (_DIMMED * grey[..., None] * (1 - cover) + colour_scale(weights) * cover).round().astype(np.uint8)
+    )
+    return blended
+
+
+def _resize(picture: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """Bring a picture to a size, or to one at which it is seen well; enlarged pixels stay squares."""
+    long_side = max(picture.size)
+    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
+    width, height = size or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    enlarged = width >= picture.width and height >= picture.height
+    return picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+
+
+def _lines(text: str, size: int, room: int) -> list[str]:
+    """Break a text between words into lines that fit their room."""
+    letters, lines = font(size, text), list[str]()
+    for word in text.split():
+        if lines and letters.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
