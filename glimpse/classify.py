@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from glimpse import crop, pixels, visualise
+from glimpse import crop, map_pictures, pixels, visualise
 
 if TYPE_CHECKING:
     from glimpse.runtime import GlimpseSession, Prediction
@@ -48,7 +48,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file written by 'glimpse export'")
     parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="write a picture of each scanpath into this directory")
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        metavar="DIR",
+        help="write a picture of each answer and how it came about into this directory",
+    )
     parser.set_defaults(run=run)
 
 
@@ -121,16 +126,21 @@ def look(session: "GlimpseSession", path: Path) -> Sight:
 
 
 def draw(session: "GlimpseSession", sight: Sight, truth: str | None = None) -> Image.Image:
-    """Draw what a model made of an image: for one with a retina the scanpath, and what the retina saw.
+    """Draw what a model made of an image, by its kind.
+
+    With a retina: the scanpath, and what the retina saw. With attention maps: each glimpse's map over the canvas. With
+    neither: the image and the strongest beliefs.
 
     Args:
         session: The model.
         sight: What it made of the image.
         truth: The right class's name, where it is known.
     """
-    card, (probabilities, locations, boxes, _) = session.card, sight.on_image
+    card, (probabilities, locations, boxes, maps) = session.card, sight.on_image
+    if maps is not None:
+        return map_pictures.draw_attention(sight.canvas, maps[0], probabilities[0], card.classes, truth)
     if boxes is None or card.glimpse_size is None or card.num_scales is None or card.zoom is None:
-        return visualise.entitle(visualise.enlarge(sight.image), probabilities[0, -1], card.classes, truth)
+        return map_pictures.draw_answer(sight.image, probabilities[0, -1], card.classes, truth)
     on_canvas = sight.on_canvas.locations[0]
     canvas = sight.canvas.transpose(2, 0, 1)
     canvases = np.broadcast_to(canvas, (len(on_canvas), *canvas.shape))

@@ -99,6 +99,18 @@ def draw_scanpath(
     return picture
 
 
+def badge(number: int, colour: Colour) -> Image.Image:
+    """Draw a glimpse's number on a disc of its colour, RGBA.
+
+    Args:
+        number: Of the glimpse, from 1.
+        colour: See :func:`time_colours`.
+    """
+    layer = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
+    _draw_badge(ImageDraw.Draw(layer), (float(_BADGE * _SUPERSAMPLING),) * 2, str(number), colour)
+    return layer.reduce(_SUPERSAMPLING)
+
+
 def draw_retina(
     glimpses: Float[np.ndarray, "time scales channels size size"],
     captions: Sequence[str],
@@ -132,10 +144,7 @@ def draw_retina(
         left = label_width + index % columns * (cell + _GAP)
         top = index // columns * (block_height + 2 * _GAP)
         colour = tuple(colours[index].tolist())
-        badge = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
-        _draw_badge(ImageDraw.Draw(badge), (float(_BADGE * _SUPERSAMPLING),) * 2, str(index + 1), colour)
-        badge = badge.reduce(_SUPERSAMPLING)
-        picture.paste(badge, (left + cell // 2 - _BADGE, top), badge)
+        picture.paste(number := badge(index + 1, colour), (left + cell // 2 - _BADGE, top), number)
         top += 2 * _BADGE + _GAP // 2
         for scale, pixels in enumerate(seen):
             values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)

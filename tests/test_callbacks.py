@@ -11,6 +11,7 @@ from glimpse.training.callbacks import (
     CollapseWarning,
     EpochBar,
     EpochLog,
+    FitReport,
     collapse,
     confusion,
     in_words,
@@ -175,6 +176,13 @@ def test_curves_are_in_percent_of_error():
     drawn = panels(rows)
     assert drawn["validation error, %"] == {"error": [50.0]}
     assert drawn["gaze, half images"] == {"spread": [0.3]}
+
+
+def test_a_training_that_measured_no_number_ends_without_curves(tmp_path):
+    log = EpochLog(tmp_path)
+    run_epoch(log, 0, train_loss=math.nan)
+    FitReport(tmp_path).on_fit_end(trainer_at(1), tiny())
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_what_a_family_does_not_measure_has_no_curve():

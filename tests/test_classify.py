@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import classify, pixels, visualise
+from glimpse import classify, map_pictures, pixels, visualise
 from glimpse.contract import ContractError
-from tests.test_runtime import LOCATIONS, write_model
+from glimpse.runtime import GlimpseSession
+from tests.test_runtime import LOCATIONS, MAP_CARD, MAPS, PLAIN_CARD, write_model
 
 
 def run(*arguments: Any) -> int:
@@ -73,6 +74,57 @@ def test_json_is_one_document_that_says_it_all(model, bright, dark, capsys):
     assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
     assert [glimpse["location"] for glimpse in first["glimpses"]] == LOCATIONS.tolist()
     assert second["glimpses"][0]["boxes"] == [[12, 22, 20, 30], [8, 18, 24, 34]]
+
+
+@pytest.fixture(scope="module")
+def soft(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "soft.onnx", MAP_CARD)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "plain.onnx", PLAIN_CARD)
+
+
+def test_a_model_with_maps_has_locations_and_no_windows(soft, bright, capsys):
+    assert run(soft, bright) == 0
+    heading, *glimpses = capsys.readouterr().out.strip().splitlines()[1:]
+    assert heading.split() == ["glimpse", "location", "belief"]
+    assert glimpses[1].split() == ["2", "(+0.50,", "-0.75)", "bright", "100.0%"]
+    assert run(soft, bright, "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["images"][0]["glimpses"]
+    assert first.keys() == second.keys() == {"class", "confidence", "location", "map"}
+    assert [first["map"], second["map"]] == MAPS.tolist()
+
+
+def test_a_model_that_looks_nowhere_says_its_belief_alone(plain, bright, capsys):
+    assert run(plain, bright) == 0
+    heading, *glimpses = capsys.readouterr().out.strip().splitlines()[1:]
+    assert heading.split() == ["glimpse", "belief"]
+    assert glimpses[1].split() == ["2", "bright", "100.0%"]
+    assert run(plain, bright, "--json") == 0
+    for glimpse in json.loads(capsys.readouterr().out)["images"][0]["glimpses"]:
+        assert glimpse.keys() == {"class", "confidence"}
+
+
+def test_maps_are_drawn_on_the_canvas_that_the_model_saw(soft, tmp_path):
+    path, noise = tmp_path / "tall.png", np.random.default_rng(0).integers(0, 256, (40, 10, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert run(soft, path, "--draw", tmp_path / "out") == 0
+    session = GlimpseSession(soft)
+    sight = classify.look(session, path)
+    assert sight.canvas.shape == (20, 30, 1)
+    expected = map_pictures.draw_attention(sight.canvas, MAPS, sight.on_image.probabilities[0], ("dark", "bright"))
+    np.testing.assert_array_equal(pixels.decode(tmp_path / "out" / "tall.png"), np.asarray(expected))
+
+
+def test_an_answer_from_nowhere_is_drawn_beside_the_image_as_it_came(plain, tmp_path):
+    path, noise = tmp_path / "tall.png", np.random.default_rng(0).integers(0, 256, (40, 10, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert run(plain, path, "--draw", tmp_path / "out") == 0
+    belief = classify.look(GlimpseSession(plain), path).on_image.probabilities[0, -1]
+    expected = map_pictures.draw_answer(noise, belief, ("dark", "bright"))
+    np.testing.assert_array_equal(pixels.decode(tmp_path / "out" / "tall.png"), np.asarray(expected))
 
 
 def test_a_bad_image_is_named_and_the_others_go_on(model, bright, dark, tmp_path, capsys):

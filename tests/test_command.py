@@ -81,7 +81,7 @@ def test_one_seed_decides_the_run():
     for seed in ("3", "4"):
         assert train("--seed", seed, "--output", f"seed-{seed}", "--trainer.max_epochs", "1") == 0
     first, second = weights("seed-3/last.ckpt"), weights("seed-4/last.ckpt")
-    assert not torch.equal(first["model.policy.mean.weight"], second["model.policy.mean.weight"])
+    assert not torch.equal(first["observer.model.policy.mean.weight"], second["observer.model.policy.mean.weight"])
 
 
 def test_a_resumed_run_goes_on_as_it_would_have(folder):

@@ -30,6 +30,7 @@ LIGHT = (
     "glimpse.episode",
     "glimpse.geometry",
     "glimpse.heatmaps",
+    "glimpse.map_pictures",
     "glimpse.invocation",
     "glimpse.lettering",
     "glimpse.pixels",

@@ -264,8 +264,8 @@ class FitReport(Callback):
         if not trainer.is_global_zero:
             return
         rows = read_metrics(self.output / METRICS_FILE)
-        if rows:
-            _save(draw_learning_curves([row["epoch"] for row in rows], panels(rows)), self.output / CURVES_FILE)
+        if curves := panels(rows):
+            _save(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
         if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
             matrix = confusion(pl_module, data)

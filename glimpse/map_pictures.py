@@ -1,0 +1,121 @@
+"""Pictures of answers that came about without a retina: by attention maps, or by taking the image in at once."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from glimpse.heatmaps import draw_map, legend
+from glimpse.lettering import draw_text, to_picture
+from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT, badge, enlarge, entitle, time_colours
+
+_GAP = 16
+_LINE = 20
+_HEAD = 30
+_MOST_COLUMNS = 5
+_MOST_CLASSES = 5
+_BELIEFS_WIDTH = 300
+_LEAST_WIDTH = 360
+
+
+def cover(
+    weights: Float[np.ndarray, "map_height map_width"], height: int, width: int
+) -> Float[np.ndarray, "{height} {width}"]:
+    """Give each pixel the weight of the cell that holds its middle.
+
+    Args:
+        weights: Of equal cells, row by row, which cover an image.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+    """
+    rows, columns = (
+        ((np.arange(length) + 0.5) * cells / length).astype(int)
+        for length, cells in zip((height, width), weights.shape, strict=True)
+    )
+    covered: Float[np.ndarray, "height width"] = weights[rows[:, None], columns]
+    return covered
+
+
+def draw_attention(
+    canvas: UInt8[np.ndarray, "height width channels"],
+    maps: Float[np.ndarray, "time map_height map_width"],
+    probabilities: Float[np.ndarray, "time classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+) -> Image.Image:
+    """Draw an answer and the attention that led to it: the image, then each glimpse's map laid over it, time across.
+
+    Args:
+        canvas: The image as the model saw it, grey or RGB, 0 to 255.
+        maps: Each glimpse's weights over equal cells of the canvas.
+        probabilities: The belief after each glimpse, in [0, 1]; it stands below the map.
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+    """
+    size = tuple(canvas.shape[:2])
+    covered = [draw_map(canvas, cover(weights, *size)) for weights in maps]
+    width, height = covered[0].size
+    filter_ = Image.Resampling.NEAREST if width >= size[1] else Image.Resampling.LANCZOS
+    panels = [to_picture(canvas).resize((width, height), filter_), *covered]
+    colours = time_colours(len(maps))
+    rows = math.ceil(len(panels) / _MOST_COLUMNS)
+    columns = math.ceil(len(panels) / rows)
+    block = _HEAD + height + 2 * _LINE + _GAP
+    inside = max(columns * (width + _GAP) - _GAP, _LEAST_WIDTH)
+    scale = legend(inside)
+    picture = Image.new("RGB", (inside, rows * block + scale.height), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for index, panel in enumerate(panels):
+        left, top = index % columns * (width + _GAP), index // columns * block
+        middle = left + width // 2
+        picture.paste(panel, (left, top + _HEAD))
+        draw.rectangle((left, top + _HEAD, left + width - 1, top + _HEAD + height - 1), outline=OUTSIDE)
+        if index == 0:
+            draw_text(draw, (middle, top + _HEAD + height + _LINE - 6), "the image", 14, width, MUTED)
+            continue
+        number = badge(index, tuple(colours[index - 1].tolist()))
+        picture.paste(number, (middle - number.width // 2, top), number)
+        belief = probabilities[index - 1]
+        best = int(belief.argmax())
+        draw_text(draw, (middle, top + _HEAD + height + _LINE - 6), str(classes[best]), 14, width, TEXT)
+        draw_text(draw, (middle, top + _HEAD + height + 2 * _LINE - 8), f"{belief[best]:.0%}", 14, width, MUTED)
+    picture.paste(scale, (0, rows * block))
+    return entitle(picture, probabilities[-1], classes, truth)
+
+
+def draw_answer(
+    image: UInt8[np.ndarray, "height width channels"],
+    probabilities: Float[np.ndarray, " classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+) -> Image.Image:
+    """Draw an answer of which nothing says where it came from: the image, and the strongest beliefs beside it.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        probabilities: The last belief, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+    """
+    shown = enlarge(image)
+    strongest = np.argsort(-probabilities, kind="stable")[:_MOST_CLASSES]
+    beside = shown.width + 2 * _GAP
+    block = 2 * _LINE + _GAP
+    height = max(shown.height, len(strongest) * block)
+    picture = Image.new("RGB", (beside + _BELIEFS_WIDTH, height), BACKGROUND)
+    picture.paste(shown, (0, (height - shown.height) // 2))
+    draw = ImageDraw.Draw(picture)
+    top = (height - len(strongest) * block + _GAP) // 2
+    for label in strongest:
+        right, line = beside + _BELIEFS_WIDTH - 1, top + _LINE // 2
+        draw_text(draw, (beside, line), str(classes[label]), 16, _BELIEFS_WIDTH - 70, TEXT, "lm")
+        draw_text(draw, (right, line), f"{probabilities[label]:.1%}", 16, 70, MUTED, "rm")
+        bar = (beside, top + _LINE + 4, right, top + 2 * _LINE - 6)
+        draw.rectangle(bar, fill=OUTSIDE)
+        length = round(float(probabilities[label]) * _BELIEFS_WIDTH)
+        if length:
+            draw.rectangle((*bar[:2], beside + length - 1, bar[3]), fill=TEXT)
+        top += block
+    return entitle(picture, probabilities, classes, truth)
