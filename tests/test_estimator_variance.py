@@ -12,12 +12,25 @@ import torch
 from torch import Tensor
 
 import estimator_variance as benchmark
-from estimator_variance import DOUBLED, HELD, Estimates, Problem
+from estimator_variance import Estimates
 from glimpse.models.hard import HardAttention
 from glimpse.relaxation import bilinear_glimpse
 from glimpse.retina import Retina
+from gradient_estimators import (
+    DOUBLED,
+    HELD,
+    PATHWISE,
+    PLAIN,
+    Problem,
+    earned,
+    estimators,
+    explore,
+    fit_baseline,
+    gradient,
+    pathwise,
+)
 
-UNBIASED = [name for name in benchmark.estimators() if name not in (HELD, DOUBLED)]
+UNBIASED = [name for name in estimators() if name not in (HELD, DOUBLED)]
 HEIGHT, WIDTH, SPREAD = 6, 8, 0.3
 SAME = 4.5
 """Standard errors within which the worst of some hundred entries stays, but for one seed in a thousand."""
@@ -66,9 +79,9 @@ def exact_gradient(problem: Problem) -> Tensor:
         images = problem.images[row].expand(len(locations), -1, -1, -1)
         state = type(before.state)(*(part[row].expand(len(locations), -1) for part in before.state))
         seen = model(bilinear_glimpse(images, locations, 2, 1, 2), locations, state)
-        earned = seen.logits.log_softmax(1)[:, problem.labels[row]].detach()
-        total = total + (weight * density * earned).sum() / 2
-    return benchmark.gradient(problem, total)
+        returns = seen.logits.log_softmax(1)[:, problem.labels[row]].detach()
+        total = total + (weight * density * returns).sum() / 2
+    return gradient(problem, total)
 
 
 def distance(estimates: Estimates, truth: Tensor, truth_error: float | Tensor = 0.0) -> float:
@@ -84,7 +97,7 @@ def distance(estimates: Estimates, truth: Tensor, truth_error: float | Tensor = 
 def test_the_mean_is_the_exact_gradient_where_there_is_one_choice(name):
     exact = exact_gradient(problem_of(2, 1))
     problem = problem_of(2, 500)
-    assert distance(benchmark.draw_estimates(problem, benchmark.estimators()[name], range(60)), exact) < SAME
+    assert distance(benchmark.draw_estimates(problem, estimators()[name], range(60)), exact) < SAME
 
 
 def slope(problem: Problem, direction: Tensor, seed: int, step: float = 1e-6) -> float:
@@ -96,7 +109,7 @@ def slope(problem: Problem, direction: Tensor, seed: int, step: float = 1e-6) ->
         with torch.no_grad():
             for parameter, part in zip(parameters, parts, strict=True):
                 parameter += by * part.view_as(parameter)
-            value = float(benchmark.pathwise(problem, seed))
+            value = float(pathwise(problem, seed))
             for parameter, part in zip(parameters, parts, strict=True):
                 parameter -= by * part.view_as(parameter)
         return value
@@ -106,8 +119,8 @@ def slope(problem: Problem, direction: Tensor, seed: int, step: float = 1e-6) ->
 
 def test_the_pathwise_gradient_is_that_of_finite_differences_at_held_noise():
     problem = problem_of(4, 30)
-    found = benchmark.gradient(problem, benchmark.pathwise(problem, 7))
-    held = benchmark.gradient(problem, benchmark.pathwise(problem, 7, attached=False))
+    found = gradient(problem, pathwise(problem, 7))
+    held = gradient(problem, pathwise(problem, 7, attached=False))
     directions = torch.randn(5, len(found), generator=torch.Generator().manual_seed(1))
     slopes = torch.tensor([slope(problem, direction, 7) for direction in directions])
     torch.testing.assert_close(directions @ found, slopes, rtol=1e-5, atol=1e-7)
@@ -118,18 +131,18 @@ def test_the_pathwise_gradient_is_that_of_finite_differences_at_held_noise():
 @pytest.fixture(scope="module")
 def long_run() -> Estimates:
     torch.set_default_dtype(torch.float64)
-    return benchmark.draw_estimates(problem_of(3, 500), benchmark.pathwise, range(1000, 1060))
+    return benchmark.draw_estimates(problem_of(3, 500), pathwise, range(1000, 1060))
 
 
-@pytest.mark.parametrize("name", [name for name in UNBIASED if name != benchmark.PATHWISE])
+@pytest.mark.parametrize("name", [name for name in UNBIASED if name != PATHWISE])
 def test_the_score_functions_mean_is_the_pathwise_one_where_choices_follow_choices(name, long_run):
-    estimates = benchmark.draw_estimates(problem_of(3, 500), benchmark.estimators()[name], range(60))
+    estimates = benchmark.draw_estimates(problem_of(3, 500), estimators()[name], range(60))
     error = (long_run.gradients.var(0) / len(long_run.gradients)).sqrt()
     assert distance(estimates, long_run.mean, error) < SAME
 
 
 def test_the_comparison_tells_a_log_probability_that_is_differentiated_through_earlier_choices(long_run):
-    estimates = benchmark.draw_estimates(problem_of(3, 500), benchmark.estimators()[DOUBLED], range(60))
+    estimates = benchmark.draw_estimates(problem_of(3, 500), estimators()[DOUBLED], range(60))
     error = (long_run.gradients.var(0) / len(long_run.gradients)).sqrt()
     assert distance(estimates, long_run.mean, error) > 8
 
@@ -137,26 +150,25 @@ def test_the_comparison_tells_a_log_probability_that_is_differentiated_through_e
 def test_all_estimators_see_the_same_roll_outs():
     problem = problem_of(3, 4)
     traces = [
-        benchmark.explore(problem, 5, linked, attached)
-        for linked, attached in ((False, False), (True, False), (True, True))
+        explore(problem, 5, linked, attached) for linked, attached in ((False, False), (True, False), (True, True))
     ]
     for trace in traces[1:]:
         torch.testing.assert_close(trace.locations, traces[0].locations)
         torch.testing.assert_close(trace.logits, traces[0].logits)
     assert float(traces[0].locations.detach().abs().max()) > 1
-    assert not torch.equal(benchmark.explore(problem, 6, False, False).locations, traces[0].locations)
+    assert not torch.equal(explore(problem, 6, False, False).locations, traces[0].locations)
 
 
 def test_the_baseline_is_the_least_squares_fit():
     problem = problem_of(3, 200)
-    explained = benchmark.fit_baseline(problem, range(4))
+    explained = fit_baseline(problem, range(4))
     assert 0 < explained < 1
-    trace = benchmark.explore(problem, 0, linked=False, attached=False)
+    trace = explore(problem, 0, linked=False, attached=False)
     assert trace.value is not None
-    earned = benchmark.earned(trace, problem.labels).detach()
-    left = earned.unsqueeze(1) - trace.value[:, :-1].detach()
-    assert abs(float(left.mean())) < 0.05 * abs(float(earned.mean()))
-    assert float(left.square().mean()) < float(earned.var())
+    returns = earned(trace, problem.labels).detach()
+    left = returns.unsqueeze(1) - trace.value[:, :-1].detach()
+    assert abs(float(left.mean())) < 0.05 * abs(float(returns.mean()))
+    assert float(left.square().mean()) < float(returns.var())
 
 
 def test_the_weight_gives_the_least_variance():
@@ -196,8 +208,8 @@ def test_a_quick_run_writes_every_estimators_figures(tmp_path, capsys, monkeypat
     assert result["data"] == "digits"
     for point in result["points"]:
         rows = point["estimators"]
-        assert len(rows) == len(benchmark.estimators()) + 2
-        assert rows[benchmark.PLAIN]["times_lower_at_equal_cpu"] == pytest.approx(1)
+        assert len(rows) == len(estimators()) + 2
+        assert rows[PLAIN]["times_lower_at_equal_cpu"] == pytest.approx(1)
         assert all(math.isfinite(number) for row in rows.values() for number in row.values())
     assert "At least 5 times lower" in capsys.readouterr().out
 

@@ -36,7 +36,7 @@ def images_of(batch: int, channels: int = 1, height: int = 14, width: int = 22) 
 
 def model_of(relaxation: str, channels: int = 1, **changes: Any) -> HardAttention:
     torch.manual_seed(1)
-    options = {"combine": "add", "grid_cells": 3, "gaze_hidden": 6} | changes
+    options: dict[str, Any] = {"combine": "add", "grid_cells": 3, "gaze_hidden": 6} | changes
     model = HardAttention(3, channels, SIZE, SCALES, 10, policy=POLICY_OF[relaxation], **options)
     for parameter in model.policy.parameters():  # type: ignore[attr-defined]
         torch.nn.init.normal_(parameter, std=0.3)
@@ -44,7 +44,7 @@ def model_of(relaxation: str, channels: int = 1, **changes: Any) -> HardAttentio
 
 
 def look(model: HardAttention, relaxation: str, images: Tensor, num_glimpses: int = 3, **changes: Any) -> Trace:
-    options = {"softness": 0.7, "spread": SPREAD, "generator": noise(8)} | changes
+    options: dict[str, Any] = {"softness": 0.7, "spread": SPREAD, "generator": noise(8)} | changes
     return look_relaxed(model, RETINA, images, num_glimpses, relaxation, **options)
 
 
