@@ -1,0 +1,331 @@
+"""Variance of estimators of the policy's gradient: ``python benchmarks/estimator_variance.py [--output FILE]``.
+
+One objective for all: the expected log-probability of the true class after the last glimpse, over the noise of a
+Gaussian policy's locations, seen through the bilinear crop, no location clamped. One gradient for all: with respect to
+the parameters of the policy alone, through all that a choice leads to, later choices included.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glimpse.data import ImageData
+from glimpse.data.datamodule import generator_for
+from glimpse.models.hard import HardAttention, HardObserver
+from glimpse.models.relaxed import look_relaxed
+from glimpse.objectives import classification_loss
+from glimpse.retina import Retina
+from gradient_estimators import (
+    DOUBLED,
+    HELD,
+    LEARNED,
+    PATHWISE,
+    PLAIN,
+    Problem,
+    estimators,
+    fit_baseline,
+    gradient,
+)
+from machine import describe, in_words
+from training_speed import available_dataset
+
+BATCH = 256
+TARGET = 5.0
+"""How much lower than the plain score function's the variance is to be, at equal cost."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How large all this is.
+
+    Attributes:
+        hidden: Length of the model's vectors.
+        num_glimpses: Glimpses in an episode.
+        images: Images that the gradient is the mean over.
+        num_rollouts: Roll-outs of each in one estimate.
+        points: Where to measure: training steps taken by then, and the spread of the policy, half images.
+        repetitions: Estimates of each kind.
+        reference: Estimates in the reference.
+        pilot: Estimates that the mixture's weight is taken from.
+    """
+
+    hidden: int = 128
+    num_glimpses: int = 6
+    images: int = 64
+    num_rollouts: int = 4
+    points: tuple[tuple[int, float], ...] = ((100, 0.15), (500, 0.05))
+    repetitions: int = 100
+    reference: int = 400
+    pilot: int = 30
+
+
+QUICK = Effort(8, 3, 4, 2, ((2, 0.2), (4, 0.1)), repetitions=4, reference=8, pilot=3)
+
+
+@dataclass
+class Estimates:
+    """Independent estimates of one gradient.
+
+    Attributes:
+        gradients: One a row.
+        seconds: CPU time of each.
+    """
+
+    gradients: Tensor
+    seconds: float
+
+    @property
+    def variance(self) -> float:
+        """Trace of their covariance."""
+        return float(self.gradients.var(0).double().sum())
+
+    @property
+    def mean(self) -> Tensor:
+        """Their mean."""
+        return self.gradients.mean(0)
+
+
+def draw_estimates(problem: Problem, estimator: Callable[[Problem, int], Tensor], seeds: Sequence[int]) -> Estimates:
+    """Estimate again and again, and time it.
+
+    Args:
+        problem: The problem.
+        estimator: Makes what is differentiated.
+        seeds: The noise of each estimate.
+    """
+    gradients, seconds = [], []
+    for seed in seeds:
+        start = time.process_time()
+        gradients.append(gradient(problem, estimator(problem, seed)))
+        seconds.append(time.process_time() - start)
+    return Estimates(torch.stack(gradients), statistics.median(seconds))
+
+
+def least_variance_weight(first: Estimates, second: Estimates) -> float:
+    """The weight w for which w * first + (1 - w) * second varies least, the two being of the same roll-outs."""
+    apart = Estimates(first.gradients - second.gradients, 0.0).variance
+    return (apart + second.variance - first.variance) / (2 * apart)
+
+
+def figures(estimates: Estimates, reference: Estimates) -> dict[str, float]:
+    """What one estimator is worth.
+
+    Args:
+        estimates: Its estimates.
+        reference: The long run.
+    """
+    truth, mean = reference.mean, estimates.mean
+    noise = estimates.variance / len(estimates.gradients) + reference.variance / len(reference.gradients)
+    apart = float((mean - truth).double().square().sum())
+    cosines = nn.functional.cosine_similarity(estimates.gradients, truth.unsqueeze(0), dim=1)
+    return {
+        "variance": estimates.variance,
+        "signal_to_noise": float(truth.norm()) / math.sqrt(estimates.variance),
+        "cosine": float(cosines.mean()),
+        "cosine_deviation": float(cosines.std()),
+        "cpu_milliseconds": 1000 * estimates.seconds,
+        "mean_cosine": float(nn.functional.cosine_similarity(mean, truth, dim=0)),
+        "mean_distance_in_standard_errors": math.sqrt(apart / noise),
+        "relative_bias": math.sqrt(max(0.0, apart - noise)) / float(truth.norm()),
+    }
+
+
+def compare(problem: Problem, effort: Effort) -> dict[str, Any]:
+    """Measure every estimator at one point of the training.
+
+    Args:
+        problem: The problem. Its baseline is fitted here.
+        effort: How large this is.
+    """
+    trained, held, measured, piloted = (range(start, start + count) for start, count in (
+        (0, max(8, effort.pilot)), (10_000, effort.reference), (20_000, effort.repetitions), (30_000, effort.pilot)
+    ))  # fmt: skip
+    for parameter in problem.model.parameters():
+        parameter.requires_grad_(False)
+    explained = fit_baseline(problem, trained)
+    for tensor in problem.parameters():
+        tensor.requires_grad_(True)
+    every = estimators()
+    pilot = [draw_estimates(problem, every[name], piloted) for name in (PATHWISE, LEARNED)]
+    best = PATHWISE if pilot[0].variance <= pilot[1].variance else LEARNED
+    reference = draw_estimates(problem, every[best], held)
+    found = {name: draw_estimates(problem, estimator, measured) for name, estimator in every.items()}
+    weight = least_variance_weight(*pilot)
+    for name, share in (("mixed, half and half", 0.5), (f"mixed, {weight:.3f} pathwise", weight)):
+        mixture = share * found[PATHWISE].gradients + (1 - share) * found[LEARNED].gradients
+        found[name] = Estimates(mixture, found[PATHWISE].seconds + found[LEARNED].seconds)
+    rows = {name: figures(estimates, reference) for name, estimates in found.items()}
+    plain = rows[PLAIN]
+    for row in rows.values():
+        row["times_lower"] = plain["variance"] / row["variance"]
+        row["times_lower_at_equal_cpu"] = row["times_lower"] * plain["cpu_milliseconds"] / row["cpu_milliseconds"]
+    return {
+        "spread": problem.spread,
+        "baseline_explains": explained,
+        "mixture_weight": weight,
+        "reference": {
+            "estimator": best,
+            "estimates": effort.reference,
+            "norm": float(reference.mean.norm()),
+            "standard_error": math.sqrt(reference.variance / effort.reference),
+        },
+        "estimators": rows,
+    }
+
+
+def batches(data: ImageData, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Training images on canvases drawn anew, and their labels.
+
+    Args:
+        data: Where they come from.
+        count: How many.
+        first: Number of the first of them.
+    """
+    part = data.source.train
+    shown = part.take(torch.arange(first, first + count) % len(part))
+    return data.draw(shown.images, 0, first), shown.labels
+
+
+def train(problem: Problem, data: ImageData, optimiser: torch.optim.Optimizer, steps: range, spread: float) -> None:
+    """Train by back-propagation through the bilinear crop, as relaxed attention is, at a constant learning rate."""
+    for parameter in problem.model.parameters():
+        parameter.requires_grad_(True)
+    for step in steps:
+        images, labels = batches(data, BATCH, step * BATCH)
+        noise = generator_for("cpu", 1, step)
+        trace = look_relaxed(
+            problem.model, problem.retina, images, problem.num_glimpses, "bilinear", 1.0, spread, noise
+        )
+        optimiser.zero_grad()
+        classification_loss(trace.logits, labels).backward()
+        nn.utils.clip_grad_norm_(problem.model.parameters(), 5.0)
+        optimiser.step()
+
+
+def validation_error(problem: Problem, data: ImageData) -> float:
+    """Share of validation images that are named wrongly, deterministically and by the hard crop."""
+    part = data.source.validation.take(torch.arange(min(1000, len(data.source.validation))))
+    with torch.no_grad():
+        seen = HardObserver(problem.model, problem.retina, problem.num_glimpses)(data.draw(part.images, 1))
+    return float((seen.logits[:, -1].argmax(1) != part.labels).double().mean())
+
+
+def measure(effort: Effort, dataset: str) -> dict[str, Any]:
+    """Train, and measure on the way.
+
+    Args:
+        effort: How large this is.
+        dataset: ``mnist`` or ``digits``.
+    """
+    torch.set_num_threads(1)
+    machine = describe()
+    torch.manual_seed(0)
+    data = ImageData(dataset, canvas_height=60, canvas_width=60, num_pieces=4)
+    model = HardAttention(10, data.image_shape[0], 12, 3, effort.hidden, gaze_hidden=effort.hidden)
+    sample, _ = batches(data, 500)
+    model.get_buffer("mean").fill_(sample.float().mean() / 255)
+    model.get_buffer("std").fill_(sample.float().std() / 255)
+    # Not among those of the training: every training canvas is drawn once.
+    images, labels = batches(data, effort.images, effort.points[-1][0] * BATCH)
+    images, labels = (part.repeat_interleave(effort.num_rollouts, 0) for part in (images, labels))
+    problem = Problem(model, Retina(12, 3, 2), images, labels, effort.num_rollouts, effort.num_glimpses, 0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), 1.5e-3)
+    done, points = 0, []
+    for steps, spread in effort.points:
+        train(problem, data, optimiser, range(done, steps), spread)
+        done, problem.spread = steps, spread
+        points.append(
+            {"training_steps": steps, "validation_error": validation_error(problem, data)} | compare(problem, effort)
+        )
+    return {
+        "command": "python benchmarks/estimator_variance.py --output benchmarks/results/estimator-variance.json",
+        "data": dataset,
+        "seed": 0,
+        "effort": asdict(effort),
+        "policy_parameters": sum(part.numel() for part in problem.parameters()),
+        "machine": machine,
+        "points": points,
+        "cpu_seconds": time.process_time(),
+        "load_average_after": describe()["load_average"],
+    }
+
+
+COLUMNS = {
+    "variance": ("variance", "{:.3g}"),
+    "times lower": ("times_lower", "{:.2f}"),
+    "at equal CPU": ("times_lower_at_equal_cpu", "{:.2f}"),
+    "signal/noise": ("signal_to_noise", "{:.3f}"),
+    "cosine": ("cosine", "{:.3f}"),
+    "+-": ("cosine_deviation", "{:.3f}"),
+    "CPU ms": ("cpu_milliseconds", "{:.0f}"),
+    "mean's cosine": ("mean_cosine", "{:.3f}"),
+    "std errors off": ("mean_distance_in_standard_errors", "{:.2f}"),
+    "rel. bias": ("relative_bias", "{:.2f}"),
+}
+
+
+def report(result: dict[str, Any]) -> str:
+    """The figures in tables.
+
+    Args:
+        result: What :func:`measure` found.
+    """
+    effort = result["effort"]
+    lines = [
+        in_words(result["machine"]),
+        f"data: {result['data']}; {effort['images']} images x {effort['num_rollouts']} roll-outs of "
+        f"{effort['num_glimpses']} glimpses an estimate; {result['policy_parameters']:,} parameters of the policy; "
+        f"{effort['repetitions']} estimates each",
+    ]
+    for point in result["points"]:
+        reference = point["reference"]
+        lines += [
+            "",
+            f"After {point['training_steps']} steps (validation error {point['validation_error']:.1%}), spread "
+            f"{point['spread']}; the baseline explains {point['baseline_explains']:.0%}; reference: "
+            f"{reference['estimates']} estimates, {reference['estimator']}, {reference['norm']:.3g} +- "
+            f"{reference['standard_error']:.2g}",
+            "  ".join([" " * 34, *(head.rjust(12) for head in COLUMNS)]),
+        ]
+        for name, row in point["estimators"].items():
+            cells = (form.format(row[key]).rjust(12) for key, form in COLUMNS.values())
+            lines.append("  ".join([name.ljust(34), *cells]))
+        unbiased = {name: row for name, row in point["estimators"].items() if name not in (HELD, DOUBLED)}
+        reached = [name for name, row in unbiased.items() if row["times_lower_at_equal_cpu"] >= TARGET]
+        lines.append(f"At least {TARGET:g} times lower than plain at equal CPU time: {'; '.join(reached) or 'none'}.")
+    return "\n".join(lines)
+
+
+def main(args: Sequence[str]) -> int:
+    """Measure, print, and write the figures where they are wanted.
+
+    Args:
+        args: The command line.
+    """
+    parser = argparse.ArgumentParser(prog="estimator_variance.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
+    parser.add_argument(
+        "--quick", action="store_true", help="take seconds instead of minutes; the figures mean nothing"
+    )
+    options = parser.parse_args(args)
+    if options.output and not options.output.parent.is_dir():
+        parser.error(f"--output: expected a folder at {options.output.parent}, found none; make it first")
+    result = {"quick": options.quick} | measure(QUICK if options.quick else Effort(), available_dataset())
+    print(report(result))
+    if options.output:
+        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
