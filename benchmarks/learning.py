@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,9 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--results", type=Path, default=RESULTS, metavar="DIR", help="where to write (default: benchmarks/results)"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="where the run's folder goes; it is dropped if left out"
+    )
     options = parser.parse_args(args)
     settle_threads()
     name = Path(options.recipe).stem
@@ -164,6 +168,8 @@ def main(args: Sequence[str]) -> int:
             **figures(run),
         }
         resolved = (run.folder / "config.yaml").read_text(encoding="utf-8")
+        if options.keep:
+            shutil.copytree(run.folder, options.keep / f"{name}-seed{options.seed}", dirs_exist_ok=True)
     options.results.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
         (".json", json.dumps(result, indent=2) + "\n"),

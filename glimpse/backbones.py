@@ -107,6 +107,7 @@ def torchvision_backbone(name: str, weights: str | None = None, layer: str | Non
             f"expected a classification network of torchvision, got {name!r}; "
             + (f"the nearest are {', '.join(near)}" if near else "torchvision.models.list_models() lists them")
         )
+    given = None if weights in (None, DEFAULT) else _read(Path(str(weights)), name)
     try:
         model: nn.Module = get_model(name, weights="DEFAULT" if weights == DEFAULT else None)
     except OSError as error:
@@ -116,8 +117,8 @@ def torchvision_backbone(name: str, weights: str | None = None, layer: str | Non
         ) from error
     node = _map_node(model, name, layer)
     body = create_feature_extractor(model, {node: "map"}, suppress_diff_warning=True)
-    if weights not in (None, DEFAULT):
-        _load(body, Path(str(weights)), name)
+    if given is not None:
+        _fill(body, given, f"{name} in {weights}", set(model.state_dict()))
     return Backbone(body, name)
 
 
@@ -163,8 +164,8 @@ def _has_places(output: object) -> bool:
     return isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
 
 
-def _load(body: nn.Module, path: Path, name: str) -> None:
-    """Load a file's weights; what belongs to the removed head is left out."""
+def _read(path: Path, name: str) -> dict[str, Tensor]:
+    """Read a file of weights."""
     if not path.is_file():
         raise ValueError(
             f"expected weights of {name}: none, {DEFAULT!r} or a file, got {str(path)!r}, which is no file; "
@@ -177,6 +178,11 @@ def _load(body: nn.Module, path: Path, name: str) -> None:
         raise ValueError(f"expected a file of weights, got {path}, which can't be read so: {reason}; {SAVE}") from error
     if not isinstance(given, dict) or not given or not all(isinstance(part, Tensor) for part in given.values()):
         raise ValueError(f"expected a state dict, tensors by name, in {path}, got something else; {SAVE}")
+    return given
+
+
+def _fill(body: nn.Module, given: dict[str, Tensor], whose: str, whole: set[str]) -> None:
+    """Fill in the weights; what belongs to the removed part of the whole network, or to another head, is left out."""
     own = body.state_dict()
     kept = {key.split(".", 1)[0] for key in own}
     faults = [
@@ -189,11 +195,11 @@ def _load(body: nn.Module, path: Path, name: str) -> None:
         for key in own
         if key in given and own[key].shape != given[key].shape
     ]
-    faults += [f"{key} is not known" for key in given if key not in own and key.split(".", 1)[0] in kept]
+    faults += [f"{key} is not known" for key in given if key not in whole and key.split(".", 1)[0] in kept]
     if faults:
         more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise ValueError(
-            f"expected weights of {name} in {path}, got others: {'; '.join(faults[:SHOWN])}{more}; "
-            f"give the file of a {name}, or name the network that it belongs to"
+            f"expected weights of {whose}, got others: {'; '.join(faults[:SHOWN])}{more}; "
+            "give a file of that network's weights, or name the network that the file belongs to"
         )
     body.load_state_dict({key: given.get(key, own[key]) for key in own})

@@ -105,4 +105,4 @@ def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "pla
         device: Where they are wanted.
     """
     rows, columns = (to_unit(torch.arange(length, device=device) + 0.5, length) for length in (height, width))
-    return torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=1)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=2).flatten(0, 1)

@@ -82,5 +82,5 @@ class WholeImageObserver(Observer):
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
         """Look at everything, see :meth:`Observer.forward`."""
         logits = self.model(images)
-        nothing = logits.new_zeros(len(logits), 1)
+        nothing = logits.new_zeros(logits.shape[0], 1)
         return Trace(logits.unsqueeze(1), nothing.unsqueeze(2).expand(-1, -1, 2), nothing, nothing)

@@ -55,6 +55,8 @@ def test_a_file_of_weights_makes_the_network_that_wrote_it(resnet, tmp_path):
         for file in ("whole", "headless", "ten"):
             backbone = torchvision_backbone("resnet18", str(tmp_path / f"{file}.pth")).eval()
             torch.testing.assert_close(backbone(images), expected)
+        inner = torchvision_backbone("resnet18", str(tmp_path / "whole.pth"), "layer2.0.relu")
+        assert inner.state_dict()["body.layer2.0.conv1.weight"].equal(resnet.state_dict()["layer2.0.conv1.weight"])
 
 
 def test_trying_a_size_changes_nothing():
@@ -114,9 +116,9 @@ def test_what_has_no_map_is_refused():
 
 def test_images_that_vanish_are_refused():
     with pytest.raises(
-        ValueError, match=r"images that vgg11_bn can take, got 8 x 40 pixels \(height x width\): .*scale"
+        ValueError, match=r"images that squeezenet1_1 can take, got 8 x 40 pixels \(height x width\): .*scale"
     ):
-        torchvision_backbone("vgg11_bn").map_size(8, 40)
+        torchvision_backbone("squeezenet1_1").map_size(8, 40)
 
 
 def test_files_that_do_not_fit_are_refused(resnet, tmp_path):
@@ -131,10 +133,13 @@ def test_files_that_do_not_fit_are_refused(resnet, tmp_path):
     refused({"state_dict": whole}, "expected a state dict, tensors by name, .* got something else; write it with")
     refused([1, 2], "expected a state dict, tensors by name, .* got something else; write it with")
     refused({}, "expected a state dict, tensors by name, .* got something else; write it with")
-    refused({"conv1.weight": whole["conv1.weight"]}, r"bn1.weight is missing; .* more; give the file of a resnet18, or")
+    refused({"conv1.weight": whole["conv1.weight"]}, r"bn1.weight is missing; .* more; give a file of")
     wrong = {**whole, "conv1.weight": torch.zeros(64, 1, 7, 7)}
-    refused(wrong, r"got others: conv1.weight should be \(64, 3, 7, 7\) and is \(64, 1, 7, 7\); give the file")
-    refused({**whole, "layer1.2.conv1.weight": torch.zeros(1)}, "got others: layer1.2.conv1.weight is not known; give")
+    refused(wrong, r"got others: conv1.weight should be \(64, 3, 7, 7\) and is \(64, 1, 7, 7\); give a file")
+    refused(
+        {**whole, "layer1.2.conv1.weight": torch.zeros(1)},
+        "got others: layer1.2.conv1.weight is not known; give a file",
+    )
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):

@@ -1,8 +1,30 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from glimpse.models.fully_connected import FullyConnectedNet
+
+EXPORT = """
+import sys
+import numpy, onnxruntime, torch
+from glimpse.models.fully_connected import FullyConnectedNet
+from torch.export import Dim
+
+torch.manual_seed(0)
+net = FullyConnectedNet(5, 3, 6, 9, 8, 2).eval()
+images = torch.randint(256, (4, 3, 6, 9), dtype=torch.uint8)
+dynamic = ({0: Dim("batch")},)
+program = torch.onnx.export(net, (images[:2],), dynamo=True, opset_version=18, dynamic_shapes=dynamic, verbose=False)
+program.save(sys.argv[1])
+session = onnxruntime.InferenceSession(sys.argv[1])
+logits = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+numpy.testing.assert_allclose(logits, net(images).detach().numpy(), atol=1e-5)
+"""
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 6, 9), (3, 5, 4), (1, 1, 1)])
@@ -30,6 +52,13 @@ def test_logits_are_float32_under_autocast():
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, net(images), atol=0.05, rtol=0.05)
     assert not logits.equal(logits.bfloat16().float())
+
+
+def test_it_exports_for_any_batch(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", EXPORT, str(tmp_path / "model.onnx")]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_another_size_is_refused():

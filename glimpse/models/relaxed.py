@@ -68,7 +68,7 @@ def spread_over(
 
 
 def reparametrised(
-    policy: LocationPolicy, spread: float, generator: torch.Generator | None
+    policy: LocationPolicy, spread: float, generator: torch.Generator | None, weight: float = 1.0
 ) -> Callable[[Any, Any], Any]:
     """Choose a Gaussian policy's mean plus noise: the sample that REINFORCE would draw, but with its gradient.
 
@@ -79,13 +79,13 @@ def reparametrised(
         policy: The model's location policy.
         spread: Standard deviation of the noise, half images.
         generator: Where the randomness comes from.
+        weight: What the gradient is multiplied by, for who mixes.
     """
 
     def choose(step: Any, present: Any) -> Any:
         drawn = policy.sample(step.policy, spread, generator)
-        moved = step.policy + (drawn - step.policy).detach()
-        kept = policy.location(drawn)
-        chosen = fixed(moved + (kept - moved).detach())
+        moved = weight * step.policy
+        chosen = fixed(moved + (policy.location(drawn) - moved).detach())
         return chosen._replace(
             log_prob=policy.log_prob(step.policy, drawn, spread), entropy=policy.entropy(step.policy, spread)
         )
@@ -129,6 +129,7 @@ def look_relaxed(
     softness: float,
     spread: float,
     generator: torch.Generator | None,
+    pathwise_weight: float = 1.0,
 ) -> Trace:
     """Run the hard model over images with smooth choices, from the centre on.
 
@@ -142,13 +143,14 @@ def look_relaxed(
             ``bilinear``.
         spread: Standard deviation of a Gaussian policy's noise, half images.
         generator: Where the randomness comes from.
+        pathwise_weight: What a Gaussian policy's pathwise gradient is multiplied by.
     """
     policy = model.policy
     if isinstance(policy, GridPolicy):
         choose = spread_over(policy, softness, relaxation == "gumbel-st", generator)
         sense = sense_mixture(images, retina, policy)
     else:
-        choose = reparametrised(policy, spread, generator)
+        choose = reparametrised(policy, spread, generator, pathwise_weight)
         sense = sense_smoothly(images, retina, relaxation, softness)
     return rollout(
         lambda glimpse, choice, state: model(glimpse, choice.location, state),

@@ -66,8 +66,8 @@ class SelfAttention(nn.Module):
         channels: int = 1,
         patch: int = 8,
         features: int = 64,
-        heads: int = 4,
-        layers: int = 3,
+        heads: int = 2,
+        layers: int = 2,
         mlp_ratio: float = 2.0,
         stem: str = "conv",
     ) -> None:
@@ -102,7 +102,7 @@ class SelfAttention(nn.Module):
         patches = self.stem(pixels)
         features, height, width = patches.shape[1:]
         nodes = patches.flatten(2).transpose(1, 2) + positions(features, height, width, pixels.device).to(pixels.dtype)
-        nodes = torch.cat([self.class_node.expand(len(nodes), 1, -1), nodes], dim=1)
+        nodes = torch.cat([self.class_node.expand(nodes.shape[0], 1, -1), nodes], dim=1)
         weights = []
         for layer in self.layers:
             nodes, attention = layer(nodes)
@@ -144,7 +144,7 @@ class SelfAttentionObserver(Observer):
         logits, weights = self.model(images)
         seen = self.model.attention_map(weights, *images.shape[-2:])
         shares = seen.flatten(1)
-        nothing = shares.new_zeros(len(shares), 1)
+        nothing = shares.new_zeros(shares.shape[0], 1)
         return Trace(
             logits=logits.unsqueeze(1),
             locations=(shares @ middles(seen.shape[1], seen.shape[2], seen.device)).unsqueeze(1),

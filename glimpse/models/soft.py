@@ -153,13 +153,13 @@ class SoftAttention(nn.Module):
             around["shape"] = features.shape
             if self.path:
                 centre = torch.tensor(self.path[state.time], device=query.device)
-                around["centres"] = centre.expand(len(query), 2)
+                around["centres"] = centre.expand(query.shape[0], 2)
         context, weights = self.attention(query, features.keys, features.values, prepared=True, **around)
         if self.gate:
             context = context * torch.sigmoid(self.gate(query))
         return Look(
             location=weights @ features.places,
-            log_prob=weights.new_zeros(len(query)),
+            log_prob=weights.new_zeros(query.shape[0]),
             entropy=-torch.special.xlogy(weights, weights).sum(1),
             weights=weights.unflatten(1, features.shape),
             context=context,

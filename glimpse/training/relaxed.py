@@ -20,7 +20,7 @@ from glimpse.training.hard import SPREADS, check_retina
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
 """Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""
 COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden")
-RANGES = {"policy_weight": (0.0, math.inf), "discount": (0.0, 1.0)}
+RANGES = {"policy_weight": (0.0, math.inf), "pathwise_weight": (0.0, math.inf), "discount": (0.0, 1.0)}
 CHOICES = {"what": WHAT, "combine": COMBINE, "core": CORES, "gaze": GAZES, "relaxation": RELAXATIONS}
 
 
@@ -45,6 +45,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         mixed: For gaussian and bilinear, whether the score function's estimate (REINFORCE with a learned baseline) of
             the same choice is added to the pathwise one.
         policy_weight: Weight of the score function's estimate, for mixed.
+        pathwise_weight: What the pathwise gradient of gaussian and bilinear is multiplied by.
         discount: Factor in [0, 1] for rewards further away, for mixed.
         relative: For gaussian and bilinear, whether the policy computes a saccade or a location.
         grid_cells: For gumbel and gumbel-st, cells along each side of the image.
@@ -86,6 +87,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         relaxation: str = "bilinear",
         mixed: bool = False,
         policy_weight: float = 1.0,
+        pathwise_weight: float = 1.0,
         discount: float = 0.0,
         relative: bool = True,
         grid_cells: int = 9,
@@ -127,7 +129,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         )
         self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
         self.relaxation, self.mixed = relaxation, mixed
-        self.policy_weight, self.discount = policy_weight, discount
+        self.policy_weight, self.pathwise_weight, self.discount = policy_weight, pathwise_weight, discount
         self.rule = EpisodeRule(num_glimpses)
         self.softness, self.spread = (softness, final_softness), (spread, final_spread)
         self.every_glimpse = every_glimpse
@@ -149,6 +151,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
             self.annealed(self.softness),
             self.annealed(self.spread),
             generator,
+            self.pathwise_weight,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
