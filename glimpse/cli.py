@@ -165,7 +165,7 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"glimpse {glimpse.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {name: _add(subparsers, name, asked=name in args[:1]) for name in COMMANDS}
-    own, training = split_training(args) if args[:1] == ["compare"] else (args, [])
+    own, training = split_training(args) if list(args[:1]) == ["compare"] else (list(args), [])
     chosen, unknown = parser.parse_known_args(own)
     if unknown:
         wrong = unknown[0].partition("=")[0]
@@ -182,7 +182,8 @@ def split_training(args: Sequence[str]) -> tuple[list[str], list[str]]:
         args: The arguments; all behind ``--`` is the trainings', and so are ``--seed`` and the options of data, model
             and trainer wherever they stand.
     """
-    own, training = [], []
+    own: list[str] = []
+    training: list[str] = []
     remaining = list(args)
     while remaining:
         option = remaining.pop(0)

@@ -3,10 +3,12 @@
 import argparse
 import hashlib
 import json
+import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ from glimpse.training.recipes import find_recipe, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output
 
 PROGRAM = "glimpse compare"
+HARDWARE_LOG = logging.getLogger("pytorch_lightning.utilities.rank_zero")
 TIMES_FILE = "times.json"
 """What a training took, beside its checkpoint."""
 OF_TRAINING_ALONE = ("root", "download", "jitter", "batch_size", "passes", "seed")
@@ -150,15 +153,17 @@ def muster(
         raise UsageError(f"{wrong[0]} can't be handed to the trainings: the comparison sets it itself; leave it out")
     if len(models) < 2:
         raise UsageError(f"expected at least 2 models to compare, got {len(models)}; give another recipe or checkpoint")
-    names = [name_of(model) for model in models]
-    twice = [(name, one, other) for place, (name, one) in enumerate(zip(names, models, strict=True))
-             for other, same in zip(models[:place], names[:place], strict=True) if same == name]  # fmt: skip
-    if twice:
-        name, one, other = twice[0]
-        raise UsageError(f"expected models of different names, got {name!r} twice, {other} and {one}; rename one file")
+    given: dict[str, str] = {}
+    for model in models:
+        name = name_of(model)
+        if name in given:
+            raise UsageError(
+                f"expected models of different names, got {name!r} twice, {given[name]} and {model}; rename one file"
+            )
+        given[name] = model
     contenders = [
         _loaded(name, model, root) if _is_checkpoint(model) else _recipe(name, model, folder, training, root, overwrite)
-        for name, model in zip(names, models, strict=True)
+        for name, model in given.items()
     ]
     for contender in contenders[1:]:
         check_comparable(contenders[0], contender)
@@ -265,11 +270,11 @@ def rehearse(options: Sequence[str]) -> tuple[ImageData, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = [*options, "--output", folder]
         try:
-            with quiet():
+            with quiet(), _silent(HARDWARE_LOG):
                 cli = Rehearsal(complete_arguments(arguments, files)[0], PROGRAM, "rehearsal")
         except ParserError as error:
             raise UsageError(explain(str(error), arguments, files, known_options)) from error
-        saving = [callback for callback in cli.trainer.callbacks if isinstance(callback, SaveRun)]
+        saving = [callback for callback in cli.trainer.callbacks if isinstance(callback, SaveRun)]  # type: ignore[attr-defined]
         if not saving or not cli.trainer.checkpoint_callbacks:
             raise UsageError(
                 "expected a training that keeps its model, got --trainer.fast_dev_run or "
@@ -280,6 +285,17 @@ def rehearse(options: Sequence[str]) -> tuple[ImageData, dict[str, Any]]:
     if not isinstance(cli.datamodule, ImageData):
         raise UsageError(f"expected data of the class ImageData, got {type(cli.datamodule).__name__}; change data:")
     return cli.datamodule, flattened(recipe)
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Leave out what a logger informs of; the training itself says it again."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def flattened(recipe: Mapping[str, Any], group: str = "") -> dict[str, Any]:
@@ -332,7 +348,7 @@ def train_timed(contender: Contender) -> int:
         The exit status, see :func:`glimpse.training.command.main`.
     """
     wall, cpu = time.monotonic(), time.process_time()
-    status = train(contender.training, PROGRAM)
+    status = train(list(contender.training), PROGRAM)
     if status == 0:
         took = {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
         noted = {"checkpoint_sha256": _digest(contender.checkpoint)} | {what: round(s, 1) for what, s in took.items()}

@@ -122,16 +122,16 @@ def cells(entry: Entry) -> list[str]:
     return [
         entry.name,
         f"{100 * found.error:.2f}",
-        *(f"{100 * found.errors[kind][-1]:.2f}" if kind in found.errors else "–" for kind in FIXATIONS[1:]),
+        *(f"{100 * found.errors[kind][-1]:.2f}" if kind in found.errors else "-" for kind in FIXATIONS[1:]),
         f"{100 * found.calibration_error:.1f}",
         f"{found.parameters:,}",
         f"{found.multiply_accumulates / 1e6:.2f}",
         f"{found.pixels_sensed:,}",
-        f"{found.pixels_sensed / found.pixels_of_image:.2f}×",
+        f"{found.pixels_sensed / found.pixels_of_image:.2f}x",
         str(found.num_glimpses),
         f"{entry.images_seen:,}",
-        "–" if entry.wall_seconds is None else f"{entry.wall_seconds:,.0f}",
-        "–" if entry.cpu_seconds is None else f"{entry.cpu_seconds:,.0f}",
+        "-" if entry.wall_seconds is None else f"{entry.wall_seconds:,.0f}",
+        "-" if entry.cpu_seconds is None else f"{entry.cpu_seconds:,.0f}",
     ]
 
 
@@ -189,8 +189,8 @@ def budget(entries: Sequence[Entry]) -> str:
     if len(seen) == 1:
         return f"One budget for all: each model was trained on {seen[0]:,} images, one seed each."
     return (
-        f"The budgets differ: the models were trained on {seen[0]:,} to {seen[-1]:,} images, as the table says, so that "
-        "the errors are not those of one budget."
+        f"The budgets differ: the models were trained on {seen[0]:,} to {seen[-1]:,} images, as the table says, so "
+        "that the errors are not those of one budget."
     )
 
 
@@ -220,13 +220,8 @@ def _view(row: int, told: Told, entries: Sequence[Entry], folder: Path) -> str:
     )
     lines = []
     for kind in ("explicit", "implicit"):
-        panels = [
-            f'<td><img src="{PICTURES}/{picture(kind, row, column)}" alt="{kind} map of {html.escape(entry.name)}"></td>'
-            if (folder / PICTURES / picture(kind, row, column)).is_file()
-            else '<td class="none">takes in the whole image at once: no map of its own</td>'
-            for column, entry in enumerate(entries, start=1)
-        ]
-        lines.append(f'<th class="kind"><span>{kind}</span></th>{"".join(panels)}')
+        panels = "".join(_panel(kind, row, column, entry, folder) for column, entry in enumerate(entries, start=1))
+        lines.append(f'<th class="kind"><span>{kind}</span></th>{panels}')
     captions = [
         f'<td class="{"right" if answer == told.truth else "wrong"}"><b>{html.escape(answer)}</b> {confidence:.0%}</td>'
         for answer, confidence in zip(told.answers, told.confidences, strict=True)
@@ -234,6 +229,13 @@ def _view(row: int, told: Told, entries: Sequence[Entry], folder: Path) -> str:
     lines.append(f'<th class="kind"></th>{"".join(captions)}')
     first, *rest = lines
     return f"<tbody><tr>{image}{first}</tr>{''.join(f'<tr>{line}</tr>' for line in rest)}</tbody>"
+
+
+def _panel(kind: str, row: int, column: int, entry: Entry, folder: Path) -> str:
+    file = picture(kind, row, column)
+    if (folder / PICTURES / file).is_file():
+        return f'<td><img src="{PICTURES}/{file}" alt="{kind} map of {html.escape(entry.name)}"></td>'
+    return '<td class="none">takes in the whole image at once: no map of its own</td>'
 
 
 def _chosen(views: Sequence[Told]) -> str:

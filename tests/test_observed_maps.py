@@ -68,7 +68,7 @@ def test_fixations_are_gaussians_of_half_the_finest_window(images):
     nothing = torch.zeros(1, 1)
     maps = explicit_maps(observer, Trace(torch.zeros(1, 1, 10), place, nothing, nothing), 31, 41)
     assert maps is not None
-    assert (maps[0].argmax() // 41, maps[0].argmax() % 41) == (15, 20)
+    assert divmod(int(maps[0].argmax()), 41) == (15, 20)
     assert float(maps[0, 15, 22] / maps[0, 15, 20]) == pytest.approx(math.exp(-0.5), rel=1e-4)
 
 
