@@ -2,22 +2,19 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from glimpse import crop, map_pictures, pixels, visualise
+from glimpse.album import Album
 
 if TYPE_CHECKING:
     from glimpse.runtime import GlimpseSession, Prediction
-
-_SOFTWARE = "Glimpse"
-"""Marks the pictures that we drew, the only files that a later run may replace."""
 
 
 class Sight(NamedTuple):
@@ -76,25 +73,20 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
     session = GlimpseSession(args.model)
+    album = None
     if args.draw is not None:
         try:
-            args.draw.mkdir(parents=True, exist_ok=True)
+            album = Album(args.draw, args.images)
         except OSError as error:
             return _complain(
                 f"--draw: can't make the directory {str(args.draw)!r} ({error.strerror}); name another one"
             )
     answers: list[dict[str, Any]] = []
     errors: list[dict[str, str]] = []
-    drawn: set[str] = set()
-    sources = {path.resolve() for path in args.images}
     for path in args.images:
         try:
             sight = look(session, path)
-            picture = None
-            if args.draw is not None:
-                picture = _free_path(args.draw, path.stem, sources, drawn)
-                _save(draw(session, sight), picture)
-                drawn.add(picture.name.casefold())
+            picture = album.add(draw(session, sight), path.stem) if album else None
         except (pixels.ImageError, OSError) as error:
             errors.append({"image": str(path), "error": str(error)})
             _complain(str(error))
@@ -206,38 +198,6 @@ def _as_text(answer: dict[str, Any]) -> str:
     if answer["picture"]:
         lines.append(f"  drawn in {_printable(answer['picture'])}")
     return "\n".join(lines) + "\n"
-
-
-def _free_path(directory: Path, stem: str, sources: set[Path], drawn: set[str]) -> Path:
-    """Name an image's picture after it, numbered where the name is taken: only our own older pictures are replaced."""
-    number = 1
-    while True:
-        path = directory / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
-        if path.name.casefold() not in drawn and path.resolve() not in sources and _is_replaceable(path):
-            return path
-        number += 1
-
-
-def _is_replaceable(path: Path) -> bool:
-    if not path.exists():
-        return True
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return bool(picture.info.get("Software") == _SOFTWARE)
-    except (UnidentifiedImageError, OSError):
-        return False
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all."""
-    mark = PngImagePlugin.PngInfo()
-    mark.add_text("Software", _SOFTWARE)
-    unfinished = path.with_name(f".glimpse-{os.getpid()}.tmp")
-    try:
-        picture.save(unfinished, "PNG", pnginfo=mark)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _printable(text: str) -> str:

@@ -17,10 +17,11 @@ COMMANDS = {
     "evaluate": "measure a trained model on images that it has never seen",
     "export": "write a trained model as one ONNX file",
     "classify": "classify images with an exported model",
+    "explain": "draw what a trained model attended to in images, and what its answer depends on",
     "compare": "train or load several models on one data set, and set them side by side on a page",
     "demo": "do it all on the embedded digits, and write a page about it",
 }
-EXTRAS = {"classify": "serve"}
+EXTRAS = {"classify": "serve", "explain": "explain"}
 """The extra that a subcommand needs, where it is not ``train``."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
@@ -149,7 +150,20 @@ def _demo(args: argparse.Namespace) -> int:
     return run(args)
 
 
-RUN = {"evaluate": _evaluate, "export": _export, "classify": _classify, "compare": _compare, "demo": _demo}
+def _explain(args: argparse.Namespace) -> int:
+    from glimpse.look_inside import run
+
+    return run(args)
+
+
+RUN = {
+    "explain": _explain,
+    "evaluate": _evaluate,
+    "export": _export,
+    "classify": _classify,
+    "compare": _compare,
+    "demo": _demo,
+}
 
 
 def parse(args: Sequence[str]) -> argparse.Namespace:
@@ -219,11 +233,29 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
         parser.add_argument(
             "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
         )
+    elif name == "explain":
+        _add_explain(parser)
     elif name == "compare":
         _add_compare(parser)
     elif name == "demo":
         parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
     return parser
+
+
+def _add_explain(parser: Parser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")
+    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    parser.add_argument("--output", type=Path, default=Path("explained"), metavar="DIR", help="explained if left out")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=("jacobian", "smoothed", "integrated"),
+        default=["jacobian"],
+        help="how it is found out what the answer depends on; jacobian if left out, the others need captum",
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
+    )
 
 
 def _add_compare(parser: Parser) -> None:

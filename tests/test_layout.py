@@ -22,6 +22,7 @@ HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "gymnasium
 LIGHT = (
     "glimpse",
     "glimpse.__main__",
+    "glimpse.album",
     "glimpse.charts",
     "glimpse.classify",
     "glimpse.cli",
