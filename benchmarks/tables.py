@@ -15,7 +15,8 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 FAMILIES = {
     "soft": "soft attention",
     "self": "self-attention",
-    "relaxed": "relaxed hard attention, evaluated hard",
+    "relaxed": "relaxed hard attention (mixed), evaluated hard",
+    "gumbel": "relaxed hard attention (Gumbel-softmax), evaluated hard",
     "hard": "hard attention",
     "cnn": "convolutional",
     "mlp": "fully connected",
