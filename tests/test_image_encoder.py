@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_a_layer_is_convolution_normalisation_and_rectifier():
             for numbers in (part.weight, part.bias, part.running_mean, part.running_var):
                 nn.init.uniform_(numbers, 0.5, 1.5)  # type: ignore[arg-type]
     expected = images = pictures(2, 2, 11, 14).double()
-    parts = list(encoder.layers)
+    parts: list[Any] = list(encoder.layers)
     for number, (kernel, stride) in enumerate([(5, 2), (3, 1), (3, 2)]):
         convolution, norm = parts[3 * number : 3 * number + 2]
         assert convolution.weight.shape[2:] == (kernel, kernel)

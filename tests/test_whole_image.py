@@ -24,7 +24,7 @@ every_family = pytest.mark.parametrize("kind", SMALL)
 
 def training_of(kind: str, shape: tuple[int, ...] = (1, 24, 24), **options: Any) -> Any:
     torch.manual_seed(0)
-    return FAMILIES[kind](list("0123456789"), list(shape), **(SMALL[kind] | options))  # type: ignore[call-arg]
+    return FAMILIES[kind](list("0123456789"), list(shape), **(SMALL[kind] | options))
 
 
 class Losses(lightning.Callback):
