@@ -75,3 +75,20 @@ def test_arrays_and_tensors_give_the_same_boxes_in_their_own_type():
     assert stacked.dtype == torch.float32
     assert stacked.shape == (50, 2, 4)
     np.testing.assert_array_equal(np.stack([np.stack(box, axis=-1) for box in from_array], axis=-2), stacked.numpy())
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+def test_a_grid_is_the_squarest_with_enough_cells_row_by_row(count):
+    cells = np.array(geometry.grid(count))
+    assert cells.shape == (count, 2)
+    columns, rows = (len(np.unique(axis)) for axis in cells.T)
+    assert columns * (rows - 1) < count <= columns * rows
+    assert 0 <= columns - rows <= 1
+    x, y = cells.T
+    assert (np.lexsort((x, y)) == np.arange(count)).all(), "row by row, from the left"
+    np.testing.assert_allclose(np.unique(x), (2 * np.arange(columns) + 1) / columns - 1)
+    np.testing.assert_allclose(np.unique(y), (2 * np.arange(rows) + 1) / rows - 1)
+
+
+def test_a_grid_of_four_lies_in_the_middles_of_the_quarters():
+    assert geometry.grid(4) == [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from glimpse.image_encoder import ImageEncoder, standardise
+from glimpse.image_encoder import ImageEncoder, middles, standardise
 
 
 def pictures(batch: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -83,3 +83,13 @@ def test_other_channels_are_refused():
 def test_stages_that_cannot_be_are_refused(widths, depths):
     with pytest.raises(ValueError, match=r"width and a depth of at least 1 for each .*; give equally many of both"):
         ImageEncoder(1, widths, depths)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (4, 2)])
+def test_middles_go_row_by_row_and_x_goes_with_the_width(height, width):
+    expected = [
+        ((2 * column + 1) / width - 1, (2 * row + 1) / height - 1) for row in range(height) for column in range(width)
+    ]
+    places = middles(height, width, torch.device("cpu"))
+    assert places.dtype == torch.float32
+    np.testing.assert_allclose(places.numpy(), expected, atol=1e-7)

@@ -19,7 +19,7 @@ from glimpse.heads import precisely
 from glimpse.image_encoder import middles, standardise
 from glimpse.observer import Observer
 from glimpse.rollout import Trace, rollout
-from glimpse.scores import score_function
+from glimpse.scores import LocationScore, score_function
 
 ATTENTIONS = ("global", "local-m", "local-p")
 
@@ -193,7 +193,7 @@ class SoftObserver(Observer):
     def any_size(self) -> bool:
         """Local windows and the location score are laid out for one size of map."""
         attention = self.model.attention
-        return isinstance(attention, GlobalAttention) and not hasattr(attention.score, "places")
+        return isinstance(attention, GlobalAttention) and not isinstance(attention.score, LocationScore)
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
         """Look, see :meth:`glimpse.observer.Observer.forward`. Training and evaluation are the same here."""

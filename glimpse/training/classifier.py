@@ -69,10 +69,25 @@ class ClassifierTraining(lightning.LightningModule):
         trace: Trace = self.observer(images)
         return trace
 
-    def setup(self, stage: str) -> None:
-        """Before a new fit, take the pixels' mean and standard deviation over to the model."""
+    def load_pretrained(self) -> None:
+        """Load weights that were trained elsewhere, in a family that has any; once, so that none undoes a training.
+
+        It is called when a new fit begins, never for a checkpoint, whose weights are its own: the file may be gone.
+
+        Raises:
+            ValueError: When the weights can't be read or don't fit.
+        """
+
+    def on_fit_start(self) -> None:
+        """Before a new fit, load pretrained weights, and take the pixels' mean and standard deviation to the model.
+
+        Earlier, in ``setup``, the trainer doesn't know yet whether it goes on from a checkpoint.
+        """
+        if self.trainer.ckpt_path is not None:
+            return
+        self.load_pretrained()
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, ImageData) and self.trainer.ckpt_path is None:
+        if isinstance(data, ImageData):
             sample = data.draw(data.source.train.images[:SAMPLE]).float() / PIXEL_MAX
             self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
 

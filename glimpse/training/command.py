@@ -32,6 +32,7 @@ from glimpse.training.callbacks import (
     checkpoints,
 )
 from glimpse.training.checkpoint import CheckpointError, read_checkpoint
+from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
 from glimpse.training.options import Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
@@ -194,7 +195,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
-        """Make the run's folder, and say what is going to happen."""
+        """Load pretrained weights, make the run's folder, and say what is going to happen."""
         if self.checkpoint:
             check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
@@ -202,6 +203,11 @@ class TrainingCLI(LightningCLI):
                     f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
                     "rate has come to its end; to train longer, start anew with a higher --trainer.max_epochs"
                 )
+        elif isinstance(self.model, ClassifierTraining):
+            try:
+                self.model.load_pretrained()
+            except ValueError as error:
+                raise UsageError(str(error)) from error
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,12 +1,12 @@
 """Training of soft attention, by back-propagation alone."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.backbones import torchvision_backbone
+from glimpse.backbones import Backbone, torchvision_backbone
 from glimpse.core import CORES
 from glimpse.data.datamodule import Batch
 from glimpse.image_encoder import ImageEncoder
@@ -81,8 +81,13 @@ class SoftAttentionTraining(ClassifierTraining):
         super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
         self.save_hyperparameters()
         check_options(self.hparams, COUNTS, RANGES, CHOICES)
+        check_encoder(dict(self.hparams))
         channels, height, width = image_shape
-        encoder = torchvision_backbone(backbone) if backbone else ImageEncoder(channels, tuple(widths), tuple(depths))
+        encoder: ImageEncoder | Backbone
+        if backbone:
+            encoder = torchvision_backbone(backbone, layer=backbone_layer)
+        else:
+            encoder = ImageEncoder(channels, tuple(widths), tuple(depths))
         map_size = encoder.map_size(height, width)
         if attention != "global" and window >= max(map_size):
             raise ValueError(
@@ -94,6 +99,14 @@ class SoftAttentionTraining(ClassifierTraining):
         )
         self.observer = SoftObserver(model, num_glimpses)
         self.every_glimpse, self.coverage = every_glimpse, coverage
+        self.pretrained = backbone_weights
+
+    def load_pretrained(self) -> None:
+        """Load the backbone's weights, see :meth:`ClassifierTraining.load_pretrained`."""
+        if self.pretrained is not None:
+            source = torchvision_backbone(self.hparams["backbone"], self.pretrained, self.hparams["backbone_layer"])
+            self.observer.model.encoder.load_state_dict(source.state_dict())
+            self.pretrained = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy, and the penalty if it is asked for."""
@@ -104,6 +117,23 @@ class SoftAttentionTraining(ClassifierTraining):
         penalty = coverage_penalty(trace.maps)
         self.note(classification, penalty, trace.entropy.mean())
         return classification + self.coverage * penalty
+
+
+def check_encoder(options: dict[str, Any]) -> None:
+    """Refuse options of a backbone where there is none.
+
+    Args:
+        options: The arguments of :class:`SoftAttentionTraining`, by name.
+
+    Raises:
+        ValueError: When one of them would do nothing.
+    """
+    for name in ("backbone_weights", "backbone_layer"):
+        if options[name] is not None and options["backbone"] is None:
+            raise ValueError(
+                f"expected --model.{name} with --model.backbone alone, got {options[name]!r} without one; "
+                "name the network, such as resnet18, or leave it out"
+            )
 
 
 def coverage_penalty(maps: Float[Tensor, "batch time map_height map_width"]) -> Float[Tensor, ""]:

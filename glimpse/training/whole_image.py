@@ -1,5 +1,6 @@
 """Training of what takes the image in at once: self-attention, and the two nets that attention is compared with."""
 
+import math
 from typing import ClassVar
 
 from torch import Tensor
@@ -67,7 +68,8 @@ class SelfAttentionTraining(WholeImageTraining):
     ) -> None:
         super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
         self.save_hyperparameters()
-        check_options(self.hparams, ("patch", "features", "heads", "layers"), choices={"stem": STEMS})
+        ranges = {"mlp_ratio": (1 / max(1, features), math.inf)}
+        check_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
         model = SelfAttention(len(classes), image_shape[0], patch, features, heads, layers, mlp_ratio, stem)
         self.observer = SelfAttentionObserver(model)
 
