@@ -76,7 +76,7 @@ def test_training_gets_its_arguments_untouched(monkeypatch):
         (["a", "b"], ["a", "b"], []),
         (["a", "b", "--trainer.max_epochs", "3"], ["a", "b"], ["--trainer.max_epochs", "3"]),
         (["--seed", "1", "a", "b", "--data.passes=2"], ["a", "b"], ["--seed", "1", "--data.passes=2"]),
-        (["a", "--model.every_glimpse", "--images", "2", "b"], ["a", "b"], ["--model.every_glimpse"]),
+        (["a", "b", "--model.gate", "--images", "2"], ["a", "b"], ["--model.gate"]),
         (["a", "b", "--", "--anything", "c", "--images"], ["a", "b"], ["--anything", "c", "--images"]),
     ],
 )

@@ -3,7 +3,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ data:
   init_args: {{dataset: digits, canvas_height: 24, canvas_width: 32, num_pieces: {pieces}, batch_size: 64}}
 """
 MODELS = {
-    "hard": "HardAttentionTraining, init_args: {num_glimpses: 3, glimpse_size: 4, num_scales: 2, hidden: 16, gaze_hidden: 8}",
+    "hard": "HardAttentionTraining, init_args: {num_glimpses: 3, glimpse_size: 4, num_scales: 2, hidden: 16}",
     "soft": "SoftAttentionTraining, init_args: {num_glimpses: 2, widths: [4, 8], depths: [1, 1], hidden: 16}",
     "plain": "ConvolutionalTraining, init_args: {widths: [4, 8], depths: [1, 1]}",
 }
@@ -39,7 +39,7 @@ class Done(NamedTuple):
     folder: Path
     """Where it was started; it wrote to ``out`` inside."""
     page: str
-    figures: dict
+    figures: dict[str, Any]
     said: str
 
 
@@ -61,9 +61,10 @@ def done(tmp_path_factory) -> Done:
 @pytest.fixture
 def started(done, tmp_path, monkeypatch) -> Path:
     """A folder to start in, with the recipes and the runs of the finished comparison."""
-    shutil.copytree(done.folder, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
+    folder: Path = tmp_path / "copy"
+    shutil.copytree(done.folder, folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -38,8 +38,9 @@ def data() -> ImageData:
 @pytest.fixture(scope="module")
 def observers(data) -> list[Observer]:
     torch.manual_seed(3)
-    sight = {"num_glimpses": 3, "glimpse_size": 4, "num_scales": 2, "hidden": 16, "gaze_hidden": 8}
-    hard = HardAttentionTraining(data.classes, data.image_shape, **sight)
+    hard = HardAttentionTraining(
+        data.classes, data.image_shape, num_glimpses=3, glimpse_size=4, num_scales=2, hidden=16
+    )
     plain = ConvolutionalTraining(data.classes, data.image_shape, widths=[4, 8], depths=[1, 1])
     return [hard.eval().observer, plain.eval().observer]
 
