@@ -260,7 +260,10 @@ def _add_explain(parser: Parser) -> None:
 
 def _add_compare(parser: Parser) -> None:
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a recipe to train (a name or a YAML file), or a .ckpt file to load"
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a recipe to train (a name or a YAML file), or a .ckpt file to load; at least two, side by side",
     )
     parser.add_argument("--output", type=Path, default=Path("compare"), metavar="DIR", help="compare if left out")
     parser.add_argument("--root", metavar="DIR", help="where the data set lies; as the recipes say if left out")

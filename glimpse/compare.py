@@ -123,12 +123,13 @@ def run(args: argparse.Namespace) -> int:
         evaluation = evaluate(training.observer, data.test_dataloader(), training.classes, training.image_shape)
         entries.append(entry_of(contender, training.kind, evaluation))
     order = sorted(range(len(entries)), key=lambda place: (entries[place].evaluation.error, entries[place].name))
-    views = look_at_images([observers[place] for place in order], data, args.images)
+    views, disputed = look_at_images([observers[place] for place in order], data, args.images)
     comparison = Comparison(
         data=data.describe(),
         command=f"{invocation()} {shlex.join(args.command_line)}",
         entries=[entries[place] for place in order],
         views=[view.told for view in views],
+        disputed=round(disputed, 4),
     )
     draw_pictures(comparison, views, folder)
     write_page(comparison, folder)

@@ -83,12 +83,14 @@ class Comparison:
         command: The command line that made it.
         entries: The models, the smallest test error first.
         views: The images that are shown.
+        disputed: Share of the first test images, a block of at most 500, on which the answers differ, in [0, 1].
     """
 
     data: str
     command: str
     entries: list[Entry]
     views: list[Told]
+    disputed: float
 
     def to_json(self) -> str:
         """Write it as JSON; what nobody knows is null."""
@@ -170,7 +172,7 @@ def write_page(comparison: Comparison, folder: Path) -> None:
             f"<th>{html.escape(entry.name)}<small>{FAMILY_NAMES[entry.family]}</small></th>" for entry in entries
         ),
         views="".join(_view(row, told, entries, folder) for row, told in enumerate(comparison.views, start=1)),
-        chosen=_chosen(comparison.views),
+        chosen=_chosen(comparison),
         legend=f"{PICTURES}/{LEGEND}",
         curves=_learning(folder),
         command=html.escape(comparison.command),
@@ -238,14 +240,14 @@ def _panel(kind: str, row: int, column: int, entry: Entry, folder: Path) -> str:
     return '<td class="none">takes in the whole image at once: no map of its own</td>'
 
 
-def _chosen(views: Sequence[Told]) -> str:
-    disputed = sum(told.disputed for told in views)
-    if len(views) == 1:
-        return "The first test image."
+def _chosen(comparison: Comparison) -> str:
+    half = "" if len(comparison.views) == 1 else (
+        ", the second half the first ones after them on which the models disagree, filled up with the next ones where "
+        "these are too few"
+    )  # fmt: skip
     return (
-        f"{len(views)} test images: the first half are the first of the test set, the others the first after them on "
-        f"which the models disagree, filled up with the next ones where these are too few. They disagree on {disputed} "
-        f"of the {len(views)}, far more often than on images picked at random."
+        f"The images are the first of the test set{half}. The models disagree on {100 * comparison.disputed:.0f} % of "
+        "the first test images."
     )
 
 

@@ -36,7 +36,15 @@ class View(NamedTuple):
     """Each model's fixations, (x, y) in [-1, 1]; None for one without a retina."""
 
 
-def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -> list[View]:
+class SideBySide(NamedTuple):
+    """What all models make of the test images that are shown."""
+
+    views: list[View]
+    disputed: float
+    """Share of the first block of test images on which the models' answers differ, in [0, 1]."""
+
+
+def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -> SideBySide:
     """Let all models look at the same test images: the first ones, and the first ones that they disagree on.
 
     Half of the images are the first of the test set, the others the first after them that don't get one answer from
@@ -64,7 +72,7 @@ def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -
         maps = explicit_maps(observer, trace, height, width)
         explicit.append(maps if maps is None else maps.cpu().numpy())
         scanpaths.append(trace.locations.cpu().numpy() if observer.retina else None)
-    return [
+    views = [
         View(
             Told(
                 place=place,
@@ -80,6 +88,7 @@ def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -
         )
         for number, place in enumerate(places)
     ]
+    return SideBySide(views, float(differ.float().mean()))
 
 
 def choose_images(differ: Sequence[bool], count: int) -> list[int]:

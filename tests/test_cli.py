@@ -28,7 +28,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [
         (
             ["evalute", "a.ckpt"],
-            "expected one of train, evaluate, export, classify, demo; got 'evalute'; did you mean ev",
+            "expected one of train, evaluate, export, classify, compare, demo; got 'evalute'; did you mean ev",
         ),
         (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
         (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
@@ -36,6 +36,10 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["evaluate"], "the following arguments are required: CHECKPOINT"),
         (["export", "a.ckpt", "--outptu", "b"], "export knows no '--outptu'; did you mean --output?"),
         (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
+        (["compare"], "the following arguments are required: MODEL"),
+        (["compare", "digits", "--imgaes", "2"], "compare knows no '--imgaes'; did you mean --images?"),
+        (["compare", "a.ckpt", "b.ckpt", "--overwrite", "yes"], "expected one of true, false; got 'yes'"),
+        (["compare", "a.ckpt", "b.ckpt"], "expected a checkpoint at a.ckpt, found nothing"),
         (["classify", "model.onnx"], "the following arguments are required: IMAGE"),
         (["classify", "no.onnx", "a.png"], "can't load the model 'no.onnx': no such file"),
         (["evaluate", "no.ckpt"], "expected a checkpoint at no.ckpt, found nothing"),
@@ -64,6 +68,22 @@ def test_training_gets_its_arguments_untouched(monkeypatch):
     assert cli.main(["train", "--json", "--model.x", "1"]) == 0
     assert cli.main(["train", "fit"], program="python train.py") == 0
     assert seen == [(["--json", "--model.x", "1"], "glimpse train"), (["fit"], "python train.py")]
+
+
+@pytest.mark.parametrize(
+    ("args", "models", "training"),
+    [
+        (["a", "b"], ["a", "b"], []),
+        (["a", "b", "--trainer.max_epochs", "3"], ["a", "b"], ["--trainer.max_epochs", "3"]),
+        (["--seed", "1", "a", "b", "--data.passes=2"], ["a", "b"], ["--seed", "1", "--data.passes=2"]),
+        (["a", "b", "--model.gate", "--images", "2"], ["a", "b"], ["--model.gate"]),
+        (["a", "b", "--", "--anything", "c", "--images"], ["a", "b"], ["--anything", "c", "--images"]),
+    ],
+)
+def test_a_comparison_hands_the_options_of_training_on(args, models, training):
+    chosen = cli.parse(["compare", *args])
+    assert (chosen.models, chosen.training) == (models, training)
+    assert chosen.command_line == ["compare", *args]
 
 
 def raising(error: BaseException):
