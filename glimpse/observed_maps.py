@@ -1,0 +1,99 @@
+"""The attention maps of any observer on its images: the explicit one that it shows, and the implicit one of its answer.
+
+*Explicit* attention is what the model itself says it weighed or looked at, on its way to an answer. *Implicit*
+attention is what its answer turns out to depend on, which can be asked of any model; see :mod:`glimpse.explain`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+from glimpse.explain import fixation_density, integrated, jacobian, resize_map, saliency, smoothed
+from glimpse.observer import Observer
+from glimpse.retina import PIXEL_MAX
+from glimpse.rollout import Trace
+
+METHODS = {"jacobian": jacobian, "smoothed": smoothed, "integrated": integrated}
+"""How the implicit map is found, by name."""
+
+
+def explicit_maps(
+    observer: Observer, trace: Trace, height: int, width: int
+) -> Float[Tensor, "batch {height} {width}"] | None:
+    """Map what a model attended to, over its whole episode.
+
+    Attention weights are the mean over the glimpses, spread over the image's pixels. A model with a retina has the
+    density of its fixations instead, each a Gaussian with a standard deviation of half the finest window.
+
+    Args:
+        observer: The model.
+        trace: What it did.
+        height: The images' height, pixels.
+        width: The images' width, pixels.
+
+    Returns:
+        Maps that each sum to one; None for a model that attends to nothing in particular.
+    """
+    if trace.maps is not None:
+        return resize_map(trace.maps.detach().float().mean(1), height, width)
+    if observer.retina is not None:
+        return fixation_density(trace.locations.detach(), height, width, observer.retina.size / 2)
+    return None
+
+
+def implicit_maps(
+    observer: Observer,
+    images: Shaped[Tensor, "batch channels height width"],
+    outputs: Int64[Tensor, " batch"],
+    method: str = "jacobian",
+) -> Float[Tensor, "batch height width"]:
+    """Map how much each pixel would change one logit of the last glimpse.
+
+    The fixations of a model with a retina are held where it looked of its own accord: a crop in whole pixels has no
+    derivative with respect to its place. The model is run as it is, in evaluation mode, and no parameter gets a
+    gradient.
+
+    Args:
+        observer: The model.
+        images: uint8 in [0, 255], or floating point in [0, 1].
+        outputs: The class whose logit is explained, for each image.
+        method: One of ``METHODS``: jacobian, or through captum smoothed or integrated.
+
+    Returns:
+        Maps that each sum to one; see :func:`glimpse.explain.saliency`.
+
+    Raises:
+        ModuleNotFoundError: When the method needs captum, which is not installed.
+        ValueError: When the method is unknown, or the model has no such output.
+    """
+    if method not in METHODS:
+        raise ValueError(f"expected a method out of {', '.join(METHODS)}; got {method!r}; choose one of them")
+    was_training = observer.training
+    observer.eval()
+    try:
+        return saliency(METHODS[method](last_logits(observer, images), _pixels(images), outputs))
+    finally:
+        observer.train(was_training)
+
+
+def last_logits(
+    observer: Observer, images: Shaped[Tensor, "batch channels height width"]
+) -> Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch classes"]]:
+    """The model as a function of pixels, for all of :mod:`glimpse.explain`: what it believes in the end.
+
+    Args:
+        observer: The model.
+        images: What it looks at. A model with a retina keeps the fixations of these images, whatever images the
+            function is then called with.
+    """
+    if observer.retina is None:
+        return lambda pixels: observer(pixels).logits[:, -1]
+    with torch.no_grad():
+        locations = observer(images).locations
+    return lambda pixels: observer.following(pixels, locations).logits[:, -1]
+
+
+def _pixels(images: Shaped[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    return images.float() / PIXEL_MAX if images.dtype == torch.uint8 else images
