@@ -78,9 +78,9 @@ def stages(setup: Setup, steps: int) -> dict[str, Any]:
     with threads(1):
         step = BareStep(setup, data, Timed)
         stopwatch = step.training.stopwatch
-        model = step.training.model
+        model = step.training.observer.model
         for module, name in (
-            (step.training.retina, "crop"),
+            (step.training.observer.retina, "crop"),
             (model.encoder, "encoders"),
             (model.gaze_encoder, "encoders"),
             (model.core, "cores"),

@@ -17,7 +17,6 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from glimpse.data import DataError, ImageData
-from glimpse.objectives import Losses
 from glimpse.training import HardAttentionTraining
 from glimpse.training.command import TrainingCLI, complete_arguments, quiet
 from glimpse.training.recipes import find_recipe, read_recipe
@@ -103,7 +102,7 @@ class Alone(HardAttentionTraining):
         """Exploration as at the start of the training."""
         return self.spread
 
-    def note(self, parts: Losses) -> None:
+    def note(self, *figures: Tensor) -> None:
         """Nothing is logged."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Numbers = Sequence[float] | Sequence[int] | npt.NDArray[Any]
 
-_LINES = ("#ffbc4c", "#40beff", "#ff5c94", "#8e7cff", "#4ac97e")
+_LINES = ("#ffbc4c", "#40beff", "#ff5c94", "#8e7cff", "#4ac97e", "#c8cdd6")
 """The lines of a chart, the one that matters first."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from glimpse import crop, pixels, visualise
@@ -121,31 +121,39 @@ def look(session: "GlimpseSession", path: Path) -> Sight:
 
 
 def draw(session: "GlimpseSession", sight: Sight, truth: str | None = None) -> Image.Image:
-    """Draw what a model made of an image: the scanpath, and what the retina saw.
+    """Draw what a model made of an image: for one with a retina the scanpath, and what the retina saw.
 
     Args:
         session: The model.
         sight: What it made of the image.
         truth: The right class's name, where it is known.
     """
-    card, locations = session.card, sight.on_canvas.locations[0]
+    card, (probabilities, locations, boxes, _) = session.card, sight.on_image
+    if boxes is None or card.glimpse_size is None or card.num_scales is None or card.zoom is None:
+        return visualise.entitle(visualise.enlarge(sight.image), probabilities[0, -1], card.classes, truth)
+    on_canvas = sight.on_canvas.locations[0]
     canvas = sight.canvas.transpose(2, 0, 1)
-    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
-    glimpses = crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
-    probabilities, own_locations, own_boxes = (field[0] for field in sight.on_image)
+    canvases = np.broadcast_to(canvas, (len(on_canvas), *canvas.shape))
+    glimpses = crop.extract_glimpse(canvases, on_canvas, card.glimpse_size, card.num_scales, card.zoom)
     return visualise.draw_classification(
-        sight.image, own_boxes, own_locations, glimpses, probabilities, card.classes, truth
+        sight.image, boxes[0], locations[0], glimpses, probabilities[0], card.classes, truth
     )
 
 
 def _describe(session: "GlimpseSession", path: Path, sight: Sight, picture: Path | None) -> dict[str, Any]:
     """Say in JSON's values what a model made of an image."""
-    probabilities, locations, boxes = (field[0].astype(float).round(6).tolist() for field in sight.on_image)
-    glimpses = []
-    for belief, location, windows in zip(probabilities, locations, boxes, strict=True):
+    found, classes = sight.on_image, session.card.classes
+    probabilities = _values(found.probabilities)
+    glimpses: list[dict[str, Any]] = []
+    for time, belief in enumerate(probabilities):
         label = int(np.argmax(belief))
-        answer = {"class": session.card.classes[label], "confidence": belief[label]}
-        glimpses.append({**answer, "location": location, "boxes": windows})
+        glimpses.append({"class": classes[label], "confidence": belief[label]})
+        if found.boxes is not None or found.maps is not None:
+            glimpses[-1]["location"] = _values(found.locations)[time]
+        if found.boxes is not None:
+            glimpses[-1]["boxes"] = _values(found.boxes)[time]
+        if found.maps is not None:
+            glimpses[-1]["map"] = _values(found.maps, digits=4)[time]
     return {
         "image": str(path),
         "height": sight.image.shape[0],
@@ -158,19 +166,33 @@ def _describe(session: "GlimpseSession", path: Path, sight: Sight, picture: Path
     }
 
 
+def _values(field: Float[np.ndarray, "1 *axes"], digits: int = 6) -> list[Any]:
+    """The one image's part of a prediction as JSON's values."""
+    values: list[Any] = field[0].astype(float).round(digits).tolist()
+    return values
+
+
 def _as_text(answer: dict[str, Any]) -> str:
-    """Lay an answer out as a heading and one aligned line for each glimpse."""
-    rows = [("glimpse", "location", "finest window (px)", "belief", "")]
+    """Lay an answer out as a heading and one aligned line for each glimpse, with what this kind of model says of it."""
+    columns: dict[str, list[str]] = {"glimpse": [], "location": [], "finest window (px)": [], "belief": [], "": []}
     for number, glimpse in enumerate(answer["glimpses"], start=1):
-        x, y = glimpse["location"]
-        left, top, right, bottom = (round(side) for side in glimpse["boxes"][0])
-        window = f"{left}..{right}, {top}..{bottom}"
-        rows.append((str(number), f"({x:+.2f}, {y:+.2f})", window, glimpse["class"], f"{glimpse['confidence']:.1%}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        columns["glimpse"].append(str(number))
+        if "location" in glimpse:
+            x, y = glimpse["location"]
+            columns["location"].append(f"({x:+.2f}, {y:+.2f})")
+        if "boxes" in glimpse:
+            left, top, right, bottom = (round(side) for side in glimpse["boxes"][0])
+            columns["finest window (px)"].append(f"{left}..{right}, {top}..{bottom}")
+        columns["belief"].append(glimpse["class"])
+        columns[""].append(f"{glimpse['confidence']:.1%}")
     lines = [f"{_printable(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
-    for number_, location, window, belief, confidence in rows:
-        line = f"  {number_:>{widths[0]}}  {location:<{widths[1]}}  {window:<{widths[2]}}  {belief:<{widths[3]}}"
-        lines.append(f"{line}  {confidence:>{widths[4]}}".rstrip())
+    aligned = []
+    for title, entries in columns.items():
+        if entries:
+            width = max(map(len, (title, *entries)))
+            to_the_right = title in ("glimpse", "")
+            aligned.append([text.rjust(width) if to_the_right else text.ljust(width) for text in (title, *entries)])
+    lines += [f"  {'  '.join(row)}".rstrip() for row in zip(*aligned, strict=True)]
     if answer["picture"]:
         lines.append(f"  drawn in {_printable(answer['picture'])}")
     return "\n".join(lines) + "\n"

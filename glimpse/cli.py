@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on images that it has never seen",
     "export": "write a trained model as one ONNX file",
     "classify": "classify images with an exported model",
+    "compare": "train or load several models on one data set, and set them side by side on a page",
     "demo": "do it all on the embedded digits, and write a page about it",
 }
 EXTRAS = {"classify": "serve"}
@@ -25,6 +26,8 @@ THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME"
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
 measured on, one thread trains faster than two, and threads that spin while they wait are up to ten times slower. With
 more cores, or a larger model, more threads may pay: the help says how to ask for them."""
+TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
+"""What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
 MISTAKE, INTERRUPTED = 2, 130
 
 
@@ -134,13 +137,19 @@ def _classify(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from glimpse.compare import run
+
+    return run(args)
+
+
 def _demo(args: argparse.Namespace) -> int:
     from glimpse.demo import run
 
     return run(args)
 
 
-RUN = {"evaluate": _evaluate, "export": _export, "classify": _classify, "demo": _demo}
+RUN = {"evaluate": _evaluate, "export": _export, "classify": _classify, "compare": _compare, "demo": _demo}
 
 
 def parse(args: Sequence[str]) -> argparse.Namespace:
@@ -156,12 +165,35 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"glimpse {glimpse.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {name: _add(subparsers, name, asked=name in args[:1]) for name in COMMANDS}
-    chosen, unknown = parser.parse_known_args(args)
+    own, training = split_training(args) if args[:1] == ["compare"] else (args, [])
+    chosen, unknown = parser.parse_known_args(own)
     if unknown:
         wrong = unknown[0].partition("=")[0]
         known = [*parser.options(), *parsers[chosen.command].options()]
         raise UsageError(f"{chosen.command} knows no {wrong!r}{_did_you_mean(wrong, known)}; see --help")
+    chosen.training, chosen.command_line = training, list(args)
     return chosen
+
+
+def split_training(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part a command line into what is the command's own and the options that every training gets.
+
+    Args:
+        args: The arguments; all behind ``--`` is the trainings', and so are ``--seed`` and the options of data, model
+            and trainer wherever they stand.
+    """
+    own, training = [], []
+    remaining = list(args)
+    while remaining:
+        option = remaining.pop(0)
+        if option == "--":
+            return own, training + remaining
+        if option.startswith(TRAINING_GROUPS) or option.partition("=")[0] == "--seed":
+            valued = "=" not in option and remaining and not remaining[0].startswith("--")
+            training += [option, remaining.pop(0)] if valued else [option]
+        else:
+            own.append(option)
+    return own, training
 
 
 def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: bool) -> Parser:
@@ -186,9 +218,30 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
         parser.add_argument(
             "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
         )
+    elif name == "compare":
+        _add_compare(parser)
     elif name == "demo":
         parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
     return parser
+
+
+def _add_compare(parser: Parser) -> None:
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a recipe to train (a name or a YAML file), or a .ckpt file to load"
+    )
+    parser.add_argument("--output", type=Path, default=Path("compare"), metavar="DIR", help="compare if left out")
+    parser.add_argument("--root", metavar="DIR", help="where the data set lies; as the recipes say if left out")
+    parser.add_argument("--images", type=int, default=6, metavar="N", help="test images that are shown; 6 if left out")
+    parser.add_argument(
+        "--overwrite",
+        choices=("true", "false"),
+        default="false",
+        help="whether to train anew what DIR/runs holds already; it is taken as it is if left out",
+    )
+    parser.epilog = (
+        "Options of training, such as --trainer.max_epochs 8, --data.dataset mnist or --seed 1, hold for every recipe, "
+        "and so does all behind '--'. A finished run in DIR/runs is not trained again."
+    )
 
 
 def _add_checkpoint(parser: Parser) -> None:

@@ -40,15 +40,27 @@ def time_colours(count: int) -> UInt8[np.ndarray, "count 3"]:
     return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
+def enlarge(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+    """Enlarge a small image by a whole number until its long side has at least 480 pixels; reduce a large one to 960.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+    """
+    height, width = image.shape[:2]
+    long_side = max(height, width)
+    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
+    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    return to_picture(image).resize((max(1, round(width * scale)), max(1, round(height * scale))), filter_)
+
+
 def draw_scanpath(
     image: UInt8[np.ndarray, "height width channels"],
     boxes: Shaped[np.ndarray, "time scales 4"],
     locations: Float[np.ndarray, "time 2"],
 ) -> Image.Image:
-    """Draw an image with its numbered fixation boxes and the path between them.
+    """Draw an image, enlarged, with its numbered fixation boxes and the path between them.
 
-    A small image is enlarged by a whole number until its long side has at least 480 pixels, a large one is reduced to
-    960. Around it is room for the windows that hang over its edges.
+    Around it is room for the windows that hang over its edges.
 
     Args:
         image: Grey or RGB, 0 to 255.
@@ -56,9 +68,8 @@ def draw_scanpath(
         locations: Fixations, (x, y) in [-1, 1] of this image.
     """
     height, width = image.shape[:2]
-    long_side = max(height, width)
-    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
-    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
+    enlarged = enlarge(image)
+    shown = enlarged.size
     windows = boxes.astype(np.float64) * (np.array(shown * 2) / (width, height, width, height))
     points = to_pixels(locations.astype(np.float64), np.array(shown))
 
@@ -67,8 +78,7 @@ def draw_scanpath(
     before = np.ceil(np.maximum(usual, -finest[:, :2].min(axis=0))).astype(int) + _BADGE + 2
     after = np.ceil(np.maximum(usual, (finest[:, 2:] - shown).max(axis=0))).astype(int) + _BADGE + 2
     picture = Image.new("RGB", (shown[0] + before[0] + after[0], shown[1] + before[1] + after[1]), OUTSIDE)
-    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    picture.paste(to_picture(image).resize(shown, filter_), (int(before[0]), int(before[1])))
+    picture.paste(enlarged, (int(before[0]), int(before[1])))
 
     layer = Image.new("RGBA", (picture.width * _SUPERSAMPLING, picture.height * _SUPERSAMPLING))
     windows, points = (windows + np.tile(before, 2)) * _SUPERSAMPLING, (points + before) * _SUPERSAMPLING
@@ -168,24 +178,41 @@ def draw_classification(
     room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
     retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room))
 
-    heading, gap = 60, _PADDING + _GAP
+    gap = _PADDING + _GAP
     content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
-    content = (max(content[0], retina.width, 360), max(content[1], retina.height))
-    picture = Image.new("RGB", (content[0] + 2 * _PADDING, content[1] + heading + 2 * _PADDING), BACKGROUND)
+    picture = Image.new("RGB", (max(content[0], retina.width), max(content[1], retina.height)), BACKGROUND)
     if below:
         path_corner, retina_corner = (0, 0), (0, path.height + gap)
     else:
-        path_corner = (0, (content[1] - path.height) // 2)
-        retina_corner = (path.width + gap, (content[1] - retina.height) // 2)
-    for part, (left, top) in ((path, path_corner), (retina, retina_corner)):
-        picture.paste(part, (_PADDING + left, heading + _PADDING + top))
+        path_corner = (0, (picture.height - path.height) // 2)
+        retina_corner = (path.width + gap, (picture.height - retina.height) // 2)
+    picture.paste(path, path_corner)
+    picture.paste(retina, retina_corner)
+    return entitle(picture, probabilities[-1], classes, truth)
+
+
+def entitle(
+    content: Image.Image, probabilities: Float[np.ndarray, " classes"], classes: Sequence[str], truth: str | None = None
+) -> Image.Image:
+    """Put an answer above a picture, as its heading.
+
+    Args:
+        content: What led to the answer.
+        probabilities: The last belief, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+    """
+    heading, room = 60, max(content.width, 360)
+    picture = Image.new("RGB", (room + 2 * _PADDING, content.height + heading + 2 * _PADDING), BACKGROUND)
+    picture.paste(content, (_PADDING, heading + _PADDING))
     draw = ImageDraw.Draw(picture)
-    answer = str(classes[best[-1]])
+    best = int(probabilities.argmax())
+    answer = str(classes[best])
     verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
     colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
     baseline, end = heading - 4, picture.width - _PADDING
-    right = draw_text(draw, (_PADDING, baseline), answer, 36, content[0] // 2, colour, "ls")
-    right = draw_text(draw, (right + 14, baseline), f"{probabilities[-1, best[-1]]:.1%}", 24, 100, TEXT, "ls")
+    right = draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
+    right = draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
     draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
     return picture
 

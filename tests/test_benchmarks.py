@@ -189,9 +189,9 @@ def test_a_run_is_written_with_all_that_its_figure_needs(tmp_path):
     assert result["images_seen"] == 2 * 3 * 100
     assert result["images"] == 500
     errors = result["test_errors_after_each_glimpse"]
-    assert sorted(errors) == ["centre", "grid", "policy", "random"]
-    assert len(errors["policy"]) == 2
-    assert errors["policy"][-1] == result["test_error"]
+    assert sorted(errors) == ["centre", "grid", "own", "random"]
+    assert len(errors["own"]) == 2
+    assert errors["own"][-1] == result["test_error"]
     assert result["cpu_seconds"] > 0
     assert [row["epoch"] for row in result["epochs"]] == [1, 2]
     assert "epoch 2/2" in written["tiny-seed3.log"]

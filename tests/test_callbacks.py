@@ -136,7 +136,7 @@ def show(warning: CollapseWarning, biases: list[float]) -> None:
     trainer = trainer_at(3, gaze_spread=0.5, gaze_reaction=0.5)
     warning.on_validation_start(trainer, training)
     for index, bias in enumerate(biases):
-        torch.nn.init.constant_(dict(training.named_parameters())["model.policy.mean.bias"], bias)
+        torch.nn.init.constant_(dict(training.named_parameters())["observer.model.policy.mean.bias"], bias)
         warning.on_validation_batch_end(trainer, training, None, batch, index)
     warning.on_validation_end(trainer, training)
 
@@ -174,8 +174,18 @@ def test_curves_are_in_percent_of_error():
     rows = [{"val_error": 0.5, "train_loss": 1.0, "train_reward": 0.1, "baseline_error": 0.2, "gaze_spread": 0.3}]
     drawn = panels(rows)
     assert drawn["validation error, %"] == {"error": [50.0]}
-    assert drawn["gaze, half images"]["spread"] == [0.3]
-    assert math.isnan(drawn["gaze, half images"]["reaction"][0])
+    assert drawn["gaze, half images"] == {"spread": [0.3]}
+
+
+def test_what_a_family_does_not_measure_has_no_curve():
+    assert panels([{"val_error": 0.5, "train_loss": 1.0, "coverage_penalty": 0.25, "attention_entropy": 2.0}]) == {
+        "validation error, %": {"error": [50.0]},
+        "training": {"classification loss": [1.0], "coverage penalty": [0.25]},
+        "attention": {"entropy, nats": [2.0]},
+    }
+    gone_later = panels([{"train_loss": 1.0}, {"train_loss": math.nan}])["training"]["classification loss"]
+    assert gone_later[0] == 1.0
+    assert math.isnan(gone_later[1])
 
 
 def test_the_log_has_what_of_the_gaze_is_owed_to_the_image(tmp_path):

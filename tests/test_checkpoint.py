@@ -41,7 +41,7 @@ def test_model_and_data_come_back_as_they_were(checkpoint):
     training, data = load_training(checkpoint)
     saved = read_checkpoint(checkpoint)["state_dict"]
     assert all(torch.equal(weight, saved[name]) for name, weight in training.state_dict().items())
-    assert (training.image_shape, training.rule.num_glimpses, training.training) == ((1, 40, 44), 2, False)
+    assert (training.image_shape, training.observer.num_glimpses, training.training) == ((1, 40, 44), 2, False)
     assert (data.dataset, data.root, data.describe()) == ("digits", "somewhere", "digits on 40x44 canvases")
 
 
@@ -82,8 +82,11 @@ def test_a_checkpoint_of_another_kind_is_refused(checkpoint, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="is a checkpoint of something other than Glimpse"):
         load_training(tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"expected a checkpoint of a model of the kind 'hard', .* 'soft'"):
-        load_training(changed(checkpoint, tmp_path, glimpse_model="soft"))
+    with pytest.raises(
+        CheckpointError,
+        match=r"expected a checkpoint of a model of the kind hard.*; .* holds one of the kind 'telepathy'",
+    ):
+        load_training(changed(checkpoint, tmp_path, glimpse_model="telepathy"))
 
 
 def test_a_checkpoint_of_another_version_is_refused(checkpoint, tmp_path):

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,14 @@ CARD = contract.ModelCard(
     glimpse_size=8,
     num_scales=2,
     zoom=2,
+    has_maps=False,
+    any_size=True,
     data="digits on cluttered canvases",
     recipe={"hidden": 128, "core": "gru"},
     test_error=0.031,
     versions={"glimpse": "0.1.0"},
 )
+NO_RETINA: dict[str, Any] = {"glimpse_size": None, "num_scales": None, "zoom": None}
 
 
 def without(name: str) -> str:
@@ -46,8 +51,20 @@ def test_the_classes_keep_their_order():
 
 
 def test_the_outputs_are_named_once_each_and_unlike_the_input():
-    assert contract.OUTPUTS == ("logits", "probabilities", "locations", "boxes")
-    assert contract.INPUT not in contract.OUTPUTS
+    every = ("logits", "probabilities", "locations", "boxes", "maps")
+    assert replace(CARD, has_maps=True).outputs == every
+    assert contract.INPUT not in every
+
+
+def test_a_model_answers_with_boxes_if_it_has_a_retina_and_with_maps_if_it_has_maps():
+    assert CARD.outputs == ("logits", "probabilities", "locations", "boxes")
+    assert replace(CARD, **NO_RETINA).outputs == ("logits", "probabilities", "locations")
+    assert replace(CARD, **NO_RETINA, has_maps=True).outputs == ("logits", "probabilities", "locations", "maps")
+
+
+def test_the_card_of_a_model_without_a_retina_comes_back_as_it_was_written():
+    card = replace(CARD, **NO_RETINA, model="soft", has_maps=True, any_size=False)
+    assert contract.ModelCard.from_json(card.to_json()) == card
 
 
 def test_what_is_no_json_is_refused():
@@ -57,13 +74,13 @@ def test_what_is_no_json_is_refused():
 
 @pytest.mark.parametrize("text", ["[]", '"card"', "{}", "null"])
 def test_what_is_no_card_is_refused(text):
-    with pytest.raises(contract.ContractError, match="expected a model card of schema version 1, got None"):
+    with pytest.raises(contract.ContractError, match="expected a model card of schema version 2, got None"):
         contract.ModelCard.from_json(text)
 
 
 def test_another_schema_version_is_refused():
-    with pytest.raises(contract.ContractError, match="schema version 1, got 2; export the model again"):
-        contract.ModelCard.from_json(changed(schema_version=2))
+    with pytest.raises(contract.ContractError, match="schema version 2, got 1; export the model again"):
+        contract.ModelCard.from_json(changed(schema_version=1))
 
 
 def test_missing_and_unknown_entries_are_named():
@@ -82,7 +99,10 @@ def test_missing_and_unknown_entries_are_named():
         ("channels", "1", "a whole number under 'channels', got \"1\""),
         ("height", 40.0, r"a whole number under 'height', got 40\.0"),
         ("width", None, "a whole number under 'width', got null"),
-        ("zoom", True, "a whole number under 'zoom', got true"),
+        ("zoom", True, "a whole number or null under 'zoom', got true"),
+        ("glimpse_size", "8", "a whole number or null under 'glimpse_size', got \"8\""),
+        ("has_maps", 1, "true or false under 'has_maps', got 1"),
+        ("any_size", None, "true or false under 'any_size', got null"),
         ("test_error", "3 %", "a number or null under 'test_error', got \"3 %\""),
         ("data", 7, "a text under 'data', got 7"),
         ("recipe", [], r"an object under 'recipe', got \[\]"),

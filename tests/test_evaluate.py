@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from glimpse import evaluate
-from glimpse.models.hard import HardAttention, State, Step, look
+from glimpse.models.hard import HardAttention, HardObserver, State, Step, look
 from glimpse.retina import Retina
 
 RETINA = Retina(4, 2, 2)
@@ -20,6 +20,10 @@ def model_of(**changes: Any) -> HardAttention:
     for parameter in model.policy.parameters():  # type: ignore[attr-defined]
         torch.nn.init.normal_(parameter, std=0.5)
     return model
+
+
+def observing(model: HardAttention, num_glimpses: int) -> HardObserver:
+    return HardObserver(model, RETINA, num_glimpses)
 
 
 def batches_of(*sizes: int) -> list[tuple[Tensor, Tensor]]:
@@ -94,10 +98,11 @@ def test_the_figures_are_those_worked_out_by_hand():
     labels = torch.tensor([1, 0, 0, 0, 1, 1, 0])
     batches = list(zip(images.split(4), labels.split(4), strict=True))
     model = Told()
-    result = evaluate.evaluate(model, RETINA, batches, 2, ("even", "odd"), (1, 16, 24))
+    result = evaluate.evaluate(observing(model, 2), batches, ("even", "odd"), (1, 16, 24))
     assert result.images == 7
     assert result.error == pytest.approx(2 / 7)
     assert result.errors == {kind: [pytest.approx(2 / 7)] * 2 for kind in evaluate.FIXATIONS}
+    assert list(result.errors) == ["own", "random", "centre", "grid"]
     assert result.confusion == [[3, 1], [1, 2]]
     even, odd = result.per_class
     assert (even.name, even.images, odd.name, odd.images) == ("even", 4, "odd", 3)
@@ -115,7 +120,7 @@ def test_the_figures_are_those_worked_out_by_hand():
 def test_the_confusions_rows_are_the_truth_and_its_columns_the_answers():
     images = torch.full((3, 1, 16, 24), 101, dtype=torch.uint8)
     batches = [(images, torch.zeros(3, dtype=torch.long))]
-    result = evaluate.evaluate(Told(), RETINA, batches, 1, ("even", "odd"), (1, 16, 24))
+    result = evaluate.evaluate(observing(Told(), 1), batches, ("even", "odd"), (1, 16, 24))
     assert result.confusion == [[0, 3], [0, 0]]
     assert [(report.precision, report.recall, report.images) for report in result.per_class] == [(0, 0, 3), (0, 0, 0)]
 
@@ -139,11 +144,11 @@ def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():
     model = model_of()
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    once = evaluate.evaluate(model, RETINA, batches_of(30), 3, ("a", "b", "c"), (1, 16, 24))
+    once = evaluate.evaluate(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24))
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert evaluate.evaluate(model, RETINA, batches_of(30), 3, ("a", "b", "c"), (1, 16, 24)) == once
-    split = evaluate.evaluate(model, RETINA, batches_of(7, 13, 10), 3, ("a", "b", "c"), (1, 16, 24))
+    assert evaluate.evaluate(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24)) == once
+    split = evaluate.evaluate(observing(model, 3), batches_of(7, 13, 10), ("a", "b", "c"), (1, 16, 24))
     for kind in ("own", "centre", "grid"):
         assert split.errors[kind] == once.errors[kind]
     assert split.confusion == once.confusion
@@ -152,27 +157,27 @@ def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():
 def test_the_models_own_fixations_are_its_modes():
     model = model_of()
     (batch,) = batches_of(20)
-    logits, labels = evaluate.beliefs(model, RETINA, [batch], 3)
+    logits, labels = evaluate.beliefs(observing(model, 3), [batch])
     assert torch.equal(labels, batch[1])
     with torch.no_grad():
         torch.testing.assert_close(logits, look(model, RETINA, batch[0], 3).logits)
     for kind in ("random", "centre", "grid"):
-        assert not torch.allclose(evaluate.beliefs(model, RETINA, [batch], 3, kind)[0], logits, atol=1e-5)
+        assert not torch.allclose(evaluate.beliefs(observing(model, 3), [batch], kind)[0], logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_is_left_in_the_mode_it_was_in(training):
-    model = model_of().train(training)
-    logits, _ = evaluate.beliefs(model, RETINA, batches_of(5), 2)
-    assert model.training is training
+    observer = observing(model_of(), 2).train(training)
+    logits, _ = evaluate.beliefs(observer, batches_of(5))
+    assert observer.training is observer.model.training is training
     assert not logits.requires_grad
 
 
 def test_the_table_shows_every_figure():
-    result = evaluate.evaluate(model_of(), RETINA, batches_of(30), 3, ("ant", "bee", "cat"), (1, 16, 24))
+    result = evaluate.evaluate(observing(model_of(), 3), batches_of(30), ("ant", "bee", "cat"), (1, 16, 24))
     told = evaluate.table(result)
     assert f"error {result.error:.2%} on 30 images after 3 glimpses" in told
-    for words in ("the model's fixations", "random", "always the centre", "a grid", "ant", "bee", "cat"):
+    for words in ("the model's own gaze", "random", "always the centre", "a grid", "ant", "bee", "cat"):
         assert words in told
     assert f"{result.multiply_accumulates:,} an image" in told
     assert f"{result.parameters:,}" in told

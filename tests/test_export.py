@@ -13,16 +13,22 @@ import torch
 from onnx import numpy_helper
 
 from glimpse import export
-from glimpse.contract import INPUT, OUTPUTS
+from glimpse.contract import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
+from glimpse.models.hard import HardObserver
 from glimpse.retina import Retina
 from glimpse.runtime import GlimpseSession
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OUTPUTS = (LOGITS, PROBABILITIES, LOCATIONS, BOXES)
+
+
+def observer_of(exported: Any) -> HardObserver:
+    retina = Retina(exported.glimpse_size, exported.num_scales, exported.zoom)
+    return HardObserver(exported.model, retina, exported.num_glimpses)
 
 
 def episode_of(exported: Any) -> export.Episode:
-    retina = Retina(exported.glimpse_size, exported.num_scales, exported.zoom)
-    return export.Episode(exported.model, retina, exported.num_glimpses)
+    return export.Episode(observer_of(exported))
 
 
 def run(path: Path, images: torch.Tensor) -> dict[str, np.ndarray]:
@@ -109,7 +115,7 @@ def refuse(exported: Any, monkeypatch: pytest.MonkeyPatch, path: Path, by: float
         perturbed(exported.path, draft, by)
 
     monkeypatch.setattr(export, "_write", write)
-    export.export_episode(episode_of(exported), GlimpseSession(exported.path).card, path, exported.images)
+    export.export_episode(observer_of(exported), GlimpseSession(exported.path).card, path, exported.images)
 
 
 def test_a_file_that_differs_is_refused_and_not_left(exported, monkeypatch, tmp_path):
@@ -155,7 +161,7 @@ def test_a_writer_that_fails_leaves_nothing(exported, monkeypatch, tmp_path):
     monkeypatch.setattr(export, "_write", fail)
     card = GlimpseSession(exported.path).card
     with pytest.raises(RuntimeError, match="the disk is full"):
-        export.export_episode(episode_of(exported), card, tmp_path / "model.onnx", exported.images)
+        export.export_episode(observer_of(exported), card, tmp_path / "model.onnx", exported.images)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +169,7 @@ def test_a_folder_that_is_not_there_is_named(exported, tmp_path):
     card = GlimpseSession(exported.path).card
     path = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(export.ExportError, match=r"expected a folder .*nowhere to write model\.onnx into; make"):
-        export.export_episode(episode_of(exported), card, path, exported.images)
+        export.export_episode(observer_of(exported), card, path, exported.images)
     assert not path.parent.exists()
 
 
@@ -173,6 +179,7 @@ def test_fixations_that_differ_by_rounding_count_as_ties_and_no_others(exported,
     def shifted(moved: float) -> Any:
         def answer(session: GlimpseSession, canvases: Any) -> Any:
             got = real(session, canvases)
+            assert got.boxes is not None
             boxes, locations, probabilities = got.boxes.copy(), got.locations.copy(), got.probabilities.copy()
             boxes[0, 1:, :, [0, 2]] += 1
             locations[0, 1:] += moved
@@ -198,15 +205,15 @@ from pathlib import Path
 import torch
 from glimpse.contract import ModelCard
 from glimpse.export import export_episode, versions
-from glimpse.models.hard import HardAttention
+from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
 torch.manual_seed(0)
 options = {"what": "mlp", "combine": "add", "core": "lstm", "policy": "grid", "gaze": "nothing"}
 model = HardAttention(3, 3, 4, 1, 8, grid_cells=3, **options)
 torch.nn.init.normal_(model.policy.scores.weight, std=3.0)
 images = torch.randint(0, 256, (6, 3, 20, 15), dtype=torch.uint8)
-card = ModelCard("hard", ("a", "b", "c"), 3, 20, 15, "fit", 2, 4, 1, 2, "noise", {}, None, versions())
-print(json.dumps(vars(export_episode(Episode(model, Retina(4, 1, 2), 2), card, Path(sys.argv[1]), images))))
+card = ModelCard("hard", ("a", "b", "c"), 3, 20, 15, "fit", 2, 4, 1, 2, False, True, "noise", {}, None, versions())
+print(json.dumps(vars(export_episode(HardObserver(model, Retina(4, 1, 2), 2), card, Path(sys.argv[1]), images))))
 """
 
 
@@ -226,6 +233,7 @@ def test_boxes_that_lie_further_apart_than_a_pixel_are_no_tie(exported, monkeypa
     class Elsewhere(GlimpseSession):
         def run(self, canvases):
             got = super().run(canvases)
+            assert got.boxes is not None
             return got._replace(boxes=got.boxes + 5, probabilities=np.roll(got.probabilities, 1, axis=2))
 
     monkeypatch.setattr(export, "GlimpseSession", Elsewhere)

@@ -13,7 +13,7 @@ from torch import Tensor
 from glimpse import objectives
 from glimpse.episode import EpisodeRule
 from glimpse.heads import GaussianPolicy
-from glimpse.models.hard import HardAttention, Step
+from glimpse.models.hard import HardAttention, Step, look
 from glimpse.retina import Retina
 from glimpse.rollout import Choice, Trace, fixed, rollout, sample_from
 
@@ -83,14 +83,21 @@ def episode(model: HardAttention, images: Tensor, choose: Callable[..., Choice],
     retina = Retina(2, 1, 2)
     first = torch.zeros(len(images), 2, dtype=images.dtype)
     state = type(model.initial_state(1))(*(part.to(images.dtype) for part in model.initial_state(len(images))))
-    return rollout(model, lambda location: retina(images, location), choose, first, state, num_glimpses)
+    return rollout(
+        lambda glimpse, choice, state: model(glimpse, choice.location, state),
+        lambda choice: retina(images, choice.location),
+        choose,
+        fixed(first),
+        state,
+        num_glimpses,
+    )
 
 
 def take(model: HardAttention, actions: Tensor) -> Callable[..., Choice]:
     """Choose the cells listed, with their log-probabilities by an independent hand."""
     remaining: Iterator[Tensor] = iter(actions.unbind(1))
 
-    def choose(step: Step, location: Tensor) -> Choice:
+    def choose(step: Step, present: Choice) -> Choice:
         action = next(remaining)
         column, row = action % CELLS, action // CELLS
         place = torch.stack([(2 * column + 1) / CELLS - 1, (2 * row + 1) / CELLS - 1], dim=1).double()
@@ -266,7 +273,14 @@ def gaussian_estimate(baseline: str, sampler: Callable[..., Callable[..., Choice
     labels = torch.zeros(size, dtype=torch.long)
     for _ in range(200):
         choose = sampler(model.policy, SPREAD, generator)
-        trace = rollout(model, lambda location: location, choose, FIRST.expand(size, -1), torch.zeros(size, 1), 2)
+        trace = rollout(
+            lambda sensed, choice, state: model(sensed, choice.location, state),
+            lambda choice: choice.location,
+            choose,
+            fixed(FIRST.expand(size, -1)),
+            torch.zeros(size, 1),
+            2,
+        )
         assert (trace.locations[:, 1].abs() == 1).any(1).double().mean() > 0.4
         parts = objectives.losses(
             trace, labels, EpisodeRule(2, "improvement"), baseline=baseline, num_rollouts=4, normalise=False
@@ -284,7 +298,7 @@ def test_the_gaussian_estimators_mean_is_the_integral_clamped_samples_included(b
 
 def test_a_log_probability_of_the_clamped_location_is_biased():
     def clamped(policy: GaussianPolicy, spread: float, generator: torch.Generator) -> Callable[..., Choice]:
-        def choose(step: Step, location: Tensor) -> Choice:
+        def choose(step: Step, present: Choice) -> Choice:
             place = policy.location(policy.sample(step.policy, spread, generator))
             return Choice(place, policy.log_prob(step.policy, place, spread), place.new_zeros(len(place)))
 
@@ -330,14 +344,7 @@ def sampled(model: HardAttention, num_glimpses: int = 4, batch: int = 16) -> tup
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(batch, 1, 20, 26, generator=generator)
     retina = Retina(6, 2, 2)
-    trace = rollout(
-        model,
-        lambda location: retina(images, location),
-        sample_from(model.policy, 0.3, generator),
-        torch.zeros(batch, 2),
-        model.initial_state(batch),
-        num_glimpses,
-    )
+    trace = look(model, retina, images, num_glimpses, sample_from(model.policy, 0.3, generator))
     return trace, torch.arange(batch) % 3
 
 
@@ -417,6 +424,7 @@ def test_the_surrogate_is_the_papers_sum_written_out(reward, baseline):
         for time in range(4):
             returns[row, time] = sum(discount ** (later - time) * earned[row, later] for later in range(time, 4))
     surrogate, squared = 0.0, 0.0
+    assert trace.value is not None
     value, log_prob = trace.value.detach(), trace.log_prob.detach()
     for row in range(6):
         group = range(row // rollouts * rollouts, row // rollouts * rollouts + rollouts)
@@ -438,6 +446,7 @@ def test_the_first_location_and_the_value_after_the_last_glimpse_have_no_term():
     parts = objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=False)
     (parts.policy + parts.baseline + parts.entropy).backward()
     assert trace.log_prob.grad is not None
+    assert trace.value is not None
     assert trace.value.grad is not None
     assert trace.entropy.grad is not None
     assert trace.log_prob.grad[:, 0].abs().max() == 0
@@ -450,6 +459,7 @@ def test_the_first_location_and_the_value_after_the_last_glimpse_have_no_term():
 def test_the_baseline_is_trained_by_its_own_loss_only():
     trace, labels = made_up()
     objectives.losses(trace, labels, EpisodeRule(4), baseline="learned", normalise=True).policy.backward()
+    assert trace.value is not None
     assert trace.value.grad is None
     assert trace.logits.grad is None
 

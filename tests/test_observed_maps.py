@@ -81,10 +81,10 @@ def test_the_jacobian_agrees_with_finite_differences(kind, images):
     assert bool((lengths > 0).all())
     if kind in SEEING:
         assert bool((found == 0).any()), "most pixels are never seen"
-    step = 3e-3 * found / lengths[:, None, None, None]  # uphill, each image by the same length
+    step = 5e-4 * found / lengths[:, None, None, None]  # uphill, each image by the same length
     with torch.no_grad():
         rise = (function(pixels + step) - function(pixels - step)).gather(1, outputs.unsqueeze(1)).squeeze(1)
-    torch.testing.assert_close(rise / 6e-3, lengths, rtol=0.02, atol=1e-4)
+    torch.testing.assert_close(rise / 1e-3, lengths, rtol=0.02, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from glimpse import crop, geometry
-from glimpse.contract import INPUT, OUTPUTS
+from glimpse.contract import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
 from glimpse.models.hard import HardAttention, look
 from glimpse.retina import Retina, extract_glimpse
-from glimpse.rollout import Trace, mode_of, rollout
+from glimpse.rollout import Choice, Trace, fixed, mode_of, rollout
 
 Array = npt.NDArray[Any]
+OUTPUTS = (LOGITS, PROBABILITIES, LOCATIONS, BOXES)
 
 
 @pytest.mark.parametrize("zoom", [2, 3])
@@ -166,17 +167,17 @@ def test_the_naive_loop_the_roll_out_and_the_file_agree(exported, real_images):
 def test_the_numpy_crop_feeds_the_step_as_the_retina_does(exported, real_images):
     model: HardAttention = exported.model
 
-    def sense(location: Tensor) -> Tensor:
+    def sense(choice: Choice) -> Tensor:
         shape = (exported.glimpse_size, exported.num_scales, exported.zoom)
-        return torch.from_numpy(crop.extract_glimpse(real_images.numpy(), location.numpy(), *shape))
+        return torch.from_numpy(crop.extract_glimpse(real_images.numpy(), choice.location.numpy(), *shape))
 
     batch = len(real_images)
     with torch.no_grad():
         by_numpy = rollout(
-            model,
+            lambda glimpse, choice, state: model(glimpse, choice.location, state),
             sense,
             mode_of(model.policy),
-            torch.zeros(batch, 2),
+            fixed(torch.zeros(batch, 2)),
             model.initial_state(batch),
             exported.num_glimpses,
         )

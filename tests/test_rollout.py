@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -7,7 +8,7 @@ from torch import Tensor
 from glimpse.heads import GaussianPolicy, GridPolicy
 from glimpse.models.hard import HardAttention, State, Step, look
 from glimpse.retina import Retina
-from glimpse.rollout import Choice, Trace, fixed, follow, mode_of, rollout, sample_from
+from glimpse.rollout import Choice, fixed, follow, mode_of, rollout, sample_from
 
 RETINA = Retina(6, 2, 2)
 
@@ -35,24 +36,43 @@ class Counted(NamedTuple):
 def test_the_loop_is_one_whatever_the_model_senses():
     sensed: list[Tensor] = []
 
-    def step(seen: Tensor, location: Tensor, state: Tensor) -> Counted:
-        assert torch.equal(seen, location * 10)
+    def step(seen: Tensor, choice: Choice, state: Tensor) -> Counted:
+        assert torch.equal(seen, choice.location * 10)
         return Counted(state + 1, (state + 1)[:, None].expand(-1, 3), state)
 
-    def sense(location: Tensor) -> Tensor:
-        sensed.append(location)
-        return location * 10
+    def sense(choice: Choice) -> Tensor:
+        sensed.append(choice.location)
+        return choice.location * 10
 
-    def choose(taken: Any, location: Tensor) -> Choice:
-        return Choice(location + 0.1, taken.state * 2, taken.state * 3)
+    def choose(taken: Any, present: Choice) -> Choice:
+        return Choice(present.location + 0.1, taken.state * 2, taken.state * 3)
 
-    trace = rollout(step, sense, choose, torch.zeros(2, 2), torch.zeros(2), 4)
+    trace = rollout(step, sense, choose, fixed(torch.zeros(2, 2)), torch.zeros(2), 4)
     assert trace.logits[0, :, 0].tolist() == [1, 2, 3, 4]
+    assert trace.value is not None
     assert trace.value[0].tolist() == [0, 1, 2, 3]
+    assert trace.maps is None
     assert trace.log_prob[0].tolist() == [0, 2, 4, 6]
     assert trace.entropy[0].tolist() == [0, 3, 6, 9]
     torch.testing.assert_close(trace.locations[0, :, 0], torch.tensor([0.0, 0.1, 0.2, 0.3]))
     torch.testing.assert_close(trace.locations, torch.stack(sensed, 1))
+
+
+def test_a_choice_spread_out_leaves_its_maps_and_a_step_without_a_policy_no_value():
+    def choose(taken: Any, present: Choice) -> Choice:
+        assert present.weights is not None
+        return present._replace(weights=present.weights.roll(1, 2))
+
+    def step(seen: Tensor, choice: Choice, state: Tensor) -> Any:
+        return SimpleNamespace(state=state, logits=seen, value=None)
+
+    first = fixed(torch.zeros(2, 2))._replace(weights=torch.tensor([[1.0, 0, 0], [0, 0, 0]]).expand(2, 2, 3))
+    trace = rollout(step, lambda choice: choice.weights.flatten(1), choose, first, torch.zeros(2), 3)
+    assert trace.value is None
+    assert trace.maps is not None
+    assert trace.maps.shape == (2, 3, 2, 3)
+    assert trace.maps[1, :, 0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert torch.equal(trace.logits.unflatten(2, (2, 3)), trace.maps)
 
 
 @pytest.mark.parametrize("num_glimpses", [1, 2, 5])
@@ -60,13 +80,14 @@ def test_one_choice_fewer_is_made_than_glimpses_are_taken(num_glimpses):
     model, choices = model_of(), []
     choose = sample_from(model.policy, 0.2, torch.Generator().manual_seed(0))
 
-    def counted(step: Any, location: Tensor) -> Choice:
-        choices.append(location)
-        return choose(step, location)
+    def counted(step: Any, present: Choice) -> Choice:
+        choices.append(present)
+        return choose(step, present)
 
     trace = look(model, RETINA, images_of(), num_glimpses, counted)
     assert len(choices) == num_glimpses - 1
-    assert all(part.shape[1] == num_glimpses for part in trace)
+    assert all(part.shape[1] == num_glimpses for part in trace if part is not None)
+    assert trace.maps is None
 
 
 @pytest.mark.parametrize("policy", ["gaussian", "grid"])
@@ -86,7 +107,8 @@ def test_evaluation_draws_nothing_at_all():
     before = torch.random.get_rng_state()
     first, second = (look(model, RETINA, images_of(), 4) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    for name in ("logits", "locations", "value"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
     assert not first.log_prob.any()
     assert not first.entropy.any()
 
@@ -146,9 +168,9 @@ def test_the_first_location_is_the_centre_unless_given_and_has_no_log_probabilit
 def test_the_mode_is_the_clamp_of_the_mean():
     none = torch.zeros(1, 2)
     step = Step(State(none, none), none, torch.tensor([[0.3, 2.0]]), none[:, 0])
-    assert torch.equal(mode_of(GaussianPolicy(4))(step, none).location, torch.tensor([[0.3, 1.0]]))
+    assert torch.equal(mode_of(GaussianPolicy(4))(step, fixed(none)).location, torch.tensor([[0.3, 1.0]]))
     step = step._replace(policy=torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
-    assert torch.equal(mode_of(GridPolicy(4, 2))(step, none).location, torch.tensor([[0.5, -0.5]]))
+    assert torch.equal(mode_of(GridPolicy(4, 2))(step, fixed(none)).location, torch.tensor([[0.5, -0.5]]))
 
 
 def test_given_locations_are_followed():
@@ -169,7 +191,7 @@ def test_where_it_looks_changes_what_it_believes():
 def test_a_trace_is_the_same_however_many_glimpses_follow():
     model = model_of()
     short, long = (look(model, RETINA, images_of(), budget) for budget in (2, 5))
-    for name in Trace._fields:
+    for name in ("logits", "locations", "log_prob", "entropy", "value"):
         torch.testing.assert_close(getattr(long, name)[:, :2], getattr(short, name))
 
 

@@ -14,6 +14,7 @@ from glimpse.contract import CARD_KEY, ContractError, ModelCard
 from glimpse.runtime import GlimpseSession
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
+MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)
 CARD = ModelCard(
     model="hard",
     classes=("dark", "bright"),
@@ -25,15 +26,25 @@ CARD = ModelCard(
     glimpse_size=4,
     num_scales=2,
     zoom=2,
+    has_maps=False,
+    any_size=True,
     data="made up",
     recipe={},
     test_error=None,
     versions={},
 )
 
+PLAIN_CARD = replace(CARD, model="cnn", glimpse_size=None, num_scales=None, zoom=None)
+"""Of a model without a retina and without maps."""
+MAP_CARD = replace(PLAIN_CARD, model="soft", has_maps=True)
+
 
 def write_model(path: Path, card: ModelCard | str | None = CARD, **changes: Any) -> Path:
-    """Write a model of the contract's form: it looks at two fixed places and says how bright the whole image is."""
+    """Write a model of the contract's form: it looks at two fixed places and says how bright the whole image is.
+
+    A card without a retina makes a model without boxes, and one with maps a model with two fixed maps.
+    """
+    made = card if isinstance(card, ModelCard) else CARD
     channels, height, width = (changes.get(name, getattr(CARD, name)) for name in ("channels", "height", "width"))
     input_name, outputs = changes.get("input", "images"), changes.get("outputs", ("logits", "probabilities"))
     boxes = np.stack([np.stack(box, -1) for box in geometry.boxes(LOCATIONS, height, width, 4, 2, 2)], -2)
@@ -43,7 +54,8 @@ def write_model(path: Path, card: ModelCard | str | None = CARD, **changes: Any)
         "windows": boxes[None].astype(np.float32),
         "axes": np.array([1, 2, 3]),
         "shape": np.array([-1, 1, 1]),
-        "shape_of_boxes": np.array([-1, 1, 1, 1]),
+        "weights": MAPS[None],
+        "shape_of_both": np.array([-1, 1, 1, 1]),
         "slopes": np.array([[[-0.1, 0.1], [-0.2, 0.2]]], np.float32),
         "zero": np.zeros(1, np.float32),
     }
@@ -56,10 +68,12 @@ def write_model(path: Path, card: ModelCard | str | None = CARD, **changes: Any)
         helper.make_node("Softmax", [outputs[0]], [outputs[1]], axis=-1),
         helper.make_node("Mul", ["column", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "where"], ["locations"]),
-        helper.make_node("Reshape", ["nothing", "shape_of_boxes"], ["nothing_of_boxes"]),
-        helper.make_node("Add", ["nothing_of_boxes", "windows"], ["boxes"]),
+        helper.make_node("Reshape", ["nothing", "shape_of_both"], ["nothing_of_both"]),
+        helper.make_node("Add", ["nothing_of_both", "windows"], ["boxes"]),
+        helper.make_node("Add", ["nothing_of_both", "weights"], ["maps"]),
     ]
-    floats = {outputs[0]: (2, 2), outputs[1]: (2, 2), "locations": (2, 2), "boxes": (2, 2, 4)}
+    floats: dict[str, tuple[int, ...]] = {outputs[0]: (2, 2), outputs[1]: (2, 2), "locations": (2, 2)}
+    floats |= {name: shape for name, shape in {"boxes": (2, 2, 4), "maps": (2, 2, 3)}.items() if name in made.outputs}
     graph = helper.make_graph(
         nodes,
         "episode",
@@ -100,14 +114,15 @@ def test_a_batch_gets_probabilities_locations_and_boxes(session):
 
 def test_an_image_of_the_models_size_keeps_the_graphs_own_boxes(session):
     canvases = np.stack([grey(0)])
-    for own, graph in zip(session.predict(canvases), session.run(canvases), strict=True):
-        np.testing.assert_array_equal(own, graph)
+    own, graph = session.predict(canvases), session.run(canvases)
+    for name in ("probabilities", "locations", "boxes"):
+        np.testing.assert_array_equal(getattr(own, name), getattr(graph, name))
 
 
 def test_one_image_is_the_first_of_its_batch(session):
-    one = session.predict_one(grey(90))
-    for alone, batched in zip(one, session.predict([grey(90)]), strict=True):
-        np.testing.assert_array_equal(alone, batched[0])
+    one, batched = session.predict_one(grey(90)), session.predict([grey(90)])
+    for name in ("probabilities", "locations", "boxes"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(batched, name)[0])
 
 
 def test_boxes_and_locations_are_in_the_frame_of_the_image_that_was_given(session):
@@ -123,12 +138,48 @@ def test_boxes_and_locations_are_in_the_frame_of_the_image_that_was_given(sessio
     np.testing.assert_allclose(pixel, (geometry.to_pixels(LOCATIONS, np.array([30, 20])) - [10, 0]) * 2, atol=1e-4)
 
 
+def test_a_model_without_a_retina_has_no_boxes_in_any_frame(tmp_path):
+    session = GlimpseSession(write_model(tmp_path / "plain.onnx", PLAIN_CARD))
+    for prediction in (session.run(grey(9)[None]), session.predict([grey(9), grey(200, 7, 5)])):
+        assert prediction.boxes is None
+        assert prediction.maps is None
+        np.testing.assert_array_equal(prediction.locations[0], LOCATIONS)
+    one = session.predict_one(grey(200, 40, 20))
+    assert (one.boxes, one.maps) == (None, None)
+    assert one.probabilities.shape == (2, 2)
+    np.testing.assert_allclose(one.locations, LOCATIONS * [3, 1], atol=1e-6)
+
+
+def test_maps_stay_in_the_frame_of_the_canvas_while_locations_move(tmp_path):
+    session = GlimpseSession(write_model(tmp_path / "soft.onnx", MAP_CARD))
+    prediction = session.predict([grey(0), grey(0, 40, 20)])
+    assert prediction.boxes is None
+    np.testing.assert_array_equal(prediction.maps, np.stack([MAPS] * 2))
+    assert not np.array_equal(*prediction.locations)
+    np.testing.assert_array_equal(session.predict_one(grey(0, 40, 20)).maps, MAPS)
+
+
+def test_a_graph_without_the_maps_that_its_card_promises_is_refused(tmp_path):
+    path = write_model(tmp_path / "plain.onnx", PLAIN_CARD)
+    model = onnx.load(str(path))
+    helper.set_model_props(model, {CARD_KEY: MAP_CARD.to_json()})
+    onnx.save(model, path)
+    with pytest.raises(ContractError, match=r"expected the outputs \('logits', .*'maps'\), got \('logits'"):
+        GlimpseSession(path)
+
+
+def test_a_retina_is_described_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ContractError, match=r"whole numbers of at least 1 in the card, got .*zoom=None"):
+        GlimpseSession(write_model(tmp_path / "model.onnx", replace(CARD, zoom=None)))
+
+
 def test_images_of_several_sizes_and_channels_share_a_batch(session):
     mixed = [grey(255), np.zeros((200, 50, 3), np.uint8), grey(255, 7, 7)]
     together = session.predict(mixed)
     for index, image in enumerate(mixed):
-        for batched, alone in zip(together, session.predict_one(image), strict=True):
-            np.testing.assert_allclose(batched[index], alone, atol=1e-6)
+        alone = session.predict_one(image)
+        for name in ("probabilities", "locations", "boxes"):
+            np.testing.assert_allclose(getattr(together, name)[index], getattr(alone, name), atol=1e-6)
 
 
 def test_threads_may_share_a_session(session):
@@ -222,7 +273,7 @@ def test_an_onnx_file_without_its_card_is_refused(tmp_path):
     ("card", "sentence"),
     [
         ("{", "card is no valid JSON"),
-        (json.dumps({"schema_version": 7}), "schema version 1, got 7"),
+        (json.dumps({"schema_version": 7}), "schema version 2, got 7"),
         (replace(CARD, zoom=0), "whole numbers of at least 1 in the card, got .*zoom=0"),
         (replace(CARD, size_policy="stretch"), "size_policy='stretch'.* use a version of Glimpse that knows"),
         (replace(CARD, channels=2), "channels=2"),

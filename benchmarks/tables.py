@@ -1,0 +1,118 @@
+"""The comparisons as tables, out of the results of their cells: ``python benchmarks/tables.py``.
+
+Reads what ``learning.py`` wrote for the recipes in ``benchmarks/recipes``, and writes ``benchmarks/results/tables.md``.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import REPOSITORY
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+FAMILIES = {
+    "soft": "soft attention",
+    "self": "self-attention",
+    "relaxed": "relaxed hard attention, evaluated hard",
+    "hard": "hard attention",
+    "cnn": "convolutional",
+    "mlp": "fully connected",
+}
+SCORES = ("dot", "scaled-dot", "general", "additive", "location", "content")
+ATTENTIONS = ("global", "local-p", "local-m")
+SIDES = (60, 100, 140)
+PIECES = {60: 4, 100: 8, 140: 16}
+HEAD = (
+    "| model | test error | same weights, random fixations | multiply-accumulates | parameters | pixels sensed "
+    "| training |"
+)
+
+
+def read(name: str, results: Path) -> dict[str, Any] | None:
+    """The result of a cell; None where it has not been run."""
+    file = results / f"{name}-seed0.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def effort(result: dict[str, Any]) -> str:
+    """What a cell's training took."""
+    return f"{result['cpu_seconds'] / 60:.1f} CPU-min"
+
+
+def families(side: int, results: Path) -> list[str]:
+    """The rows of the families on one canvas, best first."""
+    found = {name: read(f"families-{side}-{name}", results) for name in FAMILIES}
+    rows = sorted(((result["test_error"], name, result) for name, result in found.items() if result))
+    lines = [HEAD, "|---|---|---|---|---|---|---|"]
+    for error, name, result in rows:
+        errors = result["test_errors_after_each_glimpse"]
+        random = f"{errors['random'][-1]:.2%}" if "random" in errors else "-"
+        lines.append(
+            f"| {FAMILIES[name]} | {error:.2%} | {random} | {result['multiply_accumulates'] / 1e6:.2f} M "
+            f"| {result['parameters']:,} | {result['pixels_sensed']:,} of {result['pixels_of_image']:,} "
+            f"| {effort(result)} |"
+        )
+    return lines
+
+
+def scores(results: Path) -> list[str]:
+    """The rows of the six score functions."""
+    file = results / "pointing-scores.json"
+    pointing = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
+    lines = ["| score | test error | pointing game | training |", "|---|---|---|---|"]
+    for name in SCORES:
+        result = read(f"scores-60-{name}", results)
+        if result:
+            hit = pointing.get(f"scores-60-{name}")
+            lines.append(
+                f"| {name} | {result['test_error']:.2%} | {f'{hit:.1%}' if hit is not None else '-'} "
+                f"| {effort(result)} |"
+            )
+    return lines
+
+
+def growth(results: Path) -> list[str]:
+    """The rows of global and local attention on canvases that grow."""
+    lines = [
+        "| attention | " + " | ".join(f"{side}x{side}, map {side // 4}x{side // 4}" for side in SIDES) + " |",
+        "|---" * (1 + len(SIDES)) + "|",
+    ]
+    for attention in ATTENTIONS:
+        cells = [read(f"growth-{side}-{attention}", results) for side in SIDES]
+        shown = [f"{cell['test_error']:.2%}, {effort(cell)}" if cell else "-" for cell in cells]
+        lines.append(f"| {attention} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def text(results: Path) -> str:
+    """All tables.
+
+    Args:
+        results: The folder of the cells' results.
+    """
+    parts = ["# Comparisons", "", "One seed, the last model, deterministic, 10,000 held-out test images.", ""]
+    for side in (60, 100):
+        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), 570,000 training images each", ""]
+        parts += [*families(side, results), ""]
+    parts += ["## Score functions on cluttered-60, 342,000 training images each", "", *scores(results), ""]
+    parts += ["## Global against local attention as the map grows, 171,000 training images each", ""]
+    return "\n".join([*parts, *growth(results), ""])
+
+
+def main(args: Sequence[str]) -> int:
+    """Write and print the tables.
+
+    Args:
+        args: The folder of the results, if it is another.
+    """
+    results = Path(args[0]) if args else RESULTS
+    tables = text(results)
+    (results / "tables.md").write_text(tables, encoding="utf-8")
+    print(tables)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
