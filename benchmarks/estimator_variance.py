@@ -65,10 +65,10 @@ class Effort:
     num_glimpses: int = 6
     images: int = 64
     num_rollouts: int = 4
-    points: tuple[tuple[int, float], ...] = ((100, 0.15), (300, 0.05))
-    repetitions: int = 50
-    reference: int = 500
-    pilot: int = 20
+    points: tuple[tuple[int, float], ...] = ((100, 0.15), (500, 0.05))
+    repetitions: int = 100
+    reference: int = 400
+    pilot: int = 30
     lengths: tuple[int, ...] = (2, 3, 4)
 
 
