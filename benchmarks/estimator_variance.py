@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from gradient_estimators import (
     DOUBLED,
     HELD,
     LEARNED,
+    LEFT_OUT,
     PATHWISE,
     PLAIN,
     Problem,
@@ -56,7 +57,8 @@ class Effort:
         points: Where to measure: training steps taken by then, and the spread of the policy, half images.
         repetitions: Estimates of each kind.
         reference: Estimates in the reference.
-        pilot: Estimates that the mixture's weight is taken from.
+        pilot: Estimates that the mixture's weight is taken from, and of each kind for each shorter episode.
+        lengths: Glimpses in the shorter episodes.
     """
 
     hidden: int = 128
@@ -67,9 +69,10 @@ class Effort:
     repetitions: int = 100
     reference: int = 400
     pilot: int = 30
+    lengths: tuple[int, ...] = (2, 3, 4)
 
 
-QUICK = Effort(8, 3, 4, 2, ((2, 0.2), (4, 0.1)), repetitions=4, reference=8, pilot=3)
+QUICK = Effort(8, 3, 4, 2, ((2, 0.2), (4, 0.1)), repetitions=4, reference=8, pilot=3, lengths=(2,))
 
 
 @dataclass
@@ -156,11 +159,11 @@ def compare(problem: Problem, effort: Effort) -> dict[str, Any]:
     for tensor in problem.parameters():
         tensor.requires_grad_(True)
     every = estimators()
-    pilot = [draw_estimates(problem, every[name], piloted) for name in (PATHWISE, LEARNED)]
-    best = PATHWISE if pilot[0].variance <= pilot[1].variance else LEARNED
+    pilot = {name: draw_estimates(problem, every[name], piloted) for name in (PATHWISE, LEARNED, LEFT_OUT)}
+    best = min(pilot, key=lambda name: pilot[name].variance)
     reference = draw_estimates(problem, every[best], held)
     found = {name: draw_estimates(problem, estimator, measured) for name, estimator in every.items()}
-    weight = least_variance_weight(*pilot)
+    weight = least_variance_weight(pilot[PATHWISE], pilot[LEARNED])
     for name, share in (("mixed, half and half", 0.5), (f"mixed, {weight:.3f} pathwise", weight)):
         mixture = share * found[PATHWISE].gradients + (1 - share) * found[LEARNED].gradients
         found[name] = Estimates(mixture, found[PATHWISE].seconds + found[LEARNED].seconds)
@@ -180,7 +183,33 @@ def compare(problem: Problem, effort: Effort) -> dict[str, Any]:
             "standard_error": math.sqrt(reference.variance / effort.reference),
         },
         "estimators": rows,
+        "lengths": lengths(problem, effort, piloted),
     }
+
+
+def lengths(problem: Problem, effort: Effort, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """Where the pathwise estimate's variance comes from: the same policy, in shorter episodes.
+
+    Args:
+        problem: The problem.
+        effort: How large this is.
+        seeds: The noise of each estimate.
+    """
+    rows = []
+    for num_glimpses in (*effort.lengths, effort.num_glimpses):
+        shorter = replace(problem, num_glimpses=num_glimpses)
+        path, score = (draw_estimates(shorter, estimators()[name], seeds) for name in (PATHWISE, LEFT_OUT))
+        squares = path.gradients.double().square().sum(1)
+        rows.append(
+            {
+                "num_glimpses": num_glimpses,
+                "pathwise": path.variance,
+                "pathwise_median_square": float(squares.median()),
+                "leave_one_out": score.variance,
+                "times_leave_one_out": path.variance / score.variance,
+            }
+        )
+    return rows
 
 
 def batches(data: ImageData, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
@@ -303,6 +332,12 @@ def report(result: dict[str, Any]) -> str:
         unbiased = {name: row for name, row in point["estimators"].items() if name not in (HELD, DOUBLED)}
         reached = [name for name, row in unbiased.items() if row["times_lower_at_equal_cpu"] >= TARGET]
         lines.append(f"At least {TARGET:g} times lower than plain at equal CPU time: {'; '.join(reached) or 'none'}.")
+        lines.append("glimpses: variance of pathwise (median square), of leave-one-out, ratio:")
+        lines += [
+            f"  {row['num_glimpses']}: {row['pathwise']:.3g} ({row['pathwise_median_square']:.3g}), "
+            f"{row['leave_one_out']:.3g}, {row['times_leave_one_out']:.3g}"
+            for row in point["lengths"]
+        ]
     return "\n".join(lines)
 
 
