@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "hard": {"num_glimpses": 2, "hidden": 8, "gaze_hidden": 8},
     "soft": {"num_glimpses": 2, "hidden": 8, "widths": [8, 8], "depths": [1, 1]},
     "cnn": {"widths": [8, 8], "depths": [1, 1]},
