@@ -7,7 +7,7 @@ state (the action network) and a location policy chooses where to look next (the
 above the first. It may have eyes of its own as well: what tells one digit from another is not what tells where one is.
 
 What trains what is settled here: the classifier's loss reaches the encoder, the core and the classifier; the policy's
-loss reaches the policy's own layers; neither reaches the other's.
+loss reaches the policy's own layers; neither reaches the other's. No gradient leads from a choice to an earlier one.
 """
 
 from typing import NamedTuple
@@ -134,6 +134,9 @@ class HardAttention(nn.Module):
         belief = self.core(encoding, state.belief)
         hidden = self.core.output(belief)
         gaze, watched = state.gaze, hidden.detach()
+        # A choice takes what came before it as given. It matters where locations have a gradient (models/relaxed.py):
+        # through the choices that follow one from another it would explode.
+        pixels, location = pixels.detach(), location.detach()
         if self.gaze_core:
             seen = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
             gaze = self.gaze_core(torch.cat([watched, seen], dim=1), state.gaze)

@@ -11,6 +11,9 @@ where it would have been better to look:
 - ``bilinear``: the glimpse is cut at a sub-pixel place, by bilinear interpolation (Jaderberg et al. 2015). As the
   location is the policy's mean plus noise, this gives the pathwise gradient of the expected log-probability.
 
+In all of them the gradient is that of each choice with the later choices held: it leaves out what a location does to
+the choices that follow it. That is a bias, and what it buys is measured in ``benchmarks/estimator_variance.py``.
+
 What is smooth is annealed in the training, and ends as the hard model's choice and crop.
 """
 
