@@ -195,7 +195,7 @@ def check_idle(options: dict[str, Any]) -> None:
         ValueError: When one is given whose time does not come under this relaxation, or without ``mixed``.
     """
     relaxation = options["relaxation"]
-    idle = {}
+    idle: dict[str, tuple[str, str]] = {}
     if relaxation == "bilinear":
         width = "bilinear interpolation has no width", "take gaussian"
         idle |= dict.fromkeys(("softness", "final_softness"), width)
