@@ -39,6 +39,8 @@ from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, 
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
 
 COMMAND = "fit"
+DEFAULT_FAMILY = "HardAttentionTraining"
+"""What is trained where neither a recipe nor the user says it."""
 LARGEST_SEED = 2**32 - 1
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 """Those that the model trains in, and Lightning's short names for them."""
@@ -136,7 +138,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our own options, spread the seed, and hand what the data know to the model."""
         add_own_options(parser)
-        parser.set_defaults({"data": {"class_path": "ImageData"}, "model": {"class_path": "HardAttentionTraining"}})
+        parser.set_defaults({"data": {"class_path": "ImageData"}})
         for target in ("seed_everything", "data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed", target)
         for known in ("classes", "image_shape"):
@@ -301,12 +303,20 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         chosen = [recipe_beside(resumed[-1])]
     else:
         chosen = [find_recipe(DEFAULT_RECIPE)]
-    for path in chosen:
-        files[str(path)] = list(option_names(read_recipe(path)))
+    contents = {str(path): read_recipe(path) for path in chosen}
+    files.update({path: list(option_names(content)) for path, content in contents.items()})
     check_decided(args, files)
+    # No parser's default: options of the default family would stay behind when a recipe chooses another one.
+    family = [] if any(map(names_family, contents.values())) else [f"--model={DEFAULT_FAMILY}"]
     last = chosen[-1]
     name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
-    return [COMMAND, *(f"--config={path}" for path in chosen), *options], name
+    return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
+
+
+def names_family(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe says which family of models it trains."""
+    model = recipe.get("model")
+    return isinstance(model, str) or (isinstance(model, dict) and "class_path" in model)
 
 
 def recipe_beside(checkpoint: Path) -> Path:
