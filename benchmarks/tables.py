@@ -94,11 +94,11 @@ def text(results: Path) -> str:
         results: The folder of the cells' results.
     """
     parts = ["# Comparisons", "", "One seed, the last model, deterministic, 10,000 held-out test images.", ""]
-    for side in (60, 100):
-        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), 570,000 training images each", ""]
+    for side, images in ((60, 568_320), (100, 340_992)):
+        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), {images:,} training images each", ""]
         parts += [*families(side, results), ""]
-    parts += ["## Score functions on cluttered-60, 342,000 training images each", "", *scores(results), ""]
-    parts += ["## Global against local attention as the map grows, 171,000 training images each", ""]
+    parts += ["## Score functions on cluttered-60, 227,328 training images each", "", *scores(results), ""]
+    parts += ["## Global against local attention as the map grows, 113,664 training images each", ""]
     return "\n".join([*parts, *growth(results), ""])
 
 
