@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 import shlex
 import tempfile
 import time
@@ -168,6 +169,14 @@ def muster(
     ]
     for contender in contenders[1:]:
         check_comparable(contenders[0], contender)
+    written = {contender.checkpoint.resolve().parent: contender for contender in contenders if contender.training}
+    for contender in contenders:
+        other = written.get(contender.checkpoint.resolve().parent, contender)
+        if other is not contender:
+            raise UsageError(
+                f"{contender.given} would be overwritten by the training of {other.given}; copy it to another folder, "
+                "or choose another --output"
+            )
     planned = [contender for contender in contenders if contender.budget]
     for contender in planned[1:]:
         _check_budget(planned[0], contender)
@@ -386,9 +395,6 @@ def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry
         evaluation: Its figures on the test images.
     """
     checkpoint = read_checkpoint(contender.checkpoint)
-    options = checkpoint["datamodule_hyper_parameters"]
-    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
-    shown = len(contender.data.source.train) * options["passes"]
     times = times_of(contender.checkpoint)
     return Entry(
         name=contender.name,
@@ -397,12 +403,28 @@ def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry
         checkpoint=str(contender.checkpoint),
         trained_now=bool(contender.training),
         epochs=checkpoint["epoch"] + 1,
-        images_seen=batches * min(options["batch_size"], shown),
+        images_seen=images_seen(checkpoint, len(contender.data.source.train)),
         wall_seconds=times.wall,
         cpu_seconds=times.cpu,
-        validation_errors=[(int(row["epoch"]), row["val_error"]) for row in _epochs_of(contender.checkpoint)],
+        validation_errors=[
+            (int(row["epoch"]), row.get("val_error", math.nan)) for row in _epochs_of(contender.checkpoint)
+        ],
         evaluation=evaluation,
     )
+
+
+def images_seen(checkpoint: Mapping[str, Any], images: int) -> int | None:
+    """How many images a training was shown, each as often as it was shown; None where only its weights were kept.
+
+    Args:
+        checkpoint: What :func:`glimpse.training.checkpoint.read_checkpoint` read.
+        images: Training images that there are.
+    """
+    if "loops" not in checkpoint:
+        return None
+    options = checkpoint["datamodule_hyper_parameters"]
+    batches: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+    return batches * min(options["batch_size"], images * options["passes"])
 
 
 def _digest(file: Path) -> str:

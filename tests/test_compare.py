@@ -11,7 +11,7 @@ from PIL import Image
 
 from glimpse import cli, compare
 from glimpse.commands import evaluate_checkpoint
-from glimpse.compare import flattened, name_of, times_of
+from glimpse.compare import flattened, images_seen, name_of, times_of
 from glimpse.training.checkpoint import read_checkpoint
 
 DATA = """
@@ -188,6 +188,21 @@ def test_a_run_that_was_stopped_is_told(started, capsys):
     told = refused(capsys, *args, "--output", "out")
     assert "out/runs/plain holds a run that was stopped after 1 of 2 epochs; finish it with: " in told
     assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite true" in told
+
+
+def test_a_checkpoint_that_a_training_would_overwrite_is_refused(started, capsys):
+    args = ["hard.yaml", "out/runs/hard/best.ckpt", *BUDGET, "--output", "out"]
+    told = refused(capsys, *args, "--overwrite", "true")
+    assert "out/runs/hard/best.ckpt would be overwritten by the training of hard.yaml; copy it to another" in told
+    assert cli.main(["compare", *args]) == 0
+
+
+def test_weights_alone_do_not_say_how_long_they_were_trained(started):
+    checkpoint = read_checkpoint("out/runs/hard/last.ckpt")
+    assert images_seen(checkpoint, 1000) == 2 * 64
+    assert images_seen(checkpoint, 40) == 2 * 40
+    del checkpoint["loops"]
+    assert images_seen(checkpoint, 1000) is None
 
 
 def test_times_are_of_this_checkpoint_alone(started):
