@@ -3,13 +3,10 @@
 import argparse
 import hashlib
 import json
-import logging
 import math
 import shlex
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,24 +17,16 @@ from glimpse.data.datamodule import FOLDER
 from glimpse.data.sources import data_root
 from glimpse.evaluate import Evaluation, evaluate
 from glimpse.invocation import UsageError, invocation
+from glimpse.rehearsal import flattened, rehearse
 from glimpse.side_by_side import draw_pictures, look_at_images
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import read_checkpoint
-from glimpse.training.command import (
-    MAY_CHANGE,
-    SaveRun,
-    TrainingCLI,
-    complete_arguments,
-    quiet,
-)
+from glimpse.training.command import MAY_CHANGE
 from glimpse.training.command import main as train
-from glimpse.training.mistakes import ParserError, explain
-from glimpse.training.options import known_options
 from glimpse.training.recipes import find_recipe, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output
 
 PROGRAM = "glimpse compare"
-HARDWARE_LOG = logging.getLogger("pytorch_lightning.utilities.rank_zero")
 TIMES_FILE = "times.json"
 """What a training took, beside its checkpoint."""
 OF_TRAINING_ALONE = ("root", "download", "jitter", "batch_size", "passes", "seed")
@@ -76,19 +65,6 @@ class Times(NamedTuple):
 
     wall: float | None
     cpu: float | None
-
-
-class Rehearsal(TrainingCLI):
-    """All that a training does before it begins, so that it is refused early; then no training, and no file."""
-
-    def before_fit(self) -> None:
-        """Leave the folders as they are."""
-
-    def fit(self, **kwargs: Any) -> None:
-        """Train nothing."""
-
-    def after_fit(self) -> None:
-        """Say nothing."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -247,7 +223,7 @@ def _recipe(
         file = find_recipe(model)
         rooted = ["--data.root", root] if root else []
         options = ["fit", "--config", str(file), *rooted, *training]
-        data, recipe = rehearse(options)
+        data, recipe = rehearse(options, PROGRAM)
     except (UsageError, DataError) as error:
         raise UsageError(f"{model}: {str(error).removeprefix(f'--config {model}: ')}") from error
     output = folder / "runs" / name
@@ -261,60 +237,6 @@ def _recipe(
     choose_output(str(output), name, replace, None)
     given = (*options, "--output", str(output), "--overwrite", str(replace).lower())
     return Contender(name, model, last, given, data, budget)
-
-
-def rehearse(options: Sequence[str]) -> tuple[ImageData, dict[str, Any]]:
-    """Do all that a training does before it begins.
-
-    Args:
-        options: The training's command line, without its folder.
-
-    Returns:
-        Its data, read, and its resolved recipe, each option by its name.
-
-    Raises:
-        UsageError: When the training would be refused, or would keep no checkpoint.
-        DataError: When the data are not there.
-    """
-    files: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = [*options, "--output", folder]
-        try:
-            with quiet(), _silent(HARDWARE_LOG):
-                cli = Rehearsal(complete_arguments(arguments, files)[0], PROGRAM, "rehearsal")
-        except ParserError as error:
-            raise UsageError(explain(str(error), arguments, files, known_options)) from error
-        saving = [callback for callback in cli.trainer.callbacks if isinstance(callback, SaveRun)]  # type: ignore[attr-defined]
-        if not saving or not cli.trainer.checkpoint_callbacks:
-            raise UsageError(
-                "expected a training that keeps its model, got --trainer.fast_dev_run or "
-                "--trainer.enable_checkpointing false; leave it out"
-            )
-        saving[0].save_config(cli.trainer, cli.model, "fit")
-        recipe = read_recipe(Path(folder) / CONFIG_FILE)
-    if not isinstance(cli.datamodule, ImageData):
-        raise UsageError(f"expected data of the class ImageData, got {type(cli.datamodule).__name__}; change data:")
-    return cli.datamodule, flattened(recipe)
-
-
-@contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Leave out what a logger informs of; the training itself says it again."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def flattened(recipe: Mapping[str, Any], group: str = "") -> dict[str, Any]:
-    """A recipe's options by name, such as ``model.num_glimpses``; a class goes by the name of its group."""
-    options: dict[str, Any] = {}
-    for key, value in recipe.items():
-        name = group if key in ("init_args", "class_path") else f"{group}.{key}".strip(".")
-        options |= flattened(value, name) if isinstance(value, dict) else {name: value}
-    return options
 
 
 def check_finished_run(last: Path, recipe: Mapping[str, Any]) -> None:
@@ -423,8 +345,9 @@ def images_seen(checkpoint: Mapping[str, Any], images: int) -> int | None:
     if "loops" not in checkpoint:
         return None
     options = checkpoint["datamodule_hyper_parameters"]
-    batches: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
-    return batches * min(options["batch_size"], images * options["passes"])
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+    seen: int = batches * min(options["batch_size"], images * options["passes"])
+    return seen
 
 
 def _digest(file: Path) -> str:

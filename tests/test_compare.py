@@ -11,7 +11,7 @@ from PIL import Image
 
 from glimpse import cli, compare
 from glimpse.commands import evaluate_checkpoint
-from glimpse.compare import flattened, images_seen, name_of, times_of
+from glimpse.compare import images_seen, name_of, times_of
 from glimpse.training.checkpoint import read_checkpoint
 
 DATA = """
@@ -287,8 +287,3 @@ def test_a_training_that_fails_leaves_no_page_of_an_older_comparison(started, mo
 )
 def test_models_are_called_by_their_recipe_or_run(model, name):
     assert name_of(model) == name
-
-
-def test_options_are_named_as_on_the_command_line():
-    nested = {"seed": 0, "data": {"class_path": "ImageData", "init_args": {"passes": 2}}, "trainer": {"max_epochs": 3}}
-    assert flattened(nested) == {"seed": 0, "data": "ImageData", "data.passes": 2, "trainer.max_epochs": 3}
