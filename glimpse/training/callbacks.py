@@ -290,7 +290,10 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
             "coverage penalty": column("coverage_penalty"),
         },
         "baseline": {"squared error": column("baseline_error")},
-        "attention": {"entropy, nats": column("attention_entropy"), "temperature": column("temperature")},
+        "attention": {
+            "entropy of the weights, nats": column("attention_entropy"),
+            "softness of the choice": column("softness"),
+        },
         "gaze, half images": {"spread": column("gaze_spread"), "reaction": column("gaze_reaction")},
     }
     measured = {
