@@ -13,6 +13,7 @@ define BENCHMARKS
 benchmarks/throughput.py --output benchmarks/results/throughput.json
 benchmarks/learning.py mnist-28
 benchmarks/learning.py cluttered-60-8
+benchmarks/estimator_variance.py --output benchmarks/results/estimator-variance.json
 endef
 export BENCHMARKS
 

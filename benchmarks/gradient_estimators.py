@@ -19,9 +19,10 @@ from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 
 PLAIN, LEARNED, LEFT_OUT = "score function", "score function, learned baseline", "score function, leave-one-out"
 BELIEF = "score function, belief as baseline"
-PATHWISE = "pathwise"
-HELD, DOUBLED = "pathwise, belief held", "score function, choices linked"
-"""What the training of relaxed attention computes: see :func:`estimators`."""
+PATHWISE, HELD = "pathwise", "pathwise, later choices held"
+
+Estimator = Callable[["Problem", int], Tensor]
+"""Makes of a problem and a seed something whose gradient is the estimate."""
 
 
 @dataclass
@@ -55,8 +56,8 @@ class Problem:
 class Attached(TorchFunctionMode):
     """Within it nothing is detached.
 
-    The model cuts the gradient between the belief and the policy that reads it, and for the score function that changes
-    nothing. The pathwise gradient takes that way as well: from a location to the belief, and on to the next location.
+    The model detaches what the policy reads: belief, pixels and the present location. To the score function that makes
+    no difference. The full pathwise gradient takes these ways as well: from a location to those that follow it.
     """
 
     def __torch_function__(
@@ -85,14 +86,14 @@ def unbounded(policy: LocationPolicy, spread: float, generator: torch.Generator,
     return choose
 
 
-def explore(problem: Problem, seed: int, linked: bool, attached: bool) -> Trace:
+def explore(problem: Problem, seed: int, linked: bool = False, attached: bool = False) -> Trace:
     """Roll the problem out. The same seed gives the same locations, whatever has a gradient.
 
     Args:
         problem: The problem.
         seed: Fixes the noise.
         linked: Whether locations have a gradient.
-        attached: Whether it passes through the belief to later locations.
+        attached: Whether it goes on to later locations.
     """
     model, images = problem.model, problem.images
 
@@ -122,21 +123,19 @@ def earned(trace: Trace, labels: Tensor) -> Tensor:
 
 
 def pathwise(problem: Problem, seed: int, attached: bool = True) -> Tensor:
-    """Something whose gradient is the pathwise estimate."""
+    """Something whose gradient is the pathwise estimate; with later choices held, when not attached."""
     return earned(explore(problem, seed, linked=True, attached=attached), problem.labels).mean()
 
 
-def score_function(problem: Problem, seed: int, baseline: str, linked: bool = False) -> Tensor:
-    """Something whose gradient is the score function's estimate (Mnih et al. 2014, eq. 2).
+def surrogate(problem: Problem, trace: Trace, baseline: str) -> Tensor:
+    """Something whose gradient is the score function's estimate from a roll-out (Mnih et al. 2014, eq. 2).
 
     Args:
         problem: The problem.
-        seed: Fixes the noise.
+        trace: The roll-out.
         baseline: ``none``; ``learned``, which does not know the true class; ``leave-one-out``; or ``belief``: the true
             class's log-probability before the choice, which makes the return an improvement.
-        linked: Whether a location's log-probability has a gradient through earlier locations too, which is wrong.
     """
-    trace = explore(problem, seed, linked, attached=False)
     beliefs = true_log_probability(trace, problem.labels).detach()
     returns = beliefs[:, -1:].expand_as(beliefs)[:, 1:]
     advantages = returns
@@ -149,12 +148,28 @@ def score_function(problem: Problem, seed: int, baseline: str, linked: bool = Fa
     return -policy_loss(trace.log_prob[:, 1:], advantages)
 
 
-def estimators() -> dict[str, Callable[[Problem, int], Tensor]]:
-    """What is compared, each by what is differentiated.
+def score_function(problem: Problem, seed: int, baseline: str) -> Tensor:
+    """The surrogate of a roll-out without a gradient to its locations."""
+    return surrogate(problem, explore(problem, seed), baseline)
 
-    The last two are what :class:`glimpse.training.RelaxedAttentionTraining` computes, and are not unbiased. There the
-    belief that the policy reads is held, so what a location does to later choices through it is left out; and the
-    log-probability of a choice (for its ``mixed``) is differentiated through the earlier choices that led there.
+
+def mixed(problem: Problem, seed: int, weight: float) -> Tensor:
+    """Of one roll-out, the pathwise estimate with later choices held and the score function's with learned baseline.
+
+    Args:
+        problem: The problem.
+        seed: Fixes the noise.
+        weight: Of the pathwise part; the other's is what it lacks to 1.
+    """
+    trace = explore(problem, seed, linked=True)
+    return weight * earned(trace, problem.labels).mean() + (1 - weight) * surrogate(problem, trace, "learned")
+
+
+def estimators() -> dict[str, Estimator]:
+    """What is compared, each by what is differentiated; mixtures apart.
+
+    All are unbiased but the last. It is the one that :class:`glimpse.training.RelaxedAttentionTraining` trains by: each
+    choice with the later ones held, so that what a location does to those is left out.
     """
     return {
         PLAIN: lambda problem, seed: score_function(problem, seed, "none"),
@@ -163,7 +178,6 @@ def estimators() -> dict[str, Callable[[Problem, int], Tensor]]:
         BELIEF: lambda problem, seed: score_function(problem, seed, "belief"),
         PATHWISE: pathwise,
         HELD: lambda problem, seed: pathwise(problem, seed, attached=False),
-        DOUBLED: lambda problem, seed: score_function(problem, seed, "learned", linked=True),
     }
 
 
@@ -188,7 +202,7 @@ def fit_baseline(problem: Problem, seeds: Sequence[int]) -> float:
     with torch.no_grad():
         for seed in seeds:
             read.clear()
-            trace = explore(problem, seed, linked=False, attached=False)
+            trace = explore(problem, seed)
             # One row for each choice; what is read after the last glimpse chooses nothing.
             features.append(torch.cat(read[:-1]))
             returns.append(earned(trace, problem.labels).repeat(len(read) - 1))

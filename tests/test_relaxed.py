@@ -132,6 +132,21 @@ def test_the_log_probability_is_that_of_the_sample_with_the_means_gradient():
     torch.testing.assert_close(gradient, (drawn - mean.detach()) / SPREAD**2)
 
 
+@pytest.mark.parametrize("relaxation", ["bilinear", "gaussian"])
+def test_a_choice_takes_the_earlier_ones_as_given(relaxation):
+    model, images = model_of(relaxation), images_of(5)
+
+    def score(weight: float) -> list[Tensor]:
+        trace = look(model, relaxation, images, 4, pathwise_weight=weight)
+        named = [part for name, part in model.named_parameters() if name.startswith(("policy.", "gaze_"))]
+        return list(torch.autograd.grad(trace.log_prob.square().sum(), named, allow_unused=True))
+
+    # The score function's gradient is the same whether or not locations have one.
+    for linked, cut in zip(score(1.0), score(0.0), strict=True):
+        assert cut.abs().max() > 1e-3
+        torch.testing.assert_close(linked, cut)
+
+
 def test_a_locations_gradient_is_its_means_also_beyond_the_border():
     mean = torch.tensor([[0.2, -0.4], [3.0, -3.0]], requires_grad=True)
     choice = reparametrised(GaussianPolicy(4), SPREAD, noise(2))(step_with(mean), fixed(torch.zeros(2, 2)))

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as lightning
 import torch
+import yaml
 
 from glimpse.data import ImageData
 from glimpse.models.hard import HardObserver, look
@@ -13,13 +14,19 @@ from glimpse.rollout import sample_from
 from glimpse.training import relaxed
 from glimpse.training.checkpoint import load_training
 from glimpse.training.families import FAMILIES
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.hard import SPREADS, HardAttentionTraining
 from glimpse.training.relaxed import SOFTNESS, RelaxedAttentionTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 SMALL: dict[str, Any] = {"num_glimpses": 3, "glimpse_size": 6, "hidden": 12, "gaze_hidden": 8, "grid_cells": 3}
 CLASSES = list("0123456789")
+ROOT = Path(__file__).parents[1]
+RECIPES = [
+    path
+    for path in (*ROOT.glob("configs/*.yaml"), *ROOT.glob("benchmarks/recipes/*.yaml"))
+    if "class_path: RelaxedAttentionTraining" in path.read_text(encoding="utf-8")
+]
 
 
 def data_of() -> ImageData:
@@ -137,7 +144,7 @@ def test_what_is_smooth_is_annealed_from_one_end_to_the_other_by_a_constant_fact
     assert training.annealed(training.spread) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("relaxation", ["gumbel", "gumbel-st", "gaussian"])
 def test_softness_has_ends_for_each_relaxation(relaxation):
     assert training_of(relaxation).softness == SOFTNESS[relaxation]
     start, end = SOFTNESS[relaxation]
@@ -145,6 +152,27 @@ def test_softness_has_ends_for_each_relaxation(relaxation):
     # A start below the usual end stays where it is.
     assert training_of(relaxation, softness=end / 2).softness == (end / 2, end / 2)
     assert training_of(relaxation, final_softness=end / 2).softness == (start, end / 2)
+
+
+def test_spread_has_usual_ends():
+    assert training_of().spread == SPREADS["gaussian"]
+    assert training_of(spread=0.02).spread == (0.02, 0.02)
+
+
+def test_hyperparameters_are_what_was_given():
+    given = dict(training_of("gaussian", softness=1.2).hparams)
+    assert given["softness"] == 1.2
+    left_out = ("final_softness", "spread", "final_spread", "policy_weight", "pathwise_weight", "discount")
+    assert [given[name] for name in left_out] == [None] * 6
+    # As a checkpoint gives them back.
+    assert RelaxedAttentionTraining(**given).softness == (1.2, SOFTNESS["gaussian"][1])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_relaxed_models_are_valid(path):
+    options = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]
+    training = RelaxedAttentionTraining(CLASSES, [1, 100, 100], **options | {"hidden": 8})
+    assert training.mixed == (training.relaxation == "bilinear")
 
 
 def test_a_cold_end_trains_without_a_nan():
@@ -201,6 +229,25 @@ def test_a_checkpoint_gives_the_model_back(relaxation, tmp_path):
         ({"relaxation": "gaussian", "softness": -1.0}, r"expected 0 < --model\.final_softness <= --model\.softness"),
         ({"spread": 0.1, "final_spread": 0.2}, r"final_spread <= --model\.spread, got 0\.2 and 0\.1"),
         ({"final_spread": 0.0}, r"expected 0 < --model\.final_spread <= --model\.spread, got 0\.0 and 0\.2"),
+        (
+            {"softness": 1.0},
+            r"bilinear interpolation has no width, so --model\.softness would do nothing; leave it out, or take "
+            r"gaussian",
+        ),
+        ({"final_softness": 0.5}, r"so --model\.final_softness would do nothing"),
+        (
+            {"relaxation": "gumbel", "pathwise_weight": 1.0},
+            r"the choice of gumbel is no mean plus noise, so --model\.pathwise_weight would do nothing; leave it out, "
+            r"or take gaussian or bilinear",
+        ),
+        ({"relaxation": "gumbel-st", "spread": 0.2}, r"choice of gumbel-st is .*, so --model\.spread would do nothing"),
+        ({"relaxation": "gumbel", "final_spread": 0.1}, r"so --model\.final_spread would do nothing"),
+        (
+            {"policy_weight": 1.0},
+            r"there is a policy gradient with --model\.mixed alone, so --model\.policy_weight would do nothing; leave "
+            r"it out, or set that",
+        ),
+        ({"relaxation": "gumbel", "discount": 0.0}, r"so --model\.discount would do nothing"),
         ({"policy_weight": -1.0}, r"expected --model\.policy_weight from 0 to inf, got -1\.0"),
         ({"discount": 1.5}, r"expected --model\.discount from 0 to 1, got 1\.5"),
         ({"what": "eyes"}, r"expected --model\.what out of .*; got 'eyes'"),

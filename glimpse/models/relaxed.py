@@ -9,7 +9,7 @@ where it would have been better to look:
   and sensed, the gradient is that of the weights (straight-through).
 - ``gaussian``: the glimpse is read through a bank of Gaussian filters (Gregor et al. 2015), which are wide at first.
 - ``bilinear``: the glimpse is cut at a sub-pixel place, by bilinear interpolation (Jaderberg et al. 2015). As the
-  location is the policy's mean plus noise, this gives the pathwise gradient of the expected log-probability.
+  location is the policy's mean plus noise, the gradient of the expected log-probability is a pathwise one.
 
 In all of them the gradient is that of each choice with the later choices held: it leaves out what a location does to
 the choices that follow it. That is a bias, and what it buys is measured in ``benchmarks/estimator_variance.py``.

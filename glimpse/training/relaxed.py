@@ -43,20 +43,20 @@ class RelaxedAttentionTraining(ClassifierTraining):
         relaxation: gumbel or gumbel-st (Gumbel-softmax over a grid of locations, soft or straight-through), gaussian
             (DRAW's filter bank), or bilinear (the pathwise gradient through a bilinear crop).
         mixed: For gaussian and bilinear, whether the score function's estimate (REINFORCE with a learned baseline) of
-            the same choice is added to the pathwise one.
-        policy_weight: Weight of the score function's estimate, for mixed.
-        pathwise_weight: What the pathwise gradient of gaussian and bilinear is multiplied by.
-        discount: Factor in [0, 1] for rewards further away, for mixed.
+            the same choice is added to the pathwise one, which holds the later choices.
+        policy_weight: Weight of the score function's estimate, for mixed alone. When left out 1.
+        pathwise_weight: What the pathwise gradient is multiplied by, for gaussian and bilinear alone. When left out 1.
+        discount: Factor in [0, 1] for rewards further away, for mixed alone. When left out 0.
         relative: For gaussian and bilinear, whether the policy computes a saccade or a location.
         grid_cells: For gumbel and gumbel-st, cells along each side of the image.
         gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         softness: Temperature of the Gumbel-softmax, or width of the Gaussian filters in pixels of each scale, at the
-            start. When left out 2 for gumbel, 1 for gumbel-st, 1.5 for gaussian.
+            start. When left out 2 for gumbel, 1 for gumbel-st, 1.5 for gaussian; bilinear has none.
         final_softness: The same at the end; between the two it falls by a constant factor a step. When left out 0.2,
             0.5 and 0.3.
-        spread: For gaussian and bilinear, noise of the locations at the start, half images.
-        final_spread: The same at the end.
+        spread: Noise of the locations at the start, half images, for gaussian and bilinear alone. When left out 0.2.
+        final_spread: The same at the end. When left out 0.05.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
@@ -65,7 +65,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         seed: Fixes the noise.
 
     Raises:
-        ValueError: When an option is unknown, or does not go with the images or with another.
+        ValueError: When an option is unknown, would do nothing, or does not go with the images or with another.
     """
 
     kind: ClassVar[str] = "relaxed"
@@ -86,17 +86,17 @@ class RelaxedAttentionTraining(ClassifierTraining):
         core: str = "gru",
         relaxation: str = "bilinear",
         mixed: bool = False,
-        policy_weight: float = 1.0,
-        pathwise_weight: float = 1.0,
-        discount: float = 0.0,
+        policy_weight: float | None = None,
+        pathwise_weight: float | None = None,
+        discount: float | None = None,
         relative: bool = True,
         grid_cells: int = 9,
         gaze: str = "eyes",
         gaze_hidden: int = 128,
         softness: float | None = None,
         final_softness: float | None = None,
-        spread: float = SPREADS["gaussian"][0],
-        final_spread: float = SPREADS["gaussian"][1],
+        spread: float | None = None,
+        final_spread: float | None = None,
         every_glimpse: bool = True,
         smoothing: float = 0.0,
         learning_rate: float = 1.5e-3,
@@ -105,13 +105,14 @@ class RelaxedAttentionTraining(ClassifierTraining):
         seed: int = 0,
     ) -> None:
         super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
-        usual_softness, usual_final_softness = SOFTNESS.get(relaxation, (1.0, 1.0))
-        softness = usual_softness if softness is None else softness
-        final_softness = min(softness, usual_final_softness) if final_softness is None else final_softness
+        # As they were given, so that a checkpoint says no more than its user did.
         self.save_hyperparameters()
-        check_options(self.hparams, COUNTS, RANGES, CHOICES)
-        check_relaxation({**self.hparams, "softness": softness, "final_softness": final_softness})
-        check_retina(dict(self.hparams))
+        given = dict(self.hparams)
+        options = filled_in(given)
+        check_options(options, COUNTS, RANGES, CHOICES)
+        check_idle(given)
+        check_relaxation(options)
+        check_retina(options)
         model = HardAttention(
             num_classes=len(classes),
             channels=image_shape[0],
@@ -129,9 +130,11 @@ class RelaxedAttentionTraining(ClassifierTraining):
         )
         self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
         self.relaxation, self.mixed = relaxation, mixed
-        self.policy_weight, self.pathwise_weight, self.discount = policy_weight, pathwise_weight, discount
+        self.policy_weight, self.discount = options["policy_weight"], options["discount"]
+        self.pathwise_weight = options["pathwise_weight"]
         self.rule = EpisodeRule(num_glimpses)
-        self.softness, self.spread = (softness, final_softness), (spread, final_spread)
+        self.softness = (options["softness"], options["final_softness"])
+        self.spread = (options["spread"], options["final_spread"])
         self.every_glimpse = every_glimpse
 
     def annealed(self, ends: tuple[float, float]) -> float:
@@ -167,14 +170,54 @@ class RelaxedAttentionTraining(ClassifierTraining):
         return total
 
 
+def filled_in(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with a number for each that was left out.
+
+    Args:
+        options: The arguments of :class:`RelaxedAttentionTraining`, by name.
+    """
+    softness, final_softness = SOFTNESS.get(options["relaxation"], SOFTNESS["bilinear"])
+    spread, final_spread = SPREADS["gaussian"]
+    usual = {"softness": softness, "spread": spread, "policy_weight": 1.0, "pathwise_weight": 1.0, "discount": 0.0}
+    full = options | {name: value for name, value in usual.items() if options[name] is None}
+    # A start below the usual end stays where it is.
+    ends = {"final_softness": min(full["softness"], final_softness), "final_spread": min(full["spread"], final_spread)}
+    return full | {name: value for name, value in ends.items() if options[name] is None}
+
+
+def check_idle(options: dict[str, Any]) -> None:
+    """Refuse options that would do nothing.
+
+    Args:
+        options: The arguments of :class:`RelaxedAttentionTraining` as they were given, by name.
+
+    Raises:
+        ValueError: When one is given whose time does not come under this relaxation, or without ``mixed``.
+    """
+    relaxation = options["relaxation"]
+    idle: dict[str, tuple[str, str]] = {}
+    if relaxation == "bilinear":
+        width = "bilinear interpolation has no width", "take gaussian"
+        idle |= dict.fromkeys(("softness", "final_softness"), width)
+    if POLICY_OF[relaxation] == "grid":
+        mean = f"the choice of {relaxation} is no mean plus noise", "take gaussian or bilinear"
+        idle |= dict.fromkeys(("spread", "final_spread", "pathwise_weight"), mean)
+    if not options["mixed"]:
+        policy = "there is a policy gradient with --model.mixed alone", "set that"
+        idle |= dict.fromkeys(("policy_weight", "discount"), policy)
+    for name, (reason, remedy) in idle.items():
+        if options[name] is not None:
+            raise ValueError(f"{reason}, so --model.{name} would do nothing; leave it out, or {remedy}")
+
+
 def check_relaxation(options: dict[str, Any]) -> None:
     """Refuse options of the relaxation that do not go with one another.
 
     Args:
-        options: The arguments of :class:`RelaxedAttentionTraining`, by name.
+        options: The arguments of :class:`RelaxedAttentionTraining`, by name, none left out.
 
     Raises:
-        ValueError: When one of them would do nothing, or is out of order.
+        ValueError: When there is nothing to mix, or an end lies above its start.
     """
     if options["mixed"] and POLICY_OF[options["relaxation"]] == "grid":
         raise ValueError(
