@@ -16,6 +16,7 @@ FAMILIES = {
     "soft": "soft attention",
     "self": "self-attention",
     "relaxed": "relaxed hard attention (mixed), evaluated hard",
+    "pathwise": "relaxed hard attention (pathwise alone), evaluated hard",
     "gumbel": "relaxed hard attention (Gumbel-softmax), evaluated hard",
     "hard": "hard attention",
     "cnn": "convolutional",
@@ -24,6 +25,8 @@ FAMILIES = {
 SCORES = ("dot", "scaled-dot", "general", "additive", "location", "content")
 ATTENTIONS = ("global", "local-p", "local-m")
 SIDES = (60, 100, 140)
+EXPLICIT = "mean over glimpses"
+"""The map whose pointing game stands in the table of scores, as ``map_worth.py`` calls it."""
 PIECES = {60: 4, 100: 8, 140: 16}
 HEAD = (
     "| model | test error | same weights, random fixations | multiply-accumulates | parameters | pixels sensed "
@@ -61,12 +64,13 @@ def families(side: int, results: Path) -> list[str]:
 def scores(results: Path) -> list[str]:
     """The rows of the six score functions."""
     file = results / "pointing-scores.json"
-    pointing = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
+    models = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else []
+    pointing = {model["run"]: model["maps"][EXPLICIT]["pointing"]["mean"] for model in models}
     lines = ["| score | test error | pointing game | training |", "|---|---|---|---|"]
     for name in SCORES:
         result = read(f"scores-60-{name}", results)
         if result:
-            hit = pointing.get(f"scores-60-{name}")
+            hit = pointing.get(f"scores-60-{name}-seed0")
             lines.append(
                 f"| {name} | {result['test_error']:.2%} | {f'{hit:.1%}' if hit is not None else '-'} "
                 f"| {effort(result)} |"

@@ -9,9 +9,10 @@ from typing import Any
 
 from glimpse.data import ImageData
 from glimpse.invocation import UsageError
-from glimpse.training.command import SaveRun, TrainingCLI, complete_arguments, quiet
+from glimpse.training.command import SaveRun, TrainingCLI, complete_arguments
 from glimpse.training.mistakes import ParserError, explain
 from glimpse.training.options import known_options
+from glimpse.training.quiet import quiet
 from glimpse.training.recipes import read_recipe
 from glimpse.training.runs import CONFIG_FILE
 
@@ -20,7 +21,8 @@ class Rehearsal(TrainingCLI):
     """All that a training does before it begins, so that it is refused early; then no training, and no file."""
 
     def before_fit(self) -> None:
-        """Leave the folders as they are."""
+        """Load pretrained weights, which may be refused; leave the folders as they are."""
+        self.load_pretrained()
 
     def fit(self, **kwargs: Any) -> None:
         """Train nothing."""

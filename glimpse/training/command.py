@@ -1,11 +1,8 @@
 """The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
 
-import logging
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from glimpse.training.checkpoint import CheckpointError, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
 from glimpse.training.options import Parser, add_own_options, complete_help, known_options, short_help, take
+from glimpse.training.quiet import quiet
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
 
@@ -46,29 +44,6 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 """Those that the model trains in, and Lightning's short names for them."""
 MAY_CHANGE = {("data", "root"), ("data", "download")}
 """What a run may find otherwise when it goes on: the data set may have moved."""
-QUIET_WARNINGS = (
-    # Small data sets live in memory: there is nothing for worker processes to do.
-    r".*does not have many workers",
-    # A run that goes on from a checkpoint writes into its own folder.
-    r"Checkpoint directory .* exists and is not empty",
-    # One that goes on in another folder keeps the best of that folder.
-    r"The dirpath has changed from",
-    # Figures are logged by epoch, however few steps it has.
-    r"The number of training batches .* is smaller than the logging interval",
-    # Lightning asks torch's pytree for a class that torch deprecates.
-    r".*LeafSpec.*is deprecated",
-)
-QUIET_LOGS = {
-    "pytorch_lightning.utilities.rank_zero": (
-        "litlogger",
-        "litmodels",
-        "TPU available",
-        "`Trainer.fit` stopped",
-        "to estimate number of stepping batches",
-    ),
-    "lightning_fabric.utilities.seed": ("Seed set to",),
-}
-"""What a logger says that helps no user: advertising, hardware that few have, what the command line says already."""
 
 
 class SaveRun(SaveConfigCallback):
@@ -197,7 +172,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
-        """Load pretrained weights, make the run's folder, and say what is going to happen."""
+        """Make the run's folder, and say what is going to happen."""
         if self.checkpoint:
             check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
@@ -205,11 +180,8 @@ class TrainingCLI(LightningCLI):
                     f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
                     "rate has come to its end; to train longer, start anew with a higher --trainer.max_epochs"
                 )
-        elif isinstance(self.model, ClassifierTraining):
-            try:
-                self.model.load_pretrained()
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+        else:
+            self.load_pretrained()
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -223,6 +195,14 @@ class TrainingCLI(LightningCLI):
         elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
         note = f", as {usual} holds one already" if elsewhere else ""
         print(f"training on {describe(self.datamodule)}: {weights:,} weights; the run goes to {self.output}{note}")
+
+    def load_pretrained(self) -> None:
+        """Load the weights that a new training begins with, where the recipe names some."""
+        if isinstance(self.model, ClassifierTraining):
+            try:
+                self.model.load_pretrained()
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train; when the user stops it, say how to go on."""
@@ -388,30 +368,3 @@ def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dic
 def describe(data: LightningDataModule) -> str:
     """The data in words."""
     return data.describe() if isinstance(data, ImageData) else type(data).__name__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what Lightning says that helps no user."""
-    filters = [(logging.getLogger(name), _Without(texts)) for name, texts in QUIET_LOGS.items()]
-    for logger, unwanted in filters:
-        logger.addFilter(unwanted)
-    try:
-        with warnings.catch_warnings():
-            for message in QUIET_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        for logger, unwanted in filters:
-            logger.removeFilter(unwanted)
-
-
-class _Without(logging.Filter):
-    """Keeps back messages that contain one of some texts."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        super().__init__()
-        self.texts = texts
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not any(text in record.getMessage() for text in self.texts)
