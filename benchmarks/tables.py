@@ -42,7 +42,22 @@ def read(name: str, results: Path) -> dict[str, Any] | None:
 
 def effort(result: dict[str, Any]) -> str:
     """What a cell's training took."""
-    return f"{result['cpu_seconds'] / 60:.1f} CPU-min"
+    return f"{result['cpu_seconds'] / 60:.1f} CPU-min ({result['wall_seconds'] / 60:.1f} on the wall)"
+
+
+def budget(prefix: str, results: Path) -> str:
+    """How many images each cell of a table was trained on.
+
+    Raises:
+        ValueError: When they differ.
+    """
+    files = sorted(results.glob(f"{prefix}-*-seed0.json"))
+    seen = sorted({json.loads(file.read_text(encoding="utf-8"))["images_seen"] for file in files})
+    if len(seen) > 1:
+        raise ValueError(
+            f"expected cells of one budget, got {seen[0]:,} and {seen[-1]:,} images in {prefix}; run them again"
+        )
+    return f"{seen[0]:,} training images each" if seen else "not run yet"
 
 
 def families(side: int, results: Path) -> list[str]:
@@ -98,11 +113,12 @@ def text(results: Path) -> str:
         results: The folder of the cells' results.
     """
     parts = ["# Comparisons", "", "One seed, the last model, deterministic, 10,000 held-out test images.", ""]
-    for side, images in ((60, 568_320), (100, 340_992)):
-        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), {images:,} training images each", ""]
+    for side in (60, 100):
+        seen = budget(f"families-{side}", results)
+        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), {seen}", ""]
         parts += [*families(side, results), ""]
-    parts += ["## Score functions on cluttered-60, 227,328 training images each", "", *scores(results), ""]
-    parts += ["## Global against local attention as the map grows, 113,664 training images each", ""]
+    parts += [f"## Score functions on cluttered-60, {budget('scores-60', results)}", "", *scores(results), ""]
+    parts += [f"## Global against local attention as the map grows, {budget('growth', results)}", ""]
     return "\n".join([*parts, *growth(results), ""])
 
 
