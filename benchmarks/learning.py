@@ -116,13 +116,14 @@ def report(result: dict[str, Any]) -> str:
         result: What :func:`main` writes.
     """
     errors = result["test_errors_after_each_glimpse"]
+    others = ", ".join(f"{kind} {errors[kind][-1]:.2%}" for kind in errors if kind != "own")
     return "\n".join(
         [
             in_words(result["machine"]),
             f"{result['command']}: {result['wall_seconds'] / 60:.1f} minutes, {result['cpu_seconds']:,.0f} "
             f"CPU-seconds, {result['images_seen']:,} images seen",
-            f"test error of the last model {result['test_error']:.2%} on {result['images']:,} images; the same weights "
-            + ", ".join(f"{kind} {errors[kind][-1]:.2%}" for kind in errors if kind != "own"),
+            f"test error of the last model {result['test_error']:.2%} on {result['images']:,} images"
+            + (f"; the same weights {others}" if others else ""),
             f"after each glimpse {', '.join(f'{error:.2%}' for error in errors['own'])}",
             f"{result['pixels_sensed']:,} pixels sensed of {result['pixels_of_image']:,}, "
             f"{result['multiply_accumulates']:,} multiply-accumulates, {result['parameters']:,} parameters",

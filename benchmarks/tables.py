@@ -16,6 +16,7 @@ FAMILIES = {
     "soft": "soft attention",
     "self": "self-attention",
     "relaxed": "relaxed hard attention (mixed), evaluated hard",
+    "pathwise": "relaxed hard attention (pathwise alone), evaluated hard",
     "gumbel": "relaxed hard attention (Gumbel-softmax), evaluated hard",
     "hard": "hard attention",
     "cnn": "convolutional",
@@ -24,6 +25,8 @@ FAMILIES = {
 SCORES = ("dot", "scaled-dot", "general", "additive", "location", "content")
 ATTENTIONS = ("global", "local-p", "local-m")
 SIDES = (60, 100, 140)
+EXPLICIT = "mean over glimpses"
+"""The map whose pointing game stands in the table of scores, as ``map_worth.py`` calls it."""
 PIECES = {60: 4, 100: 8, 140: 16}
 HEAD = (
     "| model | test error | same weights, random fixations | multiply-accumulates | parameters | pixels sensed "
@@ -39,7 +42,22 @@ def read(name: str, results: Path) -> dict[str, Any] | None:
 
 def effort(result: dict[str, Any]) -> str:
     """What a cell's training took."""
-    return f"{result['cpu_seconds'] / 60:.1f} CPU-min"
+    return f"{result['cpu_seconds'] / 60:.1f} CPU-min ({result['wall_seconds'] / 60:.1f} on the wall)"
+
+
+def budget(prefix: str, results: Path) -> str:
+    """How many images each cell of a table was trained on.
+
+    Raises:
+        ValueError: When they differ.
+    """
+    files = sorted(results.glob(f"{prefix}-*-seed0.json"))
+    seen = sorted({json.loads(file.read_text(encoding="utf-8"))["images_seen"] for file in files})
+    if len(seen) > 1:
+        raise ValueError(
+            f"expected cells of one budget, got {seen[0]:,} and {seen[-1]:,} images in {prefix}; run them again"
+        )
+    return f"{seen[0]:,} training images each" if seen else "not run yet"
 
 
 def families(side: int, results: Path) -> list[str]:
@@ -61,12 +79,13 @@ def families(side: int, results: Path) -> list[str]:
 def scores(results: Path) -> list[str]:
     """The rows of the six score functions."""
     file = results / "pointing-scores.json"
-    pointing = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else {}
+    models = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else []
+    pointing = {model["run"]: model["maps"][EXPLICIT]["pointing"]["mean"] for model in models}
     lines = ["| score | test error | pointing game | training |", "|---|---|---|---|"]
     for name in SCORES:
         result = read(f"scores-60-{name}", results)
         if result:
-            hit = pointing.get(f"scores-60-{name}")
+            hit = pointing.get(f"scores-60-{name}-seed0")
             lines.append(
                 f"| {name} | {result['test_error']:.2%} | {f'{hit:.1%}' if hit is not None else '-'} "
                 f"| {effort(result)} |"
@@ -95,10 +114,11 @@ def text(results: Path) -> str:
     """
     parts = ["# Comparisons", "", "One seed, the last model, deterministic, 10,000 held-out test images.", ""]
     for side in (60, 100):
-        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), 570,000 training images each", ""]
+        seen = budget(f"families-{side}", results)
+        parts += [f"## Families on cluttered-{side} ({PIECES[side]} pieces), {seen}", ""]
         parts += [*families(side, results), ""]
-    parts += ["## Score functions on cluttered-60, 342,000 training images each", "", *scores(results), ""]
-    parts += ["## Global against local attention as the map grows, 171,000 training images each", ""]
+    parts += [f"## Score functions on cluttered-60, {budget('scores-60', results)}", "", *scores(results), ""]
+    parts += [f"## Global against local attention as the map grows, {budget('growth', results)}", ""]
     return "\n".join([*parts, *growth(results), ""])
 
 

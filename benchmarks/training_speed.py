@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from glimpse.data import DataError, ImageData
 from glimpse.training import HardAttentionTraining
-from glimpse.training.command import TrainingCLI, complete_arguments, quiet
+from glimpse.training.command import TrainingCLI, complete_arguments
+from glimpse.training.quiet import quiet
 from glimpse.training.recipes import find_recipe, read_recipe
 from machine import Clock, Samples, clocked, interleave, threads
 

@@ -272,4 +272,5 @@ def rollout_attention(
         raise ValueError("expected the weights of at least one layer, got none; hand in one tensor for each layer")
     heads = [wide(layer).mean(1) for layer in weights]
     mixed = [0.5 * layer + 0.5 * torch.eye(layer.shape[-1], device=layer.device) for layer in heads]
-    return reduce(lambda below, layer: layer @ below, [layer / layer.sum(-1, keepdim=True) for layer in mixed])
+    with torch.autocast(mixed[0].device.type, enabled=False):
+        return reduce(lambda below, layer: layer @ below, [layer / layer.sum(-1, keepdim=True) for layer in mixed])

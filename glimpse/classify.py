@@ -40,7 +40,8 @@ def add_parser(subparsers: Any) -> None:
         "classify",
         help="say what images show, and where the model looked",
         description="Classify images with an exported model: the class, how sure, and where it looked after each "
-        "glimpse. Locations are (x, y) in [-1, 1] of the image, the middle (0, 0); windows are in its pixels.",
+        "glimpse. Locations are (x, y) in [-1, 1] of the image, the middle (0, 0); windows are in its pixels. "
+        "An attention map covers the image as the model saw it: scaled and centred on black.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file written by 'glimpse export'")
     parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")

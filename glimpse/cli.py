@@ -122,11 +122,14 @@ def _export(args: argparse.Namespace) -> int:
     from glimpse.commands import export_checkpoint
 
     path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root)
+    glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
+    compared = "probabilities and attention weights" if card.has_maps else "probabilities"
+    ties = "" if card.glimpse_size is None else f", {parity.ties} rounding ties"
     print(
-        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.num_glimpses} glimpses, {card.data}, "
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.model}, {glimpses}, {card.data}, "
         f"test error {card.test_error:.2%}\n"
-        f"compared with the model on {parity.images} test images: every label is the same, probabilities differ by at "
-        f"most {parity.difference:.0e}, {parity.ties} rounding ties\n"
+        f"compared with the model on {parity.images} test images: every label is the same, {compared} differ by at "
+        f"most {parity.difference:.0e}{ties}\n"
         f"next: {invocation()} classify {shlex.quote(str(path))} IMAGE... --draw looked"
     )
     return 0
@@ -247,11 +250,12 @@ def _add_explain(parser: Parser) -> None:
     parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
     parser.add_argument("--output", type=Path, default=Path("explained"), metavar="DIR", help="explained if left out")
     parser.add_argument(
-        "--methods",
-        nargs="+",
+        "--method",
+        dest="methods",
+        action="append",
         choices=("jacobian", "smoothed", "integrated"),
-        default=["jacobian"],
-        help="how it is found out what the answer depends on; jacobian if left out, the others need captum",
+        help="how it is found out what the answer depends on; may be given several times; jacobian if left out, the "
+        "others need captum",
     )
     parser.add_argument(
         "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"

@@ -3,12 +3,10 @@
 import argparse
 import hashlib
 import json
-import logging
+import math
 import shlex
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,24 +17,16 @@ from glimpse.data.datamodule import FOLDER
 from glimpse.data.sources import data_root
 from glimpse.evaluate import Evaluation, evaluate
 from glimpse.invocation import UsageError, invocation
+from glimpse.rehearsal import flattened, rehearse
 from glimpse.side_by_side import draw_pictures, look_at_images
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import read_checkpoint
-from glimpse.training.command import (
-    MAY_CHANGE,
-    SaveRun,
-    TrainingCLI,
-    complete_arguments,
-    quiet,
-)
+from glimpse.training.command import MAY_CHANGE
 from glimpse.training.command import main as train
-from glimpse.training.mistakes import ParserError, explain
-from glimpse.training.options import known_options
 from glimpse.training.recipes import find_recipe, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output
 
 PROGRAM = "glimpse compare"
-HARDWARE_LOG = logging.getLogger("pytorch_lightning.utilities.rank_zero")
 TIMES_FILE = "times.json"
 """What a training took, beside its checkpoint."""
 OF_TRAINING_ALONE = ("root", "download", "jitter", "batch_size", "passes", "seed")
@@ -75,19 +65,6 @@ class Times(NamedTuple):
 
     wall: float | None
     cpu: float | None
-
-
-class Rehearsal(TrainingCLI):
-    """All that a training does before it begins, so that it is refused early; then no training, and no file."""
-
-    def before_fit(self) -> None:
-        """Leave the folders as they are."""
-
-    def fit(self, **kwargs: Any) -> None:
-        """Train nothing."""
-
-    def after_fit(self) -> None:
-        """Say nothing."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -168,6 +145,14 @@ def muster(
     ]
     for contender in contenders[1:]:
         check_comparable(contenders[0], contender)
+    written = {contender.checkpoint.resolve().parent: contender for contender in contenders if contender.training}
+    for contender in contenders:
+        other = written.get(contender.checkpoint.resolve().parent, contender)
+        if other is not contender:
+            raise UsageError(
+                f"{contender.given} would be overwritten by the training of {other.given}; copy it to another folder, "
+                "or choose another --output"
+            )
     planned = [contender for contender in contenders if contender.budget]
     for contender in planned[1:]:
         _check_budget(planned[0], contender)
@@ -238,7 +223,7 @@ def _recipe(
         file = find_recipe(model)
         rooted = ["--data.root", root] if root else []
         options = ["fit", "--config", str(file), *rooted, *training]
-        data, recipe = rehearse(options)
+        data, recipe = rehearse(options, PROGRAM)
     except (UsageError, DataError) as error:
         raise UsageError(f"{model}: {str(error).removeprefix(f'--config {model}: ')}") from error
     output = folder / "runs" / name
@@ -252,60 +237,6 @@ def _recipe(
     choose_output(str(output), name, replace, None)
     given = (*options, "--output", str(output), "--overwrite", str(replace).lower())
     return Contender(name, model, last, given, data, budget)
-
-
-def rehearse(options: Sequence[str]) -> tuple[ImageData, dict[str, Any]]:
-    """Do all that a training does before it begins.
-
-    Args:
-        options: The training's command line, without its folder.
-
-    Returns:
-        Its data, read, and its resolved recipe, each option by its name.
-
-    Raises:
-        UsageError: When the training would be refused, or would keep no checkpoint.
-        DataError: When the data are not there.
-    """
-    files: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = [*options, "--output", folder]
-        try:
-            with quiet(), _silent(HARDWARE_LOG):
-                cli = Rehearsal(complete_arguments(arguments, files)[0], PROGRAM, "rehearsal")
-        except ParserError as error:
-            raise UsageError(explain(str(error), arguments, files, known_options)) from error
-        saving = [callback for callback in cli.trainer.callbacks if isinstance(callback, SaveRun)]  # type: ignore[attr-defined]
-        if not saving or not cli.trainer.checkpoint_callbacks:
-            raise UsageError(
-                "expected a training that keeps its model, got --trainer.fast_dev_run or "
-                "--trainer.enable_checkpointing false; leave it out"
-            )
-        saving[0].save_config(cli.trainer, cli.model, "fit")
-        recipe = read_recipe(Path(folder) / CONFIG_FILE)
-    if not isinstance(cli.datamodule, ImageData):
-        raise UsageError(f"expected data of the class ImageData, got {type(cli.datamodule).__name__}; change data:")
-    return cli.datamodule, flattened(recipe)
-
-
-@contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Leave out what a logger informs of; the training itself says it again."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def flattened(recipe: Mapping[str, Any], group: str = "") -> dict[str, Any]:
-    """A recipe's options by name, such as ``model.num_glimpses``; a class goes by the name of its group."""
-    options: dict[str, Any] = {}
-    for key, value in recipe.items():
-        name = group if key in ("init_args", "class_path") else f"{group}.{key}".strip(".")
-        options |= flattened(value, name) if isinstance(value, dict) else {name: value}
-    return options
 
 
 def check_finished_run(last: Path, recipe: Mapping[str, Any]) -> None:
@@ -386,9 +317,6 @@ def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry
         evaluation: Its figures on the test images.
     """
     checkpoint = read_checkpoint(contender.checkpoint)
-    options = checkpoint["datamodule_hyper_parameters"]
-    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
-    shown = len(contender.data.source.train) * options["passes"]
     times = times_of(contender.checkpoint)
     return Entry(
         name=contender.name,
@@ -397,12 +325,29 @@ def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry
         checkpoint=str(contender.checkpoint),
         trained_now=bool(contender.training),
         epochs=checkpoint["epoch"] + 1,
-        images_seen=batches * min(options["batch_size"], shown),
+        images_seen=images_seen(checkpoint, len(contender.data.source.train)),
         wall_seconds=times.wall,
         cpu_seconds=times.cpu,
-        validation_errors=[(int(row["epoch"]), row["val_error"]) for row in _epochs_of(contender.checkpoint)],
+        validation_errors=[
+            (int(row["epoch"]), row.get("val_error", math.nan)) for row in _epochs_of(contender.checkpoint)
+        ],
         evaluation=evaluation,
     )
+
+
+def images_seen(checkpoint: Mapping[str, Any], images: int) -> int | None:
+    """How many images a training was shown, each as often as it was shown; None where only its weights were kept.
+
+    Args:
+        checkpoint: What :func:`glimpse.training.checkpoint.read_checkpoint` read.
+        images: Training images that there are.
+    """
+    if "loops" not in checkpoint:
+        return None
+    options = checkpoint["datamodule_hyper_parameters"]
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
+    seen: int = batches * min(options["batch_size"], images * options["passes"])
+    return seen
 
 
 def _digest(file: Path) -> str:

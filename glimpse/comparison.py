@@ -35,7 +35,7 @@ class Entry:
         checkpoint: The file of its weights.
         trained_now: Whether this comparison trained it, or found it trained.
         epochs: That it was trained for.
-        images_seen: Training images that it was shown, each as often as it was shown.
+        images_seen: Training images that it was shown, each as often as it was shown; None where nobody knows.
         wall_seconds: Of its training; None where nobody knows.
         cpu_seconds: Likewise, over all threads.
         validation_errors: Epoch, and share of wrong answers on the validation images after it, NaN where unmeasured.
@@ -48,7 +48,7 @@ class Entry:
     checkpoint: str
     trained_now: bool
     epochs: int
-    images_seen: int
+    images_seen: int | None
     wall_seconds: float | None
     cpu_seconds: float | None
     validation_errors: list[tuple[int, float]]
@@ -131,7 +131,7 @@ def cells(entry: Entry) -> list[str]:
         f"{found.pixels_sensed:,}",
         f"{found.pixels_sensed / found.pixels_of_image:.2f}x",
         str(found.num_glimpses),
-        f"{entry.images_seen:,}",
+        "-" if entry.images_seen is None else f"{entry.images_seen:,}",
         "-" if entry.wall_seconds is None else f"{entry.wall_seconds:,.0f}",
         "-" if entry.cpu_seconds is None else f"{entry.cpu_seconds:,.0f}",
     ]
@@ -187,11 +187,14 @@ def budget(entries: Sequence[Entry]) -> str:
     Args:
         entries: The models.
     """
-    seen = sorted({entry.images_seen for entry in entries})
-    if len(seen) == 1:
-        return f"One budget for all: each model was trained on {seen[0]:,} images, one seed each."
+    seen = {entry.images_seen for entry in entries}
+    known = sorted(images for images in seen if images is not None)
+    if len(seen) == 1 and known:
+        return f"One budget for all: each model was trained on {known[0]:,} images, one seed each."
+    if len(seen) > len(known):
+        return "Of some models nobody knows on how many images they were trained: this is no comparison at one budget."
     return (
-        f"The budgets differ: the models were trained on {seen[0]:,} to {seen[-1]:,} images, as the table says, so "
+        f"The budgets differ: the models were trained on {known[0]:,} to {known[-1]:,} images, as the table says, so "
         "that the errors are not those of one budget."
     )
 

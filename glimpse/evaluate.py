@@ -5,9 +5,8 @@ model with a retina the *same weights* are run under others, so that the gaze's 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -146,11 +145,20 @@ def errors_of(logits: Float[Tensor, "images time classes"], labels: Int64[Tensor
     return (logits.argmax(2) != labels.unsqueeze(1)).double().mean(0).tolist()
 
 
-def multiply_accumulates(run: Callable[[], Any]) -> int:
-    """Multiply-accumulates of the matrix products and convolutions in a call: half of what torch counts as flops."""
+def multiply_accumulates(observer: Observer, image_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of the matrix products and convolutions in an episode: half of what torch counts as flops.
+
+    Args:
+        observer: The model; it is run in evaluation mode.
+        image_shape: Channels, height and width of the image.
+    """
+    image = torch.zeros(1, *image_shape, dtype=torch.uint8, device=observer.device)
     counter = FlopCounterMode(display=False)
+    was_training = observer.training
+    observer.eval()
     with torch.no_grad(), counter:
-        run()
+        observer(image)
+    observer.train(was_training)
     return int(counter.get_total_flops()) // 2
 
 
@@ -177,7 +185,6 @@ def evaluate(
     counts.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
     right, told, shown = counts.diagonal(), counts.sum(0), counts.sum(1)
     channels, height, width = image_shape
-    image = torch.zeros(1, channels, height, width, dtype=torch.uint8, device=observer.device)
     return Evaluation(
         images=len(labels),
         error=errors["own"][-1],
@@ -197,7 +204,7 @@ def evaluate(
         num_glimpses=observer.num_glimpses,
         pixels_sensed=observer.pixels_sensed(channels, height, width),
         pixels_of_image=channels * height * width,
-        multiply_accumulates=multiply_accumulates(lambda: observer(image)),
+        multiply_accumulates=multiply_accumulates(observer, image_shape),
         parameters=sum(parameter.numel() for parameter in observer.parameters()),
     )
 
@@ -210,10 +217,11 @@ def table(evaluation: Evaluation) -> str:
         f"error {evaluation.error:.2%} on {evaluation.images:,} images{glimpses} "
         f"(calibration error {evaluation.calibration_error:.2%})",
     ]
-    if evaluation.num_glimpses > 1:
+    several = evaluation.num_glimpses > 1 or len(evaluation.errors) > 1
+    if several:
         lines += ["", "error after glimpse   " + "".join(f"{time:>8}" for time in times)]
     names = {"own": "the model's own gaze", "random": "random", "centre": "always the centre", "grid": "a grid"}
-    for kind, errors in evaluation.errors.items() if evaluation.num_glimpses > 1 else ():
+    for kind, errors in evaluation.errors.items() if several else ():
         lines.append(f"{names[kind]:<22}" + "".join(f"{100 * error:>7.2f}%" for error in errors))
     lines += ["", f"{'class':<16}{'precision':>10}{'recall':>10}{'images':>8}"]
     for report in evaluation.per_class:

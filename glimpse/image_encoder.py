@@ -106,3 +106,15 @@ def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "pla
     """
     rows, columns = (to_unit(torch.arange(length, device=device) + 0.5, length) for length in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=2).flatten(0, 1)
+
+
+def mean_location(
+    weights: Float[Tensor, "batch places"], places: Float[Tensor, "places 2"]
+) -> Float[Tensor, "batch 2"]:
+    """Where weights lie on average, (x, y) in [-1, 1]; no matrix product, which autocast would round.
+
+    Args:
+        weights: They sum to one.
+        places: Locations, (x, y) in [-1, 1].
+    """
+    return (weights.unsqueeze(2) * places).sum(1)

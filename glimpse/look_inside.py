@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             channels, height, width = training.image_shape
             canvas = pixels.fit(pixels.decode(path), height, width, channels)
-            picture, answer = explain(training, canvas, args.methods, output)
+            picture, answer = explain(training, canvas, args.methods or ["jacobian"], output)
             print(f"{path}: {answer}; drawn in {shlex.quote(str(album.add(picture, path.stem)))}", flush=True)
         except (pixels.ImageError, OSError) as error:
             print(f"glimpse: {error}", file=sys.stderr)

@@ -77,8 +77,8 @@ def insertion(
 ) -> Curve:
     """Follow the label's probability as the most important pixels come first (Petsiuk et al. 2018).
 
-    The larger the area, the better the map. It begins from an image that is all ``fill``; arguments and errors are
-    those of :func:`deletion`.
+    The larger the area, the better the map. It begins from an image that is all ``fill``, where the paper begins from a
+    blurred one; arguments and errors are those of :func:`deletion`.
     """
     return _curve(function, images, maps, labels, steps, fill, seed, inserts=True)
 

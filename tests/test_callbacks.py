@@ -14,6 +14,7 @@ from glimpse.training.callbacks import (
     FitReport,
     collapse,
     confusion,
+    explored_by,
     in_words,
     panels,
     read_metrics,
@@ -84,41 +85,60 @@ def test_the_bar_shows_what_was_measured_last():
 
 
 @pytest.mark.parametrize(
-    ("spread", "reaction", "clamped", "policy", "sentence"),
+    ("spread", "reaction", "clamped", "explore", "sentence"),
     [
         (
             0.01,
             0.01,
             0.0,
-            "grid",
+            "--model.spread or --model.entropy_weight",
             "the same place all the time .*raise --model.spread or --model.entropy_weight, lower",
         ),
         (
             0.01,
             0.01,
             0.0,
-            "gaussian",
+            "--model.spread",
             "the same place all the time .*raise --model.spread, lower --model.learning_rate",
         ),
-        (math.nan, math.nan, 0.0, "gaussian", "nearly the same place"),
+        (math.nan, math.nan, 0.0, "--model.spread", "nearly the same place"),
         (
             0.5,
             0.019,
             0.0,
-            "gaussian",
+            "--model.spread",
             "looks at the same places whatever the image .reaction 0.019, expected at least 0",
         ),
-        (0.5, 0.5, 0.97, "gaussian", "onto the image's border .97% of the fixations.*lower --model.learning_rate"),
+        (
+            0.5,
+            0.5,
+            0.97,
+            "--model.spread",
+            "onto the image's border .97% of the fixations.*lower --model.learning_rate",
+        ),
     ],
 )
-def test_a_collapsed_gaze_is_told_with_what_to_change(spread, reaction, clamped, policy, sentence):
+def test_a_collapsed_gaze_is_told_with_what_to_change(spread, reaction, clamped, explore, sentence):
     with pytest.raises(RuntimeError, match=sentence):
-        raise RuntimeError(collapse(spread, reaction, clamped, policy))
+        raise RuntimeError(collapse(spread, reaction, clamped, explore))
+
+
+@pytest.mark.parametrize(
+    ("options", "explore"),
+    [
+        ({"policy": "grid"}, "--model.spread or --model.entropy_weight"),
+        ({"policy": "gaussian"}, "--model.spread"),
+        ({"relaxation": "gumbel-st"}, "--model.softness"),
+        ({"relaxation": "bilinear"}, "--model.spread"),
+    ],
+)
+def test_each_policy_explores_by_options_of_its_own(options, explore):
+    assert explored_by(options) == explore
 
 
 def test_a_gaze_that_moves_is_not_warned_of():
-    assert collapse(0.2, 0.1, 0.3, "gaussian") is None
-    assert collapse(0.2, math.nan, 0.3, "gaussian") is None
+    assert collapse(0.2, 0.1, 0.3, "--model.spread") is None
+    assert collapse(0.2, math.nan, 0.3, "--model.spread") is None
 
 
 def test_the_warning_comes_once_and_not_before_the_policy_had_time(capsys):
@@ -189,7 +209,7 @@ def test_what_a_family_does_not_measure_has_no_curve():
     assert panels([{"val_error": 0.5, "train_loss": 1.0, "coverage_penalty": 0.25, "attention_entropy": 2.0}]) == {
         "validation error, %": {"error": [50.0]},
         "training": {"classification loss": [1.0], "coverage penalty": [0.25]},
-        "attention": {"entropy, nats": [2.0]},
+        "attention": {"entropy of the weights, nats": [2.0]},
     }
     gone_later = panels([{"train_loss": 1.0}, {"train_loss": math.nan}])["training"]["classification loss"]
     assert gone_later[0] == 1.0

@@ -245,3 +245,18 @@ def test_a_fault_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("glimpse.training.hard.losses", broken)
     with pytest.raises(ValueError, match="a fault of ours"):
         train()
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "option"),
+    [
+        ("class_path: SoftAttentionTraining", "SoftAttentionTraining", "hidden: 128"),
+        ("init_args: {num_glimpses: 3}", "HardAttentionTraining", "num_glimpses: 3"),
+    ],
+)
+def test_a_family_takes_nothing_over_from_the_default_one(folder, capsys, model, family, option):
+    (folder / "mine.yaml").write_text(f"model: {{{model}}}\n".replace("{class", "{ class"))
+    main(["--config", "mine.yaml", "--print_config"], "glimpse train")
+    text = capsys.readouterr().out
+    assert family in text
+    assert option in text

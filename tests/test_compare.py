@@ -11,7 +11,7 @@ from PIL import Image
 
 from glimpse import cli, compare
 from glimpse.commands import evaluate_checkpoint
-from glimpse.compare import flattened, name_of, times_of
+from glimpse.compare import images_seen, name_of, times_of
 from glimpse.training.checkpoint import read_checkpoint
 
 DATA = """
@@ -190,6 +190,21 @@ def test_a_run_that_was_stopped_is_told(started, capsys):
     assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite true" in told
 
 
+def test_a_checkpoint_that_a_training_would_overwrite_is_refused(started, capsys):
+    args = ["hard.yaml", "out/runs/hard/best.ckpt", *BUDGET, "--output", "out"]
+    told = refused(capsys, *args, "--overwrite", "true")
+    assert "out/runs/hard/best.ckpt would be overwritten by the training of hard.yaml; copy it to another" in told
+    assert cli.main(["compare", *args]) == 0
+
+
+def test_weights_alone_do_not_say_how_long_they_were_trained(started):
+    checkpoint = read_checkpoint("out/runs/hard/last.ckpt")
+    assert images_seen(checkpoint, 1000) == 2 * 64
+    assert images_seen(checkpoint, 40) == 2 * 40
+    del checkpoint["loops"]
+    assert images_seen(checkpoint, 1000) is None
+
+
 def test_times_are_of_this_checkpoint_alone(started):
     last = Path("out/runs/hard/last.ckpt")
     assert times_of(last).cpu is not None
@@ -272,8 +287,3 @@ def test_a_training_that_fails_leaves_no_page_of_an_older_comparison(started, mo
 )
 def test_models_are_called_by_their_recipe_or_run(model, name):
     assert name_of(model) == name
-
-
-def test_options_are_named_as_on_the_command_line():
-    nested = {"seed": 0, "data": {"class_path": "ImageData", "init_args": {"passes": 2}}, "trainer": {"max_epochs": 3}}
-    assert flattened(nested) == {"seed": 0, "data": "ImageData", "data.passes": 2, "trainer.max_epochs": 3}

@@ -110,6 +110,11 @@ def test_one_budget_and_others_are_told_apart():
         "The budgets differ: the models were trained on 6,400 to 12,800 images"
     )
 
+    unknown = replace(WHOLE, images_seen=None)
+    for entries in ([SEEING, unknown], [unknown, unknown]):
+        assert budget(entries).startswith("Of some models nobody knows")
+    assert cells(unknown)[-3] == "-"
+
 
 def test_every_family_has_a_name_in_words():
     assert FAMILY_NAMES.keys() == FAMILIES.keys()

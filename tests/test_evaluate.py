@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from glimpse import evaluate
+from glimpse.models.convolutional import ConvolutionalNet
 from glimpse.models.hard import HardAttention, HardObserver, State, Step, look
+from glimpse.observer import WholeImageObserver
 from glimpse.retina import Retina
 
 RETINA = Retina(4, 2, 2)
@@ -133,11 +135,18 @@ def test_multiply_accumulates_are_those_counted_by_hand():
     core = 3 * features * (features + features)
     gaze_core = 3 * gaze * (2 * features + gaze)
     heads = features * classes + 2 * gaze + gaze
-    images = torch.zeros(1, 1, 16, 24, dtype=torch.uint8)
-    counted = evaluate.multiply_accumulates(lambda: look(model, RETINA, images, glimpses))
+    counted = evaluate.multiply_accumulates(observing(model, glimpses), (1, 16, 24))
     assert counted == glimpses * (encoder + core + gaze_core + heads)
-    large = torch.zeros(1, 1, 160, 240, dtype=torch.uint8)
-    assert evaluate.multiply_accumulates(lambda: look(model, RETINA, large, glimpses)) == counted
+    assert evaluate.multiply_accumulates(observing(model, glimpses), (1, 160, 240)) == counted
+
+
+def test_counting_leaves_a_model_in_training_as_it_is():
+    net = ConvolutionalNet(3, widths=(8,), depths=(1,))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    observer = WholeImageObserver(net, any_size=True).train()
+    assert evaluate.multiply_accumulates(observer, (1, 16, 24)) > 0
+    assert observer.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
 def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():

@@ -14,7 +14,8 @@ where it would have been better to look:
 In all of them the gradient is that of each choice with the later choices held: it leaves out what a location does to
 the choices that follow it. That is a bias, and what it buys is measured in ``benchmarks/estimator_variance.py``.
 
-What is smooth is annealed in the training, and ends as the hard model's choice and crop.
+What is smooth is annealed in the training. At its end what is seen may be as hard as the hard model's, one cell or a
+crop in whole pixels, and only the gradient smooth.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from glimpse.heads import GridPolicy, LocationPolicy
+from glimpse.image_encoder import mean_location
 from glimpse.models.hard import HardAttention
 from glimpse.relaxation import bilinear_glimpse, gaussian_glimpse, grid_glimpses, gumbel_softmax
 from glimpse.retina import Retina
@@ -65,7 +67,12 @@ def spread_over(
 
     def choose(step: Any, present: Any) -> Spread:
         shares = gumbel_softmax(step.policy, temperature, generator, straight_through)
-        return Spread(shares @ policy.centres, shares.new_zeros(len(shares)), policy.entropy(step.policy, 1.0), shares)
+        return Spread(
+            mean_location(shares, policy.centres),
+            shares.new_zeros(len(shares)),
+            policy.entropy(step.policy, 1.0),
+            shares,
+        )
 
     return choose
 
@@ -108,7 +115,9 @@ def sense_mixture(images: Images, retina: Retina, policy: GridPolicy) -> Callabl
     return sense
 
 
-def sense_smoothly(images: Images, retina: Retina, relaxation: str, sigma: float) -> Callable[[Any], Glimpse]:
+def sense_smoothly(
+    images: Images, retina: Retina, relaxation: str, sigma: float, hard: bool = False
+) -> Callable[[Any], Glimpse]:
     """See through a crop that has a gradient to its location.
 
     Args:
@@ -116,11 +125,18 @@ def sense_smoothly(images: Images, retina: Retina, relaxation: str, sigma: float
         retina: The retina.
         relaxation: ``bilinear`` or ``gaussian``.
         sigma: Width of the Gaussian filters, in pixels of each scale's grid.
+        hard: Whether the hard crop is seen, and only the gradient is the smooth one's (straight-through).
     """
     shape = (retina.size, retina.num_scales, retina.zoom)
-    if relaxation == "gaussian":
-        return lambda choice: gaussian_glimpse(images, choice.location, *shape, sigma=sigma)
-    return lambda choice: bilinear_glimpse(images, choice.location, *shape)
+
+    def sense(choice: Any) -> Tensor:
+        if relaxation == "gaussian":
+            smooth = gaussian_glimpse(images, choice.location, *shape, sigma=sigma)
+        else:
+            smooth = bilinear_glimpse(images, choice.location, *shape)
+        return smooth + (retina(images, choice.location) - smooth).detach() if hard else smooth
+
+    return sense
 
 
 def look_relaxed(
@@ -133,6 +149,7 @@ def look_relaxed(
     spread: float,
     generator: torch.Generator | None,
     pathwise_weight: float = 1.0,
+    hard: bool = False,
 ) -> Trace:
     """Run the hard model over images with smooth choices, from the centre on.
 
@@ -147,14 +164,15 @@ def look_relaxed(
         spread: Standard deviation of a Gaussian policy's noise, half images.
         generator: Where the randomness comes from.
         pathwise_weight: What a Gaussian policy's pathwise gradient is multiplied by.
+        hard: Whether what is seen is as hard as in evaluation, and only the gradient is smooth (straight-through).
     """
     policy = model.policy
     if isinstance(policy, GridPolicy):
-        choose = spread_over(policy, softness, relaxation == "gumbel-st", generator)
+        choose = spread_over(policy, softness, hard or relaxation == "gumbel-st", generator)
         sense = sense_mixture(images, retina, policy)
     else:
         choose = reparametrised(policy, spread, generator, pathwise_weight)
-        sense = sense_smoothly(images, retina, relaxation, softness)
+        sense = sense_smoothly(images, retina, relaxation, softness, hard)
     return rollout(
         lambda glimpse, choice, state: model(glimpse, choice.location, state),
         sense,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from glimpse.attention import MultiHeadSelfAttention, rollout_attention
 from glimpse.heads import precisely
-from glimpse.image_encoder import ImageEncoder, Images, middles, standardise
+from glimpse.image_encoder import ImageEncoder, Images, mean_location, middles, standardise
 from glimpse.observer import Observer
 from glimpse.rollout import Trace
 
@@ -147,7 +147,7 @@ class SelfAttentionObserver(Observer):
         nothing = shares.new_zeros(shares.shape[0], 1)
         return Trace(
             logits=logits.unsqueeze(1),
-            locations=(shares @ middles(seen.shape[1], seen.shape[2], seen.device)).unsqueeze(1),
+            locations=mean_location(shares, middles(seen.shape[1], seen.shape[2], seen.device)).unsqueeze(1),
             log_prob=nothing,
             entropy=-torch.special.xlogy(shares, shares).sum(1, keepdim=True),
             maps=seen.unsqueeze(1),

@@ -16,7 +16,7 @@ from glimpse.attention import GlobalAttention, LocalAttention
 from glimpse.core import Core
 from glimpse.geometry import grid
 from glimpse.heads import precisely
-from glimpse.image_encoder import middles, standardise
+from glimpse.image_encoder import mean_location, middles, standardise
 from glimpse.observer import Observer
 from glimpse.rollout import Trace, rollout
 from glimpse.scores import LocationScore, score_function
@@ -140,7 +140,10 @@ class SoftAttention(nn.Module):
         return Features(self.attention.score.prepare(values), values, places, (height, width))
 
     def initial_state(self, features: Features) -> State:
-        """The state before the first glimpse, from the features' mean (Xu et al. 2015, section 3.1.2)."""
+        """The state before the first glimpse, from the features' mean (Xu et al. 2015, section 3.1.2).
+
+        An LSTM's memory begins at zero; the paper has a second network for it.
+        """
         start = torch.tanh(self.begin(features.values.mean(1)))
         rest = self.core.state_size - start.shape[1]
         return State(nn.functional.pad(start, (0, rest)), 0)
@@ -158,7 +161,7 @@ class SoftAttention(nn.Module):
         if self.gate:
             context = context * torch.sigmoid(self.gate(query))
         return Look(
-            location=weights @ features.places,
+            location=mean_location(weights, features.places),
             log_prob=weights.new_zeros(query.shape[0]),
             entropy=-torch.special.xlogy(weights, weights).sum(1),
             weights=weights.unflatten(1, features.shape),

@@ -4,6 +4,7 @@ import csv
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ class CollapseWarning(Callback):
             float(found["gaze_spread"]),
             float(found.get("gaze_reaction", math.nan)),
             self._clamped / max(1, self._fixations),
-            str(pl_module.hparams.get("policy", "gaussian")),
+            explored_by(pl_module.hparams),
         )
         if sentence:
             self.warned = True
@@ -203,14 +204,21 @@ class CollapseWarning(Callback):
         )
 
 
-def collapse(spread: float, reaction: float, clamped: float, policy: str) -> str | None:
+def explored_by(options: Mapping[str, Any]) -> str:
+    """The options that widen a model's exploration, in words."""
+    if str(options.get("relaxation", "")).startswith("gumbel"):
+        return "--model.softness"
+    return "--model.spread or --model.entropy_weight" if options.get("policy") == "grid" else "--model.spread"
+
+
+def collapse(spread: float, reaction: float, clamped: float, explore: str) -> str | None:
     """What is wrong with a gaze, and what helps, in one line; None for one that looks around.
 
     Args:
         spread: Standard deviation of the chosen fixations over images and time, in half images.
         reaction: Their standard deviation over images at the same time step, in half images; NaN where unknown.
         clamped: Share of them that lie on the image's border, in [0, 1].
-        policy: The location policy's name; not every option has an effect on each.
+        explore: The options that widen the exploration, in words.
     """
     if clamped >= CLAMPED_SHARE:
         return (
@@ -224,7 +232,6 @@ def collapse(spread: float, reaction: float, clamped: float, policy: str) -> str
         what = f"the same places whatever the image (reaction {reaction:.3f}, expected at least {UNMOVED_REACTION})"
     else:
         return None
-    explore = "--model.spread or --model.entropy_weight" if policy == "grid" else "--model.spread"
     return (
         f"the gaze has collapsed: it looks at {what}; raise {explore}, lower --model.learning_rate, or raise "
         "--model.num_scales so that the retina sees from afar where to look"
@@ -290,7 +297,10 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
             "coverage penalty": column("coverage_penalty"),
         },
         "baseline": {"squared error": column("baseline_error")},
-        "attention": {"entropy, nats": column("attention_entropy"), "temperature": column("temperature")},
+        "attention": {
+            "entropy of the weights, nats": column("attention_entropy"),
+            "softness of the choice": column("softness"),
+        },
         "gaze, half images": {"spread": column("gaze_spread"), "reaction": column("gaze_reaction")},
     }
     measured = {

@@ -1,11 +1,8 @@
 """The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
 
-import logging
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,38 +32,18 @@ from glimpse.training.checkpoint import CheckpointError, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
 from glimpse.training.options import Parser, add_own_options, complete_help, known_options, short_help, take
+from glimpse.training.quiet import quiet
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
 
 COMMAND = "fit"
+DEFAULT_FAMILY = "HardAttentionTraining"
+"""What is trained where neither a recipe nor the user says it."""
 LARGEST_SEED = 2**32 - 1
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 """Those that the model trains in, and Lightning's short names for them."""
 MAY_CHANGE = {("data", "root"), ("data", "download")}
 """What a run may find otherwise when it goes on: the data set may have moved."""
-QUIET_WARNINGS = (
-    # Small data sets live in memory: there is nothing for worker processes to do.
-    r".*does not have many workers",
-    # A run that goes on from a checkpoint writes into its own folder.
-    r"Checkpoint directory .* exists and is not empty",
-    # One that goes on in another folder keeps the best of that folder.
-    r"The dirpath has changed from",
-    # Figures are logged by epoch, however few steps it has.
-    r"The number of training batches .* is smaller than the logging interval",
-    # Lightning asks torch's pytree for a class that torch deprecates.
-    r".*LeafSpec.*is deprecated",
-)
-QUIET_LOGS = {
-    "pytorch_lightning.utilities.rank_zero": (
-        "litlogger",
-        "litmodels",
-        "TPU available",
-        "`Trainer.fit` stopped",
-        "to estimate number of stepping batches",
-    ),
-    "lightning_fabric.utilities.seed": ("Seed set to",),
-}
-"""What a logger says that helps no user: advertising, hardware that few have, what the command line says already."""
 
 
 class SaveRun(SaveConfigCallback):
@@ -136,7 +113,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our own options, spread the seed, and hand what the data know to the model."""
         add_own_options(parser)
-        parser.set_defaults({"data": {"class_path": "ImageData"}, "model": {"class_path": "HardAttentionTraining"}})
+        parser.set_defaults({"data": {"class_path": "ImageData"}})
         for target in ("seed_everything", "data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed", target)
         for known in ("classes", "image_shape"):
@@ -195,7 +172,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
-        """Load pretrained weights, make the run's folder, and say what is going to happen."""
+        """Make the run's folder, and say what is going to happen."""
         if self.checkpoint:
             check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
@@ -203,11 +180,8 @@ class TrainingCLI(LightningCLI):
                     f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
                     "rate has come to its end; to train longer, start anew with a higher --trainer.max_epochs"
                 )
-        elif isinstance(self.model, ClassifierTraining):
-            try:
-                self.model.load_pretrained()
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+        else:
+            self.load_pretrained()
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -221,6 +195,14 @@ class TrainingCLI(LightningCLI):
         elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
         note = f", as {usual} holds one already" if elsewhere else ""
         print(f"training on {describe(self.datamodule)}: {weights:,} weights; the run goes to {self.output}{note}")
+
+    def load_pretrained(self) -> None:
+        """Load the weights that a new training begins with, where the recipe names some."""
+        if isinstance(self.model, ClassifierTraining):
+            try:
+                self.model.load_pretrained()
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train; when the user stops it, say how to go on."""
@@ -301,12 +283,20 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         chosen = [recipe_beside(resumed[-1])]
     else:
         chosen = [find_recipe(DEFAULT_RECIPE)]
-    for path in chosen:
-        files[str(path)] = list(option_names(read_recipe(path)))
+    contents = {str(path): read_recipe(path) for path in chosen}
+    files.update({path: list(option_names(content)) for path, content in contents.items()})
     check_decided(args, files)
+    # No parser's default: options of the default family would stay behind when a recipe chooses another one.
+    family = [] if any(map(names_family, contents.values())) else [f"--model={DEFAULT_FAMILY}"]
     last = chosen[-1]
     name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
-    return [COMMAND, *(f"--config={path}" for path in chosen), *options], name
+    return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
+
+
+def names_family(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe says which family of models it trains."""
+    model = recipe.get("model")
+    return isinstance(model, str) or (isinstance(model, dict) and "class_path" in model)
 
 
 def recipe_beside(checkpoint: Path) -> Path:
@@ -378,30 +368,3 @@ def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dic
 def describe(data: LightningDataModule) -> str:
     """The data in words."""
     return data.describe() if isinstance(data, ImageData) else type(data).__name__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what Lightning says that helps no user."""
-    filters = [(logging.getLogger(name), _Without(texts)) for name, texts in QUIET_LOGS.items()]
-    for logger, unwanted in filters:
-        logger.addFilter(unwanted)
-    try:
-        with warnings.catch_warnings():
-            for message in QUIET_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        for logger, unwanted in filters:
-            logger.removeFilter(unwanted)
-
-
-class _Without(logging.Filter):
-    """Keeps back messages that contain one of some texts."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        super().__init__()
-        self.texts = texts
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not any(text in record.getMessage() for text in self.texts)

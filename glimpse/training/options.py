@@ -13,7 +13,7 @@ from glimpse.training.recipes import DEFAULT_RECIPE, recipes
 
 HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
-Train a recurrent attention model. Without arguments: the recipe {default!r}.
+Train a model of visual attention. Without arguments: the recipe {default!r}.
 
 recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
   {recipes}
@@ -24,8 +24,13 @@ the options most often wanted:
   --data.download true        let torchvision download what is not there
   --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
   --data.num_pieces N         pieces of clutter on each canvas
+  --model FAMILY              {families}
   --model.num_glimpses N      glimpses in an episode
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
+  --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
+  --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
+  --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
+  --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
   --trainer.max_epochs N      how long to train
   --trainer.precision P       32-true, bf16-mixed or 16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
@@ -64,7 +69,8 @@ def add_own_options(parser: LightningArgumentParser) -> None:
 
 def short_help(program: str) -> str:
     """Help that fits a screen."""
-    return HELP.format(program=program, default=DEFAULT_RECIPE, recipes=", ".join(sorted(recipes())))
+    families = (",\n" + 30 * " ").join(family.__name__ for family in FAMILIES.values())
+    return HELP.format(program=program, default=DEFAULT_RECIPE, recipes=", ".join(sorted(recipes())), families=families)
 
 
 def complete_parser(kind: str = "hard") -> LightningArgumentParser:

@@ -20,7 +20,12 @@ from glimpse.training.hard import SPREADS, check_retina
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
 """Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""
 COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden")
-RANGES = {"policy_weight": (0.0, math.inf), "pathwise_weight": (0.0, math.inf), "discount": (0.0, 1.0)}
+RANGES = {
+    "policy_weight": (0.0, math.inf),
+    "pathwise_weight": (0.0, math.inf),
+    "discount": (0.0, 1.0),
+    "hard_share": (0.0, 1.0),
+}
 CHOICES = {"what": WHAT, "combine": COMBINE, "core": CORES, "gaze": GAZES, "relaxation": RELAXATIONS}
 
 
@@ -28,6 +33,10 @@ class RelaxedAttentionTraining(ClassifierTraining):
     """Train the hard model end to end through a smooth choice of where to look, which hardens as training goes on.
 
     It is evaluated and exported as the hard model that it is: one place at a time, cut in whole pixels.
+
+    Mixed, two estimates are added, each with its weight: the pathwise gradient of the classifier's loss, and the policy
+    gradient of the hard model's training, with its rewards by improvement, learned baseline and advantages divided by
+    their root mean square.
 
     Args:
         classes: Class names; the data say them.
@@ -57,6 +66,8 @@ class RelaxedAttentionTraining(ClassifierTraining):
             0.5 and 0.3.
         spread: Noise of the locations at the start, half images, for gaussian and bilinear alone. When left out 0.2.
         final_spread: The same at the end. When left out 0.05.
+        hard_share: Share of the training, at its end, in which the model sees as hard as in evaluation, and only the
+            gradient is smooth.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
@@ -97,6 +108,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         final_softness: float | None = None,
         spread: float | None = None,
         final_spread: float | None = None,
+        hard_share: float = 0.0,
         every_glimpse: bool = True,
         smoothing: float = 0.0,
         learning_rate: float = 1.5e-3,
@@ -135,7 +147,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         self.rule = EpisodeRule(num_glimpses)
         self.softness = (options["softness"], options["final_softness"])
         self.spread = (options["spread"], options["final_spread"])
-        self.every_glimpse = every_glimpse
+        self.every_glimpse, self.hard_share = every_glimpse, hard_share
 
     def annealed(self, ends: tuple[float, float]) -> float:
         """A quantity at this point of the training, which falls by a constant factor a step."""
@@ -155,6 +167,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
             self.annealed(self.spread),
             generator,
             self.pathwise_weight,
+            hard=self.progress() >= 1 - self.hard_share,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -166,7 +179,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
             parts = losses(trace, labels, self.rule, discount=self.discount)
             total = total + self.policy_weight * parts.policy + parts.baseline
         softness = classification.new_tensor(self.annealed(self.softness))
-        self.note(classification, trace.entropy.mean(), softness)
+        self.note(classification, trace.entropy[:, 1:].sum(1).mean(), softness)
         return total
 
 

@@ -88,6 +88,12 @@ class SoftAttentionTraining(ClassifierTraining):
             encoder = torchvision_backbone(backbone, layer=backbone_layer)
         else:
             encoder = ImageEncoder(channels, tuple(widths), tuple(depths))
+        if score in ("dot", "scaled-dot") and hidden != encoder.features:
+            raise ValueError(
+                f"expected, for --model.score {score}, a --model.hidden as long as the map's features, "
+                f"{encoder.features}, got {hidden}; make it {encoder.features}, widen the last of --model.widths, or "
+                "choose another score"
+            )
         map_size = encoder.map_size(height, width)
         if attention != "global" and window >= max(map_size):
             raise ValueError(
@@ -139,9 +145,9 @@ def check_encoder(options: dict[str, Any]) -> None:
 def coverage_penalty(maps: Float[Tensor, "batch time map_height map_width"]) -> Float[Tensor, ""]:
     """The doubly stochastic penalty, ``sum_i (tau - sum_t alpha_ti)^2``, a batch's mean (Xu et al. 2015, eq. 14).
 
-    A place's weights over time are to sum to tau. The paper has tau = 1 and lengthens its captions' steps to the number
-    of places; here tau is the share of a place when ``time`` glimpses are spread evenly. As a map's weights sum to one,
-    the choice of tau changes the penalty by a constant, and its gradient not at all.
+    A place's weights over time are to sum to tau, which is 1 in the paper; here it is the share of a place when
+    ``time`` glimpses are spread evenly. As a map's weights sum to one, the choice of tau changes the penalty by a
+    constant, and its gradient not at all.
 
     Args:
         maps: Attention weights.
