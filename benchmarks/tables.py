@@ -80,16 +80,17 @@ def scores(results: Path) -> list[str]:
     """The rows of the six score functions."""
     file = results / "pointing-scores.json"
     models = json.loads(file.read_text(encoding="utf-8"))["models"] if file.is_file() else []
-    pointing = {model["run"]: model["maps"][EXPLICIT]["pointing"]["mean"] for model in models}
-    lines = ["| score | test error | pointing game | training |", "|---|---|---|---|"]
+    pointing = {model["run"]: model["maps"][EXPLICIT] for model in models}
+    lines = [
+        "| score | test error | pointing game | weight inside the digit's box | entropy of the weights | training |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in SCORES:
         result = read(f"scores-60-{name}", results)
         if result:
-            hit = pointing.get(f"scores-60-{name}-seed0")
-            lines.append(
-                f"| {name} | {result['test_error']:.2%} | {f'{hit:.1%}' if hit is not None else '-'} "
-                f"| {effort(result)} |"
-            )
+            scored = pointing.get(f"scores-60-{name}-seed0")
+            maps = [f"{scored[what]['mean']:.1%}" if scored else "-" for what in ("pointing", "inside", "entropy")]
+            lines.append(f"| {name} | {result['test_error']:.2%} | {' | '.join(maps)} | {effort(result)} |")
     return lines
 
 

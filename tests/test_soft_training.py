@@ -184,7 +184,10 @@ def test_a_backbone_begins_with_the_weights_of_a_local_file_and_never_again(pret
         ({"backbone": "resnet81"}, "expected a classification network of torchvision, got 'resnet81'; the nearest are"),
         ({**BACKBONE, "backbone_layer": "layer9"}, "expected a layer of resnet18, got 'layer9'; the nearest are"),
         ({"attention": "local-p", "window": 6}, "a --model.window of at most 5 cells to each side on a map of 6 x 6"),
-        ({"score": "dot", "hidden": 9}, "expected queries and keys of one length for a dot product, got 9 and 8"),
+        (
+            {"score": "dot", "hidden": 9},
+            "a --model.hidden as long as the map's features, 8, got 9; make it 8",
+        ),
         ({"score": "cosine"}, "expected --model.score out of dot, scaled-dot, .*; got 'cosine'"),
         ({"attention": "near"}, "expected --model.attention out of global, local-m, local-p; got 'near'"),
         ({"core": "rnn"}, "expected --model.core out of gru, lstm, plain; got 'rnn'"),
@@ -216,7 +219,7 @@ def test_weights_that_do_not_fit_are_told_in_a_line_before_anything_is_written(
     torch.save({**torch.load(pretrained, weights_only=True), "conv1.weight": torch.zeros(3)}, tmp_path / "odd.pth")
     for file, sentence in (
         ("nowhere.pth", "expected weights of resnet18: none, 'default' or a file, got 'nowhere.pth', which is no file"),
-        ("odd.pth", "in odd.pth, got others: conv1.weight should be (64, 3, 7, 7) and is (3,); give the file of a"),
+        ("odd.pth", "in odd.pth, got others: conv1.weight should be (64, 3, 7, 7) and is (3,); give a file of"),
     ):
         arguments = ["--config", "pretrained.yaml", "--model.backbone_weights", file]
         assert main(arguments, "glimpse train") == 2

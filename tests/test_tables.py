@@ -49,11 +49,12 @@ def test_cells_of_unequal_budgets_are_no_table(tmp_path):
 def test_scores_stand_beside_their_pointing_game(tmp_path):
     write(tmp_path, "scores-60-dot", cell(0.04))
     write(tmp_path, "scores-60-general", cell(0.05))
-    pointing = {"run": "scores-60-dot-seed0", "maps": {"mean over glimpses": {"pointing": {"mean": 0.875}}}}
+    scored = {"pointing": {"mean": 0.875}, "inside": {"mean": 0.5}, "entropy": {"mean": 0.25}}
+    pointing = {"run": "scores-60-dot-seed0", "maps": {"mean over glimpses": scored}}
     (tmp_path / "pointing-scores.json").write_text(json.dumps({"models": [pointing]}))
     lines = tables.text(tmp_path).splitlines()
-    assert "| dot | 4.00% | 87.5% | 1.5 CPU-min (2.0 on the wall) |" in lines
-    assert "| general | 5.00% | - | 1.5 CPU-min (2.0 on the wall) |" in lines
+    assert "| dot | 4.00% | 87.5% | 50.0% | 25.0% | 1.5 CPU-min (2.0 on the wall) |" in lines
+    assert "| general | 5.00% | - | - | - | 1.5 CPU-min (2.0 on the wall) |" in lines
 
 
 def test_global_and_local_attention_stand_side_by_side(tmp_path):

@@ -1,5 +1,6 @@
 """The training command's options: the parser, the short help, and the complete one."""
 
+import textwrap
 from typing import Any, NoReturn
 
 from pytorch_lightning import Trainer
@@ -69,8 +70,13 @@ def add_own_options(parser: LightningArgumentParser) -> None:
 
 def short_help(program: str) -> str:
     """Help that fits a screen."""
-    families = (",\n" + 30 * " ").join(family.__name__ for family in FAMILIES.values())
-    return HELP.format(program=program, default=DEFAULT_RECIPE, recipes=", ".join(sorted(recipes())), families=families)
+    families = textwrap.fill(", ".join(family.__name__ for family in FAMILIES.values()), 88)
+    return HELP.format(
+        program=program,
+        default=DEFAULT_RECIPE,
+        recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),
+        families=textwrap.indent(families, 30 * " ").lstrip(),
+    )
 
 
 def complete_parser(kind: str = "hard") -> LightningArgumentParser:
