@@ -14,6 +14,42 @@ benchmarks/throughput.py --output benchmarks/results/throughput.json
 benchmarks/learning.py mnist-28
 benchmarks/learning.py cluttered-60-8
 benchmarks/estimator_variance.py --output benchmarks/results/estimator-variance.json
+benchmarks/learning.py cluttered-60-soft
+benchmarks/learning.py benchmarks/recipes/families-60-hard.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-relaxed.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-soft.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-self.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-cnn.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-mlp.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-pathwise.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-60-gumbel.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-hard.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-relaxed.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-soft.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-self.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-cnn.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/families-100-mlp.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-dot.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-scaled-dot.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-general.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-additive.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-location.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/scores-60-content.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-60-global.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-60-local-p.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-60-local-m.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-100-global.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-100-local-p.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-100-local-m.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-140-global.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-140-local-p.yaml --keep runs/cells
+benchmarks/learning.py benchmarks/recipes/growth-140-local-m.yaml --keep runs/cells
+benchmarks/tables.py
+benchmarks/attention_speed.py --output benchmarks/results/attention-speed.json
+benchmarks/graph_symmetry.py runs/cells/families-60-self-seed0 --output benchmarks/results/graph-symmetry.json
+benchmarks/map_worth.py runs/cells/families-60-soft-seed0 runs/cells/families-60-self-seed0 runs/cells/families-60-hard-seed0 runs/cells/families-60-relaxed-seed0 runs/cells/families-60-cnn-seed0 --output benchmarks/results/map-worth.json
+benchmarks/map_worth.py --pointing-only --images 2000 runs/cells/scores-60-dot-seed0 runs/cells/scores-60-scaled-dot-seed0 runs/cells/scores-60-general-seed0 runs/cells/scores-60-additive-seed0 runs/cells/scores-60-location-seed0 runs/cells/scores-60-content-seed0 --output benchmarks/results/pointing-scores.json
+benchmarks/tables.py
 endef
 export BENCHMARKS
 
@@ -41,7 +77,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## run the committed benchmarks again, an hour or so; writes benchmarks/results/
+bench: $(INSTALLED) ## run the committed benchmarks again, some hours; writes benchmarks/results/
 	@set -e; printf '%s\n' "$$BENCHMARKS" | while read -r line; do \
 	  echo "== $$line"; $(BIN)/python $$line < /dev/null; \
 	done
