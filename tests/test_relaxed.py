@@ -258,3 +258,23 @@ def test_the_entropy_is_that_of_the_noise(relaxation):
     trace = look(model_of(relaxation), relaxation, images_of(3))
     expected = 1 + math.log(2 * math.pi) + 2 * math.log(SPREAD)
     torch.testing.assert_close(trace.entropy[:, 1:], torch.full((3, 2), expected))
+
+
+@pytest.mark.parametrize("relaxation", ["gaussian", "bilinear"])
+def test_seeing_hard_is_the_hard_crop_with_the_smooth_ones_gradient(relaxation):
+    images = torch.rand(5, 1, 20, 26, generator=torch.Generator().manual_seed(4))
+    retina = Retina(6, 2, 2)
+    places = torch.rand(5, 2, generator=torch.Generator().manual_seed(5)) * 1.6 - 0.8
+    gradients = []
+    for hard in (True, False):
+        location = places.clone().requires_grad_()
+        glimpse = sense_smoothly(images, retina, relaxation, 0.7, hard)(fixed(location))
+        (glimpse * torch.arange(glimpse.numel()).view_as(glimpse)).sum().backward()
+        gradients.append(location.grad)
+        if hard:
+            torch.testing.assert_close(glimpse, retina(images, places))
+        else:
+            assert not torch.allclose(glimpse, retina(images, places), atol=1e-2)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert gradients[0] is not None
+    assert gradients[0].abs().min() > 0

@@ -8,7 +8,7 @@ import yaml
 
 from glimpse.data import ImageData
 from glimpse.models.hard import HardObserver, look
-from glimpse.models.relaxed import POLICY_OF, RELAXATIONS
+from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
 from glimpse.objectives import classification_loss, losses
 from glimpse.rollout import sample_from
 from glimpse.training import relaxed
@@ -277,3 +277,16 @@ def test_an_option_that_does_not_fit_is_refused(options, sentence):
 def test_one_class_is_too_few():
     with pytest.raises(ValueError, match="expected at least 2 classes, got 1"):
         RelaxedAttentionTraining(["a"], [1, 30, 40], **SMALL)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, [False] * 4), (0.5, [False, False, True, True])])
+def test_it_sees_hard_in_the_last_share_of_the_training(share, expected, monkeypatch):
+    seen = []
+
+    def watched(*args: Any, hard: bool, **options: Any) -> Any:
+        seen.append(hard)
+        return look_relaxed(*args, hard=hard, **options)
+
+    monkeypatch.setattr(relaxed, "look_relaxed", watched)
+    fit(training_of("bilinear", hard_share=share), steps=4)
+    assert seen == expected
