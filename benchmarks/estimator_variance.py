@@ -7,14 +7,12 @@ the later choices out are biased, and their bias counts.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +38,7 @@ from gradient_estimators import (
     mixed,
 )
 from machine import describe, in_words
+from reports import hand_back, options_of
 from training_speed import available_dataset
 
 BATCH = 256
@@ -370,17 +369,10 @@ def main(args: Sequence[str]) -> int:
         args: The command line.
     """
     parser = argparse.ArgumentParser(prog="estimator_variance.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument(
-        "--quick", action="store_true", help="take seconds instead of minutes; the figures mean nothing"
-    )
-    options = parser.parse_args(args)
-    if options.output and not options.output.parent.is_dir():
-        parser.error(f"--output: expected a folder at {options.output.parent}, found none; make it first")
+    options = options_of(args, parser)
+    torch.set_num_threads(1)
     result = {"quick": options.quick} | measure(QUICK if options.quick else Effort(), available_dataset())
-    print(report(result))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    hand_back(report(result), result, options.output)
     return 0
 
 

@@ -26,7 +26,7 @@ from glimpse.explain import centre_map, random_map, resize_map  # noqa: E402
 from glimpse.map_scores import agreement, deletion, insertion, map_entropy, pointing_game  # noqa: E402
 from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps  # noqa: E402
 from glimpse.observer import Observer  # noqa: E402
-from glimpse.retina import PIXEL_MAX  # noqa: E402
+from glimpse.retina import fractions  # noqa: E402
 from glimpse.training.callbacks import LAST_FILE  # noqa: E402
 from glimpse.training.classifier import ClassifierTraining  # noqa: E402
 
@@ -212,7 +212,7 @@ def measure(runs: Sequence[Path], images: int | None, steps: int, only_pointing:
     _, data = loaded[0]
     blocks = list(data.test_dataloader())
     shown = Shown(
-        torch.cat([batch for batch, _ in blocks])[:images].float() / PIXEL_MAX,
+        fractions(torch.cat([batch for batch, _ in blocks])[:images]),
         torch.cat([labels for _, labels in blocks])[:images],
         data.test_boxes()[:images],
     )

@@ -1,15 +1,14 @@
 """Speed of training and of the crop, as ratios first: ``python benchmarks/throughput.py [--quick] [--output FILE]``."""
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from machine import describe, in_words, settle_threads
+from reports import hand_back, options_of, table
 
 CROPS = ((128, 28, 8, 1), (128, 60, 12, 3))
 """Images, their side, the glimpse's side, and its scales."""
@@ -111,7 +110,7 @@ def report(result: dict[str, Any]) -> str:
     sections = [
         f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; "
         f"data: {training['data']}{'; a quick run: the figures mean nothing' * result['quick']}",
-        _table(
+        table(
             "The whole trainer against the bare step of the same recipe (1.00: the trainer costs nothing)",
             ("recipe", "threads", "CPU", "wall", "images/CPU-s", "images/s", "bare/CPU-s", "bare/s"),
             (
@@ -125,7 +124,7 @@ def report(result: dict[str, Any]) -> str:
                 for row in training["trainer"]
             ),
         ),
-        _table(
+        table(
             "The bare step against its float32 at batch 128 (images in the same time)",
             ("recipe", "threads", "CPU", "wall", "images/CPU-s", "images/s"),
             (
@@ -140,7 +139,7 @@ def report(result: dict[str, Any]) -> str:
                 for row in training["bare"]
             ),
         ),
-        _table(
+        table(
             "Where a training step's CPU time goes, one thread",
             ("recipe", *training["stages"][0]["shares"], "ms/step"),
             (
@@ -153,7 +152,7 @@ def report(result: dict[str, Any]) -> str:
             ),
         ),
         *(
-            _table(
+            table(
                 f"Cutting {crop['batch']} glimpses of {crop['size']}x{crop['size']} at {crop['scales']} scales out of "
                 f"{crop['image']}x{crop['image']} images (time, times ours), one thread",
                 ("way", "CPU", "wall", "CPU us", "wall us"),
@@ -170,7 +169,7 @@ def report(result: dict[str, Any]) -> str:
             )
             for crop in result["crop"]
         ),
-        _table(
+        table(
             "One glimpse of 12x12 at 3 scales out of one image (time, times that of the smallest), one thread",
             ("image", "CPU", "wall", "CPU us", "wall us"),
             (
@@ -188,19 +187,6 @@ def report(result: dict[str, Any]) -> str:
     return "\n\n".join(sections)
 
 
-def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A title and aligned columns, the first to the left."""
-    cells = [tuple(heads), *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in cells
-    ]
-    return "\n".join([title, *(f"  {line}" for line in lines)])
-
-
 def main(args: Sequence[str]) -> int:
     """Measure, print, and write the figures where they are wanted.
 
@@ -208,18 +194,10 @@ def main(args: Sequence[str]) -> int:
         args: The command line.
     """
     parser = argparse.ArgumentParser(prog="throughput.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument(
-        "--quick", action="store_true", help="take seconds instead of minutes; the figures mean nothing"
-    )
-    options = parser.parse_args(args)
-    if options.output and not options.output.parent.is_dir():
-        parser.error(f"--output: expected a folder at {options.output.parent}, found none; make it first")
+    options = options_of(args, parser)
     settle_threads()
     result = measure(options.quick)
-    print(report(result))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    hand_back(report(result), result, options.output)
     return 0
 
 

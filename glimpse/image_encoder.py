@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from glimpse.geometry import to_unit
-from glimpse.retina import PIXEL_MAX
+from glimpse.retina import fractions
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]
 
@@ -92,8 +92,7 @@ def standardise(
         raise ValueError(
             f"expected images of {len(mean)} channels, got {images.shape[1]}; convert them, or build the model for them"
         )
-    pixels = images if images.is_floating_point() else images.to(mean.dtype) / PIXEL_MAX
-    return (pixels - mean[:, None, None]) / std[:, None, None]
+    return (fractions(images, mean.dtype) - mean[:, None, None]) / std[:, None, None]
 
 
 def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "places 2"]:

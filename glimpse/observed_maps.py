@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glimpse.explain import fixation_density, integrated, jacobian, resize_map, saliency, smoothed
 from glimpse.observer import Observer
-from glimpse.retina import PIXEL_MAX
+from glimpse.retina import fractions
 from glimpse.rollout import Trace
 
 METHODS = {"jacobian": jacobian, "smoothed": smoothed, "integrated": integrated}
@@ -73,7 +73,7 @@ def implicit_maps(
     was_training = observer.training
     observer.eval()
     try:
-        return saliency(METHODS[method](last_logits(observer, images), _pixels(images), outputs))
+        return saliency(METHODS[method](last_logits(observer, images), fractions(images), outputs))
     finally:
         observer.train(was_training)
 
@@ -93,7 +93,3 @@ def last_logits(
     with torch.no_grad():
         locations = observer(images).locations
     return lambda pixels: observer.following(pixels, locations).logits[:, -1]
-
-
-def _pixels(images: Shaped[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-    return images.float() / PIXEL_MAX if images.dtype == torch.uint8 else images

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glimpse.geometry import boxes, to_pixels, window_start, windows
-from glimpse.retina import PIXEL_MAX, extract_glimpse
+from glimpse.retina import extract_glimpse, fractions
 
 # How many sigmas outside the image a Gaussian filter begins to fade.
 FADING = 5.0
@@ -116,7 +116,7 @@ def gaussian_glimpse(
     """
     nested = windows(size, num_scales, zoom)
     location = _exact(location)
-    pixels = _fractions(images)
+    pixels = fractions(images)
     factors = torch.tensor([side / size for _, side in nested], dtype=location.dtype, device=location.device)
     middles = torch.tensor([offset + side / 2 for offset, side in nested], dtype=location.dtype, device=location.device)
 
@@ -196,11 +196,6 @@ def _check_positive(name: str, value: float | Float[Tensor, " batch"]) -> None:
         raise ValueError(f"expected a {name} above 0, got {least:g}; raise it, or learn its logarithm")
 
 
-def _fractions(images: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Bring bytes to [0, 1]."""
-    return images.float() / PIXEL_MAX if images.dtype == torch.uint8 else images
-
-
 def gumbel_softmax(
     scores: Float[Tensor, "*batch cells"],
     temperature: float,
@@ -264,7 +259,7 @@ def grid_glimpses(
     Raises:
         ValueError: When the size, the number of scales or the zoom is below 1.
     """
-    pixels = _fractions(images)
+    pixels = fractions(images)
     height, width = images.shape[-2:]
     pooled, places, known = [], [], 0
     for box, (_, side) in zip(

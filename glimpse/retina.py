@@ -14,6 +14,11 @@ from glimpse.geometry import window_start, windows
 PIXEL_MAX = 255
 
 
+def fractions(images: Shaped[Tensor, "*shape"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*shape"]:
+    """Bring pixels to [0, 1]: bytes take the type given, what is floating point already stays as it is."""
+    return images if images.is_floating_point() else images.to(dtype) / PIXEL_MAX
+
+
 def extract_glimpse(
     images: Shaped[Tensor, "batch channels height width"],
     location: Float[Tensor, "batch 2"],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glimpse.data.datamodule import Batch, ImageData
 from glimpse.observer import Observer
-from glimpse.retina import PIXEL_MAX
+from glimpse.retina import fractions
 from glimpse.rollout import Trace
 
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
@@ -88,7 +88,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.load_pretrained()
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ImageData):
-            sample = data.draw(data.source.train.images[:SAMPLE]).float() / PIXEL_MAX
+            sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
             self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
 
     def normalise_by(self, mean: Tensor, std: Tensor) -> None:
