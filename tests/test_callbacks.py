@@ -209,7 +209,7 @@ def test_what_a_family_does_not_measure_has_no_curve():
     assert panels([{"val_error": 0.5, "train_loss": 1.0, "coverage_penalty": 0.25, "attention_entropy": 2.0}]) == {
         "validation error, %": {"error": [50.0]},
         "training": {"classification loss": [1.0], "coverage penalty": [0.25]},
-        "attention": {"entropy of the weights, nats": [2.0]},
+        "entropy of the attention, nats": {"entropy": [2.0]},
     }
     gone_later = panels([{"train_loss": 1.0}, {"train_loss": math.nan}])["training"]["classification loss"]
     assert gone_later[0] == 1.0

@@ -297,10 +297,8 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
             "coverage penalty": column("coverage_penalty"),
         },
         "baseline": {"squared error": column("baseline_error")},
-        "attention": {
-            "entropy of the weights, nats": column("attention_entropy"),
-            "softness of the choice": column("softness"),
-        },
+        "entropy of the attention, nats": {"entropy": column("attention_entropy")},
+        "softness of the choice": {"softness": column("softness")},
         "gaze, half images": {"spread": column("gaze_spread"), "reaction": column("gaze_reaction")},
     }
     measured = {
