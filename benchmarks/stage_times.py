@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.rollout import Trace
 from machine import threads
 from training_speed import Alone, BareStep, Setup

@@ -13,7 +13,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import TensorBoardLogger
 
 import glimpse
-from glimpse.data import DataError, ImageData
+from glimpse.data.datamodule import ImageData
+from glimpse.data.sources import DataError
 from glimpse.invocation import UsageError, invocation
 from glimpse.training.callbacks import (
     BEST_FILE,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from glimpse.core import CORES
-from glimpse.data.datamodule import Batch, generator_for
+from glimpse.data.frozen import Batch, generator_for
 from glimpse.encoders import COMBINE, WHAT
 from glimpse.episode import REWARDS, EpisodeRule
 from glimpse.heads import POLICIES

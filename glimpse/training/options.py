@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.invocation import UsageError
 from glimpse.training.families import FAMILIES
 from glimpse.training.mistakes import DECIDED, ParserError
