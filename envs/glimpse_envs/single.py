@@ -133,7 +133,11 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
             happened = "the episode has ended" if self._over else "there has been none yet"
             raise gymnasium.error.ResetNeeded(f"expected a reset before this step, as {happened}; call reset first")
         before = self._state
-        move = self.looking.actions.move(self.looking.actions.check([action], 1), before.location)
+        given = self.looking.actions.check([action], 1)
+        try:
+            move = self.looking.actions.move(given, before.location)
+        except IndexError as error:
+            raise self.looking.actions.wrong(given.numpy()) from error
         after, reward, terminated, right = self.looking.step(before, move)
         self._over = bool(terminated)
         if self._over and self.looking.actions.mode != "location":
