@@ -31,6 +31,7 @@ COUNTS = (64, 1024)
 ACTIONS = 24
 """Different actions that are gone round."""
 TARGETS = {"sync-64": 30, "sync-1024": 45, "ap_gym-64": 35}
+CANVAS: dict[str, Any] = {"canvas_height": 60, "canvas_width": 60, "num_pieces": 4}
 MODE = "joint"
 """The mode of the comparisons: a location and a class at every glimpse of a fixed budget, as ap_gym has it."""
 
@@ -98,8 +99,7 @@ def single(dataset: str) -> Callable[[], Any]:
 
 def tensors(count: int, dataset: str) -> Callable[[], Any]:
     """The bare tensor form, tensors in and out."""
-    canvas = {"canvas_height": 60, "canvas_width": 60, "num_pieces": 4}
-    looking = Task(dataset=dataset, split="test", action_mode=MODE, **canvas).looking()
+    looking = Task(dataset=dataset, split="test", action_mode=MODE, **CANVAS).looking()
     envs = TensorEnv(looking, count)
     space = gymnasium.vector.utils.batch_space(looking.actions.space, count)
     space.seed(0)
@@ -117,8 +117,7 @@ def ap_gym(count: int, dataset: str) -> Callable[[], Any]:
     from ap_gym.envs.image import ImageClassificationDataset, ImagePerceptionConfig
     from ap_gym.envs.image_classification import ImageClassificationVectorEnv
 
-    canvas = {"canvas_height": 60, "canvas_width": 60, "num_pieces": 4}
-    scenes = Task(dataset=dataset, split="test", **canvas).scenes()
+    scenes = Task(dataset=dataset, split="test", **CANVAS).scenes()
     assert isinstance(scenes, FixedScenes)
     places = torch.arange(len(scenes))
     images = scenes.images(places).permute(0, 2, 3, 1).numpy().astype(np.float32) / 255

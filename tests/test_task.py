@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
@@ -52,7 +54,7 @@ def test_a_split_holds_its_own_images():
 
 
 def test_training_canvases_are_drawn_and_held_out_ones_are_fixed():
-    canvas = {"dataset": "digits", "canvas_height": 30, "canvas_width": 30}
+    canvas: dict[str, Any] = {"dataset": "digits", "canvas_height": 30, "canvas_width": 30}
     assert not isinstance(Task(**canvas, split="train").scenes(), FixedScenes)
     assert isinstance(Task(**canvas, split="test").scenes(), FixedScenes)
 
@@ -70,7 +72,13 @@ def test_data_that_are_not_there_are_told_of_in_our_words(tmp_path):
 
 
 def test_a_budget_must_be_shared_out_evenly():
-    options = {"dataset": "digits", "canvas_height": 24, "canvas_width": 24, "num_targets": 3, "num_glimpses": 7}
+    options: dict[str, Any] = {
+        "dataset": "digits",
+        "canvas_height": 24,
+        "canvas_width": 24,
+        "num_targets": 3,
+        "num_glimpses": 7,
+    }
     with pytest.raises(TaskError, match=r"expected num_glimpses to be a multiple of the 3 targets.* got 7"):
         Task(**options, action_mode="joint").looking()
     assert Task(**options).looking().rule.num_glimpses == 7

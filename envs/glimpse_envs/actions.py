@@ -111,7 +111,7 @@ class Actions:
                 f"expected {kind} numbers of shape {shape}, a member of {self.space} for each agent; got {given.dtype} "
                 f"of shape {found}"
             )
-        given = given.astype(np.int64 if self.discrete else np.float32, copy=False)
+        given = np.ascontiguousarray(given, np.int64 if self.discrete else np.float32)
         if not self.discrete and not np.abs(given).max() <= 1:
             raise self.wrong(given)
         return torch.from_numpy(given)

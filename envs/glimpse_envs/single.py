@@ -21,8 +21,8 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
 
     ## Description
     An agent moves a small multi-scale retina over an image, one glimpse after another, and says which class the image
-    is of (Mnih et al., Recurrent Models of Visual Attention, NIPS 2014). Every glimpse is of a price, or of a small
-    budget, so that an agent has to learn where to look, and when it has seen enough.
+    is of (Mnih et al., Recurrent Models of Visual Attention, NIPS 2014). Glimpses are few, and each may have its price,
+    so that an agent has to learn where to look, and when it has seen enough.
 
     ## Action Space
     `action_mode` chooses one of four. A location is (x, y) in [-1, 1]: the image's centre is (0, 0), x grows to the
