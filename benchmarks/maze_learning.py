@@ -27,8 +27,8 @@ from glimpse.charts import draw_learning_curves  # noqa: E402
 from glimpse_envs.junctions import WAYS, Maze, draw_maze, every_junction  # noqa: E402
 from glimpse_envs.maze import MazeEnv, Observation  # noqa: E402
 
-SEEDS = (10, 11, 12)
-"""Of the training runs; the recipe was chosen on others."""
+SEEDS = (20, 21, 22)
+"""Of the training runs; the recipe was chosen on seeds below them."""
 HELD_OUT, ALONG_THE_WAY = 1_000_000, 2_000_000
 """Seeds of the mazes of the last evaluation, and of those for the curves."""
 RANDOM = "acts at random"
@@ -49,8 +49,10 @@ class Recipe:
         batch: Steps that an update learns from.
         epochs: How often it learns from each step.
         learning_rate: At the start, falling in a straight line to 0.
-        entropy: Weight of the entropy bonus at the start and at the end, falling by the same factor each time. With a
-            small one throughout, agents never come to look: until one knows what to do with a look, it only costs.
+        entropy: Weight of the entropy bonus at the start and at the end, falling by the same factor each time. With
+            0.01 or 0.02 throughout, most agents never come to look: until one knows what to do with a look, it only
+            costs. From 0.05 on, some keep looking along the third way, which the first two have given away: that this
+            look is needless shows only after the order of the looks has settled, and by then they try nothing else.
         hidden: Width of the two layers of each of the two networks, policy and value.
         point: Roll-outs between two points of a curve.
         curve_mazes: Held-out mazes for each point.
@@ -62,8 +64,8 @@ class Recipe:
     steps: int = 32
     batch: int = 256
     epochs: int = 10
-    learning_rate: float = 1e-3
-    entropy: tuple[float, float] = (0.05, 0.005)
+    learning_rate: float = 2e-3
+    entropy: tuple[float, float] = (0.15, 0.005)
     hidden: int = 128
     point: int = 7
     curve_mazes: int = 200
