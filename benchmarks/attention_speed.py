@@ -18,7 +18,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from glimpse.attention import GlobalAttention, LocalAttention  # noqa: E402
-from glimpse.data.datamodule import generator_for  # noqa: E402
+from glimpse.data.frozen import generator_for  # noqa: E402
 from glimpse.scores import score_function  # noqa: E402
 
 GLOBAL, LOCAL = "global", ("local-p", "local-m")

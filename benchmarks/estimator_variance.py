@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glimpse.data import ImageData
-from glimpse.data.datamodule import generator_for
+from glimpse.data.datamodule import ImageData
+from glimpse.data.frozen import generator_for
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.relaxed import look_relaxed
 from glimpse.objectives import classification_loss

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from glimpse.data.datamodule import generator_for
+from glimpse.data.frozen import generator_for
 from glimpse.heads import LocationPolicy
 from glimpse.models.hard import HardAttention
 from glimpse.models.relaxed import sense_smoothly

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from glimpse.commands import load_with_data  # noqa: E402
-from glimpse.data.datamodule import generator_for  # noqa: E402
+from glimpse.data.frozen import generator_for  # noqa: E402
 from glimpse.explain import centre_map, random_map, resize_map  # noqa: E402
 from glimpse.map_scores import agreement, deletion, insertion, map_entropy, pointing_game  # noqa: E402
 from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps  # noqa: E402

@@ -16,7 +16,8 @@ import yaml
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from glimpse.data import DataError, ImageData
+from glimpse.data.datamodule import ImageData
+from glimpse.data.sources import DataError
 from glimpse.training import HardAttentionTraining
 from glimpse.training.command import TrainingCLI, complete_arguments
 from glimpse.training.quiet import quiet

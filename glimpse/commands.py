@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from glimpse.contract import ModelCard
-from glimpse.data import DataError, ImageData
-from glimpse.data.sources import data_root
+from glimpse.data.datamodule import ImageData
+from glimpse.data.sources import DataError, data_root
 from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
 from glimpse.export import ExportError, Parity, export_episode, versions
 from glimpse.training.checkpoint import CheckpointError, load_training

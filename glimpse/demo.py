@@ -18,7 +18,7 @@ from PIL import Image
 from glimpse import charts
 from glimpse.classify import Sight, draw
 from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.evaluate import FIXATIONS, Evaluation
 from glimpse.invocation import invocation
 from glimpse.runtime import GlimpseSession, Prediction

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-REWARDS = ("improvement", "terminal")
+REWARDS = ("improvement", "terminal", "dense")
 
 
 @dataclass(frozen=True)
@@ -18,23 +18,42 @@ class EpisodeRule:
         num_glimpses: The budget; the episode ends with the last of them.
         reward: ``improvement``: each glimpse earns what it adds to the log-probability of the true class, the belief
             before the first being uniform. ``terminal``: the last glimpse earns 1 when the answer is right, as in Mnih
-            et al. 2014, section 3.2; nothing else earns anything.
+            et al. 2014, section 3.2; nothing else earns anything. ``dense``: each glimpse after which the answer is
+            right earns its share of 1.
+        glimpse_cost: What each glimpse costs, whatever it earns.
 
     Raises:
-        ValueError: When the budget is below 1 or the reward is unknown.
+        ValueError: When the budget is below 1, the reward is unknown, or the cost is negative or not finite.
     """
 
     num_glimpses: int
     reward: str = "improvement"
+    glimpse_cost: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_glimpses < 1:
             raise ValueError(f"expected a budget of at least 1 glimpse, got num_glimpses={self.num_glimpses}; raise it")
         if self.reward not in REWARDS:
             raise ValueError(f"expected a reward out of {REWARDS}, got {self.reward!r}; choose one of them")
+        if not 0 <= self.glimpse_cost < math.inf:
+            raise ValueError(f"expected a glimpse_cost of at least 0, got {self.glimpse_cost}; give what is taken away")
+
+    def earned(self, correct: Any = None, final: Any = None, gain: Any = None) -> Any:
+        """What glimpses earn, one at a time or many at once. Only what the reward asks for has to be given.
+
+        Args:
+            correct: Whether the answer after the glimpse is right, 0 or 1, floating point; for ``dense``.
+            final: Whether it is right and the final one; for ``terminal``.
+            gain: What the glimpse added to the log-probability of the true class, nats; for ``improvement``.
+        """
+        if self.reward == "improvement":
+            return gain - self.glimpse_cost
+        if self.reward == "terminal":
+            return final - self.glimpse_cost
+        return correct / self.num_glimpses - self.glimpse_cost
 
     def rewards(self, true_log_probability: Any, correct: Any, num_classes: int) -> Any:
-        """What each glimpse earns.
+        """What each glimpse of whole episodes earns.
 
         Args:
             true_log_probability: Log-probability of the true class after each glimpse, nats, (batch, time). It must
@@ -45,14 +64,12 @@ class EpisodeRule:
         Returns:
             Rewards of shape (batch, time).
         """
-        if self.reward == "improvement":
-            rewards = true_log_probability + 0.0
-            rewards[:, 1:] -= true_log_probability[:, :-1]
-            rewards[:, 0] += math.log(num_classes)
-            return rewards
-        rewards = correct * 0.0
-        rewards[:, -1] = correct[:, -1]
-        return rewards
+        gain = true_log_probability + 0.0
+        gain[:, 1:] -= true_log_probability[:, :-1]
+        gain[:, 0] += math.log(num_classes)
+        final = correct * 0.0
+        final[:, -1] = correct[:, -1]
+        return self.earned(correct, final, gain)
 
     def terminated(self, glimpses_taken: Any) -> Any:
         """Whether the budget is used up; a whole number or an array of them."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from glimpse.data.datamodule import generator_for
+from glimpse.data.frozen import generator_for
 from glimpse.geometry import grid
 from glimpse.observer import Observer
 

@@ -44,7 +44,7 @@ def windows(size: int, num_scales: int, zoom: int) -> tuple[Window, ...]:
 
 def to_pixels(unit: Any, length: Any) -> Any:
     """Convert a coordinate in [-1, 1] to pixels in [0, length], measured from the image's left or upper edge."""
-    return (unit + 1) * length / 2
+    return (unit + 1) * (length * 0.5)
 
 
 def to_unit(pixels: Any, length: Any) -> Any:
@@ -63,7 +63,7 @@ def window_start(unit: Any, length: Any, width: int) -> Any:
     Returns:
         Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
     """
-    return (to_pixels(unit, length) - width / 2 + 0.5) // 1
+    return (to_pixels(unit, length) - (width - 1) / 2) // 1
 
 
 def grid(count: int) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.invocation import UsageError
 from glimpse.training.command import SaveRun, TrainingCLI, complete_arguments
 from glimpse.training.mistakes import ParserError, explain

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from glimpse.charts import draw_learning_curves
 from glimpse.comparison import CURVES, LEGEND, PICTURES, Comparison, Told, picture
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.geometry import to_pixels
 from glimpse.heatmaps import draw_map, legend
 from glimpse.lettering import to_picture

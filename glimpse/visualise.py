@@ -57,6 +57,7 @@ def draw_scanpath(
     image: UInt8[np.ndarray, "height width channels"],
     boxes: Shaped[np.ndarray, "time scales 4"],
     locations: Float[np.ndarray, "time 2"],
+    budget: int | None = None,
 ) -> Image.Image:
     """Draw an image, enlarged, with its numbered fixation boxes and the path between them.
 
@@ -66,6 +67,8 @@ def draw_scanpath(
         image: Grey or RGB, 0 to 255.
         boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
         locations: Fixations, (x, y) in [-1, 1] of this image.
+        budget: Glimpses in the whole episode, of which these are the first. Colours are then spread over all of them,
+            and the picture has the same size after each, so that pictures make a film.
     """
     height, width = image.shape[:2]
     enlarged = enlarge(image)
@@ -75,14 +78,19 @@ def draw_scanpath(
 
     finest = windows[:, 0]
     usual = (finest[:, 2:] - finest[:, :2]).max(axis=0) / 2
-    before = np.ceil(np.maximum(usual, -finest[:, :2].min(axis=0))).astype(int) + _BADGE + 2
-    after = np.ceil(np.maximum(usual, (finest[:, 2:] - shown).max(axis=0))).astype(int) + _BADGE + 2
+    if budget is not None:
+        # A window hangs over an edge by half its width, and by what its place is rounded by: a pixel at most.
+        hanging_before = hanging_after = usual + np.array(shown) / (width, height)
+    else:
+        hanging_before = np.maximum(usual, -finest[:, :2].min(axis=0))
+        hanging_after = np.maximum(usual, (finest[:, 2:] - shown).max(axis=0))
+    before, after = (np.ceil(hanging).astype(int) + _BADGE + 2 for hanging in (hanging_before, hanging_after))
     picture = Image.new("RGB", (shown[0] + before[0] + after[0], shown[1] + before[1] + after[1]), OUTSIDE)
     picture.paste(enlarged, (int(before[0]), int(before[1])))
 
     layer = Image.new("RGBA", (picture.width * _SUPERSAMPLING, picture.height * _SUPERSAMPLING))
     windows, points = (windows + np.tile(before, 2)) * _SUPERSAMPLING, (points + before) * _SUPERSAMPLING
-    colours = [tuple(colour.tolist()) for colour in time_colours(len(points))]
+    colours = [tuple(colour.tolist()) for colour in time_colours(budget or len(points))[: len(points)]]
     draw = ImageDraw.Draw(layer)
     for colour, nested in zip(colours, windows, strict=True):
         for index in range(len(nested) - 1, 0, -1):

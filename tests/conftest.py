@@ -51,7 +51,7 @@ def mnist_root() -> Path:
 @pytest.fixture(scope="session", params=["digits", "mnist"])
 def real_images(request: pytest.FixtureRequest) -> Tensor:
     """Held-out digits on canvases wider than they are high, uint8 (24, 1, 44, 60)."""
-    from glimpse.data import ImageData
+    from glimpse.data.datamodule import ImageData
 
     root = str(request.getfixturevalue("mnist_root")) if request.param == "mnist" else None
     data = ImageData(request.param, root, canvas_height=44, canvas_width=60, num_pieces=3)
@@ -110,7 +110,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A small model of random weights with a restless gaze, exported once a session, without the hook."""
     import torch
 
-    from glimpse.data import ImageData
+    from glimpse.data.datamodule import ImageData
     from glimpse.models.hard import HardAttention
 
     folder = tmp_path_factory.mktemp("exported")

@@ -14,8 +14,8 @@ import machine
 import stage_times
 import throughput
 import training_speed
-from glimpse.data import ImageData
-from glimpse.data.datamodule import generator_for
+from glimpse.data.datamodule import ImageData
+from glimpse.data.frozen import generator_for
 from glimpse.objectives import losses
 from stage_times import Timed
 from training_speed import Alone, BareStep, Setup

@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.training.callbacks import (
     CollapseWarning,
     EpochBar,

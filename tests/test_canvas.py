@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.data import Canvas
+from glimpse.data.canvas import Canvas
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
 from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, check_options, schedule_steps

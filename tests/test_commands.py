@@ -9,7 +9,8 @@ from PIL import Image
 
 from glimpse import commands
 from glimpse.commands import card_of, evaluate_checkpoint, export_checkpoint, load_with_data
-from glimpse.data import DataError, ImageData
+from glimpse.data.datamodule import ImageData
+from glimpse.data.sources import DataError
 from glimpse.export import ExportError, Parity
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.hard import HardAttentionTraining

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glimpse.contract import BOXES, INPUT, LOGITS, MAPS, PROBABILITIES, ModelCard
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.export import Episode
 from glimpse.runtime import GlimpseSession
 from glimpse.training.classifier import ClassifierTraining
@@ -43,7 +43,7 @@ import json, sys
 from pathlib import Path
 import torch
 from glimpse.commands import card_of
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.export import export_episode
 from glimpse.training.families import FAMILIES
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import attention_speed
 import graph_symmetry
 import map_worth
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.models.self_attention import SelfAttention
 from glimpse.training.callbacks import LAST_FILE
 from glimpse.training.classifier import ClassifierTraining

@@ -7,7 +7,7 @@ import pytorch_lightning as lightning
 import torch
 
 from glimpse import objectives
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.rollout import Trace
 from glimpse.training import hard as training
 from glimpse.training.hard import HardAttentionTraining

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from glimpse.cli import main
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.look_inside import TITLES, explain
 from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps
 from glimpse.training.classifier import ClassifierTraining

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.explain import jacobian
 from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps, last_logits
 from glimpse.rollout import Trace

@@ -6,7 +6,7 @@ import pytorch_lightning as lightning
 import torch
 import yaml
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.models.hard import HardObserver, look
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
 from glimpse.objectives import classification_loss, losses

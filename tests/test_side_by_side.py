@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from glimpse.comparison import Comparison, Entry
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.evaluate import Evaluation
 from glimpse.observed_maps import implicit_maps
 from glimpse.observer import Observer

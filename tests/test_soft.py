@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glimpse.backbones import torchvision_backbone
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.geometry import grid
 from glimpse.image_encoder import ImageEncoder
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
 from glimpse.training.command import main
 from glimpse.training.soft import SoftAttentionTraining, coverage_penalty

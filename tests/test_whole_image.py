@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
 from glimpse.training.families import FAMILIES
 

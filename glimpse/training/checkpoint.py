@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from glimpse.data import ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 

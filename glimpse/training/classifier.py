@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from glimpse.data.datamodule import Batch, ImageData
+from glimpse.data.datamodule import ImageData
+from glimpse.data.frozen import Batch
 from glimpse.observer import Observer
 from glimpse.retina import fractions
 from glimpse.rollout import Trace

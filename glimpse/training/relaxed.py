@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from glimpse.core import CORES
-from glimpse.data.datamodule import Batch, generator_for
+from glimpse.data.frozen import Batch, generator_for
 from glimpse.encoders import COMBINE, WHAT
 from glimpse.episode import EpisodeRule
 from glimpse.models.hard import GAZES, HardAttention, HardObserver

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from glimpse.backbones import Backbone, torchvision_backbone
 from glimpse.core import CORES
-from glimpse.data.datamodule import Batch
+from glimpse.data.frozen import Batch
 from glimpse.image_encoder import ImageEncoder
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.objectives import classification_loss

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from glimpse.data.datamodule import Batch
+from glimpse.data.frozen import Batch
 from glimpse.models.convolutional import POOLING, ConvolutionalNet
 from glimpse.models.fully_connected import FullyConnectedNet
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver

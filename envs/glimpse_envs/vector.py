@@ -1,0 +1,191 @@
+"""Many images side by side, as a ``gymnasium.vector.VectorEnv``: one batched step, no loop over environments."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from glimpse_envs.forcing import forced_images, forced_locations
+from glimpse_envs.looking import Observation, State
+from glimpse_envs.rendering import Course, check_render_mode, picture
+from glimpse_envs.spaces import observation_space
+from glimpse_envs.task import Task, TaskError
+from glimpse_envs.tensor import Last, TensorEnv
+
+Arrays = dict[str, np.ndarray]
+
+
+class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
+    """The environment :class:`glimpse_envs.GlimpseEnv`, many times over, in one batched step.
+
+    ``gymnasium.make_vec(id, num_envs=64)`` makes it. Observations, rewards and infos have the form that Gymnasium's own
+    vector environments give them, and the numbers are those of single environments.
+
+    All that is random comes from one generator, which ``reset(seed=...)`` seeds. The options of ``reset`` are ``image``
+    and ``location`` for each environment, and ``reset_mask``, which environments to begin anew.
+
+    Args:
+        num_envs: How many environments.
+        autoreset_mode: What follows the end of an episode, a ``gymnasium.vector.AutoresetMode`` or its value.
+            ``SameStep`` (the default): the observation is the first of the next episode, ``infos`` has ``final_obs``
+            and ``final_info``. ``NextStep``: the next step passes its action over and begins the next episode.
+            ``Disabled``: the caller resets with ``reset_mask``.
+        render_mode: ``rgb_array`` or nothing.
+        options: As for the single environment.
+
+    Raises:
+        TaskError: When an option is unknown, out of its range, or does not go with another.
+        DataError: When the data are not there.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own form
+        "render_modes": ["rgb_array"],
+        "render_fps": 2,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        try:
+            mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            known = ", ".join(mode.value for mode in AutoresetMode)
+            raise TaskError(f"expected autoreset_mode out of {known}; got {autoreset_mode!r}") from error
+        if num_envs < 1:
+            raise TaskError(f"expected num_envs of at least 1, got {num_envs}; raise it")
+        self.task = Task.of(**options)
+        self.num_envs = num_envs
+        self.render_mode = check_render_mode(render_mode, self.metadata["render_modes"])
+        self.metadata = {**self.metadata, "autoreset_mode": mode}
+        self.looking = self.task.looking()
+        self.classes = self.looking.scenes.classes
+        self.single_observation_space = observation_space(self.looking)
+        self.single_action_space = self.looking.actions.space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.tensors = TensorEnv(self.looking, num_envs, mode)
+        self._all = np.ones(num_envs, dtype=np.bool_)
+        self._courses = [Course(self.looking) for _ in range(num_envs)] if render_mode else []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+        """Begin new episodes, see the class.
+
+        Raises:
+            TaskError: When there are no such images, places or environments.
+        """
+        begun = self._np_random is not None
+        super().reset(seed=seed)
+        if seed is not None or not begun:
+            self.tensors.seed(int(self.np_random.integers(2**63)))
+        options = options or {}
+        mask = self._mask(options)
+        rows = None if mask is None else torch.from_numpy(mask).nonzero().squeeze(1)
+        count = self.num_envs if rows is None else len(rows)
+        images = forced_images(options, count, len(self.looking.scenes))
+        observation = self.tensors.reset(images, forced_locations(options, count), rows)
+        for row, course in enumerate(self._courses):
+            if mask is None or mask[row]:
+                course.begin(self._state, row)
+        return arrays(observation), self._infos(self._all if mask is None else mask)
+
+    def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Act in every environment.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset, and after an end where nothing begins anew by itself.
+            gymnasium.error.InvalidAction: When the actions are not in the space.
+        """
+        given = self.looking.actions.check(actions, self.num_envs)
+        before = self.tensors.present()
+        observation, reward, terminated, last = self.tensors.step(given)
+        ended = terminated.numpy()
+        infos = self._infos(self._all)
+        if last is not None:
+            self._tell_last(infos, last, ended)
+        if self._courses:
+            self._follow(given, before, ended)
+        return arrays(observation), reward.numpy().astype(np.float64), ended, np.zeros(self.num_envs, np.bool_), infos
+
+    def _follow(self, actions: torch.Tensor, before: State, ended: np.ndarray) -> None:
+        """Note what happened in every episode, for :meth:`render`."""
+        move = self.looking.actions.move(actions, before.location)
+        for row, course in enumerate(self._courses):
+            mode = self.tensors.autoreset_mode
+            begun = ended[row] if mode is AutoresetMode.SAME_STEP else course.over
+            if begun:
+                course.begin(self._state, row)
+            else:
+                course.add(move, self._state, bool(ended[row]), row)
+
+    def _tell_last(self, infos: dict[str, Any], last: Last, ended: np.ndarray) -> None:
+        """Add what is told of episodes that have ended, as Gymnasium's vector environments do."""
+        told = {
+            "label": _labels(last.labels),
+            "glimpses": last.glimpses.numpy(),
+            "correct": (last.right == self.looking.scenes.num_targets).numpy(),
+            "right": last.right.long().numpy(),
+        }
+        if last.scene.ndim == 1:
+            told["image"] = last.scene.numpy()
+        told |= {f"_{name}": ended for name in told}
+        if self.tensors.autoreset_mode is not AutoresetMode.SAME_STEP:
+            infos |= {name: told[name] for name in ("correct", "_correct", "right", "_right")}
+            return
+        seen = arrays(last.observation)
+        final = np.full(self.num_envs, None, dtype=object)
+        rows = ended.nonzero()[0]
+        # Copied all at once, then told apart: an agent may keep and change what is its own.
+        for row, *parts in zip(rows.tolist(), *(values[rows] for values in seen.values()), strict=True):
+            final[row] = dict(zip(seen, parts, strict=True))
+        infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
+
+    def _infos(self, mask: np.ndarray) -> dict[str, Any]:
+        state = self._state
+        told = {"label": _labels(state.labels), "glimpses": state.taken.numpy()}
+        if state.scene.ndim == 1:
+            told["image"] = state.scene.numpy()
+        return told | {f"_{name}": mask for name in told}
+
+    @property
+    def _state(self) -> State:
+        """The episodes, whether they have ended or not."""
+        if self.tensors.state is None:
+            raise gymnasium.error.ResetNeeded("expected a reset before anything else, got none; call reset first")
+        return self.tensors.state
+
+    def _mask(self, options: dict[str, Any]) -> np.ndarray | None:
+        mask = options.get("reset_mask")
+        if mask is None:
+            return None
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
+            raise TaskError(
+                f"expected reset_mask to be {self.num_envs} booleans, at least one of them true, got {mask.dtype} "
+                f"{mask.tolist()}"
+            )
+        return mask
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Show every episode so far: a picture each, uint8 (height, width, 3); None without a render mode."""
+        if not self._courses:
+            return None
+        return tuple(np.asarray(picture(course)) for course in self._courses)
+
+
+def arrays(observation: Observation) -> Arrays:
+    """What agents see, as arrays that share the tensors' memory."""
+    return {name: value.numpy() for name, value in observation._asdict().items() if value is not None}
+
+
+def _labels(labels: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = labels.numpy()
+    return found[:, 0] if found.shape[1] == 1 else found
