@@ -108,6 +108,11 @@ class Round:
         self._check_over()
         return int(self._state.labels[0, 0])
 
+    def show(self) -> None:
+        """Say that the image is shown only now, before anything was done with it; times count from here."""
+        if self.taken == 1 and not self.over:
+            self._began = self._clock()
+
     def view(self) -> Mosaic:
         """The image as far as it has been seen."""
         return mosaic(self.seen, self.height, self.width)

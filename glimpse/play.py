@@ -221,9 +221,8 @@ def summary(record: Record, before: int) -> str:
     """
     if not record.entries:
         return "Nothing was played."
-    now = len(record.entries) - before
     earlier = f", {before} of them earlier" if before else ""
-    played = f"{len(record.entries)} image{'s' * (len(record.entries) > 1)} played{earlier}" if now or before else ""
+    played = f"{len(record.entries)} image{'s' * (len(record.entries) > 1)} played{earlier}"
     return f"{played}\n{table(compare(record.entries))}\nkept in {record.path}"
 
 

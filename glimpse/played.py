@@ -234,8 +234,8 @@ def compare(entries: Sequence[Entry]) -> list[Figures]:
         spent = sum(model.after(entry.glimpses) + 1 for entry, model in rival) / count
         final = [model.answers[-1] == entry.label for entry, model in rival]
         budget = sum(len(model.answers) for _, model in rival) / count
-        told.append(Figures("the model, with as many glimpses as you", sum(level), count, spent, None))
-        told.append(Figures("the model, with all its glimpses", sum(final), count, budget, None))
+        told.append(Figures("the model, as many glimpses", sum(level), count, spent, None))
+        told.append(Figures("the model, all its glimpses", sum(final), count, budget, None))
     return told
 
 
