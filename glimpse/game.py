@@ -273,8 +273,10 @@ class Game:
         """Go on to the next image, and say whether there is one.
 
         Raises:
-            GameError: Before the answer.
+            GameError: Before the answer, and when the last image was gone on from already.
         """
+        if self.finished:
+            raise GameError("expected an image to go on to, but all have been played; start another game")
         self.keep()
         if self.position + 1 == len(self.images):
             self.finished = True

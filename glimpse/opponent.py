@@ -11,7 +11,6 @@ from PIL import Image
 from glimpse import classify, visualise
 from glimpse.classify import Sight
 from glimpse.played import ModelEntry
-from glimpse.runtime import GlimpseSession
 
 DATA_OPTIONS = (
     "dataset",
@@ -37,10 +36,14 @@ class Opponent:
         path: An ONNX file written by ``glimpse export``.
 
     Raises:
+        ModuleNotFoundError: When there is no onnxruntime.
         ContractError: When it is none.
     """
 
     def __init__(self, path: Path) -> None:
+        # A game without a model does without onnxruntime.
+        from glimpse.runtime import GlimpseSession
+
         self.session = GlimpseSession(path)
         self.path = path
         self.card = self.session.card

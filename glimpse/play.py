@@ -7,17 +7,15 @@ import sys
 import time
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glimpse.game import Game, GameError, still_to_play
 from glimpse.invocation import UsageError, nearest
+from glimpse.opponent import Opponent
 from glimpse.played import Record, Settings, compare, table
 from glimpse_envs.looking import Looking
 from glimpse_envs.registration import ENTRIES, NAMESPACE, Entry
 from glimpse_envs.task import Task
-
-if TYPE_CHECKING:
-    from glimpse.opponent import Opponent
 
 DEFAULT = ENTRIES[0]
 SETTABLE = (
@@ -104,7 +102,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("this terminal (TERM) can't move its cursor; play in a browser with --browser")
 
 
-def load(path: Path) -> "Opponent":
+def load(path: Path) -> Opponent:
     """Load the model to play against.
 
     Args:
@@ -115,14 +113,13 @@ def load(path: Path) -> "Opponent":
         ContractError: When it is no exported model.
     """
     try:
-        from glimpse.opponent import Opponent
+        return Opponent(path)
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise
         raise UsageError(
             "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'"
         ) from error
-    return Opponent(path)
 
 
 def find(name: str) -> Entry:
@@ -145,7 +142,7 @@ def find(name: str) -> Entry:
     return found
 
 
-def choose(args: argparse.Namespace, opponent: "Opponent | None") -> tuple[Entry, dict[str, Any]]:
+def choose(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Entry, dict[str, Any]]:
     """Choose the environment and its options.
 
     With a model and no id, those are the images that the model learned to classify; its retina and its budget are the
@@ -193,7 +190,7 @@ def parse_option(given: str) -> tuple[str, Any]:
 
 
 def settings_of(
-    entry: Entry, options: dict[str, Any], seed: int, looking: Looking, opponent: "Opponent | None"
+    entry: Entry, options: dict[str, Any], seed: int, looking: Looking, opponent: Opponent | None
 ) -> Settings:
     """What makes another game the same as this one; where the data lie is no part of it.
 

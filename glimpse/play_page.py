@@ -6,15 +6,14 @@ is known of the game lives here. Several pages may show it; a move that was made
 is refused with status 409 and the state, so that they can't play against each other.
 
 ``GET /`` is the page, ``GET /state`` the state, and ``POST /look``, ``/answer`` and ``/next`` are the moves. Each names
-the ``game``, the ``position`` of the image and the glimpses ``taken`` that it was made on; a look has a ``place``
-[x, y] as well, an answer an ``answer``, the class's number. Mistakes are answered with ``{"error": sentence}``.
+the ``game`` and the ``turn`` of the state that it was made on; a look has a ``place`` [x, y] as well, an answer an
+``answer``, the class's number. Mistakes are answered with ``{"error": sentence}``.
 """
 
 import base64
 import hashlib
 import io
 import json
-import math
 import re
 import secrets
 import sys
@@ -37,6 +36,8 @@ LOCAL = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOCAL, "[::1]"})
 """What a browser on this machine calls it. Any other name comes from a page elsewhere that had its name lead here."""
 MOVES = ("look", "answer", "next")
+LARGEST = 1e9
+"""Pixels that no image has."""
 LONGEST_BODY = 4096
 """Bytes of a move."""
 PATIENCE = 30.0
@@ -91,8 +92,7 @@ class Table:
         """
         with self._lock:
             game = self.game
-            known = (self.id, game.position, game.round.taken)
-            if (values.get("game"), values.get("position"), values.get("taken")) != known or game.finished:
+            if (values.get("game"), values.get("turn")) != (self.id, self._turn()):
                 raise PageError(HTTPStatus.CONFLICT, "the game has gone on elsewhere; this is how it stands now")
             if kind == "look":
                 x, y = _place(values.get("place"))
@@ -111,6 +111,7 @@ class Table:
         retina, budget = game.looking.retina, game.looking.rule.num_glimpses
         return {
             "game": self.id,
+            "turn": self._turn(),
             "position": game.position,
             "images": len(game.images),
             "classes": list(game.classes),
@@ -128,6 +129,12 @@ class Table:
             "chance": chance(compare(game.record.entries)[0]) if game.finished else None,
             "record": str(game.record.path) if game.finished else None,
         }
+
+    def _turn(self) -> str:
+        """What tells this state of the game from every other one."""
+        game = self.game
+        stage = "finished" if game.finished else "answered" if game.round.over else "open"
+        return f"{game.position}-{game.round.taken}-{stage}"
 
     def _result(self) -> dict[str, Any]:
         game, played = self.game, self.game.round
@@ -269,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
         answer: dict[str, Any] = {"error": sentence}
-        if status == HTTPStatus.CONFLICT:
+        if status in (HTTPStatus.CONFLICT, HTTPStatus.INTERNAL_SERVER_ERROR):
             answer["state"] = self.server.table.state()
         # What is left of the request is not read, so that nothing more can come over this connection.
         self.close_connection = True
@@ -340,7 +347,7 @@ def serve(game: Game, port: int, opened: bool) -> None:
 
 def _place(given: Any) -> tuple[float, float]:
     numbers = given if isinstance(given, list) and len(given) == 2 else []
-    if not numbers or not all(type(part) in (int, float) and math.isfinite(part) for part in numbers):
+    if not numbers or not all(type(part) in (int, float) and abs(part) < LARGEST for part in numbers):
         raise PageError(HTTPStatus.BAD_REQUEST, f"expected place to be [x, y] in pixels, got {json.dumps(given)[:80]}")
     return float(numbers[0]), float(numbers[1])
 

@@ -30,17 +30,18 @@ COARSE: Colour = (120, 110, 80)
 RESERVED = "hjklq?"
 """Letters that mean something else than a class."""
 HELP = """\
-You see the image only through a retina: a small sharp window in the middle of
-wider and coarser ones. What no glimpse has shown stays dark. Every glimpse
-counts, the first one included, which is taken for you. Say which class it is
-as soon as you know: that ends the image, and then you see all of it.
+You see the image only through a retina: a small sharp
+window in the middle of wider and coarser ones. What no
+glimpse has shown stays dark. Every glimpse counts, the
+first one included, which is taken for you. Answer as soon
+as you know: that ends the image, and you see all of it.
 
-  arrows, h j k l         move the window by a quarter of its width
+  arrows, h j k l         move the window by a quarter
   shift arrows, H J K L   move it by its whole width
   Enter, space            look there
-  a class's key           answer; the keys stand beside the image
+  a class's key           answer; the keys stand beside it
   ?                       this page
-  q                       leave the game; what was played is kept
+  q                       leave; what was played is kept
 
 Any key goes back to the image."""
 

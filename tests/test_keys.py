@@ -42,7 +42,7 @@ def test_a_lone_escape_swallows_no_later_key():
         keys = Keyboard(slave)
         assert keys.wait(0.01) == []
         os.write(master, b"\x1b\n")
-        assert keys.wait(1) == ["enter"]
+        assert keys.wait(1.0) == ["enter"]
     finally:
         os.close(master)
         os.close(slave)
@@ -52,11 +52,11 @@ def test_a_lone_escape_is_given_up():
     reading, writing = os.pipe()
     keys = Keyboard(reading)
     os.write(writing, b"\x1b")
-    assert keys.wait(1) == []
+    assert keys.wait(1.0) == []
     os.write(writing, b"[A")
-    assert keys.wait(1) == ["[", "A"]
+    assert keys.wait(1.0) == ["[", "A"]
     os.close(writing)
-    assert keys.wait(1) is None
+    assert keys.wait(1.0) is None
     os.close(reading)
 
 
