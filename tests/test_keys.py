@@ -72,7 +72,7 @@ def terminal():
 def test_the_terminal_is_as_it_was_whatever_happens(error, terminal, capsys):
     before, handler = termios.tcgetattr(terminal), signal.getsignal(signal.SIGTERM)
 
-    def live():
+    def live() -> None:
         with keyboard(terminal):
             within = termios.tcgetattr(terminal)
             assert not within[3] & (termios.ECHO | termios.ICANON)

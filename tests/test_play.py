@@ -2,10 +2,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from glimpse import cli, play
+from glimpse.game import Game
 from glimpse.invocation import UsageError
 from glimpse.opponent import Opponent
 
@@ -13,7 +15,7 @@ RETINA = ["--set", "glimpse_size=6", "--set", "num_scales=2"]
 FITTING = ["--set", "canvas_height=40", "--set", "canvas_width=52", "--set", "num_pieces=3"]
 
 
-def refused(capsys, *args: str) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     assert cli.main(["play", *args]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -22,12 +24,12 @@ def refused(capsys, *args: str) -> str:
     return told.err
 
 
-def served(monkeypatch, moves):
+def served(monkeypatch: pytest.MonkeyPatch, moves: Callable[[Game], None]) -> None:
     """Let a function play in the browser's stead."""
     monkeypatch.setattr("glimpse.play_page.serve", lambda game, port, opened: moves(game))
 
 
-def answer_all(game) -> None:
+def answer_all(game: Game) -> None:
     for _ in game.images:
         game.round.look((0.5, 0.5))
         game.answer(3)

@@ -37,7 +37,9 @@ class Browser:
         self.server = server
         self.known: dict[str, Any] = {}
 
-    def send(self, method, path, body=None, **headers):
+    def send(
+        self, method: str, path: str, body: str | None = None, **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         port = self.server.server_address[1]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         given = {"Host": f"localhost:{port}", **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -47,13 +49,13 @@ class Browser:
         connection.close()
         return response, text
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         response, text = self.send("GET", "/state")
         assert response.status == 200
         self.known = json.loads(text)
         return self.known
 
-    def move(self, kind, **values):
+    def move(self, kind: str, **values: Any) -> tuple[int, dict[str, Any]]:
         told = {name: self.known[name] for name in ("game", "turn")}
         body = json.dumps({**told, **values})
         response, text = self.send("POST", f"/{kind}", body, Content_Type="application/json")
@@ -286,7 +288,7 @@ def test_what_can_not_be_kept_is_told_and_kept_later(browser, monkeypatch):
 
 
 def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
-    opened = []
+    opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
 
     def interrupt(self, poll_interval):

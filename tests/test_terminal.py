@@ -175,7 +175,7 @@ def test_a_path_numbers_its_fixations():
 class Player:
     """Somebody at a terminal of 80x24 in which the game runs."""
 
-    def __init__(self, folder, *args):
+    def __init__(self, folder: Path, *args: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(slave)
