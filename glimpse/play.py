@@ -9,12 +9,13 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from glimpse.data.sources import DataError
 from glimpse.game import Game, GameError, still_to_play
 from glimpse.invocation import UsageError, nearest
 from glimpse.opponent import Opponent
 from glimpse.played import Record, Settings, compare, table
 from glimpse_envs.looking import Looking
-from glimpse_envs.registration import ENTRIES, NAMESPACE, Entry
+from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE, Entry
 from glimpse_envs.task import Task
 
 DEFAULT = ENTRIES[0]
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     opponent = load(args.model) if args.model else None
     entry, options = choose(args, opponent)
-    looking = Task.of(**options, root=args.root).looking()
+    looking = core(options, args.root)
     if looking.scenes.num_targets > 1:
         raise GameError(f"expected images of one class each, but {entry.id} shows sequences; play another environment")
     if opponent:
@@ -74,6 +75,24 @@ def run(args: argparse.Namespace) -> int:
     finally:
         print(summary(record, before))
     return 0
+
+
+def core(options: dict[str, Any], root: str | None) -> Looking:
+    """The core of an environment.
+
+    Args:
+        options: The environment's.
+        root: Where the data set lies.
+
+    Raises:
+        UsageError: When the data are not there, or do not fit the canvas.
+        TaskError: When an option is out of its range.
+    """
+    try:
+        return Task.of(**options, root=root).looking()
+    except DataError as error:
+        sentence = str(error).replace("with root", "with --root").replace("download=True", "--set download=true")
+        raise UsageError(sentence) from error
 
 
 def check(args: argparse.Namespace) -> None:
@@ -134,6 +153,8 @@ def find(name: str) -> Entry:
     short = {entry.id.rpartition("-v")[0].lower(): entry for entry in ENTRIES}
     full = {entry.id.lower(): entry for entry in ENTRIES}
     asked = name.lower().removeprefix("glimpse_envs:").removeprefix(f"{NAMESPACE.lower()}/")
+    if asked in (MAZE.id.lower(), MAZE.id.rpartition("-v")[0].lower()):
+        raise UsageError(f"expected images to classify, but {MAZE.id} is walked through; play another environment")
     found = full.get(asked) or short.get(asked)
     if found is None:
         meant = nearest(asked, [*short, *full])

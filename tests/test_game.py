@@ -11,7 +11,13 @@ from glimpse.played import Record, Settings
 from glimpse_envs.single import GlimpseEnv
 from glimpse_envs.task import Task
 
-OPTIONS: dict[str, Any] = {"split": "test", "canvas_height": 28, "canvas_width": 30, "num_glimpses": 3, "glimpse_size": 6}
+OPTIONS: dict[str, Any] = {
+    "split": "test",
+    "canvas_height": 28,
+    "canvas_width": 30,
+    "num_glimpses": 3,
+    "glimpse_size": 6,
+}
 
 
 class Clock:
