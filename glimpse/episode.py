@@ -47,10 +47,12 @@ class EpisodeRule:
             gain: What the glimpse added to the log-probability of the true class, nats; for ``improvement``.
         """
         if self.reward == "improvement":
-            return gain - self.glimpse_cost
-        if self.reward == "terminal":
-            return final - self.glimpse_cost
-        return correct / self.num_glimpses - self.glimpse_cost
+            earned = gain
+        elif self.reward == "terminal":
+            earned = final
+        else:
+            earned = correct / self.num_glimpses
+        return earned - self.glimpse_cost if self.glimpse_cost else earned
 
     def rewards(self, true_log_probability: Any, correct: Any, num_classes: int) -> Any:
         """What each glimpse of whole episodes earns.

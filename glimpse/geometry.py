@@ -63,7 +63,8 @@ def window_start(unit: Any, length: Any, width: int) -> Any:
     Returns:
         Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
     """
-    return (to_pixels(unit, length) - (width - 1) / 2) // 1
+    start = to_pixels(unit, length) - (width - 1) / 2
+    return start.floor() if hasattr(start, "floor") else start // 1
 
 
 def grid(count: int) -> list[tuple[float, float]]:

@@ -29,10 +29,10 @@ def options(request, tmp_path) -> dict[str, Any]:
     if "MNIST" in request.param:
         given["root"] = str(request.getfixturevalue("mnist_root"))
     if "Folder" in request.param:
-        for name in ("ant", "bee"):
+        for shade, name in enumerate(("ant", "bee")):
             (tmp_path / name).mkdir()
-            for number in range(4):
-                Image.new("RGB", (30, 20), (40 * number, 99, 0)).save(tmp_path / name / f"{number}.png")
+            for number in range(20):
+                Image.new("RGB", (30, 20), (12 * number, 90 * shade, 0)).save(tmp_path / name / f"{number}.png")
         given["root"] = str(tmp_path)
     return given
 
@@ -103,5 +103,5 @@ def test_unknown_ids_modes_and_options_are_refused():
 def test_agents_of_torch_may_hand_in_their_arrays():
     envs = gymnasium.make_vec("Glimpse/Digits-v0", num_envs=2)
     envs.reset(seed=0)
-    *_, infos = envs.step(torch.tensor([[3, 10], [4, 10]]).numpy())
-    assert infos["glimpses"].tolist() == [2, 2]
+    seen, *_ = envs.step(torch.tensor([[3, 10], [4, 10]]).numpy())
+    assert seen["time"].flatten().tolist() == [0.5, 0.5]

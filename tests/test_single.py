@@ -23,13 +23,13 @@ def env_of(**options: Any) -> GlimpseEnv:
 def test_an_episode_from_its_first_glimpse_to_its_answer():
     env = env_of(glimpse_cost=0.25)
     seen, info = env.reset(seed=1, options={"image": 4, "location": (0.5, -0.5)})
-    assert info == {"label": 1, "glimpses": 1, "image": 4}
+    assert info == {"label": 1, "image": 4}
     exact = extract_glimpse(IMAGES[4:5], torch.tensor([[0.5, -0.5]]), 4, 2, 2)[0]
     np.testing.assert_allclose(seen["glimpse"], exact.numpy(), atol=0.51 / 255)
     assert seen["location"].tolist() == [0.5, -0.5]
     seen, reward, terminated, truncated, info = env.step([24, KEEP])
     assert (reward, terminated, truncated) == (-0.25, False, False)
-    assert info == {"label": 1, "glimpses": 2, "image": 4}
+    assert info == {"label": 1, "image": 4}
     np.testing.assert_allclose(seen["location"], [0.8, 0.8], atol=1e-6)
     last, reward, terminated, truncated, info = env.step(np.array([0, 1]))
     assert (reward, terminated, truncated) == (0.75, True, False)

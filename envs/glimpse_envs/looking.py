@@ -114,7 +114,7 @@ class Looking:
         self._sense = scenes.sensor(retina)
         self._targets = scenes.num_targets
         self._patience = rule.num_glimpses // self._targets
-        self._budget = float(rule.num_glimpses)
+        self._share = 1.0 / rule.num_glimpses
         self._unsure = -math.log(self.num_classes)
 
     def begin(
@@ -154,7 +154,7 @@ class Looking:
         return Observation(
             self._sense(state.scene, state.location),
             state.location,
-            (state.taken / self._budget).unsqueeze(1),
+            (state.taken * self._share).unsqueeze(1),
             None if state.told is None else (state.told / self._targets).unsqueeze(1),
         )
 

@@ -5,6 +5,9 @@ The blocks of one glimpse lie ``zoom**scale`` pixels apart; sorted by their phas
 of a glimpse is a run of neighbouring bytes.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -26,35 +29,44 @@ class PrefilteredRetina:
     """
 
     def __init__(self, images: UInt8[Tensor, "images channels height width"], retina: Retina) -> None:
-        channels, height, width = images.shape[1:]
-        self.size, self.num_scales, self.channels = retina.size, retina.num_scales, channels
-        self._widest = windows(retina.size, retina.num_scales, retina.zoom)[-1].width
+        count, channels, height, width = images.shape
+        self.num_scales = retina.num_scales
+        nested = windows(retina.size, retina.num_scales, retina.zoom)
+        self._widest = nested[-1].width
         device = images.device
         first = [int(window_start(torch.tensor(-1.0), length, self._widest)) for length in (width, height)]
-        self._lengths = torch.tensor([width, height], dtype=torch.float32, device=device)
-        # Places in the table below: those of the columns come first, then those of the rows.
+        # A plain number, where it will do, spares the conversion of a tensor at every glimpse.
+        self._lengths = width if width == height else torch.tensor([width, height], dtype=torch.float32, device=device)
+        # Places in the table of steps: those of the columns come first, then those of the rows.
         self._shift = torch.tensor([-first[0], -first[1] + width + 1], device=device)
-        maps, column_steps, row_steps, row_lengths = [], [], [], []
-        offset = 0
-        offsets = []
-        for window in windows(retina.size, retina.num_scales, retina.zoom):
-            phases, phase_size, row_length = _phases(images, window, retina.size, first)
-            factor = window.width // retina.size
-            column = torch.arange(width + 1, device=device)
-            row = torch.arange(height + 1, device=device)
-            column_steps.append(column % factor * phase_size + column // factor)
-            row_steps.append(row % factor * factor * phase_size + row // factor * row_length)
-            offsets.append([offset + channel * factor**2 * phase_size for channel in range(channels)])
-            row_lengths.append(row_length)
-            maps.append(phases.flatten(1))
-            offset += maps[-1].shape[1]
-        self._steps: Int64[Tensor, "places scales"] = torch.cat(
-            [torch.stack(column_steps, 1), torch.stack(row_steps, 1)]
-        )
-        down = torch.arange(retina.size, device=device) * torch.tensor(row_lengths, device=device)[:, None, None]
-        self._rows: Int64[Tensor, "scales channels size"] = torch.tensor(offsets, device=device)[:, :, None] + down
-        self._stride = offset
-        flat = torch.cat(maps, dim=1).flatten()
+        grids = [_Grid.of(window, retina.size, first, height, width) for window in nested]
+        starts = [channels * sum(grid.num_bytes for grid in grids[:scale]) for scale in range(len(grids) + 1)]
+        across, down = torch.arange(width + 1), torch.arange(height + 1)
+        tables = [
+            torch.cat(
+                [
+                    across % grid.factor * grid.phase_size + across // grid.factor,
+                    down % grid.factor * grid.factor * grid.phase_size + down // grid.factor * grid.columns,
+                ]
+            )
+            for grid in grids
+        ]
+        self._steps: Int64[Tensor, "places scales"] = torch.stack(tables, dim=1).to(device)
+        rows = [
+            start + channel * grid.num_bytes + torch.arange(retina.size) * grid.columns
+            for start, grid in zip(starts[:-1], grids, strict=True)
+            for channel in range(channels)
+        ]
+        shape = (retina.num_scales, channels, retina.size)
+        self._rows: Int64[Tensor, "scales channels size"] = torch.stack(rows).view(shape).to(device)
+        self._stride = starts[-1]
+        # Numpy asks the system for large pages, which torch doesn't: places far apart are then found sooner.
+        kept = torch.from_numpy(np.empty((count, self._stride), np.uint8))
+        for start, end, grid in zip(starts[:-1], starts[1:], grids, strict=True):
+            chunk = max(1, CHUNK_PIXELS // (channels * grid.num_bytes))
+            for at in range(0, count, chunk):
+                kept[at : at + chunk, start:end] = grid.averages(images[at : at + chunk]).flatten(1).cpu()
+        flat = kept.to(device).flatten()
         # Every run of `size` bytes, wherever it begins.
         self._runs = flat.as_strided((len(flat) - retina.size + 1, retina.size), (1, 1))
 
@@ -71,11 +83,10 @@ class PrefilteredRetina:
             Pixels in [0, 1], finest scale first; 0 where a window hangs over the image's edge.
         """
         start = window_start(location, self._lengths, self._widest).long() + self._shift
-        across, down = self._steps.index_select(0, start.view(-1)).view(-1, 2, self.num_scales).unbind(1)
+        across, down = torch.embedding(self._steps, start).unbind(1)
         begin = across + down + (scene * self._stride).unsqueeze(1)
-        runs = self._runs.index_select(0, (begin.view(-1, self.num_scales, 1, 1) + self._rows).view(-1))
-        shape = (-1, self.num_scales, self.channels, self.size, self.size)
-        return runs.to(torch.float32).mul_(1 / PIXEL_MAX).view(shape)
+        runs = torch.embedding(self._runs, begin.view(-1, self.num_scales, 1, 1) + self._rows)
+        return runs.to(torch.float32).mul_(1 / PIXEL_MAX)
 
 
 def prefiltered_bytes(shape: tuple[int, ...], retina: Retina) -> int:
@@ -90,22 +101,47 @@ def prefiltered_bytes(shape: tuple[int, ...], retina: Retina) -> int:
     return count * channels * sum((height + side) * (width + side) for side in sides)
 
 
-def _phases(
-    images: UInt8[Tensor, "images channels height width"], window: Window, size: int, first: list[int]
-) -> tuple[UInt8[Tensor, "images channels row_phase column_phase rows columns"], int, int]:
-    """Averages of all blocks of one scale, by their phase; the bytes of a phase, and of a row of it."""
-    height, width = images.shape[2:]
-    factor = window.width // size
-    # The outermost windows begin where the widest does, moved by this window's place in it.
-    left, top = (-(start + window.offset) for start in first)
-    columns, rows = (-(-(length + 1 + (size - 1) * factor) // factor) for length in (width, height))
-    right, bottom = ((cells + 1) * factor - 1 for cells in (columns, rows))
-    padding = (left, right - left - width, top, bottom - top - height)
-    chunk = max(1, CHUNK_PIXELS // (images.shape[1] * right * bottom))
-    filtered = []
-    for part in images.split(chunk):
-        padded = functional.pad(part.float(), padding)
-        blocks = functional.avg_pool2d(padded, factor, stride=1) if factor > 1 else padded
-        blocks = blocks[:, :, : rows * factor, : columns * factor].round_().to(torch.uint8)
-        filtered.append(blocks.unflatten(3, (columns, factor)).unflatten(2, (rows, factor)).permute(0, 1, 3, 5, 2, 4))
-    return torch.cat(filtered).contiguous(), rows * columns, columns
+class _Grid(NamedTuple):
+    """Where the averages of one scale lie: by row phase, column phase, row and column."""
+
+    factor: int
+    """Pixels along each side of a block, and between the blocks of a glimpse."""
+    left: int
+    """Pixels of black to the left of the image."""
+    top: int
+    rows: int
+    """Blocks of one phase, one below the other."""
+    columns: int
+
+    @classmethod
+    def of(cls, window: Window, size: int, first: list[int], height: int, width: int) -> "_Grid":
+        """Lay out the averages of a window, wherever on the image it may be."""
+        factor = window.width // size
+        # The outermost windows begin where the widest does, moved by this window's place in it.
+        left, top = (-(start + window.offset) for start in first)
+        columns, rows = (-(-(length + 1 + (size - 1) * factor) // factor) for length in (width, height))
+        return cls(factor, left, top, rows, columns)
+
+    @property
+    def phase_size(self) -> int:
+        """Bytes of one phase."""
+        return self.rows * self.columns
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one channel of one image."""
+        return self.factor**2 * self.phase_size
+
+    def averages(
+        self, images: UInt8[Tensor, "images channels height width"]
+    ) -> UInt8[Tensor, "images channels row_phase column_phase rows columns"]:
+        """Average all blocks."""
+        height, width = images.shape[2:]
+        right, bottom = ((cells + 1) * self.factor - 1 for cells in (self.columns, self.rows))
+        padded = functional.pad(
+            images.float(), (self.left, right - self.left - width, self.top, bottom - self.top - height)
+        )
+        blocks: Tensor = functional.avg_pool2d(padded, self.factor, stride=1) if self.factor > 1 else padded
+        blocks = blocks[:, :, : self.rows * self.factor, : self.columns * self.factor].round_().to(torch.uint8)
+        phased: Tensor = blocks.unflatten(3, (self.columns, self.factor)).unflatten(2, (self.rows, self.factor))
+        return phased.permute(0, 1, 3, 5, 2, 4)

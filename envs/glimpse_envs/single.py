@@ -67,8 +67,8 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
     that is named with the budget's last glimpse. To ask for a glimpse beyond the budget ends it as well, without an
     answer. In `location` mode the budget's last glimpse ends it. It is never truncated.
 
-    `info` has the `label`, the number of `glimpses` so far, and, unless canvases are drawn anew, the number of the
-    `image` in its split; at the end `right`, how many targets were told right, and whether that is all, `correct`.
+    `info` has the `label`, and, unless canvases are drawn anew, the number of the `image` in its split; at the end the
+    number of `glimpses`, how many targets were told `right`, and whether that is all of them, `correct`.
 
     ## Arguments
     ```python
@@ -146,6 +146,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
         self._state = after
         info = self._info(after)
         if self._over:
+            info["glimpses"] = int(after.taken)
             info["correct"] = float(right) == self.looking.scenes.num_targets
             info["right"] = int(right)
         if self._course:
@@ -179,7 +180,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
 
     def _info(self, state: State) -> dict[str, Any]:
         labels = state.labels[0].tolist()
-        info = {"label": labels[0] if len(labels) == 1 else np.array(labels), "glimpses": int(state.taken)}
+        info: dict[str, Any] = {"label": labels[0] if len(labels) == 1 else np.array(labels)}
         if state.scene.ndim == 1:
             info["image"] = int(state.scene)
         return info

@@ -122,16 +122,16 @@ class TensorEnv:
         state, reward, terminated, right = self.looking.step(before, move)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._ended is not None:
             rows = self._ended.nonzero().squeeze(1)
-            if len(rows):
-                state = renewed(state, rows, self.looking.begin(len(rows), self._generator))
-            reward.masked_fill_(self._ended, 0.0)
+            if rows.numel():
+                state = self._begin(state, rows)
+            reward = reward.masked_fill(self._ended, 0.0)
             terminated = terminated & ~self._ended
         rows = terminated.nonzero().squeeze(1)
         last = None
-        if len(rows):
+        if rows.numel():
             last = self._last(before, state, right)
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                state = renewed(state, rows, self.looking.begin(len(rows), self._generator))
+                state = self._begin(state, rows)
             elif self.looking.actions.mode != "location":
                 # An answer ended them: they see what they saw.
                 kept = taken((before.location, before.taken), rows)
@@ -139,6 +139,11 @@ class TensorEnv:
                 state = state._replace(location=location, taken=spent)
         self.state, self._ended, self._seen = state, terminated, self.looking.observe(state)
         return Transition(self._seen, reward, terminated, last)
+
+    def _begin(self, state: State, rows: Int64[Tensor, " rows"]) -> State:
+        """Begin new episodes in the given rows; where that is all of them, there is nothing to keep."""
+        fresh = self.looking.begin(rows.numel(), self._generator)
+        return fresh if rows.numel() == self.num_envs else renewed(state, rows, fresh)
 
     def _last(self, before: State, state: State, right: Float[Tensor, " batch"]) -> Last:
         labels = before.labels

@@ -74,6 +74,8 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.tensors = TensorEnv(self.looking, num_envs, mode)
         self._all = np.ones(num_envs, dtype=np.bool_)
+        self._told: dict[str, np.ndarray] = {}
+        self._told_of: torch.Tensor | None = None
         self._courses = [Course(self.looking) for _ in range(num_envs)] if render_mode else []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
@@ -131,29 +133,31 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         told = {
             "label": _labels(last.labels),
             "glimpses": last.glimpses.numpy(),
-            "correct": (last.right == self.looking.scenes.num_targets).numpy(),
-            "right": last.right.long().numpy(),
+            "correct": last.right.numpy() == self.looking.scenes.num_targets,
+            "right": last.right.numpy().astype(np.int64),
         }
         if last.scene.ndim == 1:
             told["image"] = last.scene.numpy()
         told |= {f"_{name}": ended for name in told}
         if self.tensors.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos |= {name: told[name] for name in ("correct", "_correct", "right", "_right")}
+            infos |= {name: told[name] for name in told if name.strip("_") in ("glimpses", "correct", "right")}
             return
-        seen = arrays(last.observation)
+        seen, rows = arrays(last.observation), ended.nonzero()[0]
         final = np.full(self.num_envs, None, dtype=object)
-        rows = ended.nonzero()[0]
         # Copied all at once, then told apart: an agent may keep and change what is its own.
-        for row, *parts in zip(rows.tolist(), *(values[rows] for values in seen.values()), strict=True):
-            final[row] = dict(zip(seen, parts, strict=True))
+        parts = zip(*[list(values[rows]) for values in seen.values()], strict=True)
+        final[rows] = [dict(zip(seen, part, strict=False)) for part in parts]
         infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
         state = self._state
-        told = {"label": _labels(state.labels), "glimpses": state.taken.numpy()}
-        if state.scene.ndim == 1:
-            told["image"] = state.scene.numpy()
-        return told | {f"_{name}": mask for name in told}
+        # Labels are another tensor as soon as an episode has begun anew.
+        if state.labels is not self._told_of:
+            self._told_of = state.labels
+            self._told = {"label": _labels(state.labels)}
+            if state.scene.ndim == 1:
+                self._told["image"] = state.scene.numpy()
+        return self._told | {f"_{name}": mask for name in self._told}
 
     @property
     def _state(self) -> State:
