@@ -61,10 +61,10 @@ class Timed(Alone):
         super().__init__(**kwargs)
         self.stopwatch = Stopwatch()
 
-    def explore(self, images: Tensor, generator: torch.Generator) -> Trace:
+    def explore(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Trace:
         """Look, and count it."""
         with self.stopwatch.stage("look"):
-            return super().explore(images, generator)
+            return super().explore(images, generator, labels)
 
 
 def stages(setup: Setup, steps: int) -> dict[str, Any]:

@@ -26,25 +26,25 @@ _LINES = ("#ffbc4c", "#40beff", "#ff5c94", "#8e7cff", "#4ac97e", "#c8cdd6")
 
 
 def draw_learning_curves(
-    times: Numbers, panels: Mapping[str, Mapping[str, Numbers]], unit: str = "epoch"
+    epochs: Numbers, panels: Mapping[str, Mapping[str, Numbers]], measured_in: str = "epoch"
 ) -> Image.Image:
     """Draw how quantities changed over training, one panel each, side by side.
 
     Args:
-        times: When the values were measured.
-        panels: A title, and below it each line's name and its values, one for each time; NaN where none was measured.
-        unit: What the times count.
+        epochs: When the values were measured.
+        panels: A title, and below it each line's name and its values, one for each epoch; NaN where none was measured.
+        measured_in: What the epochs are, where they are something else.
     """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure(len(panels), 4.4, 3.4)
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for colour, (name, values) in zip(itertools.cycle(_LINES), curves.items(), strict=False):
-            x, y = np.asarray(times, float), np.asarray(values, float)
+            x, y = np.asarray(epochs, float), np.asarray(values, float)
             known = np.isfinite(y)
             axis.plot(x[known], y[known], color=colour, label=name, linewidth=2, marker="o", markersize=3)
         axis.set_title(title)
-        axis.set_xlabel(unit)
+        axis.set_xlabel(measured_in)
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(curves) > 1:
             axis.legend()

@@ -7,10 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import glimpse
 from glimpse.invocation import UsageError, invocation, nearest
+
+if TYPE_CHECKING:
+    from glimpse.training.hard import RollOut
 
 COMMANDS = {
     "train": "train a model",
@@ -85,7 +88,7 @@ def _run(args: Sequence[str], program: str) -> int:
         if command == "train":
             from glimpse.training.command import main as train
 
-            return train(args[1:], program or "glimpse train")
+            return train(args[1:], program or "glimpse train", {"env": _environment})
         chosen = parse(args)
         return RUN[chosen.command](chosen)
     except SystemExit as stop:
@@ -107,6 +110,12 @@ def _run(args: Sequence[str], program: str) -> int:
         if isinstance(error, BrokenPipeError) or error.filename is None:
             raise
         return _fail(f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}")
+
+
+def _environment() -> "RollOut":
+    from glimpse_envs.hard_agent import look_in_environment
+
+    return look_in_environment
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -125,7 +125,8 @@ def losses(
     """All parts of the objective of one roll-out.
 
     Args:
-        trace: The roll-out; an image's roll-outs next to one another along the batch.
+        trace: The roll-out; an image's roll-outs next to one another along the batch. Where it has rewards of its own,
+            those count.
         labels: True classes, repeated alike.
         rule: Budget and reward.
         discount: Factor in [0, 1] for rewards further away.
@@ -143,7 +144,7 @@ def losses(
         raise ValueError(f"expected a baseline out of {BASELINES}, got {baseline!r}; choose one of them")
     if trace.value is None:
         raise ValueError("expected the trace of a model with a location policy and its baseline, got one without")
-    rewards = rewards_of(trace.logits, labels, rule)
+    rewards = rewards_of(trace.logits, labels, rule) if trace.rewards is None else trace.rewards
     returns = returns_of(rewards, discount)
     chosen = returns[:, 1:]
     expected = trace.value[:, :-1]

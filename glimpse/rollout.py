@@ -43,6 +43,8 @@ class Trace(NamedTuple):
     """Learned baseline after each glimpse: the return expected of those that follow it; None without a policy."""
     maps: Float[Tensor, "batch time map_height map_width"] | None = None
     """Attention weights of each glimpse over the cells of a map, row by row, which sum to one; None for hard models."""
+    rewards: Float[Tensor, "batch time"] | None = None
+    """What each glimpse earned, where an environment said so; None where the rule has still to be asked."""
 
 
 Chooser = Callable[[Any, Choice], Choice]

@@ -7,7 +7,7 @@ def test_learning_curves_have_a_panel_for_each_title_and_skip_what_was_not_measu
     epochs = np.arange(4)
     one = charts.draw_learning_curves(epochs, {"error": {"train": [0.9, 0.5, 0.3, 0.2]}})
     curves = {"train": [0.9, 0.5, 0.3, 0.2], "validation": [np.nan, 0.6, np.nan, 0.3]}
-    two = charts.draw_learning_curves(epochs, {"error": curves, "reward": {"reward": [0, 1, 2, 3]}})
+    two = charts.draw_learning_curves(epochs, {"error": curves, "reward": {"reward": [0, 1, 2, 3]}}, "steps")
     assert two.width == 2 * one.width
     assert (np.asarray(two) == (64, 190, 255)).all(-1).any(), "the second line"
     assert not (np.asarray(one) == (64, 190, 255)).all(-1).any()

@@ -60,8 +60,9 @@ def test_help_lists_the_subcommands(capsys):
 def test_training_gets_its_arguments_untouched(monkeypatch):
     seen = []
 
-    def train(args, program):
+    def train(args, program, rollouts):
         seen.append((args, program))
+        assert list(rollouts) == ["env"]
         return 0
 
     monkeypatch.setattr("glimpse.training.command.main", train)

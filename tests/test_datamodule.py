@@ -9,8 +9,7 @@ from torch import Tensor
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import EpochBatches, ImageData
-from glimpse.data.frozen import FrozenBlocks, generator_for
-from glimpse.data.sources import DataError, Part
+from glimpse.data.sources import DataError
 
 FIRST_BLOCKS = {"digits": "01f06e757c555aa3076bc572452b791d", "mnist": "24595ff746b9b6b2b22f2819f25cdc6e"}
 """SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""
@@ -96,28 +95,6 @@ def test_without_a_canvas_no_box_is_known():
     for boxes in (ImageData("digits").test_boxes, ImageData("digits").val_boxes):
         with pytest.raises(DataError, match="got images without a canvas; set canvas_height and canvas_width"):
             boxes()
-
-
-def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):
-    data = cluttered("mnist", str(mnist_root))
-    blocks = data.test_dataloader().dataset
-    assert isinstance(blocks, FrozenBlocks)
-    assert len(blocks) == 20
-    images, labels = blocks[7]
-    assert torch.equal(images, blocks[7][0])
-    assert torch.equal(labels, data.source.test.labels[3500:4000])
-    assert len(FrozenBlocks(data.source.train, None, 1)[113][1]) == 500
-    with pytest.raises(IndexError, match="expected a block from 0 to 19, got 20"):
-        blocks[20]
-
-
-def test_blocks_do_not_repeat_one_another():
-    part = cluttered().source.train
-    same = Part(torch.full_like(part.images, 255), part.labels)
-    first, second, rest = (FrozenBlocks(same, Canvas(60, 60), 1)[block][0] for block in range(3))
-    assert len(rest) == 97
-    assert not torch.equal(first, second)
-    assert not torch.equal(first[:97], rest)
 
 
 def test_without_a_canvas_held_out_images_are_as_they_are():
@@ -290,15 +267,6 @@ def test_a_resumed_trainer_goes_on_with_the_canvases_that_an_uninterrupted_one_g
 def test_a_trainer_shows_another_order_in_each_epoch():
     seen = fit(ImageData("digits", batch_size=20, seed=1)).seen
     assert not torch.equal(seen[0], seen[2])
-
-
-def test_generators_follow_from_all_their_numbers():
-    def draw(*numbers: int) -> int:
-        return int(torch.randint(2**40, (1,), generator=generator_for("cpu", *numbers)))
-
-    assert draw(1, 2) == draw(1, 2)
-    assert len({draw(1, 2), draw(2, 1), draw(1, 2, 1), draw(12), draw(1, 3)}) == 5
-    assert len({draw(), draw(0), draw(0, 0), draw(2, 1), draw(2, 1, 0), draw(2, 1, 0, 0)}) == 6
 
 
 def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):

@@ -44,5 +44,7 @@ def test_the_episode_ends_with_the_budget():
 def test_an_empty_budget_and_an_unknown_reward_are_refused():
     with pytest.raises(ValueError, match="budget of at least 1 glimpse, got num_glimpses=0; raise it"):
         EpisodeRule(0)
-    with pytest.raises(ValueError, match=r"reward out of \('improvement', 'terminal'\), got 'praise'; choose one"):
+    with pytest.raises(
+        ValueError, match=r"reward out of .'improvement', 'terminal', 'dense'., got 'praise'; choose one"
+    ):
         EpisodeRule(2, "praise")

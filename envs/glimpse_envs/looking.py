@@ -5,7 +5,7 @@ rule of the library, so that what is learnt here and what is learnt by a roll-ou
 """
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,7 +16,11 @@ from glimpse.retina import Retina
 from glimpse_envs.actions import Actions, Move
 from glimpse_envs.scenes import Scenes, random_locations, random_places
 
+CANVAS_DIMENSIONS = 4
+"""Axes of a batch of canvases; nothing else in a state has as many."""
 
+
+@runtime_checkable
 class Classifier(Protocol):
     """Judges what an agent sees in ``location`` mode, glimpse by glimpse; the library's hard model is one."""
 
@@ -254,16 +258,37 @@ def _answer_of(move: Move) -> Int64[Tensor, " batch"]:
     return move.answer
 
 
-def renew(state: Any, rows: Int64[Tensor, " rows"], new: Any) -> None:
-    """Put new episodes into the given rows, in place.
+def renewed(state: Any, rows: Int64[Tensor, " rows"], new: Any) -> Any:
+    """Put new episodes into the given rows.
 
     Args:
-        state: A tensor, None, or a tuple of such.
+        state: A tensor, None, or a tuple of such. Canvases are large: they are overwritten in place.
         rows: Which episodes are replaced.
         new: The same for the new episodes.
+
+    Returns:
+        The like with the new episodes in it.
     """
     if isinstance(state, Tensor):
-        state.index_copy_(0, rows, new)
-    elif state is not None:
-        for part, fresh in zip(state, new, strict=True):
-            renew(part, rows, fresh)
+        return state.index_copy(0, rows, new) if state.ndim < CANVAS_DIMENSIONS else state.index_copy_(0, rows, new)
+    if state is None:
+        return None
+    return _tuple_like(state, [renewed(part, rows, fresh) for part, fresh in zip(state, new, strict=True)])
+
+
+def taken(state: Any, rows: Int64[Tensor, " rows"]) -> Any:
+    """Some rows of a tensor, None, or a tuple of such.
+
+    Args:
+        state: The tensor or tuple.
+        rows: Which ones.
+    """
+    if isinstance(state, Tensor):
+        return state.index_select(0, rows)
+    if state is None:
+        return None
+    return _tuple_like(state, [taken(part, rows) for part in state])
+
+
+def _tuple_like(example: Any, parts: list[Any]) -> Any:
+    return type(example)(*parts) if hasattr(example, "_fields") else tuple(parts)

@@ -6,10 +6,10 @@ image has one target, its class, or a sequence of them, read from left to right.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
@@ -38,6 +38,7 @@ class Dealt(NamedTuple):
     """The true classes, from left to right."""
 
 
+@runtime_checkable
 class Scenes(Protocol):
     """Something that deals scenes."""
 
@@ -69,16 +70,16 @@ class Pictures:
     """Images and labels of one's own, to be handed to an environment as its ``dataset``.
 
     Attributes:
-        images: Pixels in [0, 255], uint8 (images, channels, height, width).
-        labels: Class numbers from 0, whole numbers (images,) or, for sequences, (images, targets).
+        images: Pixels in [0, 255], uint8 (images, channels, height, width), an array or a tensor.
+        labels: Class numbers from 0, whole numbers (images,) or, for sequences, (images, targets), likewise.
         classes: Class names, in the order of the labels; the numbers as text when left out.
 
     Raises:
         SceneError: When there is no image, there is not one label for each, or a label is outside the classes.
     """
 
-    images: Shaped[Tensor, "images channels height width"]
-    labels: Shaped[Tensor, "images *targets"]
+    images: Any
+    labels: Any
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

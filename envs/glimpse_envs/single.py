@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import torch
 
+from glimpse_envs.forcing import forced_images, forced_locations
 from glimpse_envs.looking import Observation, State
-from glimpse_envs.options import forced_images, forced_locations
 from glimpse_envs.rendering import Course, ansi, check_render_mode, picture
 from glimpse_envs.spaces import observation_space
 from glimpse_envs.task import Task
@@ -67,8 +67,8 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
     that is named with the budget's last glimpse. To ask for a glimpse beyond the budget ends it as well, without an
     answer. In `location` mode the budget's last glimpse ends it. It is never truncated.
 
-    `info` has the `label` and the number of `glimpses` so far, and at the end `right`, how many targets were told
-    right, and whether that is all of them, `correct`.
+    `info` has the `label`, the number of `glimpses` so far, and, unless canvases are drawn anew, the number of the
+    `image` in its split; at the end `right`, how many targets were told right, and whether that is all, `correct`.
 
     ## Arguments
     ```python
@@ -90,7 +90,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
         self.render_mode = check_render_mode(render_mode, self.metadata["render_modes"])
         self.looking = self.task.looking()
         self.classes = self.looking.scenes.classes
-        self.observation_space: gymnasium.Space[Any] = observation_space(self.looking)
+        self.observation_space = observation_space(self.looking)
         self.action_space = self.looking.actions.space
         self._generator = torch.Generator()
         self._state: State | None = None
@@ -175,11 +175,14 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
 
     def _info(self, state: State) -> dict[str, Any]:
         labels = state.labels[0].tolist()
-        return {"label": labels[0] if len(labels) == 1 else np.array(labels), "glimpses": int(state.taken)}
+        info = {"label": labels[0] if len(labels) == 1 else np.array(labels), "glimpses": int(state.taken)}
+        if state.scene.ndim == 1:
+            info["image"] = int(state.scene)
+        return info
 
     def _show(self) -> None:
         if self.render_mode == "human" and self._course:
-            self._window = self._window or Window(self.metadata["render_fps"])
+            self._window = self._window or Window(float(self.metadata["render_fps"]))
             self._window.show(np.asarray(picture(self._course)), "Glimpse")
 
 

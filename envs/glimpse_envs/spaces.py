@@ -8,7 +8,7 @@ import numpy as np
 from glimpse_envs.looking import Looking
 
 
-def observation_space(looking: Looking) -> gymnasium.spaces.Dict:
+def observation_space(looking: Looking) -> gymnasium.Space[Any]:
     """The space of one observation: glimpse, location, time, and for sequences how much has been read.
 
     Args:

@@ -22,6 +22,18 @@ FOLDER = "folder"
 DATASETS = (*SOURCES, FOLDER)
 SPLITS = ("train", "validation", "test")
 FIRST_LOCATIONS = ("centre", "random")
+COUNTS = (
+    "num_glimpses",
+    "glimpse_size",
+    "num_scales",
+    "zoom",
+    "grid_cells",
+    "num_targets",
+    "piece_size",
+    "image_height",
+    "image_width",
+)
+SIZES = ("canvas_height", "canvas_width", "num_pieces")
 FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
 """Seeds of the held-out canvases, those of the library's trainings."""
 
@@ -106,10 +118,15 @@ class Task:
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
                 raise TaskError(f"expected {name} out of {', '.join(known)}; got {given!r}{meant}")
-        for name in ("num_glimpses", "glimpse_size", "num_scales", "zoom", "grid_cells", "num_targets", "piece_size"):
+        for name in (*COUNTS, *SIZES, "glimpse_cost", "largest_step"):
+            kind = (int, float) if name in ("glimpse_cost", "largest_step") else int
+            if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), bool):
+                words = "a whole number" if kind is int else "a number"
+                raise TaskError(f"expected {name} to be {words}, got {getattr(self, name)!r}")
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise TaskError(f"expected {name} of at least 1, got {getattr(self, name)}; raise it")
-        for name in ("canvas_height", "canvas_width", "num_pieces", "glimpse_cost"):
+        for name in (*SIZES, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TaskError(f"expected {name} of at least 0, got {getattr(self, name)}")
         if not 0 < self.largest_step <= 2:

@@ -1,6 +1,6 @@
 """The environment for trainers: tensors in, tensors out, on any device, without a copy and without a space."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from glimpse_envs.actions import Move
-from glimpse_envs.looking import Looking, Observation, State, renew
+from glimpse_envs.looking import Looking, Observation, State, renewed, taken
 
 
 class Last(NamedTuple):
@@ -17,6 +17,8 @@ class Last(NamedTuple):
 
     observation: Observation
     """What the agents saw last."""
+    scene: Tensor
+    """What they looked at; where canvases are drawn anew, those of new episodes have taken its place by now."""
     labels: Int64[Tensor, "batch targets"]
     """The true classes."""
     right: Float[Tensor, " batch"]
@@ -89,8 +91,7 @@ class TensorEnv:
             self._ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.looking.device)
         else:
             fresh = self.looking.begin(len(rows), self._generator, images, first)
-            location, taken = self.state.location.clone(), self.state.taken.clone()
-            self.state = _renewed(self.state._replace(location=location, taken=taken), rows, fresh)
+            self.state = renewed(self.state, rows, fresh)
             self._ended = self._ended.index_fill(0, rows, False)
         self._seen = self.looking.observe(self.state)
         return self._seen
@@ -116,7 +117,7 @@ class TensorEnv:
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._ended is not None:
             rows = self._ended.nonzero().squeeze(1)
             if len(rows):
-                state = _renewed(state, rows, self.looking.begin(len(rows), self._generator))
+                state = renewed(state, rows, self.looking.begin(len(rows), self._generator))
             reward.masked_fill_(self._ended, 0.0)
             terminated = terminated & ~self._ended
         rows = terminated.nonzero().squeeze(1)
@@ -124,21 +125,24 @@ class TensorEnv:
         if len(rows):
             last = self._last(before, state, right)
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                state = _renewed(state, rows, self.looking.begin(len(rows), self._generator))
+                state = renewed(state, rows, self.looking.begin(len(rows), self._generator))
             elif self.looking.actions.mode != "location":
-                renew((state.location, state.taken), rows, take((before.location, before.taken), rows))
+                # An answer ended them: they see what they saw.
+                kept = taken((before.location, before.taken), rows)
+                location, spent = renewed((state.location, state.taken), rows, kept)
+                state = state._replace(location=location, taken=spent)
         self.state, self._ended, self._seen = state, terminated, self.looking.observe(state)
         return Transition(self._seen, reward, terminated, last)
 
     def _last(self, before: State, state: State, right: Float[Tensor, " batch"]) -> Last:
         labels = before.labels
         if self.looking.actions.mode == "location" or self._seen is None:
-            return Last(self.looking.observe(state), labels, right, state.taken)
+            return Last(self.looking.observe(state), before.scene, labels, right, state.taken)
         # An answer ended them, and nothing new was seen.
         seen = self._seen
         if state.told is not None:
             seen = seen._replace(read=(state.told / labels.shape[1]).unsqueeze(1))
-        return Last(seen, labels, right, before.taken)
+        return Last(seen, before.scene, labels, right, before.taken)
 
     def present(self) -> State:
         """The episodes as they are.
@@ -155,25 +159,3 @@ class TensorEnv:
                 "reset(options={'reset_mask': terminated})"
             )
         return self.state
-
-
-def _renewed(state: State, rows: Int64[Tensor, " rows"], new: State) -> State:
-    """A state with new episodes in some rows; labels that were handed out stay as they were."""
-    state = state._replace(labels=state.labels.clone())
-    renew(state, rows, new)
-    return state
-
-
-def take(part: Any, rows: Int64[Tensor, " rows"]) -> Any:
-    """Some rows of a tensor, None, or a tuple of such.
-
-    Args:
-        part: The tensor or tuple.
-        rows: Which ones.
-    """
-    if isinstance(part, Tensor):
-        return part.index_select(0, rows)
-    if part is None:
-        return None
-    taken = (take(piece, rows) for piece in part)
-    return type(part)(*taken) if hasattr(part, "_fields") else tuple(taken)

@@ -8,8 +8,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from glimpse_envs.forcing import forced_images, forced_locations
 from glimpse_envs.looking import Observation, State
-from glimpse_envs.options import forced_images, forced_locations
 from glimpse_envs.rendering import Course, check_render_mode, picture
 from glimpse_envs.spaces import observation_space
 from glimpse_envs.task import Task, TaskError
@@ -134,6 +134,8 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             "correct": (last.right == self.looking.scenes.num_targets).numpy(),
             "right": last.right.long().numpy(),
         }
+        if last.scene.ndim == 1:
+            told["image"] = last.scene.numpy()
         told |= {f"_{name}": ended for name in told}
         if self.tensors.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos |= {name: told[name] for name in ("correct", "_correct", "right", "_right")}
@@ -146,12 +148,10 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
         state = self._state
-        return {
-            "label": _labels(state.labels),
-            "_label": mask,
-            "glimpses": state.taken.numpy(),
-            "_glimpses": mask,
-        }
+        told = {"label": _labels(state.labels), "glimpses": state.taken.numpy()}
+        if state.scene.ndim == 1:
+            told["image"] = state.scene.numpy()
+        return told | {f"_{name}": mask for name in told}
 
     @property
     def _state(self) -> State:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from glimpse.training.callbacks import (
 )
 from glimpse.training.checkpoint import CheckpointError, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.hard import HardAttentionTraining, RollOut
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
-from glimpse.training.options import Parser, add_own_options, complete_help, known_options, short_help, take
+from glimpse.training.options import FUSED, Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.training.quiet import quiet
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.training.runs import CONFIG_FILE, choose_output, run_files, usual_output
@@ -85,11 +86,15 @@ class TrainingCLI(LightningCLI):
         args: The command line, beginning with ``fit``.
         program: How the user calls the command, for what is printed.
         name: The recipe's name, which names the run's folder.
+        rollouts: Roll-outs in an environment, by their names, each loaded when it is asked for.
     """
 
-    def __init__(self, args: Sequence[str], program: str, name: str) -> None:
+    def __init__(
+        self, args: Sequence[str], program: str, name: str, rollouts: Mapping[str, Callable[[], RollOut]] | None = None
+    ) -> None:
         self.program = program
         self.name = name
+        self.rollouts = rollouts or {}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -148,11 +153,29 @@ class TrainingCLI(LightningCLI):
                 self.datamodule.draw(self.datamodule.source.train.images[:1])
         except (ValueError, MisconfigurationException) as error:
             raise UsageError(root_sentence(error)) from error
+        self.choose_rollout(self._get(self.config, "rollout"))
         processes = self.trainer.world_size
         if processes > 1:
             raise UsageError(
                 f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
             )
+
+    def choose_rollout(self, name: str) -> None:
+        """Have the model trained in an environment, where the user asks for it.
+
+        Raises:
+            UsageError: When there is no such roll-out, or the family takes no glimpses one by one.
+        """
+        if name == FUSED:
+            return
+        if name not in self.rollouts:
+            raise UsageError(f"--rollout: expected one of {', '.join([FUSED, *self.rollouts])}; got {name!r}")
+        if not isinstance(self.model, HardAttentionTraining):
+            raise UsageError(
+                f"--rollout {name}: expected the family HardAttentionTraining, whose every glimpse is an action, got "
+                f"{type(self.model).__name__}; leave it out"
+            )
+        self.model.roll_out = self.rollouts[name]()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Give the trainer our callbacks and loggers, beside those of the recipe."""
@@ -227,12 +250,13 @@ class TrainingCLI(LightningCLI):
         print(f"next: {invocation()} evaluate {shlex.quote(str(last))}")
 
 
-def main(args: Sequence[str], program: str) -> int:
+def main(args: Sequence[str], program: str, rollouts: Mapping[str, Callable[[], RollOut]] | None = None) -> int:
     """Train as the command line says.
 
     Args:
         args: The arguments, without the program's name.
         program: How the user calls the command.
+        rollouts: Roll-outs in an environment, by their names, each loaded when it is asked for.
 
     Returns:
         The exit status: 0, or 2 for a user's mistake.
@@ -247,7 +271,7 @@ def main(args: Sequence[str], program: str) -> int:
     try:
         with quiet():
             arguments, name = complete_arguments(args, files)
-            TrainingCLI(arguments, program, name)
+            TrainingCLI(arguments, program, name, rollouts)
     except ParserError as error:
         sentence = explain(str(error), args, files, known_options)
     except (UsageError, DataError, CheckpointError) as error:

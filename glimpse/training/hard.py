@@ -1,6 +1,7 @@
 """The LightningModule of hard attention: recipe, optimiser, and what is logged."""
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +15,11 @@ from glimpse.heads import POLICIES
 from glimpse.models.hard import GAZES, HardAttention, HardObserver, look
 from glimpse.objectives import BASELINES, losses
 from glimpse.retina import Retina
-from glimpse.rollout import Trace, sample_from
+from glimpse.rollout import Chooser, Trace, sample_from
 from glimpse.training.classifier import ClassifierTraining, check_options
+
+RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Chooser, Tensor | None], Trace]
+"""A roll-out in an environment: model, retina, images, labels, classes, rule, how to choose, where to look first."""
 
 FIRST_LOCATIONS = ("centre", "random")
 
@@ -147,6 +151,7 @@ class HardAttentionTraining(ClassifierTraining):
             gaze_hidden=gaze_hidden,
         )
         self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
+        self.roll_out: RollOut | None = None
         self.first_location = first_location
         self.num_rollouts = num_rollouts
         self.objective: dict[str, Any] = {
@@ -164,13 +169,21 @@ class HardAttentionTraining(ClassifierTraining):
         """Exploration at this point of the training."""
         return float(self.spread * (self.final_spread / self.spread) ** self.progress())
 
-    def explore(self, images: Tensor, generator: torch.Generator) -> Trace:
-        """Look at images with sampled locations, as training does."""
+    def explore(self, images: Tensor, generator: torch.Generator, labels: Tensor | None = None) -> Trace:
+        """Look at images with sampled locations, as training does.
+
+        Args:
+            images: uint8 NCHW.
+            generator: Where the randomness comes from.
+            labels: Their classes, which an environment needs to know, where there is one.
+        """
         first = None
         if self.first_location == "random":
             first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
         model, retina = self.observer.model, self.observer.retina
         choose = sample_from(model.policy, self.current_spread(), generator)
+        if self.roll_out is not None and labels is not None:
+            return self.roll_out(model, retina, images, labels, len(self.classes), self.rule, choose, first)
         return look(model, retina, images, self.rule.num_glimpses, choose, first)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -179,7 +192,8 @@ class HardAttentionTraining(ClassifierTraining):
         if self.num_rollouts > 1:
             images = images.repeat_interleave(self.num_rollouts, 0)
             labels = labels.repeat_interleave(self.num_rollouts)
-        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
+        generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
+        trace = self.explore(images, generator, labels)
         parts = losses(trace, labels, self.rule, **self.objective)
         total = (
             parts.classification

@@ -12,6 +12,9 @@ from glimpse.training.families import FAMILIES
 from glimpse.training.mistakes import DECIDED, ParserError
 from glimpse.training.recipes import DEFAULT_RECIPE, recipes
 
+FUSED = "fused"
+"""The usual roll-out, without an environment."""
+
 HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
 Train a model of visual attention. Without arguments: the recipe {default!r}.
@@ -37,6 +40,7 @@ the options most often wanted:
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
   --overwrite true            replace the run that the output folder holds
+  --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
   --tensorboard true          write TensorBoard's files as well
   --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
   --print_config              print the resolved configuration and stop
@@ -65,6 +69,9 @@ def add_own_options(parser: LightningArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Fixes the whole run.")
     parser.add_argument("--output", type=str | None, default=None, help="Folder of the run; runs/RECIPE if left out.")
     parser.add_argument("--overwrite", type=bool, default=False, help="Whether to replace a run that is there already.")
+    parser.add_argument(
+        "--rollout", type=str, default=FUSED, help="fused, or env: glimpses and rewards from a Gymnasium environment."
+    )
     parser.add_argument("--tensorboard", type=bool, default=False, help="Whether to write TensorBoard's files as well.")
 
 

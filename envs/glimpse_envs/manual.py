@@ -1,0 +1,72 @@
+"""The environments' manual, made from their docstrings: ``python -m glimpse_envs.manual > docs/environments.md``."""
+
+import inspect
+import re
+import sys
+
+from glimpse_envs.maze import MazeEnv
+from glimpse_envs.registration import ENTRIES, NAMESPACE
+from glimpse_envs.single import GlimpseEnv
+from glimpse_envs.task import Task
+from glimpse_envs.vector import GlimpseVectorEnv
+
+HEAD = """# Environments
+
+Made from the docstrings by `python -m glimpse_envs.manual > docs/environments.md`; a test holds the two together.
+
+```python
+import gymnasium
+
+env = gymnasium.make("glimpse_envs:Glimpse/Digits-v0")
+observation, info = env.reset(seed=0)
+observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+
+envs = gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64)
+```
+
+`pip install 'glimpse-attention[envs]'` brings what they need."""
+
+
+def manual() -> str:
+    """The manual, in Markdown."""
+    rows = [f"| `{NAMESPACE}/{entry.id}` | {entry.summary} | {_listed(entry.options)} |" for entry in ENTRIES]
+    ids = "\n".join(["| id | what it shows | arguments, unless others are given |", "| --- | --- | --- |", *rows])
+    return "\n\n".join(
+        [
+            HEAD,
+            ids,
+            _section("GlimpseEnv", GlimpseEnv),
+            f"### The arguments in detail\n\n{_arguments()}",
+            _section("GlimpseVectorEnv", GlimpseVectorEnv),
+            _section("Glimpse/Maze-v0", MazeEnv),
+            "",
+        ]
+    )
+
+
+def _section(title: str, kind: type) -> str:
+    """A class's docstring, one level of headings further down."""
+    text = inspect.cleandoc(kind.__doc__ or "")
+    return f"## {title}\n\n{re.sub('^##', '###', _in_markdown(text), flags=re.MULTILINE)}"
+
+
+def _arguments() -> str:
+    """The attributes of a task as a list."""
+    body = inspect.cleandoc(Task.__doc__ or "").partition("Attributes:\n")[2].partition("\nRaises:")[0]
+    named = re.sub(r"^    (\w+): ", r"- `\1`: ", body, flags=re.MULTILINE)
+    return re.sub(r"\n\s{6,}", "\n  ", _in_markdown(named)).strip()
+
+
+def _in_markdown(text: str) -> str:
+    """Docstring markup as Markdown: code in single backticks, sections of arguments as lists."""
+    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r"^(Args|Raises):$", r"**\1**\n", text, flags=re.MULTILINE)
+    return re.sub(r"^    (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
+
+
+def _listed(options: dict[str, object]) -> str:
+    return ", ".join(f"`{name}={value!r}`" for name, value in options.items())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manual())
