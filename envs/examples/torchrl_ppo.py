@@ -95,7 +95,9 @@ def train(steps: int) -> ProbabilisticActor:
     optimizer = torch.optim.Adam(loss.parameters(), LEARNING_RATE, eps=1e-5)
     frames = NUM_ENVS * HORIZON
     updates = max(1, steps // frames)
-    collector = Collector(envs, actor, frames_per_batch=frames, total_frames=updates * frames)
+    collector = Collector(
+        envs, actor, frames_per_batch=frames, total_frames=updates * frames, auto_register_policy_transforms=False
+    )
     for number, lived in enumerate(collector):
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - number / updates)
         with torch.no_grad():
