@@ -36,7 +36,7 @@ def main() -> None:
         seed=0,
         device="cpu",
     )
-    model.learn(steps, progress_bar=False)
+    model.learn(steps)
 
     found = evaluate(agent_of(model), gymnasium.make_vec(ID, num_envs=100, split="validation"))
     print(

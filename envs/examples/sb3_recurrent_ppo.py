@@ -1,7 +1,6 @@
-"""sb3-contrib's recurrent PPO looks through a keyhole, and has to remember what it saw.
+"""sb3-contrib's recurrent PPO looks through one window of 12x12 pixels that begins anywhere, and remembers what it saw.
 
-A glimpse is a single window of 6x6 pixels on a canvas of 28x28. An agent without memory would have to tell a digit from
-the last window alone; this one has an LSTM.
+An agent without memory would have to tell a digit from its last glimpse alone; this one has an LSTM.
 
 ``python envs/examples/sb3_recurrent_ppo.py [--steps N]``
 """
@@ -16,7 +15,7 @@ from glimpse_envs.evaluation import evaluate
 from glimpse_envs.sb3 import GlimpseVecEnv, agent_of
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
-KEYHOLE: dict[str, Any] = {"glimpse_size": 6, "num_scales": 1}
+NARROW: dict[str, Any] = {"num_scales": 1, "first_location": "random"}
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300_000, help="steps of training, all environments together")
     steps = parser.parse_args().steps
 
-    envs = GlimpseVecEnv(gymnasium.make_vec(ID, num_envs=64, glimpse_cost=0.01, **KEYHOLE))
+    envs = GlimpseVecEnv(gymnasium.make_vec(ID, num_envs=64, glimpse_cost=0.02, **NARROW))
     model = RecurrentPPO(
         "MultiInputLstmPolicy",
         envs,
@@ -39,10 +38,9 @@ def main() -> None:
         seed=0,
         device="cpu",
     )
-    model.learn(steps, progress_bar=False)
+    model.learn(steps)
 
-    envs_held_out = gymnasium.make_vec(ID, num_envs=100, split="validation", **KEYHOLE)
-    found = evaluate(agent_of(model), envs_held_out)
+    found = evaluate(agent_of(model), gymnasium.make_vec(ID, num_envs=100, split="validation", **NARROW))
     print(
         f"{found.accuracy:.1%} of {len(found.answers)} held-out images right, {found.mean_glimpses:.2f} glimpses each"
     )
