@@ -258,7 +258,7 @@ def judge(model: PPO, recipe: Recipe, seed: int) -> dict[str, Any]:
     }
     found = {name: evaluate(agent, envs, seed) for name, agent in agents.items()}
     found["random agent"] = evaluate(guessing(seed), envs, seed)
-    taken = found["own"].glimpses
+    taken, right = found["own"].glimpses, found["own"].right
     forced = [evaluate(answering_after(model, glimpses), envs, seed).accuracy for glimpses in range(1, BUDGET + 1)]
     return {
         "images": len(taken),
@@ -266,6 +266,7 @@ def judge(model: PPO, recipe: Recipe, seed: int) -> dict[str, Any]:
         "glimpses": found["own"].mean_glimpses,
         "return": found["own"].mean_return,
         "share_by_glimpses": [float((taken == glimpses).mean()) for glimpses in range(1, BUDGET + 1)],
+        "right_by_glimpses": [int(right[taken == glimpses].sum()) for glimpses in range(1, BUDGET + 1)],
         "accuracy_after_each_glimpse": forced,
         "agents": {
             name: {"accuracy": seen.accuracy, "glimpses": seen.mean_glimpses, "return": seen.mean_return}
@@ -366,11 +367,12 @@ def report(result: Mapping[str, Any]) -> str:
         parts.append(
             table(
                 f"{title}: by number of glimpses, mean over the seeds",
-                ("glimpses", "episodes that take as many", "accuracy when made to answer after them"),
+                ("glimpses", "episodes that take as many", "right of those", "right when all are made to answer then"),
                 (
                     (
                         place + 1,
                         f"{_mean(test['share_by_glimpses'][place] for test in tests):.1%}",
+                        _right_of_those(tests, place),
                         f"{_mean(test['accuracy_after_each_glimpse'][place] for test in tests):.1%}",
                     )
                     for place in range(BUDGET)
@@ -378,6 +380,12 @@ def report(result: Mapping[str, Any]) -> str:
             )
         )
     return "\n\n".join(parts)
+
+
+def _right_of_those(tests: Sequence[Mapping[str, Any]], place: int) -> str:
+    """Share of right answers among the episodes of all seeds that took so many glimpses."""
+    episodes = sum(round(test["share_by_glimpses"][place] * test["images"]) for test in tests)
+    return f"{sum(test['right_by_glimpses'][place] for test in tests) / episodes:.1%}" if episodes else "none"
 
 
 def _mean(values: Any) -> float:

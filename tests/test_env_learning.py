@@ -115,6 +115,7 @@ def test_figures_and_curves_are_written(tmp_path, capsys):
         assert sum(test["share_by_glimpses"]) == pytest.approx(1)
         mean = sum((place + 1) * share for place, share in enumerate(test["share_by_glimpses"]))
         assert mean == pytest.approx(test["glimpses"])
+        assert sum(test["right_by_glimpses"]) == pytest.approx(500 * test["accuracy"])
         assert test["agents"]["own"]["accuracy"] == test["accuracy"]
         assert len(test["accuracy_after_each_glimpse"]) == BUDGET
     said = capsys.readouterr().out
@@ -122,6 +123,14 @@ def test_figures_and_curves_are_written(tmp_path, capsys):
     assert "never" in said
     with Image.open(file.with_suffix(".png")) as picture:
         assert picture.width > 1000
+
+
+def test_right_answers_are_counted_over_the_seeds():
+    def test(*shares: float) -> dict[str, Any]:
+        return {"images": 500, "share_by_glimpses": shares, "right_by_glimpses": [100, 20, 0]}
+
+    tests = [test(0.3, 0.1, 0.0), test(0.2, 0.1, 0.0)]
+    assert [env_learning._right_of_those(tests, place) for place in range(3)] == ["80.0%", "40.0%", "none"]
 
 
 @pytest.mark.slow
