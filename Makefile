@@ -50,6 +50,7 @@ benchmarks/graph_symmetry.py runs/cells/families-60-self-seed0 --output benchmar
 benchmarks/map_worth.py runs/cells/families-60-soft-seed0 runs/cells/families-60-self-seed0 runs/cells/families-60-hard-seed0 runs/cells/families-60-relaxed-seed0 runs/cells/families-60-cnn-seed0 --output benchmarks/results/map-worth.json
 benchmarks/map_worth.py --pointing-only --images 2000 runs/cells/scores-60-dot-seed0 runs/cells/scores-60-scaled-dot-seed0 runs/cells/scores-60-general-seed0 runs/cells/scores-60-additive-seed0 runs/cells/scores-60-location-seed0 runs/cells/scores-60-content-seed0 --output benchmarks/results/pointing-scores.json
 benchmarks/tables.py
+benchmarks/maze_learning.py --output benchmarks/results/maze-learning.json
 endef
 export BENCHMARKS
 

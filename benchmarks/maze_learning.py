@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
+from PIL import Image
 
 from machine import Clock, describe, in_words, settle_threads, threads
 from reports import hand_back, options_of, table
@@ -27,8 +28,8 @@ from glimpse.charts import draw_learning_curves  # noqa: E402
 from glimpse_envs.junctions import WAYS, Maze, draw_maze, every_junction  # noqa: E402
 from glimpse_envs.maze import MazeEnv, Observation  # noqa: E402
 
-SEEDS = (10, 11, 12)
-"""Of the training runs; the recipe was chosen on others."""
+SEEDS = (20, 21, 22)
+"""Of the training runs; the recipe was chosen on seeds below them."""
 HELD_OUT, ALONG_THE_WAY = 1_000_000, 2_000_000
 """Seeds of the mazes of the last evaluation, and of those for the curves."""
 RANDOM = "acts at random"
@@ -49,8 +50,9 @@ class Recipe:
         batch: Steps that an update learns from.
         epochs: How often it learns from each step.
         learning_rate: At the start, falling in a straight line to 0.
-        entropy: Weight of the entropy bonus at the start and at the end, falling by the same factor each time. With a
-            small one throughout, agents never come to look: until one knows what to do with a look, it only costs.
+        entropy: Weight of the entropy bonus at the start and at the end, falling by the same factor each time. With
+            0.01 or 0.02 throughout, most runs end up guessing: until an agent knows what to do with a look, a look only
+            costs. From 0.05 on, at half this learning rate, one run in three kept looking needlessly along a third way.
         hidden: Width of the two layers of each of the two networks, policy and value.
         point: Roll-outs between two points of a curve.
         curve_mazes: Held-out mazes for each point.
@@ -62,8 +64,8 @@ class Recipe:
     steps: int = 32
     batch: int = 256
     epochs: int = 10
-    learning_rate: float = 1e-3
-    entropy: tuple[float, float] = (0.05, 0.005)
+    learning_rate: float = 2e-3
+    entropy: tuple[float, float] = (0.15, 0.005)
     hidden: int = 128
     point: int = 7
     curve_mazes: int = 200
@@ -352,6 +354,20 @@ def _cells(row: Mapping[str, Any], optimum: float) -> tuple[str, ...]:
     )
 
 
+def draw(result: Mapping[str, Any]) -> Image.Image:
+    """Draw the curves, and the optimum above them.
+
+    Args:
+        result: What :func:`measure` found.
+    """
+    steps = result["runs"][0]["curve"]["steps"]
+    curves = {f"PPO, seed {run['seed']}": run["curve"]["return"] for run in result["runs"]}
+    curves["the best of agents"] = [result["optimum"]] * len(steps)
+    return draw_learning_curves(
+        [step / 1000 for step in steps], {"return in held-out mazes": curves}, measured_in="thousand steps"
+    )
+
+
 def main(args: Sequence[str]) -> int:
     """Measure, print, and write the figures and the picture where they are wanted.
 
@@ -363,11 +379,7 @@ def main(args: Sequence[str]) -> int:
     result = measure(QUICK if options.quick else Recipe(), SEEDS[:1] if options.quick else SEEDS, options.quick)
     hand_back(report(result), result, options.output)
     if options.output:
-        steps = result["runs"][0]["curve"]["steps"]
-        curves = {f"PPO, seed {run['seed']}": run["curve"]["return"] for run in result["runs"]}
-        curves["the best of agents"] = [result["optimum"]] * len(steps)
-        panels = {"return in held-out mazes": curves}
-        draw_learning_curves(steps, panels, measured_in="steps").save(options.output.with_suffix(".png"))
+        draw(result).save(options.output.with_suffix(".png"))
     return 0
 
 

@@ -22,9 +22,10 @@ COMMANDS = {
     "classify": "classify images with an exported model",
     "explain": "draw what a trained model attended to in images, and what its answer depends on",
     "compare": "train or load several models on one data set, and set them side by side on a page",
+    "play": "look at images yourself, under a model's budget, in a terminal or a browser",
     "demo": "do it all on the embedded digits, and write a page about it",
 }
-EXTRAS = {"classify": "serve", "explain": "explain"}
+EXTRAS = {"classify": "serve", "explain": "explain", "play": "envs"}
 """The extra that a subcommand needs, where it is not ``train``."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
@@ -32,6 +33,8 @@ measured on, one thread trains faster than two, and threads that spin while they
 more cores, or a larger model, more threads may pay: the help says how to ask for them."""
 TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
 """What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
+OURS = frozenset({"glimpse", "glimpse_envs"})
+"""Packages whose ValueErrors are a user's mistakes."""
 MISTAKE, INTERRUPTED = 2, 130
 
 
@@ -103,7 +106,7 @@ def _run(args: Sequence[str], program: str) -> int:
         return _fail(str(error))
     except ValueError as error:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
-        if not type(error).__module__.startswith("glimpse."):
+        if type(error).__module__.partition(".")[0] not in OURS:
             raise
         return _fail(str(error))
     except OSError as error:
@@ -162,6 +165,12 @@ def _demo(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _play(args: argparse.Namespace) -> int:
+    from glimpse.play import run
+
+    return run(args)
+
+
 def _explain(args: argparse.Namespace) -> int:
     from glimpse.look_inside import run
 
@@ -174,6 +183,7 @@ RUN = {
     "export": _export,
     "classify": _classify,
     "compare": _compare,
+    "play": _play,
     "demo": _demo,
 }
 
@@ -249,6 +259,8 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
         _add_explain(parser)
     elif name == "compare":
         _add_compare(parser)
+    elif name == "play":
+        _add_play(parser)
     elif name == "demo":
         parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
     return parser
@@ -291,6 +303,62 @@ def _add_compare(parser: Parser) -> None:
         "Options of training, such as --trainer.max_epochs 8, --data.dataset mnist or --seed 1, hold for every recipe, "
         "and so does all behind '--'. A finished run in DIR/runs is not trained again."
     )
+
+
+def _add_play(parser: Parser) -> None:
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="an environment, such as Glimpse/Digits-v0 or digits for short; if left out, the images that the model "
+        "learned to classify, or the embedded digits without one",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="an ONNX file written by 'glimpse export' to compare with; you play with its retina and its budget",
+    )
+    parser.add_argument("--browser", action="store_true", help="play in a browser, not in this terminal")
+    parser.add_argument("--images", type=int, default=10, metavar="N", help="how many to play; 10 if left out")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="fixes which images, and their order; 0 if left out"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="which images; those of the test if left out",
+    )
+    parser.add_argument("--root", metavar="DIR", help="where the data set lies; GLIMPSE_DATA or ./data if left out")
+    parser.add_argument(
+        "--glimpses", type=int, metavar="N", help="your budget; the model's or the environment's if left out"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="another option of the environment, such as glimpse_size=8; may be given several times",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("played.json"),
+        metavar="FILE",
+        help="the record; played.json if left out. One of the same game is gone on with, with images that it does not "
+        "hold yet; one of another game is refused",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the page on this machine, for --browser; a free one if left out",
+    )
+    parser.add_argument(
+        "--no-open", dest="open", action="store_false", help="with --browser, only say where the page is"
+    )
+    parser.epilog = "What you played is written after every image. In the terminal, ? tells the keys."
 
 
 def _add_checkpoint(parser: Parser) -> None:

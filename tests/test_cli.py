@@ -28,13 +28,14 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [
         (
             ["evalute", "a.ckpt"],
-            "expected one of train, evaluate, export, classify, explain, compare, demo; got 'evalute'; did you mean ev",
+            "expected one of train, evaluate, export, classify, explain, compare, play, demo; got 'evalute'; did",
         ),
         (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
         (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
         (["evaluate", "a.ckpt", "--part", "tset"], "expected one of test, validation; got 'tset'; did you mean test?"),
         (["evaluate"], "the following arguments are required: CHECKPOINT"),
         (["export", "a.ckpt", "--outptu", "b"], "export knows no '--outptu'; did you mean --output?"),
+        (["play", "--brwser"], "play knows no '--brwser'; did you mean --browser?"),
         (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
         (["compare"], "the following arguments are required: MODEL"),
         (["compare", "digits", "--imgaes", "2"], "compare knows no '--imgaes'; did you mean --images?"),
@@ -102,7 +103,7 @@ def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys
         cli.main(["demo"])
 
 
-@pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve")])
+@pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve"), ("play", "envs")])
 def test_a_missing_extra_is_named(command, extra, monkeypatch, capsys):
     monkeypatch.setitem(cli.RUN, command, raising(ModuleNotFoundError("no", name="torch.nn")))
     told = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))

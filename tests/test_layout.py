@@ -30,12 +30,17 @@ LIGHT = (
     "glimpse.crop",
     "glimpse.episode",
     "glimpse.geometry",
+    "glimpse.half_blocks",
     "glimpse.heatmaps",
     "glimpse.map_pictures",
     "glimpse.invocation",
+    "glimpse.keys",
     "glimpse.lettering",
+    "glimpse.opponent",
     "glimpse.pixels",
+    "glimpse.played",
     "glimpse.runtime",
+    "glimpse.seen",
     "glimpse.visualise",
 )
 # Modules without a test file of their own, each with the reason.

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import gymnasium
@@ -78,7 +79,7 @@ def test_pictures_of_an_episode_have_one_size_and_show_windows_and_path():
         state = act(course, state, at(x, y, answer))
         frames.append(np.asarray(picture(course)))
     assert {frame.shape for frame in frames} == {frames[0].shape}
-    for one, other in zip(frames[:-1], frames[1:], strict=True):
+    for one, other in itertools.pairwise(frames):
         assert not np.array_equal(one, other)
 
 

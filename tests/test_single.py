@@ -16,7 +16,8 @@ KEEP = 3
 
 
 def env_of(**options: Any) -> GlimpseEnv:
-    return GlimpseEnv(**({"dataset": PICTURES, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3} | options))
+    given: dict[str, Any] = {"dataset": PICTURES, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3} | options
+    return GlimpseEnv(**given)
 
 
 def test_an_episode_from_its_first_glimpse_to_its_answer():
@@ -119,7 +120,7 @@ def test_an_unknown_render_mode_is_refused():
 
 def test_a_film_can_be_recorded(tmp_path):
     pytest.importorskip("moviepy")
-    env = gymnasium.wrappers.RecordVideo(env_of(render_mode="rgb_array"), str(tmp_path))
+    env: Any = gymnasium.wrappers.RecordVideo(env_of(render_mode="rgb_array"), str(tmp_path))
     env.reset(seed=0)
     env.step([0, 0])
     env.close()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from PIL import Image
@@ -52,26 +54,32 @@ def test_a_split_holds_its_own_images():
 
 
 def test_training_canvases_are_drawn_and_held_out_ones_are_fixed():
-    canvas = {"dataset": "digits", "canvas_height": 30, "canvas_width": 30}
+    canvas: dict[str, Any] = {"dataset": "digits", "canvas_height": 30, "canvas_width": 30}
     assert not isinstance(Task(**canvas, split="train").scenes(), FixedScenes)
     assert isinstance(Task(**canvas, split="test").scenes(), FixedScenes)
 
 
 def test_data_that_are_not_there_are_told_of_in_our_words(tmp_path):
     with pytest.raises(
-        DataError, match="expected MNIST under .*; give its folder with root or GLIMPSE_DATA, or have it"
+        DataError, match=r"expected MNIST under .*; give its folder with root or GLIMPSE_DATA, or have it"
     ) as told:
         Task(dataset="mnist", root=str(tmp_path)).looking()
     assert "--" not in str(told.value)
-    with pytest.raises(DataError, match="expected a folder of images at .*, found none; give one with root"):
+    with pytest.raises(DataError, match=r"expected a folder of images at .*, found none; give one with root"):
         Task(dataset="folder", root=str(tmp_path / "none")).looking()
     with pytest.raises(DataError, match="expected a canvas of at least 24x24 pixels, the images' size, got 20x20"):
         Task(dataset="digits", canvas_height=20, canvas_width=20).looking()
 
 
 def test_a_budget_must_be_shared_out_evenly():
-    options = {"dataset": "digits", "canvas_height": 24, "canvas_width": 24, "num_targets": 3, "num_glimpses": 7}
-    with pytest.raises(TaskError, match="expected num_glimpses to be a multiple of the 3 targets.* got 7"):
+    options: dict[str, Any] = {
+        "dataset": "digits",
+        "canvas_height": 24,
+        "canvas_width": 24,
+        "num_targets": 3,
+        "num_glimpses": 7,
+    }
+    with pytest.raises(TaskError, match=r"expected num_glimpses to be a multiple of the 3 targets.* got 7"):
         Task(**options, action_mode="joint").looking()
     assert Task(**options).looking().rule.num_glimpses == 7
 

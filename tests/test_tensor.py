@@ -58,7 +58,9 @@ def test_disabled_nothing_begins_by_itself():
     first = env.reset(torch.tensor([0, 1, 2, 3]))
     ended = env.step(acts(0, KEEP, 1, KEEP))
     assert torch.equal(ended.observation.glimpse[[0, 2]], first.glimpse[[0, 2]])
-    with pytest.raises(gymnasium.error.ResetNeeded, match="expected a reset of the environments.* they are 0, 2; call"):
+    with pytest.raises(
+        gymnasium.error.ResetNeeded, match=r"expected a reset of the environments.* they are 0, 2; call"
+    ):
         env.step(acts(KEEP, KEEP, KEEP, KEEP))
     before = ended.observation.location.clone()
     again = env.reset(torch.tensor([7, 8]), rows=torch.tensor([0, 2]))

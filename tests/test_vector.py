@@ -17,7 +17,7 @@ KEEP = 3
 
 
 def envs_of(num_envs: int = 4, **options: Any) -> GlimpseVectorEnv:
-    given = {"dataset": PICTURES, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3} | options
+    given: dict[str, Any] = {"dataset": PICTURES, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3} | options
     return GlimpseVectorEnv(num_envs, **given)
 
 

@@ -65,6 +65,7 @@ class Actions:
         if self.discrete:
             self._counts = np.array([grid_cells**2, num_classes + (mode == "declare")])
             self.space: gymnasium.Space[np.ndarray] = gymnasium.spaces.MultiDiscrete(self._counts)
+            self._answers = torch.arange(int(self._counts[1]), device=device)
         else:
             self._counts = np.empty(2 + num_classes if mode == "box" else 2)
             self.space = gymnasium.spaces.Box(-1.0, 1.0, self._counts.shape, np.float32)
@@ -75,10 +76,15 @@ class Actions:
         Args:
             action: Members of the space, one a row.
             present: The present fixations, (x, y) in [-1, 1].
+
+        Raises:
+            IndexError: On the CPU, when there is no such cell or class.
         """
         if self.discrete:
             place, answer = action.unbind(1)
-            return Move(self._location(self._cells.index_select(0, place), present), answer)
+            # The answers are looked up as well: that tells a wrong one at no cost to speak of.
+            found = self._cells.index_select(0, place), self._answers.index_select(0, answer)
+            return Move(self._location(found[0], present), found[1])
         location = self._location(action[:, :2] * self._reach, present)
         if self.mode == "location":
             return Move(location)
@@ -86,14 +92,15 @@ class Actions:
         return Move(location, scores.argmax(1), (scores * LARGEST_LOGIT).log_softmax(1))
 
     def check(self, action: object, batch: int) -> Shaped[Tensor, "batch numbers"]:
-        """Refuse what is no action, and make a tensor of what is.
+        """Refuse what has no action's shape and type, and make a tensor of what has.
 
         Args:
             action: What agents handed in, one action a row.
             batch: How many agents there are.
 
         Raises:
-            gymnasium.error.InvalidAction: When it has another shape or type than the space, or lies outside it.
+            gymnasium.error.InvalidAction: When it has another shape or type than the space, or lies outside a ``Box``.
+                Whole numbers outside the space :meth:`move` finds out.
         """
         given = np.asarray(action)
         if given.dtype.kind not in ("iu" if self.discrete else "fiu") or given.shape != (batch, len(self._counts)):
@@ -104,17 +111,19 @@ class Actions:
                 f"expected {kind} numbers of shape {shape}, a member of {self.space} for each agent; got {given.dtype} "
                 f"of shape {found}"
             )
-        if self.discrete:
-            given = given.astype(np.int64, copy=False)
-            # A negative number is a very large one here.
-            inside = (given.view(np.uint64) < self._counts.view(np.uint64)).all()
-        else:
-            given = given.astype(np.float32, copy=False)
-            inside = np.abs(given).max() <= 1
-        if not inside:
-            wrong = next(row for row in given if not self.space.contains(row))
-            raise gymnasium.error.InvalidAction(f"expected an action in {self.space}, got {wrong.tolist()}")
-        return torch.from_numpy(np.ascontiguousarray(given))
+        given = np.ascontiguousarray(given, np.int64 if self.discrete else np.float32)
+        if not self.discrete and not np.abs(given).max() <= 1:
+            raise self.wrong(given)
+        return torch.from_numpy(given)
+
+    def wrong(self, given: np.ndarray) -> gymnasium.error.InvalidAction:
+        """What to say of actions one of which is outside the space.
+
+        Args:
+            given: The actions, one a row.
+        """
+        outside = next(row for row in np.asarray(given) if not self.space.contains(row))
+        return gymnasium.error.InvalidAction(f"expected an action in {self.space}, got {outside.tolist()}")
 
     def _location(self, asked: Float[Tensor, "batch 2"], present: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2"]:
         return (present + asked).clamp_(-1.0, 1.0) if self.relative else asked

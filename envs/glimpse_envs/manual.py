@@ -5,7 +5,7 @@ import re
 import sys
 
 from glimpse_envs.maze import MazeEnv
-from glimpse_envs.registration import ENTRIES, NAMESPACE
+from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE
 from glimpse_envs.single import GlimpseEnv
 from glimpse_envs.task import Task
 from glimpse_envs.vector import GlimpseVectorEnv
@@ -29,7 +29,7 @@ envs = gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64)
 
 def manual() -> str:
     """The manual, in Markdown."""
-    rows = [f"| `{NAMESPACE}/{entry.id}` | {entry.summary} | {_listed(entry.options)} |" for entry in ENTRIES]
+    rows = [f"| `{NAMESPACE}/{entry.id}` | {entry.summary} | {_listed(entry.options)} |" for entry in (*ENTRIES, MAZE)]
     ids = "\n".join(["| id | what it shows | arguments, unless others are given |", "| --- | --- | --- |", *rows])
     return "\n\n".join(
         [
@@ -53,15 +53,15 @@ def _section(title: str, kind: type) -> str:
 def _arguments() -> str:
     """The attributes of a task as a list."""
     body = inspect.cleandoc(Task.__doc__ or "").partition("Attributes:\n")[2].partition("\nRaises:")[0]
-    named = re.sub(r"^    (\w+): ", r"- `\1`: ", body, flags=re.MULTILINE)
-    return re.sub(r"\n\s{6,}", "\n  ", _in_markdown(named)).strip()
+    return _in_markdown(body).strip()
 
 
 def _in_markdown(text: str) -> str:
     """Docstring markup as Markdown: code in single backticks, sections of arguments as lists."""
-    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r"(?<!`)``(?!`)", "`", re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", text))
     text = re.sub(r"^(Args|Raises):$", r"**\1**\n", text, flags=re.MULTILINE)
-    return re.sub(r"^    (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
+    text = re.sub(r"^    (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
+    return re.sub(r"\n {6,}", "\n  ", text)
 
 
 def _listed(options: dict[str, object]) -> str:

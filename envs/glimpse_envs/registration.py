@@ -72,8 +72,12 @@ ENTRIES = (
 )
 
 
+MAZE = Entry("Maze-v0", "An agent that sees only the way it looks along; its optimum is known.", {})
+
+
 def register() -> None:
     """Make the ids known to Gymnasium."""
+    gymnasium.register(id=f"{NAMESPACE}/{MAZE.id}", entry_point="glimpse_envs.maze:MazeEnv")
     for entry in ENTRIES:
         gymnasium.register(
             id=f"{NAMESPACE}/{entry.id}", entry_point=SINGLE, vector_entry_point=VECTOR, kwargs=dict(entry.options)

@@ -137,7 +137,8 @@ class FixedScenes:
 
     def images(self, scene: Int64[Tensor, " batch"]) -> UInt8[Tensor, "batch channels height width"]:
         """The whole images."""
-        return self._images[scene]
+        shown: Tensor = self._images[scene]
+        return shown
 
     def sensor(self, retina: Retina) -> Sense:
         """The prefiltered retina, made once for each shape; the plain one where it would not fit into memory."""

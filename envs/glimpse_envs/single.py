@@ -21,8 +21,8 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
 
     ## Description
     An agent moves a small multi-scale retina over an image, one glimpse after another, and says which class the image
-    is of (Mnih et al., Recurrent Models of Visual Attention, NIPS 2014). Every glimpse is of a price, or of a small
-    budget, so that an agent has to learn where to look, and when it has seen enough.
+    is of (Mnih et al., Recurrent Models of Visual Attention, NIPS 2014). Glimpses are few, and each may have its price,
+    so that an agent has to learn where to look, and when it has seen enough.
 
     ## Action Space
     `action_mode` chooses one of four. A location is (x, y) in [-1, 1]: the image's centre is (0, 0), x grows to the
@@ -133,7 +133,11 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
             happened = "the episode has ended" if self._over else "there has been none yet"
             raise gymnasium.error.ResetNeeded(f"expected a reset before this step, as {happened}; call reset first")
         before = self._state
-        move = self.looking.actions.move(self.looking.actions.check([action], 1), before.location)
+        given = self.looking.actions.check([action], 1)
+        try:
+            move = self.looking.actions.move(given, before.location)
+        except IndexError as error:
+            raise self.looking.actions.wrong(given.numpy()) from error
         after, reward, terminated, right = self.looking.step(before, move)
         self._over = bool(terminated)
         if self._over and self.looking.actions.mode != "location":

@@ -100,12 +100,18 @@ class TensorEnv:
         """Act in all environments.
 
         Args:
-            action: Members of the action space, one a row; they are not checked.
+            action: Members of the action space, one a row.
 
         Raises:
             gymnasium.error.ResetNeeded: Before a reset, or after an end where nothing begins anew by itself.
+            gymnasium.error.InvalidAction: On the CPU, when whole numbers are outside the space.
         """
-        return self._advance(self.looking.actions.move(action, self.present().location))
+        before = self.present()
+        try:
+            move = self.looking.actions.move(action, before.location)
+        except IndexError as error:
+            raise self.looking.actions.wrong(action.numpy()) from error
+        return self._advance(move)
 
     def advance(self, move: Move) -> Transition:
         """Act by what actions mean, in place of the actions themselves; raises as :meth:`step` does."""

@@ -114,7 +114,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             self._tell_last(infos, last, ended)
         if self._courses:
             self._follow(given, before, ended)
-        return arrays(observation), reward.numpy().astype(np.float64), ended, np.zeros_like(ended), infos
+        return arrays(observation), reward.numpy().astype(np.float64), ended, np.zeros(self.num_envs, np.bool_), infos
 
     def _follow(self, actions: torch.Tensor, before: State, ended: np.ndarray) -> None:
         """Note what happened in every episode, for :meth:`render`."""
@@ -143,8 +143,10 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             return
         seen = arrays(last.observation)
         final = np.full(self.num_envs, None, dtype=object)
-        for row in ended.nonzero()[0].tolist():
-            final[row] = {name: values[row].copy() for name, values in seen.items()}
+        rows = ended.nonzero()[0]
+        # Copied all at once, then told apart: an agent may keep and change what is its own.
+        for row, *parts in zip(rows.tolist(), *(values[rows] for values in seen.values()), strict=True):
+            final[row] = dict(zip(seen, parts, strict=True))
         infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
