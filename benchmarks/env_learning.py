@@ -7,7 +7,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,14 @@ from jaxtyping import Float  # noqa: E402
 from stable_baselines3 import PPO  # noqa: E402
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 
+from env_agents import BUDGET, CELLS, CENTRE, answering_after, guessing, looking_at  # noqa: E402
 from glimpse.charts import draw_learning_curves  # noqa: E402
-from glimpse_envs.evaluation import Agent, evaluate  # noqa: E402
+from glimpse_envs.evaluation import evaluate  # noqa: E402
 from glimpse_envs.sb3 import GlimpseVecEnv, agent_of  # noqa: E402
-from glimpse_envs.vector import Arrays  # noqa: E402
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
-BUDGET, CELLS, CLASSES = 4, 25, 10
-"""Of the environment: glimpses, cells of the grid of locations, classes."""
 GOAL = 0.9
 """The accuracy on validation images that the clock waits for."""
-CENTRE = CELLS // 2
 
 
 @dataclass(frozen=True)
@@ -106,52 +103,6 @@ def made(recipe: Recipe, split: str, num_envs: int) -> gymnasium.vector.VectorEn
         num_envs: How many.
     """
     return gymnasium.make_vec(ID, num_envs=num_envs, split=split, **recipe.options)
-
-
-def guessing(seed: int) -> Agent:
-    """An agent that does anything.
-
-    Args:
-        seed: Fixes what it does.
-    """
-    generator = np.random.default_rng(seed)
-    return lambda observation, first: generator.integers((CELLS, CLASSES + 1), size=(len(first), 2))
-
-
-def looking_at(agent: Agent, choose: Callable[[int], np.ndarray | int]) -> Agent:
-    """An agent whose places are replaced by others.
-
-    Args:
-        agent: Says what it sees, and when it has seen enough.
-        choose: From how many agents there are to the cells that they look at.
-    """
-
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
-        actions = agent(observation, first).copy()
-        actions[:, 0] = choose(len(actions))
-        return actions
-
-    return act
-
-
-def answering_after(model: PPO, glimpses: int) -> Agent:
-    """A trained model that looks this many times, no less and no more, and then names the likeliest class.
-
-    Args:
-        model: The model.
-        glimpses: How many times, from 1 to the budget.
-    """
-    policy: Any = model.policy
-
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            seen, _ = policy.obs_to_tensor(observation)
-            place, answer = policy.get_distribution(seen).distribution
-        taken = np.rint(observation["time"][:, -1] * BUDGET)
-        said = answer.logits[:, :CLASSES].argmax(1).numpy()
-        return np.stack([place.logits.argmax(1).numpy(), np.where(taken < glimpses, CLASSES, said)], 1)
-
-    return act
 
 
 class Watch(BaseCallback):

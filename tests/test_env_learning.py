@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+import env_agents
 import env_learning
-from env_learning import AS_IT_IS, BUDGET, CELLS, CENTRE, CLASSES, NARROW, Recipe
+from env_agents import BUDGET, CELLS, CENTRE, CLASSES
+from env_learning import AS_IT_IS, NARROW, Recipe
 from glimpse_envs.evaluation import Agent, evaluate
 from glimpse_envs.sb3 import GlimpseVecEnv
 from glimpse_envs.vector import Arrays
@@ -51,18 +53,18 @@ def test_replaced_places_are_looked_at_and_answers_stay():
 
     inner = waiting(2)
     own = evaluate(inner, envs)
-    centre = evaluate(watch(env_learning.looking_at(inner, lambda _: CENTRE)), envs)
+    centre = evaluate(watch(env_agents.looking_at(inner, lambda _: CENTRE)), envs)
     assert np.abs(np.concatenate(seen)).max() < 1e-6
     assert own.answers.tolist() == centre.answers.tolist()
     assert own.glimpses.tolist() == centre.glimpses.tolist() == [2] * 200
     generator = np.random.default_rng(0)
     seen.clear()
-    evaluate(watch(env_learning.looking_at(inner, lambda count: generator.integers(CELLS, size=count))), envs)
+    evaluate(watch(env_agents.looking_at(inner, lambda count: generator.integers(CELLS, size=count))), envs)
     assert len(np.unique(np.concatenate(seen), axis=0)) == CELLS
 
 
 def test_a_random_agent_is_right_as_often_as_chance_has_it():
-    found = evaluate(env_learning.guessing(0), env_learning.made(AS_IT_IS, "test", 100))
+    found = evaluate(env_agents.guessing(0), env_learning.made(AS_IT_IS, "test", 100))
     assert 0.05 < found.accuracy < 0.15
     assert 1 < found.mean_glimpses < 1.3
 
@@ -86,7 +88,7 @@ def test_a_run_is_described(learnt):
 @pytest.mark.parametrize("glimpses", range(1, BUDGET + 1))
 def test_a_model_can_be_made_to_answer_after_so_many_glimpses(learnt, glimpses):
     model, _ = learnt
-    found = evaluate(env_learning.answering_after(model, glimpses), env_learning.made(AS_IT_IS, "validation", 50))
+    found = evaluate(env_agents.answering_after(model, glimpses), env_learning.made(AS_IT_IS, "validation", 50))
     assert found.glimpses.tolist() == [glimpses] * 200
     assert found.answers.min() >= 0
 
@@ -94,7 +96,7 @@ def test_a_model_can_be_made_to_answer_after_so_many_glimpses(learnt, glimpses):
 def test_a_model_made_to_answer_at_once_names_its_likeliest_class(learnt):
     model, _ = learnt
     envs = env_learning.made(AS_IT_IS, "validation", 200)
-    found = evaluate(env_learning.answering_after(model, 1), envs)
+    found = evaluate(env_agents.answering_after(model, 1), envs)
     observation, _ = envs.reset(options={"image": np.arange(200)})
     with torch.no_grad():
         seen, _ = model.policy.obs_to_tensor(observation)

@@ -45,7 +45,7 @@ def evaluate(agent: Agent, envs: gymnasium.vector.VectorEnv[Any, Any, Any], seed
     """Let an agent look at every image of the environments' split once.
 
     On the splits ``validation`` and ``test`` the canvases are frozen, so a deterministic agent always gets the same
-    figures, however many environments there are; where the first glimpse is random, only with as many and the same seed.
+    figures, however many environments there are. Where the first glimpse is random they depend on number and seed.
 
     Args:
         agent: Chooses the actions. Where episodes end, new ones begin, which don't count; the agent still plays them.
