@@ -66,6 +66,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.num_envs = num_envs
         self.render_mode = check_render_mode(render_mode, self.metadata["render_modes"])
         self.metadata = {**self.metadata, "autoreset_mode": mode}
+        self.autoreset_mode = mode  # where TorchRL looks for it
         self.looking = self.task.looking()
         self.classes = self.looking.scenes.classes
         self.single_observation_space = observation_space(self.looking)
