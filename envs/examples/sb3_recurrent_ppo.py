@@ -21,20 +21,20 @@ NARROW: dict[str, Any] = {"num_scales": 1, "first_location": "random"}
 def main() -> None:
     """Train, and say how good it got."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300_000, help="steps of training, all environments together")
+    parser.add_argument("--steps", type=int, default=400_000, help="steps of training, all environments together")
     steps = parser.parse_args().steps
 
-    envs = GlimpseVecEnv(gymnasium.make_vec(ID, num_envs=64, glimpse_cost=0.02, **NARROW))
+    envs = GlimpseVecEnv(gymnasium.make_vec(ID, num_envs=256, glimpse_cost=0.02, **NARROW))
     model = RecurrentPPO(
         "MultiInputLstmPolicy",
         envs,
-        learning_rate=lambda left: 2e-3 * left,
-        n_steps=16,
-        batch_size=256,
+        learning_rate=lambda left: 1e-3 * left,
+        n_steps=8,
+        batch_size=512,
         n_epochs=4,
         gamma=1.0,  # an episode is a few steps long
-        ent_coef=0.01,
-        policy_kwargs={"net_arch": [128], "lstm_hidden_size": 128},
+        ent_coef=0.02,
+        policy_kwargs={"net_arch": [128], "lstm_hidden_size": 256, "shared_lstm": True, "enable_critic_lstm": False},
         seed=0,
         device="cpu",
     )
