@@ -51,6 +51,7 @@ benchmarks/map_worth.py runs/cells/families-60-soft-seed0 runs/cells/families-60
 benchmarks/map_worth.py --pointing-only --images 2000 runs/cells/scores-60-dot-seed0 runs/cells/scores-60-scaled-dot-seed0 runs/cells/scores-60-general-seed0 runs/cells/scores-60-additive-seed0 runs/cells/scores-60-location-seed0 runs/cells/scores-60-content-seed0 --output benchmarks/results/pointing-scores.json
 benchmarks/tables.py
 benchmarks/env_speed.py --output benchmarks/results/env-speed.json
+benchmarks/env_learning.py --output benchmarks/results/env-learning.json
 benchmarks/maze_learning.py --output benchmarks/results/maze-learning.json
 endef
 export BENCHMARKS
