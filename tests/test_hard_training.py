@@ -171,8 +171,8 @@ def test_roll_outs_of_an_image_lie_side_by_side_and_differ(monkeypatch):
     seen: list[Any] = []
     explore = HardAttentionTraining.explore
 
-    def watched(self: Any, images: Any, generator: Any) -> Any:
-        seen.append((images, explore(self, images, generator)))
+    def watched(self: Any, images: Any, generator: Any, labels: Any) -> Any:
+        seen.append((images, explore(self, images, generator, labels)))
         return seen[-1][1]
 
     monkeypatch.setattr(HardAttentionTraining, "explore", watched)
@@ -189,8 +189,8 @@ def test_each_step_explores_anew(monkeypatch):
     starts: list[Any] = []
     explore = HardAttentionTraining.explore
 
-    def watched(self: Any, images: Any, generator: Any) -> Any:
-        trace = explore(self, images, generator)
+    def watched(self: Any, images: Any, generator: Any, labels: Any) -> Any:
+        trace = explore(self, images, generator, labels)
         starts.append(trace.locations[:, 0])
         return trace
 
@@ -258,7 +258,7 @@ def test_a_training_that_goes_on_keeps_the_mean_it_had(tmp_path):
         ({"spread": 0.1, "final_spread": 0.2}, r"final_spread <= --model\.spread, got 0\.2 and 0\.1"),
         ({"final_spread": 0.0}, r"expected 0 < --model\.final_spread <= --model\.spread"),
         ({"num_glimpses": 0}, r"expected --model\.num_glimpses of at least 1, got 0; raise it"),
-        ({"reward": "praise"}, r"expected --model\.reward out of improvement, terminal; got 'praise'"),
+        ({"reward": "praise"}, r"expected --model\.reward out of improvement, terminal, dense; got 'praise'"),
         ({"policy": "beta"}, r"expected --model\.policy out of gaussian, grid; got 'beta'"),
         ({"policy": "grid", "grid_cells": 0}, r"expected --model\.grid_cells of at least 1, got 0; raise it"),
         ({"zoom": 0}, r"expected --model\.zoom of at least 1, got 0"),

@@ -62,13 +62,12 @@ def test_it_says_what_single_environments_say():
             assert mine[1][row] == pytest.approx(theirs[1][row])
             told, expected = mine[3][row], theirs[3][row]
             assert told["TimeLimit.truncated"] == expected["TimeLimit.truncated"] is False
-            assert {name: told[name] for name in ("label", "glimpses")} == {
-                name: expected[name] for name in ("label", "glimpses")
-            }
+            assert told["label"] == expected["label"]
             if ends:
                 assert_alike(told["terminal_observation"], expected["terminal_observation"])
                 assert told["correct"] == expected["correct"] == told["is_success"] == (row in (0, 2))
                 assert told["right"] == expected["right"]
+                assert told["glimpses"] == expected["glimpses"]
             else:
                 assert "terminal_observation" not in told
                 here = {name: values[row] for name, values in mine[0].items()}
