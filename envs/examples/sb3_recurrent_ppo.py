@@ -2,7 +2,7 @@
 
 An agent without memory would have to tell a digit from its last glimpse alone; this one has an LSTM.
 On one core it takes three and a half minutes for its 300,000 steps, and names 67.5 % of the held-out digits, after two
-glimpses each. More steps are the first thing to try.
+glimpses each.
 
 ``python envs/examples/sb3_recurrent_ppo.py [--steps N]``
 """
