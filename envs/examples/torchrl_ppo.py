@@ -1,6 +1,7 @@
 """TorchRL's PPO on 64 environments in one batched step: wrapper, collector, GAE and clipped loss, nothing of one's own.
 
-On one core it takes a little over a minute for its 200,000 steps, and names 96.5 % of the held-out digits.
+On one core it takes a little over a minute for its 200,000 steps, and names 97.5 % of the held-out digits after one
+glimpse each.
 
 ``python envs/examples/torchrl_ppo.py [--steps N]``
 """
