@@ -31,7 +31,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         num_envs: How many environments.
         autoreset_mode: What follows the end of an episode, a ``gymnasium.vector.AutoresetMode`` or its value.
             ``SameStep`` (the default): the observation is the first of the next episode, ``infos`` has ``final_obs``
-            and ``final_info``. ``NextStep``: the next step passes its action over and begins the next episode.
+            and ``final_info``; Gymnasium's wrappers of observations want one of the other two. ``NextStep``: the next step passes its action over and begins the next episode.
             ``Disabled``: the caller resets with ``reset_mask``.
         render_mode: ``rgb_array`` or nothing.
         options: As for the single environment.
