@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glimpse_envs.forcing import forced_images, forced_locations
+from glimpse_envs.forcing import check_options, forced_images, forced_locations
 from glimpse_envs.task import TaskError
 
 
@@ -28,7 +28,7 @@ def test_an_image_that_is_not_there_is_refused(image):
         forced_images({"image": image}, 1, 4)
 
 
-@pytest.mark.parametrize("location", [(0.0, 1.5), (0.0,), (0.0, float("nan"))])
+@pytest.mark.parametrize("location", [(0.0, 1.5), (0.0,), (0.0, float("nan")), "middle", [(0.0,), (1.0, 0.0)]])
 def test_a_place_beyond_the_image_is_refused(location):
     with pytest.raises(TaskError, match=r"expected location to be 1 \(x, y\) in \[-1, 1\]"):
         forced_locations({"location": location}, 1)
@@ -36,4 +36,5 @@ def test_a_place_beyond_the_image_is_refused(location):
 
 def test_an_unknown_option_is_refused():
     with pytest.raises(TaskError, match="expected reset options out of image, location, reset_mask; got 'images'"):
-        forced_images({"images": 3}, 1, 4)
+        check_options({"images": 3}, ("image", "location", "reset_mask"))
+    assert check_options(None, ("image",)) == {}

@@ -51,7 +51,7 @@ def test_a_course_tells_how_it_stands_and_how_it_ended():
 def test_a_course_without_an_answer_says_so():
     course, state = course_of(num_glimpses=1)
     act(course, state, at(0, 0, 3))
-    assert course.verdict() == ("looked 1 times at bee; nothing was said", None)
+    assert course.verdict() == ("looked 1 times at bee; nothing was said", False)
 
 
 def test_of_a_sequence_all_answers_are_told():

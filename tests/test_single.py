@@ -1,3 +1,5 @@
+import copy
+import pickle
 from typing import Any
 
 import gymnasium
@@ -77,7 +79,7 @@ def test_what_a_reset_cannot_begin_with_is_refused():
     env = env_of()
     with pytest.raises(TaskError, match="expected image to be 1 whole number from 0 to 4"):
         env.reset(options={"image": 5})
-    with pytest.raises(TaskError, match="expected reset options out of"):
+    with pytest.raises(TaskError, match="expected reset options out of image, location; got 'picture'"):
         env.reset(options={"picture": 1})
 
 
@@ -88,6 +90,29 @@ def test_observations_are_ones_own():
     env.step([0, KEEP])
     for name, value in kept.items():
         np.testing.assert_array_equal(first[name], value)
+
+
+def test_what_an_agent_does_to_them_changes_nothing():
+    env = env_of(relative=True, grid_cells=3)
+    seen, _ = env.reset(seed=0)
+    seen["location"][:] = 0.9
+    seen["glimpse"][:] = 7
+    seen, *_ = env.step([4, KEEP])
+    assert seen["location"].tolist() == [0, 0]
+    assert seen["glimpse"].max() <= 1
+
+
+def test_an_environment_can_be_copied_and_pickled(monkeypatch):
+    monkeypatch.setattr("glimpse_envs.scenes.PREFILTER_LIMIT", 0)
+    pictures = Pictures(IMAGES, torch.tensor([0, 1, 2, 0, 1]))
+    env = env_of(dataset=pictures)
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    assert twin.looking.scenes is env.looking.scenes
+    twin.step([0, 0])
+    assert env.step([0, KEEP])[2] is False
+    again = pickle.loads(pickle.dumps(env_of(dataset=pictures)))  # noqa: S301
+    np.testing.assert_array_equal(again.reset(seed=1)[0]["glimpse"], env.reset(seed=1)[0]["glimpse"])
 
 
 def test_it_is_drawn_in_every_render_mode(monkeypatch):

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -24,7 +27,9 @@ PICTURES = Pictures(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0,
         ({"num_glimpses": 0}, "expected num_glimpses of at least 1, got 0; raise it"),
         ({"glimpse_cost": -0.1}, "expected glimpse_cost of at least 0, got -0.1"),
         ({"glimpse_cost": float("nan")}, "expected glimpse_cost of at least 0, got nan"),
-        ({"largest_step": 0.0}, "expected largest_step above 0 and up to 2, .*, got 0"),
+        ({"largest_step": 0.5}, "expected largest_step with relative=True alone, got 0.5"),
+        ({"channels": 2}, "expected channels to be 1 .grey. or 3 .colour., got 2"),
+        ({"largest_step": 0.0, "relative": True}, "expected largest_step above 0 and up to 2, .*, got 0"),
         ({"canvas_height": 60}, "a canvas needs both its sides.* got canvas_height=60, canvas_width=0"),
         ({"num_targets": 3}, "expected a canvas for each of num_targets=3 images, got none"),
         ({"dataset": PICTURES, "canvas_height": 9, "canvas_width": 9}, "pictures of your own are shown as they are"),
@@ -39,6 +44,18 @@ PICTURES = Pictures(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0,
 def test_what_makes_no_environment_is_refused_by_name(options, sentence):
     with pytest.raises(TaskError, match=sentence):
         Task.of(**options)
+
+
+def test_numpys_numbers_are_numbers():
+    # In a process of its own: the tests' own check of types takes none but Python's.
+    program = (
+        "import numpy as np; from glimpse_envs.task import Task;"
+        "task = Task.of(num_glimpses=np.int64(3), glimpse_cost=np.float32(0.5));"
+        "print(task.looking().rule.num_glimpses, task.glimpse_cost)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert run.stdout.split() == ["3", "0.5"], run.stderr
 
 
 def test_environments_of_the_same_images_share_their_memory():

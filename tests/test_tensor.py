@@ -5,6 +5,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+import glimpse_envs  # noqa: F401 - makes the ids known
 from glimpse_envs.actions import Move
 from glimpse_envs.scenes import Pictures
 from glimpse_envs.task import Task
@@ -33,10 +34,11 @@ def test_under_same_step_a_new_episode_begins_at_once_and_the_last_glimpse_is_to
     assert told.terminated.tolist() == [True, False, True, False]
     assert told.reward.tolist() == [1, 0, 0, 0]
     assert told.last is not None
-    assert torch.equal(told.last.observation.glimpse[[0, 2]], first.glimpse[[0, 2]])
-    assert told.last.labels[[0, 2], 0].tolist() == [0, 2]
-    assert told.last.right[[0, 2]].tolist() == [1, 0]
-    assert told.last.glimpses[[0, 2]].tolist() == [1, 1]
+    assert told.last.rows.tolist() == [0, 2]
+    assert torch.equal(told.last.observation.glimpse, first.glimpse[[0, 2]])
+    assert told.last.labels.flatten().tolist() == [0, 2]
+    assert told.last.right.tolist() == [1, 0]
+    assert told.last.glimpses.tolist() == [1, 1]
     torch.testing.assert_close(told.observation.time.flatten(), torch.tensor([1.0, 2.0, 1.0, 2.0]) / 3)
     assert told.observation.location[[0, 2]].tolist() == [[0, 0], [0, 0]]
 
@@ -74,6 +76,8 @@ def test_disabled_nothing_begins_by_itself():
 def test_a_step_before_a_reset_is_refused():
     with pytest.raises(gymnasium.error.ResetNeeded, match="expected a reset before the first step, got none"):
         env_of().step(acts(KEEP, KEEP, KEEP, KEEP))
+    with pytest.raises(gymnasium.error.ResetNeeded, match="expected a reset of all environments before one of some"):
+        env_of().reset(rows=torch.tensor([1]))
     with pytest.raises(ValueError, match="expected at least 1 environment, got num_envs=0; raise it"):
         env_of(num_envs=0)
 
@@ -102,6 +106,21 @@ def test_what_a_caller_holds_is_never_written_to():
     assert torch.equal(told.last.observation.location, kept)
     assert torch.equal(location, kept)
     assert told.observation.location.tolist() == [[0, 0]] * 4
+
+
+def test_an_id_is_had_as_tensors_too():
+    env = TensorEnv.of("Glimpse/Digits-v0", 5, split="test", action_mode="joint")
+    assert env.reset().glimpse.shape == (5, 3, 1, 12, 12)
+    assert env.looking.rule.num_glimpses == 4
+    with pytest.raises(gymnasium.error.NameNotFound):
+        TensorEnv.of("Glimpse/Digit-v0", 5)
+
+
+def test_a_move_beyond_the_image_ends_at_its_edge():
+    env = env_of(action_mode="location")
+    env.reset()
+    told = env.advance(Move(torch.tensor([[1.5, -2.0]] * 4)))
+    assert told.observation.location.tolist() == [[1.0, -1.0]] * 4
 
 
 def test_canvases_are_drawn_anew_for_every_episode():

@@ -78,14 +78,18 @@ class Actions:
             present: The present fixations, (x, y) in [-1, 1].
 
         Raises:
-            IndexError: On the CPU, when there is no such cell or class.
+            gymnasium.error.InvalidAction: On the CPU, when there is no such cell or class.
         """
         if self.discrete:
             place, answer = action.unbind(1)
-            # The answers are looked up as well: that tells a wrong one at no cost to speak of.
-            found = self._cells.index_select(0, place), self._answers.index_select(0, answer)
-            return Move(self._location(found[0], present), found[1])
-        location = self._location(action[:, :2] * self._reach, present)
+            try:
+                # The answers are looked up as well: that tells a wrong one at no cost to speak of.
+                cell, answer = self._cells.index_select(0, place), self._answers.index_select(0, answer)
+            except IndexError as error:
+                raise self._wrong(action.numpy()) from error
+            return Move((present + cell).clamp_(-1.0, 1.0) if self.relative else cell, answer)
+        asked = action[:, :2] * self._reach
+        location = (present + asked if self.relative else asked).clamp_(-1.0, 1.0)
         if self.mode == "location":
             return Move(location)
         scores = action[:, 2:]
@@ -113,17 +117,9 @@ class Actions:
             )
         given = np.ascontiguousarray(given, np.int64 if self.discrete else np.float32)
         if not self.discrete and not np.abs(given).max() <= 1:
-            raise self.wrong(given)
+            raise self._wrong(given)
         return torch.from_numpy(given)
 
-    def wrong(self, given: np.ndarray) -> gymnasium.error.InvalidAction:
-        """What to say of actions one of which is outside the space.
-
-        Args:
-            given: The actions, one a row.
-        """
+    def _wrong(self, given: np.ndarray) -> gymnasium.error.InvalidAction:
         outside = next(row for row in np.asarray(given) if not self.space.contains(row))
         return gymnasium.error.InvalidAction(f"expected an action in {self.space}, got {outside.tolist()}")
-
-    def _location(self, asked: Float[Tensor, "batch 2"], present: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2"]:
-        return (present + asked).clamp_(-1.0, 1.0) if self.relative else asked

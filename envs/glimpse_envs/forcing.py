@@ -1,6 +1,6 @@
 """What a caller of ``reset`` may force: which images, and where to look first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,21 @@ from torch import Tensor
 
 from glimpse_envs.task import TaskError
 
-KNOWN = ("image", "location", "reset_mask")
+
+def check_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> Mapping[str, Any]:
+    """Refuse options that ``reset`` doesn't know.
+
+    Args:
+        options: What was handed in.
+        known: Those that it knows.
+
+    Raises:
+        TaskError: When one is unknown.
+    """
+    for name in options or {}:
+        if name not in known:
+            raise TaskError(f"expected reset options out of {', '.join(known)}; got {name!r}")
+    return options or {}
 
 
 def forced_images(options: Mapping[str, Any], batch: int, count: int) -> Int64[Tensor, " batch"] | None:
@@ -22,14 +36,11 @@ def forced_images(options: Mapping[str, Any], batch: int, count: int) -> Int64[T
         count: How many images there are.
 
     Raises:
-        TaskError: When an option is unknown, or there are no such images.
+        TaskError: When there are no such images.
     """
-    unknown = [name for name in options if name not in KNOWN]
-    if unknown:
-        raise TaskError(f"expected reset options out of {', '.join(KNOWN)}; got {unknown[0]!r}")
     if options.get("image") is None:
         return None
-    given = np.asarray(options["image"])
+    given = _array(options["image"])
     if given.dtype.kind not in "iu" or given.size != batch or given.min() < 0 or given.max() >= count:
         raise TaskError(
             f"expected image to be {batch} whole number{'s' * (batch > 1)} from 0 to {count - 1}, the images of the "
@@ -50,7 +61,15 @@ def forced_locations(options: Mapping[str, Any], batch: int) -> Float[Tensor, "b
     """
     if options.get("location") is None:
         return None
-    given = np.asarray(options["location"], dtype=np.float32)
-    if given.size != 2 * batch or not (np.abs(given) <= 1).all():
+    given = _array(options["location"])
+    if given.dtype.kind not in "iuf" or given.size != 2 * batch or not (np.abs(given) <= 1).all():
         raise TaskError(f"expected location to be {batch} (x, y) in [-1, 1], got {options['location']!r}")
-    return torch.tensor(given.reshape(batch, 2))
+    return torch.tensor(given.reshape(batch, 2), dtype=torch.float32)
+
+
+def _array(given: Any) -> np.ndarray:
+    """What was handed in as an array; an empty one of nothing where it is none."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.empty(0, object)

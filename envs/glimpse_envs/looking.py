@@ -16,16 +16,16 @@ from glimpse.retina import Retina
 from glimpse_envs.actions import Actions, Move
 from glimpse_envs.scenes import Scenes, random_locations, random_places
 
-CANVAS_DIMENSIONS = 4
-"""Axes of a batch of canvases; nothing else in a state has as many."""
-
 
 @runtime_checkable
 class Classifier(Protocol):
     """Judges what an agent sees in ``location`` mode, glimpse by glimpse; the library's hard model is one."""
 
     def initial_state(self, batch: int) -> Any:
-        """What it carries from glimpse to glimpse, before the first: a tensor, or a (nested) tuple of them."""
+        """What it carries from glimpse to glimpse, before the first.
+
+        A tensor or a (nested) tuple of them, the batch along the first axis of each.
+        """
         ...
 
     def __call__(self, glimpse: Tensor, location: Tensor, state: Any) -> Any:
@@ -158,6 +158,19 @@ class Looking:
             None if state.told is None else (state.told / self._targets).unsqueeze(1),
         )
 
+    def closed(self, before: State, after: State) -> State:
+        """What episodes that a step has ended come to rest in.
+
+        An answer ends an episode without anything new being seen; in ``location`` mode the last glimpse ends it.
+
+        Args:
+            before: The state before the step.
+            after: The state that the step led to.
+        """
+        if self.actions.mode == "location":
+            return after
+        return after._replace(location=before.location, taken=before.taken)
+
     def images(self, state: State) -> Tensor:
         """The whole images, uint8 (batch, channels, height, width), which an agent never gets to see."""
         return self.scenes.images(state.scene)
@@ -210,9 +223,9 @@ class Looking:
         """The next glimpse is taken at once, and with the last one the episode is over."""
         seen = state._replace(location=move.location, taken=state.taken + 1)
         over = self.rule.terminated(seen.taken)
-        nothing = torch.zeros(len(over), device=self.device)
         if self.classifier is None:
-            return Outcome(seen, nothing, over, nothing)
+            nothing = torch.zeros(len(over), device=self.device)
+            return Outcome(seen, nothing - self.rule.glimpse_cost, over, nothing)
         judged, right = self._judge(seen, self.classifier)
         correct = right.float()
         gain = None if judged.belief is None or state.belief is None else judged.belief - state.belief
@@ -262,15 +275,18 @@ def renewed(state: Any, rows: Int64[Tensor, " rows"], new: Any) -> Any:
     """Put new episodes into the given rows.
 
     Args:
-        state: A tensor, None, or a tuple of such. Canvases are large: they are overwritten in place.
+        state: A tensor, None, or a tuple of such. A state's canvases are large: they are overwritten in place.
         rows: Which episodes are replaced.
         new: The same for the new episodes.
 
     Returns:
         The like with the new episodes in it.
     """
+    if isinstance(state, State) and state.scene.ndim > 1:
+        kept = [renewed(part, rows, fresh) for part, fresh in zip(state[1:], new[1:], strict=True)]
+        return State(state.scene.index_copy_(0, rows, new.scene), *kept)
     if isinstance(state, Tensor):
-        return state.index_copy(0, rows, new) if state.ndim < CANVAS_DIMENSIONS else state.index_copy_(0, rows, new)
+        return state.index_copy(0, rows, new)
     if state is None:
         return None
     return _tuple_like(state, [renewed(part, rows, fresh) for part, fresh in zip(state, new, strict=True)])

@@ -1,6 +1,7 @@
 """The environment ``Glimpse/Maze-v0``: find the way out of a maze by looking along a way before taking it."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ from jaxtyping import Float32
 
 from glimpse_envs.junctions import WAYS, Junction, Maze, Walk, draw_maze, look_along
 from glimpse_envs.maze_plan import draw_plan, write_plan
+from glimpse_envs.rendering import check_render_mode
 from glimpse_envs.window import Window
 
 Observation = dict[str, Float32[np.ndarray, "..."]]
@@ -119,7 +121,7 @@ class MazeEnv(gymnasium.Env[dict[str, Any], np.int64]):
       never looked at is dark
 
     ```python
-    gymnasium.make("Glimpse/Maze-v0", num_junctions=5, render_mode="human")
+    gymnasium.make("glimpse_envs:Glimpse/Maze-v0", num_junctions=5, render_mode="human")
     ```
 
     ## Version History
@@ -136,14 +138,14 @@ class MazeEnv(gymnasium.Env[dict[str, Any], np.int64]):
         num_looks: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        for name, value in (("num_junctions", num_junctions), ("sight", sight), ("num_looks", num_looks)):
-            if value is not None and value < 1:
-                raise ValueError(f"expected {name} of at least 1, got {value}; raise it")
-        if not 0 <= look_cost <= 1:
-            raise ValueError(f"expected a look_cost in [0, 1], got {look_cost}; a whole maze is worth 1")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            modes = self.metadata["render_modes"]
-            raise ValueError(f"expected a render_mode out of {modes}, got {render_mode!r}; choose one of them")
+        counts: dict[str, Any] = {"num_junctions": num_junctions, "sight": sight, "num_looks": num_looks}
+        for name, value in counts.items():
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise ValueError(f"expected {name} to be a whole number of at least 1, got {value!r}")
+        cost: Any = look_cost
+        if not isinstance(cost, Real) or not 0 <= look_cost <= 1:
+            raise ValueError(f"expected a look_cost in [0, 1], got {look_cost!r}; a whole maze is worth 1")
+        check_render_mode(render_mode, self.metadata["render_modes"])
         self.num_junctions, self.sight, self.look_cost = num_junctions, sight, look_cost
         self.num_looks = len(WAYS) * num_junctions if num_looks is None else num_looks
         self.render_mode = render_mode

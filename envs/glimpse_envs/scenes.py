@@ -6,6 +6,7 @@ image has one target, its class, or a sequence of them, read from left to right.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -20,6 +21,9 @@ from glimpse_envs.prefiltered import PrefilteredRetina, prefiltered_bytes
 
 PREFILTER_LIMIT = 2**30
 """Bytes of memory up to which fixed images are filtered beforehand."""
+
+KEPT_SENSORS = 2
+"""Shapes of a retina that fixed images stay filtered for; the oldest gives way."""
 
 Sense = Callable[[Tensor, Tensor], Tensor]
 """From scenes and locations, (x, y) in [-1, 1], to glimpses in [0, 1]."""
@@ -145,12 +149,18 @@ class FixedScenes:
         shape = (retina.size, retina.num_scales, retina.zoom)
         if shape not in self._sensors:
             fits = prefiltered_bytes(tuple(self._images.shape), retina) <= PREFILTER_LIMIT
-            self._sensors[shape] = (
-                PrefilteredRetina(self._images, retina)
-                if fits
-                else lambda scene, location: retina(self._images[scene], location)
-            )
+            if len(self._sensors) == KEPT_SENSORS:
+                self._sensors.pop(next(iter(self._sensors)))
+            self._sensors[shape] = PrefilteredRetina(self._images, retina) if fits else partial(self._look, retina)
         return self._sensors[shape]
+
+    def _look(
+        self, retina: Retina, scene: Int64[Tensor, " batch"], location: Float[Tensor, "batch 2"]
+    ) -> Float[Tensor, "batch scales channels size size"]:
+        return retina(self._images[scene], location)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FixedScenes":
+        return self  # images never change, and may be shared
 
 
 class DrawnScenes:
@@ -203,6 +213,9 @@ class DrawnScenes:
     def sensor(self, retina: Retina) -> Sense:
         """The retina itself: nothing can be prepared."""
         return retina
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "DrawnScenes":
+        return self  # images never change, and may be shared
 
     def freeze(self, seed: int) -> Pictures:
         """Draw one canvas for each image, the same ones every time.

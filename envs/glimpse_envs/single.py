@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from glimpse_envs.forcing import forced_images, forced_locations
+from glimpse_envs.forcing import check_options, forced_images, forced_locations
 from glimpse_envs.looking import Observation, State
 from glimpse_envs.rendering import Course, ansi, check_render_mode, picture
 from glimpse_envs.spaces import observation_space
@@ -35,8 +35,9 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
       softmax, and the highest one is the answer.
     - `location`: `Box(-1, 1, (2,))`, the location alone, for a classifier outside.
 
-    With `relative=True` a cell or a location is a saccade from the present fixation instead, of up to `largest_step`
-    half images along each axis; where it would leave the image, the fixation stays at its edge. The location that comes
+    With `relative=True` a cell or a location is a saccade from the present fixation instead: what would be a location
+    counts `largest_step` half images at its edges, along each axis. Where a saccade would leave the image, it ends at
+    the edge. The location that comes
     with the final answer is never looked at.
 
     ## Observation Space
@@ -55,7 +56,9 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
     - `improvement`: what each glimpse adds to the log-probability of the true class, nats, beginning with that of a
       uniform guess. In `box` mode the agent says it itself; in `location` mode a classifier does.
 
-    From all of them `glimpse_cost` is taken at every step. In `location` mode without a classifier nothing is earned.
+    From all of them `glimpse_cost` is taken at every step. In `location` mode each action earns what the glimpse does
+    that it leads to, so that the first glimpse, which no action chose, neither earns nor costs anything; without a
+    classifier there is nothing but the cost.
 
     ## Starting State
     An image of the split, each as likely as any other, on a canvas that is drawn anew for training; the first glimpse
@@ -93,6 +96,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
         self.observation_space = observation_space(self.looking)
         self.action_space = self.looking.actions.space
         self._generator = torch.Generator()
+        self._generator.seed()
         self._state: State | None = None
         self._over = False
         self._course = Course(self.looking) if render_mode else None
@@ -109,13 +113,12 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
         Raises:
             TaskError: When there is no such image or place.
         """
-        begun = self._np_random is not None
         super().reset(seed=seed)
-        if seed is not None or not begun:
+        if seed is not None:
             self._generator.manual_seed(int(self.np_random.integers(2**63)))
-        options = options or {}
-        images = forced_images(options, 1, len(self.looking.scenes))
-        self._state = self.looking.begin(1, self._generator, images, forced_locations(options, 1))
+        forced = check_options(options, ("image", "location"))
+        images = forced_images(forced, 1, len(self.looking.scenes))
+        self._state = self.looking.begin(1, self._generator, images, forced_locations(forced, 1))
         self._over = False
         if self._course:
             self._course.begin(self._state)
@@ -133,16 +136,11 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
             happened = "the episode has ended" if self._over else "there has been none yet"
             raise gymnasium.error.ResetNeeded(f"expected a reset before this step, as {happened}; call reset first")
         before = self._state
-        given = self.looking.actions.check([action], 1)
-        try:
-            move = self.looking.actions.move(given, before.location)
-        except IndexError as error:
-            raise self.looking.actions.wrong(given.numpy()) from error
+        move = self.looking.actions.move(self.looking.actions.check([action], 1), before.location)
         after, reward, terminated, right = self.looking.step(before, move)
         self._over = bool(terminated)
-        if self._over and self.looking.actions.mode != "location":
-            # An answer ended it, and nothing new was seen.
-            after = after._replace(location=before.location.clone(), taken=before.taken)
+        if self._over:
+            after = self.looking.closed(before, after)
         self._state = after
         info = self._info(after)
         if self._over:
@@ -192,5 +190,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
 
 
 def arrays(observation: Observation) -> Arrays:
-    """What the only agent sees, as arrays that share the tensors' memory; it is new at every step."""
-    return {name: value.numpy()[0] for name, value in observation._asdict().items() if value is not None}
+    """What the only agent sees, as arrays of its own."""
+    seen = {name: value.numpy()[0] for name, value in observation._asdict().items() if value is not None}
+    # The location is the state's own.
+    return seen | {"location": seen["location"].copy()}

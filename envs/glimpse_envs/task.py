@@ -4,6 +4,7 @@ import difflib
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class Task:
         zoom: How many times wider each window is than the one before it.
         grid_cells: Cells along each side of the grid of locations, in ``declare`` and ``joint`` mode.
         relative: Whether an action is a saccade from the present fixation, or the next fixation itself.
-        largest_step: Of a saccade along each axis, in half images.
+        largest_step: Of a saccade along each axis, in half images, where an action is one.
         first_location: ``centre`` or ``random``.
         classifier: For ``location`` mode alone: what judges the glimpses, such as the library's ``HardAttention``.
 
@@ -119,16 +120,27 @@ class Task:
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
                 raise TaskError(f"expected {name} out of {', '.join(known)}; got {given!r}{meant}")
         for name in (*COUNTS, *SIZES, "glimpse_cost", "largest_step"):
-            kind = (int, float) if name in ("glimpse_cost", "largest_step") else int
+            kind, words = (
+                (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
+            )
             if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), bool):
-                words = "a whole number" if kind is int else "a number"
                 raise TaskError(f"expected {name} to be {words}, got {getattr(self, name)!r}")
+        for name in ("relative", "download"):
+            if not isinstance(getattr(self, name), bool):
+                raise TaskError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise TaskError(f"expected {name} of at least 1, got {getattr(self, name)}; raise it")
         for name in (*SIZES, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TaskError(f"expected {name} of at least 0, got {getattr(self, name)}")
+        if self.channels not in (1, 3):
+            raise TaskError(f"expected channels to be 1 (grey) or 3 (colour), got {self.channels!r}")
+        if self.largest_step != 1.0 and not self.relative:
+            raise TaskError(
+                f"expected largest_step with relative=True alone, got {self.largest_step} where an action is a "
+                "location; leave it out, or give relative=True"
+            )
         if not 0 < self.largest_step <= 2:
             raise TaskError(
                 f"expected largest_step above 0 and up to 2, the image's width in half images, got {self.largest_step}"

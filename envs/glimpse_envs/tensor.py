@@ -1,6 +1,6 @@
 """The environment for trainers: tensors in, tensors out, on any device, without a copy and without a space."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import torch
@@ -10,20 +10,23 @@ from torch import Tensor
 
 from glimpse_envs.actions import Move
 from glimpse_envs.looking import Looking, Observation, State, renewed, taken
+from glimpse_envs.task import Task
 
 
 class Last(NamedTuple):
-    """What was true when episodes ended: a row for every environment, which means nothing where an episode goes on."""
+    """Episodes that have just ended, one a row."""
 
+    rows: Int64[Tensor, " ended"]
+    """Which environments they were in."""
     observation: Observation
-    """What the agents saw last."""
+    """What their agents saw last."""
     scene: Tensor
-    """What they looked at; where canvases are drawn anew, those of new episodes have taken its place by now."""
-    labels: Int64[Tensor, "batch targets"]
+    """What they looked at."""
+    labels: Int64[Tensor, "ended targets"]
     """The true classes."""
-    right: Float[Tensor, " batch"]
+    right: Float[Tensor, " ended"]
     """Targets that were told right."""
-    glimpses: Int64[Tensor, " batch"]
+    glimpses: Int64[Tensor, " ended"]
     """Glimpses taken."""
 
 
@@ -40,6 +43,10 @@ class Transition(NamedTuple):
 
 class TensorEnv:
     """A batch of episodes that are begun anew as they end.
+
+    ``TensorEnv.of("Glimpse/ClutteredMNIST-v0", num_envs=1024, device="cuda")`` makes it. :meth:`reset` and :meth:`step`
+    hand out tensors that are its own: nothing is copied, so change none of them in place. Where episodes end, the
+    transition has what was true of them last.
 
     Attributes:
         looking: The core: images, retina, rule and actions.
@@ -64,10 +71,26 @@ class TensorEnv:
         self.num_envs = num_envs
         self.autoreset_mode = autoreset_mode
         self.state: State | None = None
-        self._seen: Observation | None = None
         self._generator = torch.Generator(looking.device)
         self._generator.seed()
         self._ended: Bool[Tensor, " batch"] | None = None
+
+    @classmethod
+    def of(cls, env_id: str, num_envs: int, device: torch.device | str = "cpu", **options: Any) -> "TensorEnv":
+        """Make the tensor form of an environment that Gymnasium knows.
+
+        Args:
+            env_id: Of the environment, such as ``Glimpse/ClutteredMNIST-v0``.
+            num_envs: How many episodes run side by side.
+            device: Where everything is.
+            options: Arguments of the environment that are to be others than those of its id.
+
+        Raises:
+            TaskError: When an option is unknown, out of its range, or does not go with another.
+            DataError: When the data are not there.
+        """
+        known = gymnasium.spec(env_id).kwargs
+        return cls(Task.of(**{**known, **options}).looking(device), num_envs)
 
     def seed(self, seed: int) -> None:
         """Fix all that is random from here on."""
@@ -85,7 +108,14 @@ class TensorEnv:
             images: Numbers of the images; chosen at random when left out.
             first: Where to look first, (x, y) in [-1, 1]; as the task says when left out.
             rows: Which environments; all of them when left out.
+
+        Raises:
+            gymnasium.error.ResetNeeded: When only some begin anew, and none has begun yet.
         """
+        if rows is not None and self.state is None:
+            raise gymnasium.error.ResetNeeded(
+                "expected a reset of all environments before one of some of them, got none; leave the rows out"
+            )
         if self.state is None or self._ended is None or rows is None:
             self.state = self.looking.begin(self.num_envs, self._generator, images, first)
             self._ended = torch.zeros(self.num_envs, dtype=torch.bool, device=self.looking.device)
@@ -93,8 +123,7 @@ class TensorEnv:
             fresh = self.looking.begin(len(rows), self._generator, images, first)
             self.state = renewed(self.state, rows, fresh)
             self._ended = self._ended.index_fill(0, rows, False)
-        self._seen = self.looking.observe(self.state)
-        return self._seen
+        return self.looking.observe(self.state)
 
     def step(self, action: Shaped[Tensor, "batch numbers"]) -> Transition:
         """Act in all environments.
@@ -107,53 +136,48 @@ class TensorEnv:
             gymnasium.error.InvalidAction: On the CPU, when whole numbers are outside the space.
         """
         before = self.present()
-        try:
-            move = self.looking.actions.move(action, before.location)
-        except IndexError as error:
-            raise self.looking.actions.wrong(action.numpy()) from error
-        return self._advance(move)
+        return self._advance(before, self.looking.actions.move(action, before.location))
 
     def advance(self, move: Move) -> Transition:
-        """Act by what actions mean, in place of the actions themselves; raises as :meth:`step` does."""
-        return self._advance(move._replace(location=move.location.clone()))
+        """Act by what actions mean, in place of the actions themselves; raises as :meth:`step` does.
 
-    def _advance(self, move: Move) -> Transition:
-        before = self.present()
+        Args:
+            move: Locations beyond the image's edge are moved to it.
+        """
+        return self._advance(self.present(), move._replace(location=move.location.clamp(-1.0, 1.0)))
+
+    def _advance(self, before: State, move: Move) -> Transition:
         state, reward, terminated, right = self.looking.step(before, move)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._ended is not None:
             rows = self._ended.nonzero().squeeze(1)
             if rows.numel():
-                state = self._begin(state, rows)
+                state = self._with(state, rows, self._fresh(rows))
             reward = reward.masked_fill(self._ended, 0.0)
             terminated = terminated & ~self._ended
         rows = terminated.nonzero().squeeze(1)
         last = None
         if rows.numel():
-            last = self._last(before, state, right)
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                state = self._begin(state, rows)
-            elif self.looking.actions.mode != "location":
-                # An answer ended them: they see what they saw.
-                kept = taken((before.location, before.taken), rows)
-                location, spent = renewed((state.location, state.taken), rows, kept)
-                state = state._replace(location=location, taken=spent)
-        self.state, self._ended, self._seen = state, terminated, self.looking.observe(state)
-        return Transition(self._seen, reward, terminated, last)
+            closed = self._only(self.looking.closed(before, state), rows)
+            seen = self.looking.observe(closed)
+            last = Last(rows, seen, closed.scene, closed.labels, right.index_select(0, rows), closed.taken)
+            at_once = self.autoreset_mode is AutoresetMode.SAME_STEP
+            state = self._with(state, rows, self._fresh(rows) if at_once else closed)
+        self.state, self._ended = state, terminated
+        return Transition(self.looking.observe(state), reward, terminated, last)
 
-    def _begin(self, state: State, rows: Int64[Tensor, " rows"]) -> State:
-        """Begin new episodes in the given rows; where that is all of them, there is nothing to keep."""
-        fresh = self.looking.begin(rows.numel(), self._generator)
-        return fresh if rows.numel() == self.num_envs else renewed(state, rows, fresh)
+    def _fresh(self, rows: Int64[Tensor, " rows"]) -> State:
+        """New episodes for the given rows."""
+        return self.looking.begin(rows.numel(), self._generator)
 
-    def _last(self, before: State, state: State, right: Float[Tensor, " batch"]) -> Last:
-        labels = before.labels
-        if self.looking.actions.mode == "location" or self._seen is None:
-            return Last(self.looking.observe(state), before.scene, labels, right, state.taken)
-        # An answer ended them, and nothing new was seen.
-        seen = self._seen
-        if state.told is not None:
-            seen = seen._replace(read=(state.told / labels.shape[1]).unsqueeze(1))
-        return Last(seen, before.scene, labels, right, before.taken)
+    def _with(self, state: State, rows: Int64[Tensor, " rows"], new: State) -> State:
+        """A state with others in the given rows; where these are all, there is nothing to keep."""
+        mixed: State = new if rows.numel() == self.num_envs else renewed(state, rows, new)
+        return mixed
+
+    def _only(self, state: State, rows: Int64[Tensor, " rows"]) -> State:
+        """The given rows of a state."""
+        only: State = state if rows.numel() == self.num_envs else taken(state, rows)
+        return only
 
     def present(self) -> State:
         """The episodes as they are.

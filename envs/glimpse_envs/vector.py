@@ -1,5 +1,6 @@
 """Many images side by side, as a ``gymnasium.vector.VectorEnv``: one batched step, no loop over environments."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -8,7 +9,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from glimpse_envs.forcing import forced_images, forced_locations
+from glimpse_envs.forcing import check_options, forced_images, forced_locations
 from glimpse_envs.looking import Observation, State
 from glimpse_envs.rendering import Course, check_render_mode, picture
 from glimpse_envs.spaces import observation_space
@@ -19,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
-    """The environment :class:`glimpse_envs.GlimpseEnv`, many times over, in one batched step.
+    """The environment :class:`glimpse_envs.single.GlimpseEnv`, many times over, in one batched step.
 
     ``gymnasium.make_vec(id, num_envs=64)`` makes it. Observations, rewards and infos have the form that Gymnasium's own
     vector environments give them, and the numbers are those of single environments.
@@ -31,8 +32,8 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         num_envs: How many environments.
         autoreset_mode: What follows the end of an episode, a ``gymnasium.vector.AutoresetMode`` or its value.
             ``SameStep`` (the default): the observation is the first of the next episode, ``infos`` has ``final_obs``
-            and ``final_info``; Gymnasium's wrappers of observations want one of the other two. ``NextStep``: the next step passes its action over and begins the next episode.
-            ``Disabled``: the caller resets with ``reset_mask``.
+            and ``final_info``; Gymnasium's wrappers of observations want one of the other two. ``NextStep``: the next
+            step passes its action over and begins the next episode. ``Disabled``: the caller resets by ``reset_mask``.
         render_mode: ``rgb_array`` or nothing.
         options: As for the single environment.
 
@@ -74,9 +75,6 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.tensors = TensorEnv(self.looking, num_envs, mode)
-        self._all = np.ones(num_envs, dtype=np.bool_)
-        self._told: dict[str, np.ndarray] = {}
-        self._told_of: torch.Tensor | None = None
         self._courses = [Course(self.looking) for _ in range(num_envs)] if render_mode else []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
@@ -85,20 +83,19 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         Raises:
             TaskError: When there are no such images, places or environments.
         """
-        begun = self._np_random is not None
         super().reset(seed=seed)
-        if seed is not None or not begun:
+        if seed is not None:
             self.tensors.seed(int(self.np_random.integers(2**63)))
-        options = options or {}
-        mask = self._mask(options)
+        forced = check_options(options, ("image", "location", "reset_mask"))
+        mask = self._mask(forced)
         rows = None if mask is None else torch.from_numpy(mask).nonzero().squeeze(1)
         count = self.num_envs if rows is None else len(rows)
-        images = forced_images(options, count, len(self.looking.scenes))
-        observation = self.tensors.reset(images, forced_locations(options, count), rows)
+        images = forced_images(forced, count, len(self.looking.scenes))
+        observation = self.tensors.reset(images, forced_locations(forced, count), rows)
         for row, course in enumerate(self._courses):
             if mask is None or mask[row]:
                 course.begin(self._state, row)
-        return arrays(observation), self._infos(self._all if mask is None else mask)
+        return arrays(observation), self._infos(np.ones(self.num_envs, np.bool_) if mask is None else mask.copy())
 
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Act in every environment.
@@ -108,13 +105,13 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             gymnasium.error.InvalidAction: When the actions are not in the space.
         """
         given = self.looking.actions.check(actions, self.num_envs)
-        before = self.tensors.present()
+        before = self.tensors.state
         observation, reward, terminated, last = self.tensors.step(given)
         ended = terminated.numpy()
-        infos = self._infos(self._all)
+        infos = self._infos(np.ones(self.num_envs, np.bool_))
         if last is not None:
             self._tell_last(infos, last, ended)
-        if self._courses:
+        if self._courses and before is not None:
             self._follow(given, before, ended)
         return arrays(observation), reward.numpy().astype(np.float64), ended, np.zeros(self.num_envs, np.bool_), infos
 
@@ -131,34 +128,30 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
     def _tell_last(self, infos: dict[str, Any], last: Last, ended: np.ndarray) -> None:
         """Add what is told of episodes that have ended, as Gymnasium's vector environments do."""
-        told = {
-            "label": _labels(last.labels),
+        rows, right = last.rows.numpy(), last.right.numpy()
+        found = {
             "glimpses": last.glimpses.numpy(),
-            "correct": last.right.numpy() == self.looking.scenes.num_targets,
-            "right": last.right.numpy().astype(np.int64),
+            "correct": right == self.looking.scenes.num_targets,
+            "right": right.astype(np.int64),
         }
-        if last.scene.ndim == 1:
-            told["image"] = last.scene.numpy()
-        told |= {f"_{name}": ended for name in told}
-        if self.tensors.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos |= {name: told[name] for name in told if name.strip("_") in ("glimpses", "correct", "right")}
+        same_step = self.tensors.autoreset_mode is AutoresetMode.SAME_STEP
+        told: dict[str, Any] = {}
+        for name, values in (found | _told(last) if same_step else found).items():
+            told[name] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
+            told[name][rows] = values
+            told[f"_{name}"] = ended
+        if not same_step:
+            infos |= told
             return
-        seen, rows = arrays(last.observation), ended.nonzero()[0]
         final = np.full(self.num_envs, None, dtype=object)
-        # Copied all at once, then told apart: an agent may keep and change what is its own.
-        parts = zip(*[list(values[rows]) for values in seen.values()], strict=True)
+        seen = arrays(last.observation)
+        parts = zip(*[list(values) for values in seen.values()], strict=True)
         final[rows] = [dict(zip(seen, part, strict=False)) for part in parts]
         infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
-        state = self._state
-        # Labels are another tensor as soon as an episode has begun anew.
-        if state.labels is not self._told_of:
-            self._told_of = state.labels
-            self._told = {"label": _labels(state.labels)}
-            if state.scene.ndim == 1:
-                self._told["image"] = state.scene.numpy()
-        return self._told | {f"_{name}": mask for name in self._told}
+        told = {name: values.copy() for name, values in _told(self._state).items()}
+        return told | {f"_{name}": mask for name in told}
 
     @property
     def _state(self) -> State:
@@ -167,7 +160,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             raise gymnasium.error.ResetNeeded("expected a reset before anything else, got none; call reset first")
         return self.tensors.state
 
-    def _mask(self, options: dict[str, Any]) -> np.ndarray | None:
+    def _mask(self, options: Mapping[str, Any]) -> np.ndarray | None:
         mask = options.get("reset_mask")
         if mask is None:
             return None
@@ -181,16 +174,22 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Show every episode so far: a picture each, uint8 (height, width, 3); None without a render mode."""
-        if not self._courses:
+        if not self._courses or self._state is None:
             return None
         return tuple(np.asarray(picture(course)) for course in self._courses)
 
 
 def arrays(observation: Observation) -> Arrays:
-    """What agents see, as arrays that share the tensors' memory."""
-    return {name: value.numpy() for name, value in observation._asdict().items() if value is not None}
+    """What agents see, as arrays of their own."""
+    seen = {name: value.numpy() for name, value in observation._asdict().items() if value is not None}
+    # Locations are the state's own.
+    return seen | {"location": seen["location"].copy()}
 
 
-def _labels(labels: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = labels.numpy()
-    return found[:, 0] if found.shape[1] == 1 else found
+def _told(episodes: State | Last) -> Arrays:
+    """Labels, and the numbers of the images where canvases are not drawn anew; the arrays share the tensors' memory."""
+    labels: np.ndarray = episodes.labels.numpy()
+    told = {"label": labels[:, 0] if labels.shape[1] == 1 else labels}
+    if episodes.scene.ndim == 1:
+        told["image"] = episodes.scene.numpy()
+    return told

@@ -65,7 +65,8 @@ class HardAttentionTraining(ClassifierTraining):
         gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
-        reward: improvement of the true class's log-probability, or terminal (0 or 1 at the end).
+        reward: improvement of the true class's log-probability, terminal (0 or 1 at the end), or dense (a share of 1
+            for each glimpse after which the answer is right).
         discount: Factor in [0, 1] for rewards further away.
         baseline: learned, leave-one-out or none.
         num_rollouts: Roll-outs an image in a batch.
