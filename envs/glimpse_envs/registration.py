@@ -21,8 +21,8 @@ class Entry(NamedTuple):
 ENTRIES = (
     Entry(
         "Digits-v0",
-        "Scikit-learn's real digits, 24x24 pixels at a random place on 28x28; embedded, no network: the quick start. One "
-        "glimpse from the middle shows a whole digit; `num_scales=1, first_location='random'` makes an agent look.",
+        "Scikit-learn's real digits, 24x24 pixels at a random place on 28x28; embedded, no network: the quick start. "
+        "One glimpse from the middle shows a whole digit; `num_scales=1, first_location='random'` makes an agent look.",
         {"dataset": "digits", "canvas_height": 28, "canvas_width": 28, "num_glimpses": 4},
     ),
     Entry(
