@@ -21,7 +21,7 @@ import webbrowser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -338,7 +338,8 @@ def serve(game: Game, port: int, opened: bool) -> None:
     with PlayServer(game, port) as server:
         print(f"play at {server.url}\nend it with Ctrl-C", flush=True)
         if opened:
-            webbrowser.open(server.url)
+            # Some browsers come back only when they are closed, and until then they want answers.
+            Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -289,9 +291,16 @@ def test_what_can_not_be_kept_is_told_and_kept_later(browser, monkeypatch):
 
 def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+    asked = threading.Event()
+
+    def note(address):
+        opened.append(address)
+        asked.set()
+
+    monkeypatch.setattr("webbrowser.open", note)
 
     def interrupt(self, poll_interval):
+        assert asked.wait(20)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PlayServer, "serve_forever", interrupt)
@@ -299,6 +308,26 @@ def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     play_page.serve(sit_down(tmp_path), 0, False)
     assert len(opened) == 1
     assert capsys.readouterr().out.startswith(f"play at {opened[0]}\nend it with Ctrl-C\n")
+
+
+def test_a_browser_that_is_waited_for_is_answered(tmp_path, monkeypatch):
+    servers, statuses = [], []
+    script = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + 'state', timeout=5)"
+    foreground = webbrowser.GenericBrowser([sys.executable, "-c", script, "%s"])
+
+    def run(address):
+        statuses.append(foreground.open(address))
+        servers[0].shutdown()
+
+    class Watched(PlayServer):
+        def serve_forever(self, poll_interval=0.5):
+            servers.append(self)
+            super().serve_forever(poll_interval)
+
+    monkeypatch.setattr("webbrowser.open", run)
+    monkeypatch.setattr(play_page, "PlayServer", Watched)
+    play_page.serve(sit_down(tmp_path), 0, True)
+    assert statuses == [True]
 
 
 class Chromium:
