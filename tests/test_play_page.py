@@ -408,6 +408,21 @@ class Chromium:
         self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, **letters)
         self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def hold(self, key: str, text: str, times: int) -> None:
+        for repeat in range(times):
+            self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, autoRepeat=repeat > 0)
+            self.until("!busy")
+        self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+        self.until("!busy")
+
+    def drag(self, start: str, end: str) -> None:
+        for kind, selector, held in (("mousePressed", start, 0), ("mouseReleased", end, 1)):
+            left, top, width, height = self.box(selector)
+            place = {"x": left + width / 2, "y": top + height / 2}
+            self.ask("Input.dispatchMouseEvent", type="mouseMoved", buttons=held, **place)
+            self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+        self.until("!busy")
+
     def close(self) -> None:
         self._to.close()
         self._from.close()
@@ -452,6 +467,44 @@ def test_a_person_plays_in_a_real_browser(browser, chromium):
     chromium.click("#next")
     chromium.until("document.querySelectorAll('#figures tr').length === 1")
     assert chromium.complaints == []
+
+
+def test_a_key_held_down_acts_once(browser, chromium):
+    game = browser.server.table.game
+    chromium.ask("Page.navigate", url=browser.server.url)
+    chromium.until("document.querySelectorAll('#classes button').length === 10")
+    chromium.hold("Enter", "\r", 4)
+    assert game.round.taken == 2
+    chromium.script("document.getElementById('look').focus()")
+    chromium.hold("Enter", "\r", 4)
+    assert game.round.taken == 3
+    chromium.press("3", "3")
+    chromium.until("document.activeElement.id === 'next'")
+    chromium.hold("Enter", "\r", 4)
+    assert (game.position, game.round.taken, game.round.over) == (1, 1, False)
+    chromium.script("document.getElementById('look').focus()")
+    chromium.hold(" ", " ", 4)
+    assert game.round.taken == 2
+    chromium.script("document.getElementById('stage').focus()")
+    chromium.hold(" ", " ", 4)
+    assert game.round.taken == 3
+
+
+def test_a_press_that_began_or_ends_beside_the_image_takes_no_glimpse(browser, chromium):
+    game = browser.server.table.game
+    chromium.ask("Emulation.setDeviceMetricsOverride", width=1200, height=800, deviceScaleFactor=1, mobile=False)
+    chromium.ask("Page.navigate", url=browser.server.url)
+    chromium.until("document.querySelectorAll('#classes button').length === 10")
+    chromium.drag("#question", "#stage")
+    chromium.drag("#stage", "#question")
+    chromium.drag("#question", "#stage")
+    assert game.round.taken == 1
+    chromium.click("#stage")
+    chromium.until("!busy")
+    assert game.round.taken == 2
+    # A press that the browser takes over, to scroll or to zoom, is none.
+    chromium.script("pressed = 7; stage.dispatchEvent(new PointerEvent('pointercancel', { pointerId: 7 }))")
+    assert chromium.script("pressed === null")
 
 
 def test_the_page_fits_a_phone_and_is_touched(browser, chromium):
