@@ -29,7 +29,7 @@ from PIL import Image
 
 from glimpse.game import Game, GameError
 from glimpse.geometry import to_unit
-from glimpse.played import Entry, PlayedError, cells, chance, compare
+from glimpse.played import AlreadyPlayedError, Entry, PlayedError, cells, chance, compare
 from glimpse.visualise import draw_scanpath, time_colours
 
 LOCAL = "127.0.0.1"
@@ -227,6 +227,8 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(error.status, str(error))
         except GameError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except AlreadyPlayedError as error:
+            self._refuse(HTTPStatus.CONFLICT, str(error))
         except (PlayedError, OSError) as error:
             if isinstance(error, (ConnectionError, TimeoutError)):
                 raise

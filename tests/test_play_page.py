@@ -289,6 +289,18 @@ def test_what_can_not_be_kept_is_told_and_kept_later(browser, monkeypatch):
     assert len(record.entries) == 1
 
 
+def test_an_image_that_another_game_kept_is_told_and_gone_on_from(browser, tmp_path):
+    sit_down(tmp_path).answer(3)
+    browser.state()
+    status, told = browser.move("answer", answer=5)
+    assert status == 409
+    assert told["error"].startswith("image 4 was answered in another game meanwhile; that answer stays")
+    browser.known = told["state"]
+    status, state = browser.move("next")
+    assert (status, state["position"]) == (200, 1)
+    assert [entry.answer for entry in browser.server.table.game.record.entries] == [3]
+
+
 def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     opened: list[str] = []
     asked = threading.Event()
