@@ -229,6 +229,7 @@ class Game:
 
         Raises:
             GameError: See :meth:`Round.declare`.
+            AlreadyPlayedError: When another game has kept this image meanwhile; the answer is left out, see there.
             PlayedError: When the file can't be gone on with; see :meth:`glimpse.played.Record.add`.
             OSError: When it can't be written. What was played stays here, and :meth:`keep` tries again.
         """
@@ -241,7 +242,7 @@ class Game:
         """Keep the present image's round, unless it is kept already.
 
         Raises:
-            PlayedError, OSError: As for :meth:`answer`.
+            AlreadyPlayedError, PlayedError, OSError: As for :meth:`answer`.
         """
         entry = self.entry()
         if entry.image not in {kept.image for kept in self.record.entries}:

@@ -21,7 +21,7 @@ import webbrowser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from PIL import Image
 
 from glimpse.game import Game, GameError
 from glimpse.geometry import to_unit
-from glimpse.played import Entry, PlayedError, cells, chance, compare
+from glimpse.played import AlreadyPlayedError, Entry, PlayedError, cells, chance, compare
 from glimpse.visualise import draw_scanpath, time_colours
 
 LOCAL = "127.0.0.1"
@@ -227,6 +227,8 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(error.status, str(error))
         except GameError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except AlreadyPlayedError as error:
+            self._refuse(HTTPStatus.CONFLICT, str(error))
         except (PlayedError, OSError) as error:
             if isinstance(error, (ConnectionError, TimeoutError)):
                 raise
@@ -338,7 +340,8 @@ def serve(game: Game, port: int, opened: bool) -> None:
     with PlayServer(game, port) as server:
         print(f"play at {server.url}\nend it with Ctrl-C", flush=True)
         if opened:
-            webbrowser.open(server.url)
+            # Some browsers come back only when they are closed, and until then they want answers.
+            Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:

@@ -44,6 +44,10 @@ class PlayedError(ValueError):
     """A file that is no record of ours, or one of another game."""
 
 
+class AlreadyPlayedError(PlayedError):
+    """An image that the record holds already, because another game kept it meanwhile."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What makes two games the same, so that they may be counted together.
@@ -121,7 +125,7 @@ class Record:
     """The file of what was played. What it holds already is kept, if it is of the same game.
 
     Args:
-        path: The file; it is written after the first image.
+        path: The file, or a link to it; it is written after the first image.
         settings: The game.
 
     Raises:
@@ -132,11 +136,18 @@ class Record:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self.settings = settings
-        if not path.absolute().parent.is_dir():
+        # The file itself is replaced, never a link to it.
+        try:
+            self._file = path.resolve()
+        except (RuntimeError, OSError) as error:
             raise PlayedError(
-                f"expected a folder at {str(path.parent)!r} to write {path.name} into, found none; make it"
+                f"expected {str(path)!r} to be a file, got a link that leads to itself; name another file with --output"
+            ) from error
+        if not self._file.parent.is_dir():
+            raise PlayedError(
+                f"expected a folder at {str(self._file.parent if path.is_symlink() else path.parent)!r} to write {self._file.name} into, found none; make it"
             )
-        if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        if not os.access(self._file if self._file.exists() else self._file.parent, os.W_OK):
             raise PlayedError(f"expected to be allowed to write {str(path)!r}, but may not; name another with --output")
         self.entries: list[Entry] = self._read()
 
@@ -147,32 +158,40 @@ class Record:
             entry: What was played.
 
         Raises:
+            AlreadyPlayedError: When another game has kept the same image meanwhile. What it kept stays, and is known
+                here from now on; this entry is left out, so that no image counts twice.
             PlayedError: When the file has become something else in the meantime.
             OSError: When it can't be written; it is then as it was.
         """
-        found = self._read() if self.path.exists() else self.entries
+        found = self._read() if self._file.exists() else self.entries
+        if entry.image in {kept.image for kept in found}:
+            self.entries = found
+            raise AlreadyPlayedError(
+                f"image {entry.image} was answered in another game meanwhile; that answer stays in "
+                f"{str(self.path)!r}, and yours is left out; go on to the next"
+            )
         entries = [*found, entry]
         document = {
             "schema_version": SCHEMA_VERSION,
             "game": asdict(self.settings),
             "played": [asdict(played) for played in entries],
         }
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
             with draft.open("w", encoding="utf-8") as stream:
                 stream.write(json.dumps(document, indent=1) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            draft.replace(self.path)
+            draft.replace(self._file)
         finally:
             draft.unlink(missing_ok=True)
         self.entries = entries
 
     def _read(self) -> list[Entry]:
-        if not self.path.exists():
+        if not self._file.exists():
             return []
         try:
-            document = json.loads(self.path.read_text(encoding="utf-8"))
+            document = json.loads(self._file.read_text(encoding="utf-8"))
             version = document["schema_version"]
             game, played = document["game"], document["played"]
         except (ValueError, KeyError, TypeError) as error:

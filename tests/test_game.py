@@ -7,7 +7,7 @@ import torch
 
 from glimpse.game import Game, GameError, Round, order, still_to_play
 from glimpse.geometry import grid
-from glimpse.played import Record, Settings
+from glimpse.played import AlreadyPlayedError, Record, Settings, compare
 from glimpse_envs.single import GlimpseEnv
 from glimpse_envs.task import Task
 
@@ -173,6 +173,17 @@ def test_an_answer_that_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
         assert game.position == 0
     game.go_on()
     assert [entry.image for entry in game.record.entries] == [4]
+
+
+def test_two_sittings_on_one_record_count_an_image_once(tmp_path):
+    first, second = sit_down(tmp_path), sit_down(tmp_path)
+    first.answer(3)
+    with pytest.raises(AlreadyPlayedError, match="image 4 was answered in another game meanwhile"):
+        second.answer(5)
+    assert second.go_on()
+    second.answer(1)
+    assert [(entry.image, entry.answer) for entry in second.record.entries] == [(4, 3), (9, 1)]
+    assert compare(second.record.entries)[0].images == 2
 
 
 def test_a_random_first_fixation_is_the_same_again():

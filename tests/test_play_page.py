@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -287,11 +289,30 @@ def test_what_can_not_be_kept_is_told_and_kept_later(browser, monkeypatch):
     assert len(record.entries) == 1
 
 
+def test_an_image_that_another_game_kept_is_told_and_gone_on_from(browser, tmp_path):
+    sit_down(tmp_path).answer(3)
+    browser.state()
+    status, told = browser.move("answer", answer=5)
+    assert status == 409
+    assert told["error"].startswith("image 4 was answered in another game meanwhile; that answer stays")
+    browser.known = told["state"]
+    status, state = browser.move("next")
+    assert (status, state["position"]) == (200, 1)
+    assert [entry.answer for entry in browser.server.table.game.record.entries] == [3]
+
+
 def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+    asked = threading.Event()
+
+    def note(address):
+        opened.append(address)
+        asked.set()
+
+    monkeypatch.setattr("webbrowser.open", note)
 
     def interrupt(self, poll_interval):
+        assert asked.wait(20)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PlayServer, "serve_forever", interrupt)
@@ -299,6 +320,26 @@ def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     play_page.serve(sit_down(tmp_path), 0, False)
     assert len(opened) == 1
     assert capsys.readouterr().out.startswith(f"play at {opened[0]}\nend it with Ctrl-C\n")
+
+
+def test_a_browser_that_is_waited_for_is_answered(tmp_path, monkeypatch):
+    servers, statuses = [], []
+    script = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + 'state', timeout=5)"
+    foreground = webbrowser.GenericBrowser([sys.executable, "-c", script, "%s"])
+
+    def run(address):
+        statuses.append(foreground.open(address))
+        servers[0].shutdown()
+
+    class Watched(PlayServer):
+        def serve_forever(self, poll_interval=0.5):
+            servers.append(self)
+            super().serve_forever(poll_interval)
+
+    monkeypatch.setattr("webbrowser.open", run)
+    monkeypatch.setattr(play_page, "PlayServer", Watched)
+    play_page.serve(sit_down(tmp_path), 0, True)
+    assert statuses == [True]
 
 
 class Chromium:
@@ -379,6 +420,21 @@ class Chromium:
         self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, **letters)
         self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def hold(self, key: str, text: str, times: int) -> None:
+        for repeat in range(times):
+            self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, autoRepeat=repeat > 0)
+            self.until("!busy")
+        self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+        self.until("!busy")
+
+    def drag(self, start: str, end: str) -> None:
+        for kind, selector, held in (("mousePressed", start, 0), ("mouseReleased", end, 1)):
+            left, top, width, height = self.box(selector)
+            place = {"x": left + width / 2, "y": top + height / 2}
+            self.ask("Input.dispatchMouseEvent", type="mouseMoved", buttons=held, **place)
+            self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+        self.until("!busy")
+
     def close(self) -> None:
         self._to.close()
         self._from.close()
@@ -423,6 +479,44 @@ def test_a_person_plays_in_a_real_browser(browser, chromium):
     chromium.click("#next")
     chromium.until("document.querySelectorAll('#figures tr').length === 1")
     assert chromium.complaints == []
+
+
+def test_a_key_held_down_acts_once(browser, chromium):
+    game = browser.server.table.game
+    chromium.ask("Page.navigate", url=browser.server.url)
+    chromium.until("document.querySelectorAll('#classes button').length === 10")
+    chromium.hold("Enter", "\r", 4)
+    assert game.round.taken == 2
+    chromium.script("document.getElementById('look').focus()")
+    chromium.hold("Enter", "\r", 4)
+    assert game.round.taken == 3
+    chromium.press("3", "3")
+    chromium.until("document.activeElement.id === 'next'")
+    chromium.hold("Enter", "\r", 4)
+    assert (game.position, game.round.taken, game.round.over) == (1, 1, False)
+    chromium.script("document.getElementById('look').focus()")
+    chromium.hold(" ", " ", 4)
+    assert game.round.taken == 2
+    chromium.script("document.getElementById('stage').focus()")
+    chromium.hold(" ", " ", 4)
+    assert game.round.taken == 3
+
+
+def test_a_press_that_began_or_ends_beside_the_image_takes_no_glimpse(browser, chromium):
+    game = browser.server.table.game
+    chromium.ask("Emulation.setDeviceMetricsOverride", width=1200, height=800, deviceScaleFactor=1, mobile=False)
+    chromium.ask("Page.navigate", url=browser.server.url)
+    chromium.until("document.querySelectorAll('#classes button').length === 10")
+    chromium.drag("#question", "#stage")
+    chromium.drag("#stage", "#question")
+    chromium.drag("#question", "#stage")
+    assert game.round.taken == 1
+    chromium.click("#stage")
+    chromium.until("!busy")
+    assert game.round.taken == 2
+    # A press that the browser takes over, to scroll or to zoom, is none.
+    chromium.script("pressed = 7; stage.dispatchEvent(new PointerEvent('pointercancel', { pointerId: 7 }))")
+    assert chromium.script("pressed === null")
 
 
 def test_the_page_fits_a_phone_and_is_touched(browser, chromium):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.played import Entry, ModelEntry, PlayedError, Record, Settings, chance, compare, table
+from glimpse.played import AlreadyPlayedError, Entry, ModelEntry, PlayedError, Record, Settings, chance, compare, table
 
 SETTINGS = Settings("Glimpse/Digits-v0", {"split": "test", "num_glimpses": 4}, 0, ("a", "b", "c"), 20, None)
 ENTRY = Entry(5, 1, 1, True, 1.0, 2, ((0.0, 0.0), (0.5, -0.25)), (0.0, 1.5), 2.25, None)
@@ -29,6 +29,41 @@ def test_two_games_of_one_kind_share_a_file(tmp_path):
     second.add(replace(ENTRY, image=6))
     first.add(replace(ENTRY, image=7))
     assert [entry.image for entry in Record(tmp_path / "played.json", SETTINGS).entries] == [5, 6, 7]
+
+
+def test_an_image_that_another_game_kept_is_refused_and_counts_once(tmp_path):
+    first, second = (Record(tmp_path / "played.json", SETTINGS) for _ in range(2))
+    first.add(ENTRY)
+    sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is left out"
+    with pytest.raises(AlreadyPlayedError, match=sentence):
+        second.add(replace(ENTRY, answer=2, correct=False))
+    assert second.entries == Record(tmp_path / "played.json", SETTINGS).entries == [ENTRY]
+    second.add(replace(ENTRY, image=6))
+    assert [entry.image for entry in Record(tmp_path / "played.json", SETTINGS).entries] == [5, 6]
+
+
+def test_a_link_stays_one_and_its_file_is_written(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    link = tmp_path / "played.json"
+    link.symlink_to(folder / "mine.json")
+    record = Record(link, SETTINGS)
+    record.add(ENTRY)
+    record.add(replace(ENTRY, image=6))
+    assert link.is_symlink()
+    assert [entry.image for entry in Record(folder / "mine.json", SETTINGS).entries] == [5, 6]
+    assert [found.name for found in folder.iterdir()] == ["mine.json"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["folder", "played.json"]
+
+
+def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
+    link, loop = tmp_path / "link.json", tmp_path / "loop.json"
+    link.symlink_to(tmp_path / "none" / "mine.json")
+    with pytest.raises(PlayedError, match="expected a folder at .*none' to write mine.json into"):
+        Record(link, SETTINGS)
+    loop.symlink_to(loop)
+    with pytest.raises(PlayedError, match="a link that leads to itself"):
+        Record(loop, SETTINGS)
 
 
 @pytest.mark.parametrize(
