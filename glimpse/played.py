@@ -143,9 +143,10 @@ class Record:
             raise PlayedError(
                 f"expected {str(path)!r} to be a file, got a link that leads to itself; name another file with --output"
             ) from error
+        folder = self._file.parent if path.is_symlink() else path.parent
         if not self._file.parent.is_dir():
             raise PlayedError(
-                f"expected a folder at {str(self._file.parent if path.is_symlink() else path.parent)!r} to write {self._file.name} into, found none; make it"
+                f"expected a folder at {str(folder)!r} to write {self._file.name} into, found none; make it"
             )
         if not os.access(self._file if self._file.exists() else self._file.parent, os.W_OK):
             raise PlayedError(f"expected to be allowed to write {str(path)!r}, but may not; name another with --output")
@@ -167,8 +168,8 @@ class Record:
         if entry.image in {kept.image for kept in found}:
             self.entries = found
             raise AlreadyPlayedError(
-                f"image {entry.image} was answered in another game meanwhile; that answer stays in "
-                f"{str(self.path)!r}, and yours is left out; go on to the next"
+                f"image {entry.image} was answered in another game meanwhile; that answer stays in the "
+                "record, and yours is left out; go on to the next"
             )
         entries = [*found, entry]
         document = {

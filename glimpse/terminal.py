@@ -4,6 +4,7 @@ import os
 import string
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from glimpse.geometry import boxes, to_pixels, to_unit
 from glimpse.half_blocks import beside, half_blocks, paint, scale_for, scaled
 from glimpse.keys import keyboard
 from glimpse.lettering import Colour
+from glimpse.played import AlreadyPlayedError
 from glimpse.visualise import MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
 
 SIDE, GAP = 30, 2
@@ -47,7 +49,7 @@ Any key goes back to the image."""
 
 
 def class_keys(classes: Sequence[str]) -> list[str]:
-    """The key for each class: its name where all names are single characters that mean nothing else, else a letter.
+    """The key for each class: its name where all names are characters of one column that are free, else a letter.
 
     Args:
         classes: Class names.
@@ -55,12 +57,60 @@ def class_keys(classes: Sequence[str]) -> list[str]:
     Raises:
         GameError: When there are more classes than keys.
     """
-    if all(len(name) == 1 and name.isprintable() and name.lower() not in f"{RESERVED} " for name in classes):
+    if all(len(name) == columns_of(cleaned(name)) == 1 and name.lower() not in f"{RESERVED} " for name in classes):
         return list(classes)
     keys = [key for key in string.ascii_letters + string.digits if key.lower() not in RESERVED]
     if len(classes) > len(keys):
         raise GameError(f"expected at most {len(keys)} classes, one a key, got {len(classes)}; play with --browser")
     return keys[: len(classes)]
+
+
+def cleaned(text: str) -> str:
+    """A text without what a terminal would do instead of writing it: escapes, line feeds, marks of direction.
+
+    Args:
+        text: Whatever a folder may be called.
+    """
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def columns_of(text: str) -> int:
+    """How many columns a text takes on the screen.
+
+    Args:
+        text: Printable.
+    """
+    return sum(
+        0 if unicodedata.category(letter) in ("Mn", "Me") else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+
+
+def cut(text: str, columns: int) -> str:
+    """A text, cleaned, and cut with a mark where it takes more columns than there are.
+
+    Args:
+        text: Whatever a folder may be called.
+        columns: At least 1.
+    """
+    text = cleaned(text)
+    if columns_of(text) <= columns:
+        return text
+    while text and columns_of(text) >= columns:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def filled(sentence: str, names: Sequence[str], columns: int) -> str:
+    """A sentence with names in it, the names cut so that it fits on a line.
+
+    Args:
+        sentence: A format with as many empty fields as there are names.
+        names: At least one.
+        columns: Of the line.
+    """
+    room = (columns - columns_of(sentence.format(*[""] * len(names)))) // len(names)
+    return sentence.format(*(cut(name, max(1, room)) for name in names))
 
 
 class Face:
@@ -88,6 +138,12 @@ class Face:
             key: Its name, see :class:`glimpse.keys.Decoder`.
         """
         self._message = ""
+        try:
+            self._act(key)
+        except AlreadyPlayedError as error:
+            self._message = str(error)
+
+    def _act(self, key: str) -> None:
         if key == "q":
             self.ended = True
         elif self.helping or key == "?":
@@ -188,16 +244,16 @@ class Face:
             return textwrap.wrap(" ".join(self.keys), SIDE)
         across = max(1, -(-len(self.keys) // max(1, rows)))
         room = SIDE // across
-        named = [
-            f"{key} {name}"[: room - 1].ljust(room) for key, name in zip(self.keys, self.game.classes, strict=True)
-        ]
+        named = [cut(f"{key} {name}", room - 1) for key, name in zip(self.keys, self.game.classes, strict=True)]
+        named = [name + " " * (room - columns_of(name)) for name in named]
         return ["".join(named[start : start + across]).rstrip() for start in range(0, len(named), across)]
 
     def _verdict(self, columns: int, rows: int) -> list[str]:
         """The whole image with the path, beside it the model's, and below who was right."""
         played = self.game.round
         image = _rgb(played.whole())
-        told = ["", *self._words(), ""]
+        message = [paint(line, CURSOR) for line in textwrap.wrap(self._message, columns)]
+        told = ["", *self._words(columns), *message, ""]
         ways = [(np.array([seen.location for seen in played.seen]), np.stack([seen.boxes for seen in played.seen]))]
         titles = ["you"]
         if self.game.sight:
@@ -218,18 +274,19 @@ class Face:
         keys = f"Enter: {'the result' if last else 'the next image'}    q: leave"
         return [*beside(blocks, [column] * len(blocks), GAP), *told, paint(keys, MUTED)][:rows]
 
-    def _words(self) -> list[str]:
+    def _words(self, columns: int) -> list[str]:
         entry, classes = self.game.entry(), self.game.classes
         spent = f"{entry.glimpses} glimpse{'s' * (entry.glimpses > 1)}"
         if entry.correct:
-            words = [paint(f"✓ right: {classes[entry.label]}, with {spent}", RIGHT)]
+            words = [paint(filled(f"✓ right: {{}}, with {spent}", [classes[entry.label]], columns), RIGHT)]
         else:
-            words = [paint(f"✗ you said {classes[entry.answer]}, it is {classes[entry.label]}; {spent}", WRONG)]
+            names = [classes[entry.answer], classes[entry.label]]
+            words = [paint(filled(f"✗ you said {{}}, it is {{}}; {spent}", names, columns), WRONG)]
         if entry.model:
             for place in sorted({entry.model.after(entry.glimpses), len(entry.model.answers) - 1}):
                 said = entry.model.answers[place]
-                sure = f"the model with {place + 1}: {classes[said]}, {entry.model.confidences[place]:.0%} sure"
-                words.append(paint(sure, RIGHT if said == entry.label else WRONG))
+                sure = f"the model with {place + 1}: {{}}, {entry.model.confidences[place]:.0%} sure"
+                words.append(paint(filled(sure, [classes[said]], columns), RIGHT if said == entry.label else WRONG))
         return words
 
 

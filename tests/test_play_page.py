@@ -323,7 +323,8 @@ def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
 
 
 def test_a_browser_that_is_waited_for_is_answered(tmp_path, monkeypatch):
-    servers, statuses = [], []
+    servers: list[PlayServer] = []
+    statuses: list[bool] = []
     script = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + 'state', timeout=5)"
     foreground = webbrowser.GenericBrowser([sys.executable, "-c", script, "%s"])
 

@@ -59,7 +59,7 @@ def test_a_link_stays_one_and_its_file_is_written(tmp_path):
 def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
     link, loop = tmp_path / "link.json", tmp_path / "loop.json"
     link.symlink_to(tmp_path / "none" / "mine.json")
-    with pytest.raises(PlayedError, match="expected a folder at .*none' to write mine.json into"):
+    with pytest.raises(PlayedError, match=r"expected a folder at .*none' to write mine.json into"):
         Record(link, SETTINGS)
     loop.symlink_to(loop)
     with pytest.raises(PlayedError, match="a link that leads to itself"):

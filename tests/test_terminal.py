@@ -18,7 +18,7 @@ from glimpse.game import Game, GameError
 from glimpse.keys import LEAVE_SCREEN
 from glimpse.opponent import Opponent
 from glimpse.played import Record, Settings
-from glimpse.terminal import Face, class_keys, path
+from glimpse.terminal import Face, class_keys, columns_of, cut, path
 from glimpse_envs.task import Task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def plain(lines: list[str]) -> str:
 
 
 def width(line: str) -> int:
-    return len(plain([line]))
+    return columns_of(plain([line]))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,8 @@ def width(line: str) -> int:
         (["x", "Y"], ["x", "Y"]),
         (["cat", "dog"], ["a", "b"]),
         (["g", "h"], ["a", "b"]),
+        (["猫", "犬"], ["a", "b"]),
+        (["\u0301", "\x1b"], ["a", "b"]),
         ([f"c{number}" for number in range(8)], list("abcdefgi")),
     ],
 )
@@ -132,6 +134,47 @@ def test_named_classes_are_listed_with_their_keys(tmp_path):
     assert "k animal" not in shown
     face.press("b")
     assert game.entry().answer == 1
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24)])
+@pytest.mark.parametrize("count", [10, 40])
+@pytest.mark.parametrize(
+    "name", ["x\x1b[2Jevil\n", "\u202ehound " * 30, "猫" * 60, "e\u0301" * 90, "\udcff\x9b5n"], ids=range(5)
+)
+def test_a_classs_name_neither_acts_on_the_screen_nor_overflows_it(name, count, size, tmp_path, exported):
+    fitting = {"canvas_height": 40, "canvas_width": 52, "num_pieces": 3, "glimpse_size": 6, "num_scales": 2}
+    game = sit_down(tmp_path, opponent=Opponent(exported.path), **fitting)
+    game.classes = tuple(f"{number}{name}" for number in range(count))
+    face = Face(game)
+    screens = [face.screen(*size)]
+    face.press("a")
+    screens.append(face.screen(*size))
+    for line in (line for screen in screens for line in screen):
+        # Colours are all that is left besides letters.
+        assert re.sub(r"\x1b\[(?:[34]8;2;\d+;\d+;\d+|0)m", "", line).isprintable()
+        assert width(line) <= size[0]
+    assert re.search(r"right: \d|you said 0.*, it is \d", plain(screens[1]))
+
+
+def test_what_is_too_long_is_cut_with_a_mark():
+    assert cut("hound", 5) == "hound"
+    assert cut("hounds", 5) == "houn…"
+    assert cut("猫犬猫", 5) == "猫犬…"
+    assert cut("猫犬猫", 4) == "猫…"
+    assert cut("a\x1b[2Jb", 9) == "a[2Jb"
+
+
+def test_an_image_that_another_game_kept_is_told_and_gone_on_from(tmp_path):
+    other, face = sit_down(tmp_path), Face(sit_down(tmp_path))
+    other.answer(3)
+    face.press("5")
+    for size in ((60, 18), (80, 24)):
+        shown = " ".join(plain(face.screen(*size)).split())
+        assert "image 4 was answered in another game meanwhile" in shown
+        assert "Enter: the next image" in shown
+    face.press("enter")
+    assert "image 2 of 2" in plain(face.screen(80, 24))
+    assert [entry.answer for entry in face.game.record.entries] == [3]
 
 
 def test_what_nobody_saw_is_not_shown(tmp_path):
