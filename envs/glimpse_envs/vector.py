@@ -107,7 +107,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         given = self.looking.actions.check(actions, self.num_envs)
         before = self.tensors.state
         observation, reward, terminated, last = self.tensors.step(given)
-        ended = terminated.numpy()
+        ended = terminated.numpy().copy()
         infos = self._infos(np.ones(self.num_envs, np.bool_))
         if last is not None:
             self._tell_last(infos, last, ended)
