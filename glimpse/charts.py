@@ -25,12 +25,15 @@ _LINES = ("#ffbc4c", "#40beff", "#ff5c94", "#8e7cff", "#4ac97e", "#c8cdd6")
 """The lines of a chart, the one that matters first."""
 
 
-def draw_learning_curves(epochs: Numbers, panels: Mapping[str, Mapping[str, Numbers]]) -> Image.Image:
+def draw_learning_curves(
+    epochs: Numbers, panels: Mapping[str, Mapping[str, Numbers]], unit: str = "epoch"
+) -> Image.Image:
     """Draw how quantities changed over training, one panel each, side by side.
 
     Args:
         epochs: When the values were measured.
         panels: A title, and below it each line's name and its values, one for each epoch; NaN where none was measured.
+        unit: What ``epochs`` counts, where it isn't epochs.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -41,7 +44,7 @@ def draw_learning_curves(epochs: Numbers, panels: Mapping[str, Mapping[str, Numb
             known = np.isfinite(y)
             axis.plot(x[known], y[known], color=colour, label=name, linewidth=2, marker="o", markersize=3)
         axis.set_title(title)
-        axis.set_xlabel("epoch")
+        axis.set_xlabel(unit)
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(curves) > 1:
             axis.legend()
