@@ -99,7 +99,7 @@ class Study:
 
 
 CIRCLE_SQUARE = Recipe(updates=1000)
-STUDIES = (
+STUDIES: tuple[Study, ...] = (
     Study("CircleSquare", "CircleSquare", CIRCLE_SQUARE),
     Study(
         "MNIST",
@@ -114,7 +114,7 @@ STUDIES = (
     ),
 )
 QUICK: dict[str, Any] = {
-    "updates": 4,
+    "updates": 2,
     "batch": 8,
     "hidden": 8,
     "gaze_hidden": 8,

@@ -167,7 +167,7 @@ def play(model: HardAttention, env: ImageClassificationVectorEnv, choose: Choose
     trace = rollout(
         lambda seen, move, state: model(seen.glimpse, seen.position, state),
         episode.sense,
-        lambda step, present: Move(*choose(step, present)[:3], prediction=step.logits.detach()),
+        lambda step, present: Move(*choose(step, Choice(*present[:4]))[:3], prediction=step.logits.detach()),
         Move(*nothing[:3]),
         model.initial_state(env.num_envs),
         env.config.step_limit,

@@ -13,6 +13,13 @@ def test_learning_curves_have_a_panel_for_each_title_and_skip_what_was_not_measu
     assert not (np.asarray(one) == (64, 190, 255)).all(-1).any()
 
 
+def test_the_axis_says_what_is_counted():
+    curves = {"error": {"train": [0.9, 0.5]}}
+    epochs, steps = (np.asarray(charts.draw_learning_curves([1, 2], curves, *unit)) for unit in ([], ["steps"]))
+    assert (epochs != steps).any()
+    assert np.array_equal(epochs, np.asarray(charts.draw_learning_curves([1, 2], curves, "epoch")))
+
+
 def test_the_policys_line_leads_the_baselines():
     picture = charts.draw_baselines({"own": [0.5, 0.1], "random": [0.6, 0.4], "centre": np.array([0.4, 0.4])})
     pixels = np.asarray(picture)
