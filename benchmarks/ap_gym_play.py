@@ -28,7 +28,7 @@ class Move(NamedTuple):
     """A :class:`glimpse.rollout.Choice`, and what the environment is told besides."""
 
     location: Float[Tensor, "batch 2"]
-    """Where to go, see :attr:`Recipe.aim`, (x, y) in [-1, 1]."""
+    """What was chosen, see ``AIMS``."""
     log_prob: Float[Tensor, " batch"]
     entropy: Float[Tensor, " batch"]
     weights: None = None
@@ -121,7 +121,7 @@ def contrasted(
     return torch.cat([pixels, pixels - pixels.mean((2, 3), keepdim=True)], dim=1).unsqueeze(1)
 
 
-def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, seed: int) -> HardAttention:
+def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, relative: bool, seed: int) -> HardAttention:
     """A model of random weights that knows the mean and the spread of what glimpses of the task show.
 
     Args:
@@ -129,6 +129,7 @@ def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, seed: int) 
         hidden: Length of the encoding and of the core's output.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         combine: How what was seen and where are joined.
+        relative: Whether the policy's place is computed from the present one on.
         seed: Fixes the weights.
     """
     config = registered(task.name)
@@ -141,7 +142,7 @@ def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, seed: int) 
             num_scales=1,
             hidden=hidden,
             combine=combine,
-            relative=False,
+            relative=relative,
             gaze_hidden=gaze_hidden,
         )
     pixels = torch.from_numpy(task.fitting[np.arange(0, len(task.fitting), max(1, len(task.fitting) // 1000))][0])
@@ -187,7 +188,7 @@ def nowhere(step: Any, present: Choice) -> Choice:
 
 @torch.no_grad()
 def measure(
-    model: HardAttention, env: ImageClassificationVectorEnv, episodes: int, choose: Chooser, aim: str
+    model: HardAttention, env: ImageClassificationVectorEnv, episodes: int, choose: Chooser, aim: str = AIMS[0]
 ) -> dict[str, Any]:
     """Play, and say how well.
 

@@ -62,7 +62,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def model() -> Any:
-    model = learner(circle_square(), 12, 8, "add", 0)
+    model = learner(circle_square(), 12, 8, "add", True, 0)
     torch.nn.init.normal_(model.get_parameter("policy.mean.weight"), std=1.0)
     return model
 
@@ -192,7 +192,7 @@ def test_a_quick_run(
     output = tmp_path / "found.json"
     assert main(["--quick", "--output", str(output)]) == 0
     result = json.loads(output.read_text(encoding="utf-8"))
-    assert [study["title"] for study in result["studies"]] == [study.title for study in ap_gym_learning.STUDIES]
+    assert [study["task"] for study in result["studies"]] == [study.task for study in ap_gym_learning.STUDIES]
     for study in result["studies"]:
         for each in study["runs"]:
             assert each["env_steps"] == 2 * 8 * 16
