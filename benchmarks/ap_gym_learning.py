@@ -51,6 +51,8 @@ class Recipe:
         final_spread: The same at the end; between the two it falls by a constant factor an update.
         discount: Factor for rewards further away.
         policy_weight: Weight of the policy's loss.
+        patience: Share of the training, at its beginning, in which the policy doesn't learn: while the classifier is at
+            chance there is nothing to learn from, and advantages that are divided by their root mean square are noise.
         learning_rate: Peak of the one-cycle schedule.
         warm_up: Share of the training in which the rate rises.
         weight_decay: Of AdamW.
@@ -70,6 +72,7 @@ class Recipe:
     final_spread: float = 0.2
     discount: float = 0.95
     policy_weight: float = 1.0
+    patience: float = 0.3
     learning_rate: float = 3e-3
     warm_up: float = 0.15
     weight_decay: float = 0.01
@@ -121,12 +124,13 @@ QUICK: dict[str, Any] = {
 OWN, RANDOM, STILL = "policy gradient", "its weights, random moves", "its weights, no move"
 
 
-def objective(played: Played, recipe: Recipe) -> Tensor:
+def objective(played: Played, recipe: Recipe, progress: float = 1.0) -> Tensor:
     """Cross-entropy after every glimpse, policy gradient with the learned baseline, and the baseline's error.
 
     Args:
         played: An episode with sampled actions.
         recipe: Weights and discount.
+        progress: Share of the training that is done, in [0, 1].
     """
     trace = played.trace
     if trace.value is None:
@@ -137,7 +141,7 @@ def objective(played: Played, recipe: Recipe) -> Tensor:
     advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
     return (
         classification_loss(trace.logits, played.labels)
-        + recipe.policy_weight * policy_loss(trace.log_prob[:, 1:], advantages)
+        + recipe.policy_weight * (progress > recipe.patience) * policy_loss(trace.log_prob[:, 1:], advantages)
         + (expected - chosen).square().sum(1).mean()
     )
 
@@ -166,7 +170,7 @@ def train(task: Task, recipe: Recipe, seed: int) -> tuple[HardAttention, list[di
         spread = recipe.spread * (recipe.final_spread / recipe.spread) ** (update / recipe.updates)
         played = play(model, env, sample_from(model.policy, spread, generator))
         optimiser.zero_grad()
-        objective(played, recipe).backward()
+        objective(played, recipe, update / recipe.updates).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
         schedule.step()
