@@ -46,13 +46,15 @@ class Recipe:
         hidden: Length of the encoding and of the core's output.
         combine: How what was seen and where are joined.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
-        relative: Whether the place that the policy chooses is computed from the present one on.
-        spread: Standard deviation of the places that are chosen at the start, in half images.
+        policy: Location policy, see :func:`ap_gym_play.learner`.
+        spread: At the start, the standard deviation of the places that a Gaussian chooses, in half images, or a grid's
+            temperature.
         final_spread: The same at the end; between the two it falls by a constant factor an update.
         discount: Factor for rewards further away.
         policy_weight: Weight of the policy's loss.
         patience: Share of the training, at its beginning, in which the policy doesn't learn: while the classifier is at
             chance there is nothing to learn from, and advantages that are divided by their root mean square are noise.
+        entropy_weight: Weight of the entropy bonus, for a grid.
         learning_rate: Peak of the one-cycle schedule.
         warm_up: Share of the training in which the rate rises.
         weight_decay: Of AdamW.
@@ -67,12 +69,13 @@ class Recipe:
     hidden: int = 64
     combine: str = "add"
     gaze_hidden: int = 64
-    relative: bool = True
+    policy: str = "gaussian"
     spread: float = 0.5
     final_spread: float = 0.2
     discount: float = 0.95
     policy_weight: float = 1.0
     patience: float = 0.3
+    entropy_weight: float = 0.0
     learning_rate: float = 3e-3
     warm_up: float = 0.15
     weight_decay: float = 0.01
@@ -106,9 +109,11 @@ STUDIES: tuple[Study, ...] = (
             hidden=128,
             gaze_hidden=128,
             combine="multiply",
-            relative=False,
-            spread=0.8,
-            final_spread=0.3,
+            policy="grid",
+            spread=1.0,
+            final_spread=1.0,
+            patience=0.0,
+            entropy_weight=0.02,
         ),
     ),
 )
@@ -143,6 +148,7 @@ def objective(played: Played, recipe: Recipe, progress: float = 1.0) -> Tensor:
         classification_loss(trace.logits, played.labels)
         + recipe.policy_weight * (progress > recipe.patience) * policy_loss(trace.log_prob[:, 1:], advantages)
         + (expected - chosen).square().sum(1).mean()
+        - recipe.entropy_weight * trace.entropy[:, 1:].sum(1).mean()
     )
 
 
@@ -158,7 +164,7 @@ def train(task: Task, recipe: Recipe, seed: int) -> tuple[HardAttention, list[di
         The last model, its curve on the validation images, and the time spent learning, without that of the curve.
     """
     env = environment(task, task.fitting, recipe.batch, seed)
-    model = learner(task, recipe.hidden, recipe.gaze_hidden, recipe.combine, recipe.relative, seed)
+    model = learner(task, recipe.hidden, recipe.gaze_hidden, recipe.combine, recipe.policy, seed)
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.learning_rate, total_steps=recipe.updates, pct_start=recipe.warm_up

@@ -22,6 +22,8 @@ from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 AIMS = ("place", "move")
 """What a choice says: a place in the image, (x, y) in [-1, 1], towards which the environment's action then leads as far
 as it can; or that action itself, in moves of the greatest length."""
+GRID_CELLS = 7
+"""Of a grid policy, along each side."""
 
 
 class Move(NamedTuple):
@@ -121,7 +123,7 @@ def contrasted(
     return torch.cat([pixels, pixels - pixels.mean((2, 3), keepdim=True)], dim=1).unsqueeze(1)
 
 
-def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, relative: bool, seed: int) -> HardAttention:
+def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, policy: str, seed: int) -> HardAttention:
     """A model of random weights that knows the mean and the spread of what glimpses of the task show.
 
     Args:
@@ -129,7 +131,7 @@ def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, relative: b
         hidden: Length of the encoding and of the core's output.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         combine: How what was seen and where are joined.
-        relative: Whether the policy's place is computed from the present one on.
+        policy: ``gaussian``, around a place computed from the present one on; or ``grid``, over places of the image.
         seed: Fixes the weights.
     """
     config = registered(task.name)
@@ -142,7 +144,8 @@ def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, relative: b
             num_scales=1,
             hidden=hidden,
             combine=combine,
-            relative=relative,
+            policy=policy,
+            grid_cells=GRID_CELLS,
             gaze_hidden=gaze_hidden,
         )
     pixels = torch.from_numpy(task.fitting[np.arange(0, len(task.fitting), max(1, len(task.fitting) // 1000))][0])

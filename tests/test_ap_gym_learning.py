@@ -62,7 +62,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def model() -> Any:
-    model = learner(circle_square(), 12, 8, "add", True, 0)
+    model = learner(circle_square(), 12, 8, "add", "gaussian", 0)
     torch.nn.init.normal_(model.get_parameter("policy.mean.weight"), std=1.0)
     return model
 
