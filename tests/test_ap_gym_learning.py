@@ -146,6 +146,23 @@ def test_each_choice_learns_from_what_it_earned(model: Any, played: Played) -> N
     assert torch.allclose(found, torch.autograd.grad(expected, weight)[0], atol=1e-4)
 
 
+def test_the_policy_waits_until_the_classifier_knows_something(model: Any, played: Played) -> None:
+    recipe = Recipe(1, patience=0.3)
+    weight = model.policy.mean.weight
+    (early,) = torch.autograd.grad(objective(played, recipe, 0.2), weight, retain_graph=True)
+    assert not early.any()
+    assert torch.autograd.grad(objective(played, recipe, 0.4), weight)[0].any()
+
+
+def test_a_grids_entropy_is_rewarded(watched: Any) -> None:
+    model = learner(circle_square(), 12, 8, "add", "grid", 0)
+    played = play(model, watched, sample_from(model.policy, 1.0, torch.Generator().manual_seed(1)))
+    entropy = played.trace.entropy[:, 1:].sum(1).mean()
+    assert 0 < entropy <= 15 * math.log(49) + 1e-3
+    rewarded, plain = (objective(played, Recipe(1, entropy_weight=weight)) for weight in (0.5, 0.0))
+    assert torch.allclose(plain - rewarded, 0.5 * entropy, atol=1e-4)
+
+
 def test_the_policys_loss_stays_out_of_what_the_classifier_reads(model: Any, played: Played) -> None:
     heavy = objective(played, Recipe(1, policy_weight=100.0))
     light = objective(played, Recipe(1, policy_weight=0.0))
