@@ -35,6 +35,9 @@ EXPLORATION, OTHER_ACTIONS = 1, 2
 VALIDATION, HELD_OUT = 1000, 2000
 """What is added to a seed for episodes other than those of the training."""
 
+TEMPERATURE = 1.0
+"""Of the policy while it learns; measured is its mode."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -43,18 +46,10 @@ class Recipe:
     Attributes:
         updates: Steps of the optimiser, each on one episode of every sub-environment.
         batch: Sub-environments.
-        hidden: Length of the encoding and of the core's output.
-        combine: How what was seen and where are joined.
-        gaze_hidden: Length of the output of the policy's own recurrent layer.
-        policy: Location policy, see :func:`ap_gym_play.learner`.
-        spread: At the start, the standard deviation of the places that a Gaussian chooses, in half images, or a grid's
-            temperature.
-        final_spread: The same at the end; between the two it falls by a constant factor an update.
+        hidden: Length of the encodings and of the outputs of the two cores.
         discount: Factor for rewards further away.
         policy_weight: Weight of the policy's loss.
-        patience: Share of the training, at its beginning, in which the policy doesn't learn: while the classifier is at
-            chance there is nothing to learn from, and advantages that are divided by their root mean square are noise.
-        entropy_weight: Weight of the entropy bonus, for a grid.
+        entropy_weight: Weight of the policy's entropy, which is rewarded.
         learning_rate: Peak of the one-cycle schedule.
         warm_up: Share of the training in which the rate rises.
         weight_decay: Of AdamW.
@@ -67,15 +62,9 @@ class Recipe:
     updates: int
     batch: int = 128
     hidden: int = 64
-    combine: str = "add"
-    gaze_hidden: int = 64
-    policy: str = "gaussian"
-    spread: float = 0.5
-    final_spread: float = 0.2
     discount: float = 0.95
     policy_weight: float = 1.0
-    patience: float = 0.3
-    entropy_weight: float = 0.0
+    entropy_weight: float = 0.02
     learning_rate: float = 3e-3
     warm_up: float = 0.15
     weight_decay: float = 0.01
@@ -102,26 +91,12 @@ class Study:
 
 STUDIES: tuple[Study, ...] = (
     Study("CircleSquare", Recipe(updates=500)),
-    Study(
-        "MNIST",
-        Recipe(
-            updates=800,
-            hidden=128,
-            gaze_hidden=128,
-            combine="multiply",
-            policy="grid",
-            spread=1.0,
-            final_spread=1.0,
-            patience=0.0,
-            entropy_weight=0.02,
-        ),
-    ),
+    Study("MNIST", Recipe(updates=600, hidden=128)),
 )
 QUICK: dict[str, Any] = {
     "updates": 2,
     "batch": 8,
     "hidden": 8,
-    "gaze_hidden": 8,
     "points": 2,
     "episodes": 8,
     "final_episodes": 16,
@@ -129,13 +104,12 @@ QUICK: dict[str, Any] = {
 OWN, RANDOM, STILL = "policy gradient", "its weights, random moves", "its weights, no move"
 
 
-def objective(played: Played, recipe: Recipe, progress: float = 1.0) -> Tensor:
-    """Cross-entropy after every glimpse, policy gradient with the learned baseline, and the baseline's error.
+def objective(played: Played, recipe: Recipe) -> Tensor:
+    """Cross-entropy after every glimpse, policy gradient with a learned baseline, its error, and an entropy bonus.
 
     Args:
         played: An episode with sampled actions.
         recipe: Weights and discount.
-        progress: Share of the training that is done, in [0, 1].
 
     Raises:
         ValueError: When the trace has no learned baseline.
@@ -149,7 +123,7 @@ def objective(played: Played, recipe: Recipe, progress: float = 1.0) -> Tensor:
     advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
     return (
         classification_loss(trace.logits, played.labels)
-        + recipe.policy_weight * (progress > recipe.patience) * policy_loss(trace.log_prob[:, 1:], advantages)
+        + recipe.policy_weight * policy_loss(trace.log_prob[:, 1:], advantages)
         + (expected - chosen).square().sum(1).mean()
         - recipe.entropy_weight * trace.entropy[:, 1:].sum(1).mean()
     )
@@ -167,7 +141,7 @@ def train(task: Task, recipe: Recipe, seed: int) -> tuple[HardAttention, list[di
         The last model, its curve on the validation images, and the time spent learning, without that of the curve.
     """
     env = environment(task, task.fitting, recipe.batch, seed)
-    model = learner(task, recipe.hidden, recipe.gaze_hidden, recipe.combine, recipe.policy, seed)
+    model = learner(task, recipe.hidden, seed)
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.learning_rate, total_steps=recipe.updates, pct_start=recipe.warm_up
@@ -176,10 +150,9 @@ def train(task: Task, recipe: Recipe, seed: int) -> tuple[HardAttention, list[di
     curve, clock = [], Clock()
     for update in range(1, recipe.updates + 1):
         clock.start()
-        spread = recipe.spread * (recipe.final_spread / recipe.spread) ** (update / recipe.updates)
-        played = play(model, env, sample_from(model.policy, spread, generator))
+        played = play(model, env, sample_from(model.policy, TEMPERATURE, generator))
         optimiser.zero_grad()
-        objective(played, recipe, update / recipe.updates).backward()
+        objective(played, recipe).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
         schedule.step()

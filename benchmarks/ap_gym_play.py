@@ -23,7 +23,7 @@ AIMS = ("place", "move")
 """What a choice says: a place in the image, (x, y) in [-1, 1], towards which the environment's action then leads as far
 as it can; or that action itself, in moves of the greatest length."""
 GRID_CELLS = 7
-"""Of a grid policy, along each side."""
+"""Places that the policy chooses from, along each side of the image."""
 
 
 class Move(NamedTuple):
@@ -123,15 +123,15 @@ def contrasted(
     return torch.cat([pixels, pixels - pixels.mean((2, 3), keepdim=True)], dim=1).unsqueeze(1)
 
 
-def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, policy: str, seed: int) -> HardAttention:
+def learner(task: Task, hidden: int, seed: int) -> HardAttention:
     """A model of random weights that knows the mean and the spread of what glimpses of the task show.
+
+    It chooses among the places of a grid. A Gaussian's mean may slip past the image's border, where the clamp hides
+    its noise, and then nothing calls it back: in some runs the gaze ended in a corner.
 
     Args:
         task: The task.
-        hidden: Length of the encoding and of the core's output.
-        gaze_hidden: Length of the output of the policy's own recurrent layer.
-        combine: How what was seen and where are joined.
-        policy: ``gaussian``, around a place computed from the present one on; or ``grid``, over places of the image.
+        hidden: Length of the encodings and of the outputs of the two cores.
         seed: Fixes the weights.
     """
     config = registered(task.name)
@@ -143,10 +143,9 @@ def learner(task: Task, hidden: int, gaze_hidden: int, combine: str, policy: str
             glimpse_size=config.sensor_size[0],
             num_scales=1,
             hidden=hidden,
-            combine=combine,
-            policy=policy,
+            policy="grid",
             grid_cells=GRID_CELLS,
-            gaze_hidden=gaze_hidden,
+            gaze_hidden=hidden,
         )
     pixels = torch.from_numpy(task.fitting[np.arange(0, len(task.fitting), max(1, len(task.fitting) // 1000))][0])
     size = config.sensor_size[0]
