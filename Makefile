@@ -53,6 +53,7 @@ benchmarks/tables.py
 benchmarks/env_speed.py --output benchmarks/results/env-speed.json
 benchmarks/env_learning.py --output benchmarks/results/env-learning.json
 benchmarks/maze_learning.py --output benchmarks/results/maze-learning.json
+benchmarks/ap_gym_learning.py --output benchmarks/results/ap-gym-learning.json
 endef
 export BENCHMARKS
 
@@ -81,6 +82,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/lint-imports --no-logo
 
 bench: $(INSTALLED) ## run the committed benchmarks again, some hours; writes benchmarks/results/
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@set -e; printf '%s\n' "$$BENCHMARKS" | while read -r line; do \
 	  echo "== $$line"; $(BIN)/python $$line < /dev/null; \
 	done
