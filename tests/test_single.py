@@ -141,12 +141,3 @@ def test_it_is_drawn_in_every_render_mode(monkeypatch):
 def test_an_unknown_render_mode_is_refused():
     with pytest.raises(gymnasium.error.UnsupportedMode, match="expected render_mode out of rgb_array, human, ansi"):
         env_of(render_mode="film")
-
-
-def test_a_film_can_be_recorded(tmp_path):
-    pytest.importorskip("moviepy")
-    env: Any = gymnasium.wrappers.RecordVideo(env_of(render_mode="rgb_array"), str(tmp_path))
-    env.reset(seed=0)
-    env.step([0, 0])
-    env.close()
-    assert list(tmp_path.glob("*.mp4"))
