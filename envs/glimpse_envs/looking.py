@@ -205,17 +205,17 @@ class Looking:
     def _answer(self, state: State, move: Move) -> Outcome:
         """A class is named after each glimpse; the answer that counts is the last, of each target's share of time."""
         target = self._target(state)
-        correct = (_answer_of(move) == target).float()
+        hit = _answer_of(move) == target
         over: Tensor = self.rule.terminated(state.taken)
         counts = over if self._targets == 1 else state.taken % self._patience == 0
-        final = correct * counts
+        final = (hit & counts).float()
         gain = belief = None
         if move.log_probability is not None and state.belief is not None:
             belief = move.log_probability.gather(1, target.unsqueeze(1)).squeeze(1)
             gain = belief - state.belief
             if self._targets > 1:
                 belief = torch.where(counts, self._unsure, belief)
-        reward = self.rule.earned(correct, final if self._targets == 1 else final / self._targets, gain)
+        reward = self.rule.earned(hit, final if self._targets == 1 else final / self._targets, gain)
         told = None if state.told is None else state.told + counts
         return self._go_on(state._replace(belief=belief), move, reward, over, final, told)
 

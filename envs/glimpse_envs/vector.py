@@ -75,6 +75,8 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.tensors = TensorEnv(self.looking, num_envs, mode)
+        self._read: Arrays = {}
+        self._read_of: torch.Tensor | None = None
         self._courses = [Course(self.looking) for _ in range(num_envs)] if render_mode else []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
@@ -150,8 +152,14 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
-        told = {name: values.copy() for name, values in _told(self._state).items()}
-        return told | {f"_{name}": mask for name in told}
+        state = self._state
+        # Labels are another tensor as soon as an episode has begun anew; until then they are read once.
+        if state.labels is not self._read_of:
+            self._read_of, self._read = state.labels, _told(state)
+        infos: dict[str, Any] = {}
+        for name, values in self._read.items():
+            infos[name], infos[f"_{name}"] = values.copy(), mask
+        return infos
 
     @property
     def _state(self) -> State:
@@ -181,9 +189,12 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
 def arrays(observation: Observation) -> Arrays:
     """What agents see, as arrays of their own."""
-    seen = {name: value.numpy() for name, value in observation._asdict().items() if value is not None}
-    # Locations are the state's own.
-    return seen | {"location": seen["location"].copy()}
+    seen = {
+        "glimpse": observation.glimpse.numpy(),
+        "location": observation.location.numpy().copy(),  # the state's own
+        "time": observation.time.numpy(),
+    }
+    return seen if observation.read is None else seen | {"read": observation.read.numpy()}
 
 
 def _told(episodes: State | Last) -> Arrays:
