@@ -137,6 +137,8 @@ def test_what_makes_no_vector_environment_is_refused():
 
 def test_every_environment_is_drawn():
     envs = envs_of(3, render_mode="rgb_array")
+    with pytest.raises(gymnasium.error.ResetNeeded, match="expected a reset before anything can be drawn, got none"):
+        envs.render()
     envs.reset(seed=0)
     first = envs.render()
     assert first is not None

@@ -87,7 +87,6 @@ def _check_course(
     for row in rows if comparable else ():
         _follow(singles[row], observation, infos, row)
     ended = np.zeros(envs.num_envs, dtype=np.bool_)
-    lived = np.zeros(envs.num_envs, dtype=int)
     for _ in range(steps):
         before = observation
         actions = envs.action_space.sample()
@@ -108,7 +107,6 @@ def _check_course(
         _check_outcome(envs, rewards, terminated, truncated)
         passed_over = ended if mode is AutoresetMode.NEXT_STEP else np.zeros_like(ended)
         _check_end(infos, terminated | truncated, mode)
-        lived += 1
         for row in rows if comparable else ():
             if passed_over[row]:
                 _expect(
@@ -118,7 +116,7 @@ def _check_course(
                 )
                 _follow(singles[row], observation, infos, row)
                 continue
-            seen, reward, over, _, info = singles[row].step(_row_of(actions, row))
+            seen, reward, over, _, info = singles[row].step(actions[row])
             close = abs(float(rewards[row]) - float(reward)) < 1e-5
             _expect(close, f"expected environment {row} to earn {reward}, as alone, got {rewards[row]}")
             _expect(terminated[row] == over, f"expected terminated={over} in environment {row}, got {terminated[row]}")
@@ -178,11 +176,6 @@ def _check_end(infos: dict[str, Any], ended: np.ndarray, mode: AutoresetMode) ->
 
 def _row(observation: Arrays, row: int) -> Arrays:
     return {name: values[row] for name, values in observation.items()}
-
-
-def _row_of(actions: np.ndarray, row: int) -> np.ndarray:
-    found: np.ndarray = actions[row]
-    return found
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -72,8 +72,8 @@ class Course:
             return f"glimpse {taken} of {budget}", None
         told = [said.split("\n")[0] for said in self.said if said]
         if not told:
-            missed = self.looking.actions.mode == "location"
-            return f"looked {taken} times at {truth}; nothing was said", None if missed else False
+            outside = self.looking.actions.mode == "location"
+            return f"looked {taken} time{'s' * (taken > 1)} at {truth}; nothing was said", None if outside else False
         answer = " ".join(told[-len(self.truth) :] if self.looking.actions.mode == "declare" else self._final(told))
         right = answer == truth
         return f"{answer}: {'correct' if right else f'wrong, it is {truth}'}, {taken} of {budget} glimpses", right

@@ -181,9 +181,15 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         return mask
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Show every episode so far: a picture each, uint8 (height, width, 3); None without a render mode."""
-        if not self._courses or self._state is None:
+        """Show every episode so far: a picture each, uint8 (height, width, 3); None without a render mode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: Before the first reset.
+        """
+        if not self._courses:
             return None
+        if self.tensors.state is None:
+            raise gymnasium.error.ResetNeeded("expected a reset before anything can be drawn, got none; call reset")
         return tuple(np.asarray(picture(course)) for course in self._courses)
 
 
