@@ -1,22 +1,54 @@
-"""What an exported model promises: its card, and the names of its tensors. Standard library only.
+"""What an exported model promises: its card, its seal, and the names of its tensors. Standard library only.
 
 An ONNX file written by Glimpse carries its card as JSON under the metadata key ``glimpse.card``. The runtime refuses a
-file without one, because nothing else in the file says what its numbers mean.
+file without one, because nothing else in the file says what its numbers mean. It carries a SHA-256 of itself as well,
+so that a file with a changed weight is refused.
+
+There are three kinds of graph. An *episode* takes all its glimpses in a straight line of operators. An *adaptive* graph
+takes them in a loop, which it leaves when every image is told with the confidence that was asked for; it can go on from
+a state, and look at a part of a larger image. A *step* takes in one glimpse, which its caller has cut.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 CARD_KEY = "glimpse.card"
-SCHEMA_VERSION = 2
+SEAL_KEY = "glimpse.sha256"
+SCHEMA_VERSION = 3
+GRAPHS = ("adaptive", "episode", "step")
+INPUT_TYPES = ("uint8", "float32")
+PRECISIONS = ("float32", "float16", "int8")
 
 INPUT = "images"
-"""uint8 (batch, channels, height, width), RGB or grey, 0 to 255, not normalised."""
+"""(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
+card says. Of an episode and an adaptive graph."""
+FIRST_LOCATION = "first_location"
+"""float32 (batch or 1, 2): where to look first, (x, y) in [-1, 1]; the middle when left out. Of models that look
+through a retina, in an episode and an adaptive graph."""
+CONFIDENCE = "confidence"
+"""float32 (): an image is told when a class has this probability or more; more than 1, which is never, when left out.
+Of an adaptive graph."""
+MAX_GLIMPSES = "max_glimpses"
+"""int64 (): how many glimpses to take at most, from 1 on; those of the card when left out. Of an adaptive graph."""
+STATE = "state"
+"""float32 (batch or 1, state_size): what the model knows already; zeros, which is nothing, when left out of an adaptive
+graph, where it needs a batch of one."""
+FRAME = "frame"
+"""float32 (4,): left and top of the images within the larger image that they are a part of, and its width and height,
+pixels. Locations and boxes are those of the larger image. Zeros, for images that are no part of another, when left out.
+Of an adaptive graph."""
+GLIMPSE = "glimpse"
+"""float32 (batch, scales, channels, size, size): pixels in [0, 1], finest scale first; 0 outside the image. Of a
+step."""
+LOCATION = "location"
+"""float32 (batch, 2): where the glimpse was cut, (x, y) in [-1, 1]. Of a step."""
+
 LOGITS = "logits"
-"""float32 (batch, time, classes): the belief after each glimpse, before the softmax."""
+"""float32 (batch, time, classes): the belief after each glimpse, before the softmax. Of a step without the time."""
 PROBABILITIES = "probabilities"
-"""float32 (batch, time, classes): the softmax of the logits."""
+"""float32 (batch, time, classes): the softmax of the logits over the card's temperature. Of a step without the time."""
 LOCATIONS = "locations"
 """float32 (batch, time, 2): each fixation, (x, y) in [-1, 1]; the mean location where attention is spread out."""
 BOXES = "boxes"
@@ -25,10 +57,38 @@ models that look through a retina."""
 MAPS = "maps"
 """float32 (batch, time, map_height, map_width): each glimpse's attention weights over equal cells of the image, which
 sum to one. Of models whose attention is spread out."""
+GLIMPSES = "glimpses"
+"""int64 (batch,): how many glimpses each image took; what follows them in the other outputs repeats the last. Of an
+adaptive graph."""
+NEXT_STATE = "next_state"
+"""float32 (batch, state_size): what the model knows after the last glimpse. Of an adaptive graph and a step."""
+NEXT_LOCATION = "next_location"
+"""float32 (batch, 2): where it would look next, (x, y) in [-1, 1]. Of an adaptive graph and a step."""
 
 
 class ContractError(ValueError):
     """A model file that does not say what it is, or says something this version can't read."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model is worth under one budget, measured on validation images.
+
+    Attributes:
+        max_glimpses: Glimpses it may take.
+        confidence: Probability at which it stops earlier; None where it does not.
+        glimpses: Glimpses it took, in the mean.
+        accuracy: Share of the images it told right, in [0, 1].
+        multiply_accumulates: An image, in the mean.
+        milliseconds: An image, in the mean, one at a time on one thread; None where nobody measured it.
+    """
+
+    max_glimpses: int
+    confidence: float | None
+    glimpses: float
+    accuracy: float
+    multiply_accumulates: int
+    milliseconds: float | None
 
 
 @dataclass(frozen=True)
@@ -37,31 +97,41 @@ class ModelCard:
 
     Attributes:
         model: The family of the model, such as ``hard`` or ``soft``.
+        graph: The kind of graph, one of ``GRAPHS``.
         classes: The class names, in the order of the logits.
         channels: Channels of the input image: 1 (grey) or 3 (RGB).
         height: Height in pixels of the images that it was trained on.
         width: Width in pixels of the images that it was trained on.
+        input_type: One of ``INPUT_TYPES``; of a step, what its caller has before cutting.
+        precision: What it computes in, one of ``PRECISIONS``; inputs and outputs are float32 in any case.
         size_policy: What to do with an image of another size: ``fit`` scales it, keeping its proportions, and centres
             it on black.
         num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
         glimpse_size: Side of a glimpse in pixels, the same at every scale; None for a model without a retina.
         num_scales: Windows in a glimpse; None likewise.
         zoom: How many times wider each window is than the one before it; None likewise.
+        state_size: Length of the state of an adaptive graph or a step; None for an episode.
         has_maps: Whether it answers with attention maps.
         any_size: Whether the graph takes images of any height and width.
+        temperature: What the logits are divided by before the softmax (Guo et al. 2017), fitted on validation images.
+        multiply_accumulates: Of one image that is looked at once, twice, up to ``num_glimpses`` times.
+        parameters: How many numbers the model learnt.
+        budgets: What it is worth under budgets, measured on validation images; empty where nobody measured it.
+        measured_on: The processor on which the budgets' milliseconds were measured; None where there are none.
         data: The data set and the canvas that it was trained on, in words.
         recipe: The arguments that made the model, as JSON values.
         test_error: Share of test images that the model gets wrong, in [0, 1]; None where nobody measured it.
+        license: Under which the model may be used, in words or as an SPDX identifier; None where nobody said it.
         versions: The versions of what made the file.
         schema_version: The version of this card's form.
     """
 
     model: str
+    graph: str
     classes: tuple[str, ...]
     channels: int
     height: int
     width: int
-    size_policy: str
     num_glimpses: int
     glimpse_size: int | None
     num_scales: int | None
@@ -70,15 +140,44 @@ class ModelCard:
     any_size: bool
     data: str
     recipe: dict[str, Any]
-    test_error: float | None
     versions: dict[str, str]
+    input_type: str = "uint8"
+    precision: str = "float32"
+    size_policy: str = "fit"
+    state_size: int | None = None
+    temperature: float = 1.0
+    multiply_accumulates: tuple[int, ...] = ()
+    parameters: int = 0
+    budgets: tuple[Budget, ...] = ()
+    measured_on: str | None = None
+    test_error: float | None = None
+    license: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def has_retina(self) -> bool:
+        """Whether it looks through a retina."""
+        return self.glimpse_size is not None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs that a caller has to give, in order."""
+        return (GLIMPSE, LOCATION, STATE) if self.graph == "step" else (INPUT,)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the graph's inputs that have a default, in order."""
+        if self.graph == "adaptive":
+            return (FIRST_LOCATION, CONFIDENCE, MAX_GLIMPSES, STATE, FRAME)
+        return (FIRST_LOCATION,) if self.graph == "episode" and self.has_retina else ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""
-        boxes = () if self.glimpse_size is None else (BOXES,)
-        return (LOGITS, PROBABILITIES, LOCATIONS, *boxes, *(MAPS,) * self.has_maps)
+        if self.graph == "step":
+            return (LOGITS, PROBABILITIES, NEXT_STATE, NEXT_LOCATION)
+        seen = (LOGITS, PROBABILITIES, LOCATIONS, *(BOXES,) * self.has_retina, *(MAPS,) * self.has_maps)
+        return (*seen, GLIMPSES, NEXT_STATE, NEXT_LOCATION) if self.graph == "adaptive" else seen
 
     def to_json(self) -> str:
         """Write the card as JSON."""
@@ -100,43 +199,115 @@ class ModelCard:
         if version != SCHEMA_VERSION:
             raise ContractError(
                 f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r}; "
-                "export the model again with this version of Glimpse"
+                "export the model again with this version of Glimpse, or use the version that wrote it"
             )
-        missing = sorted({field.name for field in fields(cls)} - values.keys())
-        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
-        if missing or unknown:
-            raise ContractError(
-                f"the model's card lacks {missing} and has unknown entries {unknown}; "
-                "export the model again with this version of Glimpse"
-            )
+        _check_names(values, cls, "the model's card")
         for name, (expected, types) in _ENTRIES.items():
             value = values[name]
-            if type(value) not in types or (name == "classes" and not all(isinstance(entry, str) for entry in value)):
+            listed = value if name in _LISTED and isinstance(value, list) else ()
+            if type(value) not in types or any(type(entry) not in _LISTED[name] for entry in listed):
                 raise ContractError(
-                    f"the model's card should say {expected} under {name!r}, got {json.dumps(value)[:60]}; "
-                    "export the model again with this version of Glimpse"
+                    f"the model's card should say {expected} under {name!r}, got {json.dumps(value)[:60]}; {_AGAIN}"
                 )
-        return cls(**{**values, "classes": tuple(values["classes"])})
+        for budget in values["budgets"]:
+            _check_names(budget, Budget, "a budget in the model's card")
+            if any(type(entry) not in (int, float, type(None)) for entry in budget.values()):
+                raise ContractError(f"expected numbers in a budget of the model's card, got {budget}; {_AGAIN}")
+        return cls(
+            **{
+                **values,
+                "classes": tuple(values["classes"]),
+                "multiply_accumulates": tuple(values["multiply_accumulates"]),
+                "budgets": tuple(Budget(**budget) for budget in values["budgets"]),
+            }
+        )
 
 
+def _check_names(values: dict[str, Any], made: type, what: str) -> None:
+    known = {field.name for field in fields(made)}
+    missing, unknown = sorted(known - values.keys()), sorted(values.keys() - known)
+    if missing or unknown:
+        raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown}; {_AGAIN}")
+
+
+def seal(file: bytes) -> bytes:
+    """Write a file's SHA-256 into it.
+
+    Args:
+        file: An ONNX file with an entry ``SEAL_KEY`` in its metadata, whose value are 64 zeros.
+
+    Raises:
+        ContractError: When it has no such entry.
+    """
+    place = _seal_at(file)
+    return file[:place] + hashlib.sha256(file).hexdigest().encode() + file[place + _DIGITS :]
+
+
+def read_seal(file: bytes) -> str:
+    """Tell the SHA-256 that a file carries, and that it has.
+
+    It is that of the file with 64 zeros in its own place.
+
+    Args:
+        file: An ONNX file that :func:`seal` has sealed.
+
+    Raises:
+        ContractError: When it carries none, or it is that of another file: something in it was changed.
+    """
+    place = _seal_at(file)
+    unsealed = hashlib.sha256(file[:place])
+    unsealed.update(b"0" * _DIGITS)
+    unsealed.update(memoryview(file)[place + _DIGITS :])
+    carried, found = file[place : place + _DIGITS].decode("ascii", "replace"), unsealed.hexdigest()
+    if carried != found:
+        raise ContractError(
+            f"expected a file with the SHA-256 {carried[:12]}..., as it says of itself, got one with {found[:12]}...: "
+            "its weights or its card were changed, or it was cut short; copy it again, or export the model again"
+        )
+    return found
+
+
+def _seal_at(file: bytes) -> int:
+    """Where the digits of a file's seal begin: an entry of its metadata, as protobuf lays it out."""
+    if file.count(_SEAL) != 1:
+        raise ContractError(f"expected a file with a seal (metadata key {SEAL_KEY!r}), found none; {_AGAIN}")
+    return file.index(_SEAL) + len(_SEAL)
+
+
+_AGAIN = "export the model again with this version of Glimpse"
+_DIGITS = 64
+_SEAL = b"\x0a" + bytes([len(SEAL_KEY)]) + SEAL_KEY.encode() + b"\x12" + bytes([_DIGITS])
 _TEXT, _WHOLE, _OBJECT = ("a text", (str,)), ("a whole number", (int,)), ("an object", (dict,))
 _WHOLE_OR_NULL, _TRUTH = ("a whole number or null", (int, type(None))), ("true or false", (bool,))
+_TEXT_OR_NULL = ("a text or null", (str, type(None)))
 _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "model": _TEXT,
+    "graph": _TEXT,
     "classes": ("a list of names", (list,)),
     "channels": _WHOLE,
     "height": _WHOLE,
     "width": _WHOLE,
+    "input_type": _TEXT,
+    "precision": _TEXT,
     "size_policy": _TEXT,
     "num_glimpses": _WHOLE,
     "glimpse_size": _WHOLE_OR_NULL,
     "num_scales": _WHOLE_OR_NULL,
     "zoom": _WHOLE_OR_NULL,
+    "state_size": _WHOLE_OR_NULL,
     "has_maps": _TRUTH,
     "any_size": _TRUTH,
+    "temperature": ("a number", (int, float)),
+    "multiply_accumulates": ("a list of whole numbers", (list,)),
+    "parameters": _WHOLE,
+    "budgets": ("a list of objects", (list,)),
+    "measured_on": _TEXT_OR_NULL,
     "data": _TEXT,
     "recipe": _OBJECT,
     "test_error": ("a number or null", (int, float, type(None))),
+    "license": _TEXT_OR_NULL,
     "versions": _OBJECT,
 }
 """What each entry of a card holds, in words and as JSON's types."""
+_LISTED: dict[str, tuple[type, ...]] = {"classes": (str,), "multiply_accumulates": (int,), "budgets": (dict,)}
+"""What the lists among them hold."""

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from glimpse import contract
 
 CARD = contract.ModelCard(
     model="hard",
+    graph="episode",
     classes=("0", "1", "2"),
     channels=1,
     height=40,
@@ -24,6 +26,7 @@ CARD = contract.ModelCard(
     test_error=0.031,
     versions={"glimpse": "0.1.0"},
 )
+BUDGET = vars(contract.Budget(6, None, 6.0, 0.98, 1000, 0.2))
 NO_RETINA: dict[str, Any] = {"glimpse_size": None, "num_scales": None, "zoom": None}
 
 
@@ -62,6 +65,59 @@ def test_a_model_answers_with_boxes_if_it_has_a_retina_and_with_maps_if_it_has_m
     assert replace(CARD, **NO_RETINA, has_maps=True).outputs == ("logits", "probabilities", "locations", "maps")
 
 
+def test_each_kind_of_graph_has_its_inputs_and_outputs():
+    adaptive, step = replace(CARD, graph="adaptive"), replace(CARD, graph="step")
+    assert (CARD.inputs, CARD.options) == (("images",), ("first_location",))
+    assert (step.inputs, step.options) == (("glimpse", "location", "state"), ())
+    assert adaptive.inputs == ("images",)
+    assert adaptive.options == ("first_location", "confidence", "max_glimpses", "state", "frame")
+    assert adaptive.outputs == (*CARD.outputs, "glimpses", "next_state", "next_location")
+    assert step.outputs == ("logits", "probabilities", "next_state", "next_location")
+    for card in (CARD, adaptive, step):
+        assert not {*card.inputs, *card.options} & set(card.outputs)
+
+
+def test_budgets_come_back_as_they_were_written():
+    budgets = (contract.Budget(6, None, 6.0, 0.98, 1000, 0.2), contract.Budget(6, 0.9, 2.5, 0.979, 400, None))
+    card = replace(CARD, budgets=budgets, multiply_accumulates=(100, 200), measured_on="a processor", license="MIT")
+    assert contract.ModelCard.from_json(card.to_json()) == card
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ([{"confidence": 0.9}], "a budget in the model's card lacks"),
+        ([{**BUDGET, "accuracy": "0.9"}], "expected numbers in a budget of the model's card, got"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(changes, sentence):
+    with pytest.raises(contract.ContractError, match=sentence):
+        contract.ModelCard.from_json(changed(budgets=changes))
+
+
+def unsealed(weights: bytes = b"weights") -> bytes:
+    key = contract.SEAL_KEY.encode()
+    return weights + b"\x0a" + bytes([len(key)]) + key + b"\x12\x40" + b"0" * 64 + b"the rest"
+
+
+def test_a_sealed_file_tells_its_digest_and_is_as_long_as_before():
+    sealed = contract.seal(unsealed())
+    assert len(sealed) == len(unsealed())
+    assert contract.read_seal(sealed) == hashlib.sha256(unsealed()).hexdigest()
+
+
+@pytest.mark.parametrize("change", [b"Weights", b"weight"])
+def test_a_changed_file_is_refused(change):
+    sealed = contract.seal(unsealed()).replace(b"weights", change)
+    with pytest.raises(contract.ContractError, match=r"expected a file with the SHA-256 .*were changed.*export"):
+        contract.read_seal(sealed)
+
+
+def test_a_file_without_a_seal_is_refused():
+    with pytest.raises(contract.ContractError, match=r"expected a file with a seal .*found none; export"):
+        contract.read_seal(b"weights")
+
+
 def test_the_card_of_a_model_without_a_retina_comes_back_as_it_was_written():
     card = replace(CARD, **NO_RETINA, model="soft", has_maps=True, any_size=False)
     assert contract.ModelCard.from_json(card.to_json()) == card
@@ -74,12 +130,12 @@ def test_what_is_no_json_is_refused():
 
 @pytest.mark.parametrize("text", ["[]", '"card"', "{}", "null"])
 def test_what_is_no_card_is_refused(text):
-    with pytest.raises(contract.ContractError, match="expected a model card of schema version 2, got None"):
+    with pytest.raises(contract.ContractError, match="expected a model card of schema version 3, got None"):
         contract.ModelCard.from_json(text)
 
 
 def test_another_schema_version_is_refused():
-    with pytest.raises(contract.ContractError, match="schema version 2, got 1; export the model again"):
+    with pytest.raises(contract.ContractError, match="schema version 3, got 1; export the model again"):
         contract.ModelCard.from_json(changed(schema_version=1))
 
 
