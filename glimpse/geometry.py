@@ -63,7 +63,8 @@ def window_start(unit: Any, length: Any, width: int) -> Any:
     Returns:
         Whole numbers in the array type (and floating type) of ``unit``. Negative where the window hangs over the edge.
     """
-    start = to_pixels(unit, length) - (width - 1) / 2
+    half = length * 0.5
+    start = unit * half + (half - (width - 1) / 2)
     return start.floor() if hasattr(start, "floor") else start // 1
 
 
