@@ -131,18 +131,22 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from glimpse.commands import export_checkpoint
+    from glimpse.commands import Form, export_checkpoint
 
-    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root)
+    form = Form(args.graph, args.input, args.type, args.target, args.license)
+    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root, form)
     glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
     compared = "probabilities and attention weights" if card.has_maps else "probabilities"
-    ties = "" if card.glimpse_size is None else f", {parity.ties} rounding ties"
+    labels = f"{parity.labels_differ} labels differ" if parity.labels_differ else "every label is the same"
+    ties = f", {parity.ties} rounding ties" if card.has_retina else ""
+    how = "IMAGE... --draw looked" if card.graph != "adaptive" else "IMAGE... --confidence 0.99 --draw looked"
     print(
-        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.model}, {glimpses}, {card.data}, "
-        f"test error {card.test_error:.2%}\n"
-        f"compared with the model on {parity.images} test images: every label is the same, {compared} differ by at "
-        f"most {parity.difference:.0e}{ties}\n"
-        f"next: {invocation()} classify {shlex.quote(str(path))} IMAGE... --draw looked"
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.model}, the {card.graph} graph in {card.precision}, "
+        f"{glimpses}, {card.data}, test error {card.test_error:.2%}\n"
+        f"compared with the model on {parity.images} test images: {labels}, {compared} differ by at most "
+        f"{parity.difference:.0e}{ties}\n"
+        f"next: {invocation()} inspect {shlex.quote(str(path))}\n"
+        f"      {invocation()} classify {shlex.quote(str(path))} {how}"
     )
     return 0
 
@@ -252,9 +256,7 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
         parser.add_argument("--json", action="store_true", help="print JSON")
     elif name == "export":
         _add_checkpoint(parser)
-        parser.add_argument(
-            "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
-        )
+        _add_export(parser)
     elif name == "explain":
         _add_explain(parser)
     elif name == "compare":
@@ -264,6 +266,39 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
     elif name == "demo":
         parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
     return parser
+
+
+def _add_export(parser: Parser) -> None:
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
+    )
+    parser.add_argument(
+        "--graph",
+        choices=("adaptive", "episode", "step"),
+        help="adaptive: a loop that can stop when it is sure, go on from a state and look at parts of large images. "
+        "episode: all glimpses in a straight line, the fastest for a fixed number. step: one glimpse, which the caller "
+        "cuts. If left out, adaptive for models that look through a retina, and episode for all others, which have no "
+        "other",
+    )
+    parser.add_argument(
+        "--type",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="what it computes in: float16 for GPUs, int8 weights for a file of a third of the size; float32 if left out",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="what it takes: pixels from 0 to 255, or from 0 to 1; uint8 if left out",
+    )
+    parser.add_argument(
+        "--target",
+        choices=("cpu", "gpu"),
+        help="gpu leaves no pixel and no number of the model's to the processor; cpu has a faster cut for single images. "
+        "gpu for float16, else cpu, if left out",
+    )
+    parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
 
 
 def _add_explain(parser: Parser) -> None:

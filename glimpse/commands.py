@@ -1,22 +1,65 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
 import re
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from glimpse.calibration import budget_table, fit_temperature
 from glimpse.contract import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError, data_root
-from glimpse.evaluate import Evaluation, beliefs, errors_of, evaluate
-from glimpse.export import ExportError, Parity, export_episode, versions
+from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
+from glimpse.export import ExportError, check_form, export_model, versions
+from glimpse.export_check import Parity
+from glimpse.graphs.piece import state_sizes
+from glimpse.models.hard import HardObserver
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.classifier import ClassifierTraining
 
 PARITY_IMAGES = 1000
 """Test images on which an exported file is compared with its model."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is written of a model.
+
+    Attributes:
+        graph: One of :data:`glimpse.contract.GRAPHS`; the adaptive one of a model that looks through a retina, and the
+            episode of any other, when left out.
+        input_type: What the graph takes, one of :data:`glimpse.contract.INPUT_TYPES`.
+        precision: What it computes in, one of :data:`glimpse.contract.PRECISIONS`.
+        chosen_target: What it is to run on, one of :data:`glimpse.graphs.assembly.TARGETS`; a GPU when left out and
+            the precision is float16, else a processor.
+        license: Under which the model may be used.
+    """
+
+    graph: str | None = None
+    input_type: str = "uint8"
+    precision: str = "float32"
+    chosen_target: str | None = None
+    license: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What the graph is to run on."""
+        return self.chosen_target or ("gpu" if self.precision == "float16" else "cpu")
+
+    def of(self, card: ModelCard) -> ModelCard:
+        """A card of this form."""
+        graph = self.graph or card.graph
+        return replace(
+            card,
+            graph=graph,
+            input_type=self.input_type,
+            precision=self.precision,
+            state_size=None if graph == "episode" else card.state_size,
+            license=self.license,
+        )
 
 
 class Exported(NamedTuple):
@@ -44,28 +87,38 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
     return evaluate(training.observer, batches, training.classes, training.image_shape)
 
 
-def export_checkpoint(checkpoint: Path, output: Path | None = None, root: str | None = None) -> Exported:
-    """Write a trained model as one ONNX file; its test error is measured and goes into its card.
+def export_checkpoint(
+    checkpoint: Path, output: Path | None = None, root: str | None = None, form: Form | None = None
+) -> Exported:
+    """Write a trained model as one ONNX file.
+
+    Its test error, and its temperature and budgets, which are found on the validation images, go into its card.
 
     Args:
         checkpoint: A checkpoint that training wrote.
         output: The file to write; ``model.onnx`` beside the checkpoint when left out.
         root: Where the data set lies, when not where it lay in training.
+        form: What is written; the form that suits the model when left out.
 
     Raises:
         CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
-        ExportError: When the file would not answer as the model does.
+        ExportError: When there is no such form of the model, or the file would not answer as the model does.
     """
     path = output or checkpoint.parent / "model.onnx"
     if path.suffix != ".onnx":
         raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
     training, data = load_with_data(checkpoint, root)
-    logits, labels = beliefs(training.observer, data.test_dataloader())
-    card = card_of(training, data, errors_of(logits, labels)[-1])
+    observer, form = training.observer, form or Form()
+    card = form.of(describe(training, data))
+    check_form(observer, card, form.target)
+    card = replace(card, test_error=errors_of(*beliefs(observer, data.test_dataloader()))[-1])
+    logits, labels = beliefs(observer, data.val_dataloader())
+    temperature = fit_temperature(logits, labels)
+    budgets = budget_table(logits, labels, temperature, card.multiply_accumulates)
+    card = replace(card, temperature=temperature, budgets=budgets)
     shown = torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
-    parity = export_episode(training.observer, card, path, shown)
-    return Exported(path, card, parity)
+    return Exported(path, card, export_model(observer, card, path, shown, form.target))
 
 
 def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[ClassifierTraining, ImageData]:
@@ -106,13 +159,12 @@ def _with_our_options(sentence: str) -> str:
     return re.sub(r",? or [^,;]*--data\.download true", "", sentence).replace("--data.root", "--root")
 
 
-def card_of(training: ClassifierTraining, data: ImageData, test_error: float | None) -> ModelCard:
-    """Describe a trained model.
+def describe(training: ClassifierTraining, data: ImageData) -> ModelCard:
+    """Describe a trained model and the graph that suits it; nothing of it is measured.
 
     Args:
         training: The model and its recipe.
         data: What it was trained on.
-        test_error: Share of test images that it gets wrong, in [0, 1]; None where it was not measured.
     """
     channels, height, width = training.image_shape
     observer, retina = training.observer, training.observer.retina
@@ -120,17 +172,20 @@ def card_of(training: ClassifierTraining, data: ImageData, test_error: float | N
         trace = training(torch.zeros(1, channels, height, width, dtype=torch.uint8, device=observer.device))
     return ModelCard(
         model=training.kind,
+        graph="adaptive" if retina else "episode",
         classes=training.classes,
         channels=channels,
         height=height,
         width=width,
-        size_policy="fit",
         num_glimpses=observer.num_glimpses,
         glimpse_size=retina.size if retina else None,
         num_scales=retina.num_scales if retina else None,
         zoom=retina.zoom if retina else None,
+        state_size=sum(state_sizes(observer.model)) if isinstance(observer, HardObserver) else None,
         has_maps=trace.maps is not None,
         any_size=observer.any_size,
+        multiply_accumulates=costs_of(observer, training.image_shape),
+        parameters=sum(parameter.numel() for parameter in observer.parameters()),
         data=data.describe(),
         recipe={
             "model": {
@@ -138,6 +193,5 @@ def card_of(training: ClassifierTraining, data: ImageData, test_error: float | N
             },
             "data": {name: value for name, value in data.hparams.items() if name not in ("root", "download")},
         },
-        test_error=test_error,
         versions=versions(),
     )

@@ -162,6 +162,23 @@ def multiply_accumulates(observer: Observer, image_shape: tuple[int, ...]) -> in
     return int(counter.get_total_flops()) // 2
 
 
+def costs_of(observer: Observer, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Multiply-accumulates of an image that is looked at once, twice, and so on up to the whole episode.
+
+    Args:
+        observer: The model.
+        image_shape: Channels, height and width of the image.
+    """
+    whole, costs = observer.num_glimpses, []
+    try:
+        for count in range(1, whole + 1):
+            observer.num_glimpses = count
+            costs.append(multiply_accumulates(observer, image_shape))
+    finally:
+        observer.num_glimpses = whole
+    return tuple(costs)
+
+
 def evaluate(
     observer: Observer,
     batches: Iterable[tuple[Tensor, Tensor]],

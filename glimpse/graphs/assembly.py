@@ -6,8 +6,10 @@ processor, the first two hold two forms of the same behind an ``If``: one for a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
@@ -36,6 +38,7 @@ from glimpse.graphs.builder import Builder, onnx_type, value
 from glimpse.graphs.cut import Canvas, Cutter, Grid
 from glimpse.graphs.piece import BELIEF, GAZE, Piece
 
+LOOKS = "looks"
 NEVER = 2.0
 """A probability that no class has: with it an adaptive graph takes all its glimpses."""
 TARGETS = ("cpu", "gpu")
@@ -91,7 +94,7 @@ def _episode(plan: Plan) -> onnx.ModelProto:
     build.weight(numpy_helper.from_array(np.zeros((1, 2), np.float32), FIRST_LOCATION))
 
     def unroll(part: Builder, single: bool) -> tuple[str, ...]:
-        cut = _cutter(part, canvas, card, single)
+        cut = _cutter(part, plan, canvas, single)
         location = FIRST_LOCATION if single else _for_each_image(part, FIRST_LOCATION, 2)
         # In the first step the state is nothing, a constant, so that onnxruntime computes its products beforehand.
         state = tuple(part.constant(np.zeros((1, size)), np.float32) for size in plan.state_sizes)
@@ -113,8 +116,8 @@ def _episode(plan: Plan) -> onnx.ModelProto:
         )
 
     shapes = {LOGITS: ("batch", card.num_glimpses, len(card.classes)), LOCATIONS: ("batch", card.num_glimpses, 2)}
-    found = dict(zip(stacks, _by_batch(build, plan, unroll, [(name, np.float32, shapes[name]) for name in stacks])))
-    _finish(build, plan, found, canvas)
+    stacked = _by_batch(build, plan, unroll, [(name, np.float32, shapes[name]) for name in stacks])
+    _finish(build, plan, dict(zip(stacks, stacked, strict=True)), canvas)
     inputs = [_images(card), value(FIRST_LOCATION, np.float32, ["locations", 2])]
     return build.model(inputs, _values(plan, card.num_glimpses), metadata(card))
 
@@ -151,10 +154,22 @@ def _adaptive(plan: Plan) -> onnx.ModelProto:
     return build.model(inputs, _values(plan, "time"), metadata(card))
 
 
+class _Carried(NamedTuple):
+    """What a loop hands on from one glimpse to the next."""
+
+    name: str
+    first: str
+    """Name of what it is before the first glimpse."""
+    dtype: npt.DTypeLike
+    shape: tuple[int | str, ...]
+    after: str
+    """Name of what it is after a glimpse."""
+
+
 def _loop(part: Builder, plan: Plan, canvas: Canvas, single: bool) -> tuple[str, ...]:
     """The glimpses in a loop. In a batch, what an image has come to when it is told is held until all are."""
     card, parts = plan.card, plan.parts
-    cut = _cutter(part, canvas, card, single)
+    cut = _cutter(part, plan, canvas, single)
     first, state = FIRST_LOCATION, STATE
     if not single:
         first, state = _for_each_image(part, first, 2), _for_each_image(part, state, sum(plan.state_sizes))
@@ -165,68 +180,57 @@ def _loop(part: Builder, plan: Plan, canvas: Canvas, single: bool) -> tuple[str,
     logits, following, *next_states = plan.piece.put_into(
         body, inputs, (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in parts))
     )
-    sure = body("GreaterOrEqual", body("ReduceMax", _softmax(body, logits, card), body.integers(1)), CONFIDENCE)
-    undecided = body("Not", sure)
-    carried: list[tuple[str, str, type, tuple[int | str, ...], str]] = []
+    believed = _softmax(body, logits, card)
+    beliefs = zip(parts, states, plan.state_sizes, next_states, strict=True)
     if single:
-        go = body("Reshape", undecided, body.constant([], np.int64))
+        go = body("Less", body("ReduceMax", believed, keepdims=0), CONFIDENCE)
         carried = [
-            (LOCATION, first, np.float32, ("batch", 2), following),
-            *(
-                (name, given, np.float32, ("batch", length), after)
-                for name, given, length, after in zip(parts, states, plan.state_sizes, next_states, strict=True)
-            ),
+            _Carried(LOCATION, first, np.float32, ("batch", 2), following),
+            *(_Carried(name, given, np.float32, ("batch", size), after) for name, given, size, after in beliefs),
         ]
-        shown = body("Identity", names[LOCATION])
     else:
-        images = part("Slice", part("Shape", INPUT), part.integers(0), part.integers(1))
-        column = part("Concat", images, part.integers(1), axis=0)
-        all_look = part("Expand", part.constant([[True]], np.bool_), column)
-        none_yet = part("Expand", part.constant([[0]], np.int64), column)
-        nothing = part(
-            "Expand", part.constant([[0]], np.float32), part("Concat", images, part.integers(len(card.classes)), axis=0)
-        )
-        names |= {name: body.fresh(name) for name in ("looks", GLIMPSES, LOGITS)}
-        looks = names["looks"]
-        logits = body("Where", looks, logits, names[LOGITS])
+        names |= {name: body.fresh(name) for name in (LOOKS, GLIMPSES, LOGITS)}
+        looks = names[LOOKS]
+        undecided = body("Less", body("ReduceMax", believed, body.integers(1)), CONFIDENCE)
         still = body("And", looks, undecided)
-        go = body("Reshape", body("ReduceMax", body("Cast", still, to=onnx_type(np.int32)), keepdims=0), body.constant([], np.int64))
-        go = body("Cast", go, to=onnx_type(np.bool_))
-        count = body("Add", names[GLIMPSES], body("Cast", looks, to=onnx_type(np.int64)))
+        any_left = body("ReduceMax", body("Cast", still, to=onnx_type(np.int32)), keepdims=0)
+        go = body("Cast", any_left, to=onnx_type(np.bool_))
+        logits = body("Where", looks, logits, names[LOGITS])
         following = body("Where", looks, following, names[NEXT_LOCATION])
+        count = body("Add", names[GLIMPSES], body("Cast", looks, to=onnx_type(np.int64)))
+        place = body("Where", still, following, names[LOCATION])
+        classes = len(card.classes)
         carried = [
-            ("looks", all_look, np.bool_, ("batch", 1), still),
-            (GLIMPSES, none_yet, np.int64, ("batch", 1), count),
-            (LOGITS, nothing, np.float32, ("batch", len(card.classes)), logits),
-            (NEXT_LOCATION, first, np.float32, ("batch", 2), following),
-            (LOCATION, first, np.float32, ("batch", 2), body("Where", still, following, names[LOCATION])),
+            _Carried(LOOKS, _fill(part, [[True]], np.bool_, 1), np.bool_, ("batch", 1), still),
+            _Carried(GLIMPSES, _fill(part, [[0]], np.int64, 1), np.int64, ("batch", 1), count),
+            _Carried(LOGITS, _fill(part, [[0]], np.float32, classes), np.float32, ("batch", classes), logits),
+            _Carried(NEXT_LOCATION, first, np.float32, ("batch", 2), following),
+            _Carried(LOCATION, first, np.float32, ("batch", 2), place),
             *(
-                (name, given, np.float32, ("batch", length), body("Where", looks, after, names[name]))
-                for name, given, length, after in zip(parts, states, plan.state_sizes, next_states, strict=True)
+                _Carried(name, given, np.float32, ("batch", size), body("Where", looks, after, names[name]))
+                for name, given, size, after in beliefs
             ),
         ]
-        shown = body("Identity", names[LOCATION])
-    # An output may not be given twice, nor be an input.
-    carried = [(name, given, kind, shape, body("Identity", after)) for name, given, kind, shape, after in carried]
-    scanned = body("Identity", logits)
+    # A body may neither hand on what it was given nor hand on the same twice.
+    shown, scanned = body("Identity", names[LOCATION]), logits if single else body("Identity", logits)
     graph = body.subgraph(
         "look",
         [
             value(go, np.bool_, []),
-            *(value(after, kind, shape) for _, _, kind, shape, after in carried),
+            *(value(entry.after, entry.dtype, entry.shape) for entry in carried),
             value(scanned, np.float32, ("batch", len(card.classes))),
             value(shown, np.float32, ("batch", 2)),
         ],
         [
             value(names["time"], np.int64, []),
             value(names["go"], np.bool_, []),
-            *(value(names[name], kind, shape) for name, _, kind, shape, _ in carried),
+            *(value(names[entry.name], entry.dtype, entry.shape) for entry in carried),
         ],
     )
     *ended, logits, locations = part.several(
-        "Loop", (MAX_GLIMPSES, "", *(given for _, given, *_ in carried)), len(carried) + 2, body=graph
+        "Loop", (MAX_GLIMPSES, "", *(entry.first for entry in carried)), len(carried) + 2, body=graph
     )
-    last = dict(zip((name for name, *_ in carried), ended, strict=True))
+    last = dict(zip((entry.name for entry in carried), ended, strict=True))
     if single:
         taken = part("Slice", part("Shape", logits), part.integers(0), part.integers(1))
         following = last[LOCATION]
@@ -291,7 +295,7 @@ def _finish(build: Builder, plan: Plan, found: dict[str, str], canvas: Canvas) -
 
 
 def _boxes(build: Builder, locations: str, card: ModelCard, canvas: Canvas) -> None:
-    nested = _windows(card)
+    nested = windows(*_retina(card))
     start = Grid(build, canvas, nested[-1].width).start(build, locations)
     corners = build("Unsqueeze", build("Concat", start, start, axis=2), build.integers(2))
     sides = [[offset, offset, offset + side, offset + side] for offset, side in nested]
@@ -310,20 +314,24 @@ def _softmax(build: Builder, logits: str, card: ModelCard, name: str = "") -> st
     return build("Softmax", logits, axis=-1, name=name)
 
 
-def _cutter(build: Builder, canvas: Canvas, card: ModelCard, single: bool) -> Cutter:
-    assert card.glimpse_size is not None and card.num_scales is not None and card.zoom is not None
-    return Cutter(build, canvas, card.glimpse_size, card.num_scales, card.zoom, single)
+def _cutter(build: Builder, plan: Plan, canvas: Canvas, single: bool) -> Cutter:
+    return Cutter(build, canvas, *_retina(plan.card), single, not plan.piece.flattens)
 
 
-def _windows(card: ModelCard) -> tuple[tuple[int, int], ...]:
-    assert card.glimpse_size is not None and card.num_scales is not None and card.zoom is not None
-    return windows(card.glimpse_size, card.num_scales, card.zoom)
+def _retina(card: ModelCard) -> tuple[int, int, int]:
+    """Size, scales and zoom, which a model that takes glimpses has."""
+    return card.glimpse_size or 0, card.num_scales or 0, card.zoom or 0
 
 
 def _for_each_image(build: Builder, name: str, length: int) -> str:
     """Repeat what may be given once for every image."""
     images = build("Slice", build("Shape", INPUT), build.integers(0), build.integers(1))
     return build("Expand", name, build("Concat", images, build.integers(length), axis=0))
+
+
+def _fill(build: Builder, number: npt.ArrayLike, dtype: npt.DTypeLike, length: int) -> str:
+    """A row of the same number for every image."""
+    return _for_each_image(build, build.constant(number, dtype), length)
 
 
 def _split(build: Builder, state: str, sizes: Sequence[int]) -> tuple[str, ...]:

@@ -51,12 +51,16 @@ class Cutter:
         num_scales: Windows in a glimpse.
         zoom: How many times wider each window is than the one before it.
         single: Whether there is never more than one image.
+        shaped: Whether a glimpse has to have its five axes; without, scales and channels may be one axis.
     """
 
-    def __init__(self, build: Builder, canvas: Canvas, size: int, num_scales: int, zoom: int, single: bool) -> None:
+    def __init__(
+        self, build: Builder, canvas: Canvas, size: int, num_scales: int, zoom: int, single: bool, shaped: bool = True
+    ) -> None:
+        self.shaped = shaped
         self.canvas, self.size, self.nested, self.single = canvas, size, windows(size, num_scales, zoom), single
         self.widest = self.nested[-1].width
-        self.grid = Grid(build, canvas, self.widest)
+        self.grid = Grid(build, canvas, self.widest, single)
         if single:
             # Begin of rows and columns, end of rows and columns: how far the image reaches beyond the window there.
             beyond = build("Sub", build.floats(self.widest, self.widest), self.grid.own_size)
@@ -71,9 +75,7 @@ class Cutter:
             height, width = build.several(
                 "Split", (build("Cast", self.grid.own_size, to=onnx_type(np.int64)), build.integers(1, 1)), 2, axis=0
             )
-            self.strides = build(
-                "Reshape", build("Concat", build.integers(1), width, axis=0), build.integers(2, 1)
-            )
+            self.strides = build("Reshape", build("Concat", build.integers(1), width, axis=0), build.integers(2, 1))
             last = build("Sub", build("Gather", self.grid.own_size, build.integers(1, 0), axis=0), build.floats(1))
             self.last = build("Reshape", last, build.integers(2, 1))
             self.ramp = build.constant(np.arange(self.widest), np.float32)
@@ -91,12 +93,14 @@ class Cutter:
             location: Name of the places, (batch, 2).
 
         Returns:
-            Name of the pixels, float32 (batch, scales, channels, size, size), in the canvas's unit.
+            Name of the pixels, float32 (batch, scales, channels, size, size), in the canvas's unit; see ``shaped``.
         """
         start = self.grid.start(build, location)
         window = self._pad(build, start) if self.single else self._gather(build, start)
         scales = [self._pool(build, window, offset, side) for offset, side in self.nested]
         pixels = scales[0] if len(scales) == 1 else build("Concat", *scales, axis=1)
+        if not self.shaped:
+            return pixels
         shape = (len(scales), self.canvas.channels, self.size, self.size)
         return build("Reshape", pixels, build.integers(0, *shape))
 
@@ -145,9 +149,11 @@ class Grid:
         build: The graph.
         canvas: The images.
         width: The widest window's extent, pixels.
+        single: Whether locations are always (1, 2). One product by a diagonal matrix, which adds, is then quicker than
+            two operations and rounds as they do. Of larger ones a GPU would compute it with fewer digits.
     """
 
-    def __init__(self, build: Builder, canvas: Canvas, width: int) -> None:
+    def __init__(self, build: Builder, canvas: Canvas, width: int, single: bool = False) -> None:
         self.width = width
         shape = build("Shape", canvas.images)
         own = build("Slice", shape, build.integers(2), build.integers(4))
@@ -160,7 +166,10 @@ class Grid:
             size = build("Max", size, frame_size)
         self.half = build("Mul", size, build.floats(0.5))
         self.shift = build("Sub", self.half, build.floats((width - 1) / 2))
+        self.stretch = build("Mul", build.constant(np.eye(2), np.float32), self.half) if single else None
 
     def start(self, build: Builder, location: str) -> str:
         """Upper left corners, (x, y) in pixels of the larger image, of the widest windows at locations (..., 2)."""
+        if self.stretch is not None:
+            return build("Floor", build("Gemm", location, self.stretch, self.shift))
         return build("Floor", build("Add", build("Mul", location, self.half), self.shift))

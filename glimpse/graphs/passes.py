@@ -41,8 +41,8 @@ def take_in_scaling(piece: Piece, unit: float) -> None:
         piece: Its first nodes are ``(glimpse - mean) / std``.
         unit: See :func:`simplify`.
     """
-    subtract, divide, flattened, products = _first_nodes(piece)
-    if not products:
+    first = _first_nodes(piece)
+    if first is None:
         if unit != 1:
             scaled = f"{GLIMPSE}_in_unit"
             for node in piece.readers_of(GLIMPSE):
@@ -50,7 +50,7 @@ def take_in_scaling(piece: Piece, unit: float) -> None:
             unit_name = piece.store(f"{GLIMPSE}_unit", np.float32(unit).reshape(1))
             piece.nodes.insert(0, helper.make_node("Mul", [GLIMPSE, unit_name], [scaled]))
         return
-    assert subtract is not None and divide is not None and flattened is not None
+    subtract, divide, flattened, products = first
     mean, std = (np.asarray(piece.array(node.input[1]), np.float64) for node in (subtract, divide))
     shape = piece.glimpse_shape
     slope = np.broadcast_to(unit / std, shape).reshape(-1)
@@ -63,6 +63,7 @@ def take_in_scaling(piece: Piece, unit: float) -> None:
     flattened.input[0] = GLIMPSE
     piece.nodes.remove(subtract)
     piece.nodes.remove(divide)
+    piece.flattens = True
 
 
 def split_gates(piece: Piece) -> None:
@@ -115,16 +116,20 @@ def _is_free(piece: Piece, node: onnx.NodeProto) -> bool:
 
 def _first_nodes(
     piece: Piece,
-) -> tuple[onnx.NodeProto | None, onnx.NodeProto | None, onnx.NodeProto | None, list[onnx.NodeProto]]:
+) -> tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto, list[onnx.NodeProto]] | None:
     """The nodes that subtract the mean, divide by the deviation and flatten, and the products that read the result."""
-    subtract = piece.reader_of(GLIMPSE)
-    divide = piece.reader_of(subtract.output[0]) if subtract is not None and subtract.op_type == "Sub" else None
-    flattened = piece.reader_of(divide.output[0]) if divide is not None and divide.op_type == "Div" else None
-    if flattened is None or flattened.op_type != "Reshape":
-        return None, None, None, []
-    products = piece.readers_of(flattened.output[0])
+    nodes = []
+    name = GLIMPSE
+    for kind in ("Sub", "Div", "Reshape"):
+        node = piece.reader_of(name)
+        if node is None or node.op_type != kind:
+            return None
+        nodes.append(node)
+        name = node.output[0]
+    products = piece.readers_of(name)
     if not all(node.op_type == "Gemm" and _has_constant_bias(piece, node) for node in products):
-        return None, None, None, []
+        return None
+    subtract, divide, flattened = nodes
     return subtract, divide, flattened, products
 
 

@@ -29,6 +29,7 @@ class Piece:
         nodes: In an order in which they can be run.
         weights: By name.
         glimpse_shape: Scales, channels, and twice the size of the glimpses.
+        flattens: Whether it takes glimpses in any shape that holds the same numbers in the same order.
     """
 
     inputs: tuple[str, ...]
@@ -36,6 +37,7 @@ class Piece:
     nodes: list[onnx.NodeProto]
     weights: dict[str, onnx.TensorProto]
     glimpse_shape: tuple[int, int, int, int]
+    flattens: bool = False
 
     def put_into(self, build: Builder, given: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
         """Repeat the nodes in a graph: those that the wanted outputs need, under names of their own.

@@ -1,0 +1,67 @@
+"""A step that computes with fewer bits: float16 for GPUs, int8 weights for processors.
+
+Places and the numbers handed from one glimpse to the next stay float32: half precision puts a location on a large image
+a pixel off.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from glimpse.graphs.piece import Piece
+
+SMALLEST = 1e-30
+"""Keeps a column of zeros from being divided by nothing."""
+
+
+def to_half(piece: Piece) -> None:
+    """Have a piece compute in float16, between inputs and outputs in float32; in place."""
+    cast_in = [helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16) for name in piece.inputs]
+    cast_out = [helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT) for name in piece.outputs]
+    renamed = {name: f"{name}_half" for name in (*piece.inputs, *piece.outputs)}
+    for node in piece.nodes:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = renamed.get(name, name)
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    piece.nodes = [*cast_in, *piece.nodes, *cast_out]
+    for name, tensor in piece.weights.items():
+        if tensor.data_type == TensorProto.FLOAT:
+            piece.weights[name] = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name)
+
+
+def to_int8(piece: Piece) -> None:
+    """Have a piece's matrix products computed in whole numbers; in place.
+
+    A weight becomes int8, symmetric, with a scale for each column; what it is multiplied with becomes uint8 at every
+    call, with one scale (``DynamicQuantizeLinear``). The rest stays float32.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in piece.nodes:
+        weight = piece.array(node.input[1]) if node.op_type == "Gemm" else None
+        if weight is None:
+            nodes.append(node)
+            continue
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        matrix = np.asarray(weight, np.float32).T if transposed else np.asarray(weight, np.float32)
+        scale = np.maximum(np.abs(matrix).max(0), SMALLEST) / 127
+        name = node.output[0]
+        whole = piece.store(f"{node.input[1]}_int8", np.round(matrix / scale).astype(np.int8))
+        scales = piece.store(f"{node.input[1]}_scale", scale.astype(np.float32))
+        quantized = [f"{name}_{part}" for part in ("uint8", "of_uint8", "zero")]
+        product, real, both = (f"{name}_{part}" for part in ("product", "real", "scale"))
+        biased = len(node.input) == 3
+        scaled = f"{name}_scaled" if biased else name
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", [node.input[0]], quantized),
+            helper.make_node("MatMulInteger", [quantized[0], whole, quantized[2]], [product]),
+            helper.make_node("Cast", [product], [real], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [quantized[1], scales], [both]),
+            helper.make_node("Mul", [real, both], [scaled]),
+            *([helper.make_node("Add", [scaled, node.input[2]], [name])] if biased else []),
+        ]
+    piece.nodes = nodes
+    read = {name for node in nodes for name in node.input}
+    piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
