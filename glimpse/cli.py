@@ -284,7 +284,7 @@ def _add_export(parser: Parser) -> None:
         "--type",
         choices=("float32", "float16", "int8"),
         default="float32",
-        help="what it computes in: float16 for GPUs, int8 weights for a file of a third of the size; float32 if left out",
+        help="what it computes in: float16 for GPUs, int8 weights for a third of the size; float32 if left out",
     )
     parser.add_argument(
         "--input",
@@ -295,8 +295,8 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--target",
         choices=("cpu", "gpu"),
-        help="gpu leaves no pixel and no number of the model's to the processor; cpu has a faster cut for single images. "
-        "gpu for float16, else cpu, if left out",
+        help="gpu leaves no pixel and no number of the model's to the processor; cpu has a faster cut for single "
+        "images. gpu for float16, else cpu, if left out",
     )
     parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
 

@@ -131,7 +131,7 @@ def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Piece:
     parts = (BELIEF, GAZE)[: len(state_sizes(model))]
     inputs = (GLIMPSE, LOCATION, *parts)
     outputs = (LOGITS, NEXT_LOCATION, *(f"next_{part}" for part in parts))
-    batch = {0: torch.export.Dim("batch", min=1)}
+    batch = {0: torch.export.Dim.DYNAMIC}
     device = model.mean.device
     state = tuple(torch.zeros(2, size, device=device) for size in state_sizes(model))
     example = (torch.zeros(2, *shape, device=device), torch.zeros(2, 2, device=device), *state)
