@@ -141,10 +141,10 @@ def check_form(observer: Observer, card: ModelCard, target: str) -> None:
     ):
         if value not in choices:
             raise ExportError(f"expected a {what} out of {', '.join(choices)}; got {value!r}")
-    if not isinstance(observer, HardObserver) and (card.graph != "episode" or card.precision != "float32"):
+    if not isinstance(observer, HardObserver) and (card.graph != "episode" or card.precision == "int8"):
         raise ExportError(
-            f"expected the episode of a {card.model} model in float32, got the {card.graph} graph in {card.precision}; "
-            "only models that look through a retina have other graphs and other precisions"
+            f"expected the episode of a {card.model} model in float32 or float16, got the {card.graph} graph in "
+            f"{card.precision}; only models that look through a retina have other graphs, and int8"
         )
 
 

@@ -14,11 +14,17 @@ SMALLEST = 1e-30
 """Keeps a column of zeros from being divided by nothing."""
 
 
-def to_half(piece: Piece) -> None:
-    """Have a piece compute in float16, between inputs and outputs in float32; in place."""
-    cast_in = [helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16) for name in piece.inputs]
-    cast_out = [helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT) for name in piece.outputs]
-    renamed = {name: f"{name}_half" for name in (*piece.inputs, *piece.outputs)}
+def to_half(piece: Piece, pixels: str = "float32") -> None:
+    """Have a piece compute in float16, between inputs and outputs in float32; in place.
+
+    Args:
+        piece: Nodes and weights in float32.
+        pixels: Type of its inputs; of uint8 it makes numbers itself.
+    """
+    ours = piece.inputs if pixels == "float32" else ()
+    renamed = {name: f"{name}_half" for name in (*ours, *piece.outputs)}
+    cast_in = [helper.make_node("Cast", [name], [renamed[name]], to=TensorProto.FLOAT16) for name in ours]
+    cast_out = [helper.make_node("Cast", [renamed[name]], [name], to=TensorProto.FLOAT) for name in piece.outputs]
     for node in piece.nodes:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
@@ -26,10 +32,18 @@ def to_half(piece: Piece) -> None:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
+            elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(_halved(attribute.t))
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float16))))
     piece.nodes = [*cast_in, *piece.nodes, *cast_out]
     for name, tensor in piece.weights.items():
         if tensor.data_type == TensorProto.FLOAT:
-            piece.weights[name] = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name)
+            piece.weights[name] = _halved(tensor)
+
+
+def _halved(tensor: TensorProto) -> TensorProto:
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
 
 
 def to_int8(piece: Piece) -> None:

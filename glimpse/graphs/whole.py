@@ -10,6 +10,8 @@ from glimpse.contract import INPUT, ModelCard
 from glimpse.geometry import boxes
 from glimpse.graphs.assembly import metadata
 from glimpse.graphs.builder import OPSET
+from glimpse.graphs.piece import Piece
+from glimpse.graphs.precision import to_half
 from glimpse.observer import Observer
 from glimpse.retina import fractions
 
@@ -69,5 +71,19 @@ def whole_of(
         )
     assert program is not None
     model = program.model_proto
+    if card.precision == "float16":
+        _halve(model, card)
     helper.set_model_props(model, metadata(card))
     return model
+
+
+def _halve(model: onnx.ModelProto, card: ModelCard) -> None:
+    """Have a graph compute in float16, in place."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    piece = Piece((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
+    to_half(piece, card.input_type)
+    for field in (graph.node, graph.initializer, graph.value_info):
+        del field[:]
+    graph.node.extend(piece.nodes)
+    graph.initializer.extend(piece.weights.values())
