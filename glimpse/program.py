@@ -1,7 +1,7 @@
 """From a trained model to a program of torch.export: the episode for those who run torch, without our classes.
 
-``torch.export.load(path).module()`` runs it, on a CPU or a GPU, and ``torch._inductor.aoti_compile_and_package``
-compiles it ahead of time. Before a file is left behind it is loaded again and run beside the model, on real images.
+``torch.export.load(path).module()`` runs it. Before a file is left behind it is loaded again and run beside the model,
+on real images.
 """
 
 import tempfile

@@ -1,4 +1,8 @@
 import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ EPISODE = replace(CARD, classes=('the "first"', "Ä\\n"), num_glimpses=3)
 ADAPTIVE = replace(EPISODE, graph="adaptive", state_size=5)
 STEP = replace(EPISODE, graph="step", state_size=5, any_size=False)
 SINGLE = replace(EPISODE, model="cnn", num_glimpses=1, any_size=False, **NO_RETINA)
+REPOSITORY = Path(__file__).resolve().parents[1]
 TYPES = {"uint8": TensorProto.UINT8, "int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
 
 
@@ -324,3 +329,15 @@ def test_the_configuration_says_why_it_is_as_it_is(model, tmp_path):
     text = (write_triton(model(EPISODE), EPISODE, tmp_path / "models", "digits").parent / "config.pbtxt").read_text()
     assert "Images of any height and width, but requests are merged only with others of the same" in text
     assert json.dumps(EPISODE.data) in text.replace("\\", "")
+
+
+def test_the_manual_writes_what_it_says(tmp_path):
+    manual = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (example,) = [text for text in re.findall(r"```python\n(.*?)```", manual, re.DOTALL) if "write_triton" in text]
+    write_sealed(EPISODE, tmp_path / "model.onnx")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == ["model.onnx", "models", "service.yaml"]
+    assert names(tmp_path / "models" / "digits") == ["1", "config.pbtxt"]

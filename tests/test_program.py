@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -150,6 +152,17 @@ def test_the_card_is_that_of_an_episode(name, folder):
     assert sorted(path.name for path in folder.iterdir() if path.suffix == ".pt2") == sorted(
         f"{case}.pt2" for case in CASES
     )
+
+
+@pytest.mark.slow
+def test_the_manual_names_a_class(folder, tmp_path):
+    manual = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (example,) = [text for text in re.findall(r"```python\n(.*?)```", manual, re.DOTALL) if "digits.pt2" in text]
+    shutil.copyfile(folder / "hard.pt2", tmp_path / "digits.pt2")
+    command = [sys.executable, "-W", "ignore", "-c", example]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in [str(digit) for digit in range(10)]
 
 
 class Still(Observer):
