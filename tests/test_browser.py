@@ -43,7 +43,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if npm is None:
         pytest.skip("there is no npm to get onnxruntime-web with")
     folder = tmp_path_factory.mktemp("package")
-    command = [npm, "pack", PACKAGE, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    command = [
+        npm,
+        "pack",
+        PACKAGE,
+        "--silent",
+        "--ignore-scripts",
+        "--fetch-retries=0",
+        "--pack-destination",
+        str(folder),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=180, check=False)
     except subprocess.TimeoutExpired:
