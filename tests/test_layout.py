@@ -28,6 +28,7 @@ LIGHT = (
     "glimpse.cli",
     "glimpse.contract",
     "glimpse.crop",
+    "glimpse.deployment",
     "glimpse.episode",
     "glimpse.geometry",
     "glimpse.half_blocks",
@@ -35,6 +36,7 @@ LIGHT = (
     "glimpse.map_pictures",
     "glimpse.invocation",
     "glimpse.keys",
+    "glimpse.kserve",
     "glimpse.lettering",
     "glimpse.opponent",
     "glimpse.pixels",
@@ -42,6 +44,7 @@ LIGHT = (
     "glimpse.runtime",
     "glimpse.seen",
     "glimpse.visualise",
+    "glimpse.written",
 )
 # Modules without a test file of their own, each with the reason.
 UNTESTED = {

@@ -1,0 +1,67 @@
+"""What Glimpse wrote for a model server, told from what somebody else wrote or edited, so that it alone is replaced.
+
+A file that may be replaced begins with a mark: a comment with the SHA-256 of the rest.
+"""
+
+import hashlib
+from pathlib import Path
+
+from glimpse.contract import ContractError, read_seal
+
+_MARK = "# Written by Glimpse. SHA-256 of what follows: "
+_AGAIN = "export the model again with this version of Glimpse"
+
+
+class DeploymentError(ValueError):
+    """A deployment that could not be described, or would have overwritten what somebody else wrote."""
+
+
+def seal_of(model: Path) -> str:
+    """The SHA-256 that an exported file carries and has.
+
+    Args:
+        model: The file.
+
+    Raises:
+        ContractError: When it can't be read, is not sealed, or was changed after it was.
+    """
+    try:
+        return read_seal(model.read_bytes())
+    except OSError as error:
+        raise ContractError(f"can't read the model {str(model)!r} ({error.strerror}); {_AGAIN}") from error
+
+
+def marked(text: str) -> str:
+    """Put the mark above a text: a comment in YAML as in protobuf's text form.
+
+    Args:
+        text: What is to be written.
+    """
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def check_ours(path: Path) -> None:
+    """Refuse a file that Glimpse did not write, or that was edited since.
+
+    Args:
+        path: The file that is about to be replaced.
+
+    Raises:
+        DeploymentError: When it has no mark, its mark is that of another text, or it can't be read.
+    """
+    try:
+        first, _, text = path.read_bytes().decode("utf-8", "replace").partition("\n")
+    except OSError as error:
+        raise DeploymentError(
+            f"expected {str(path)!r} to have been written by Glimpse, but it can't be read ({error.strerror}); "
+            "choose another name, or move what is there away"
+        ) from error
+    if not first.startswith(_MARK):
+        raise DeploymentError(
+            f"{str(path)!r} was not written by Glimpse, and is left alone; choose another name, or move it away"
+        )
+    if f"{first}\n{text}" != marked(text):
+        raise DeploymentError(
+            f"{str(path)!r} was edited since Glimpse wrote it, and is left alone; move it away and bring your changes "
+            "into the new one, or choose another name"
+        )
