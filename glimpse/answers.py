@@ -124,6 +124,16 @@ def cut_short(prediction: Prediction, limit: Limits) -> Prediction:
     """
     probabilities = prediction.probabilities[:, : limit.max_glimpses]
     batch, time = probabilities.shape[:2]
+    if limit.confidence is None:
+        shown = slice(time)
+        return Prediction(
+            probabilities,
+            prediction.locations[:, shown],
+            None if prediction.boxes is None else prediction.boxes[:, shown],
+            None if prediction.maps is None else prediction.maps[:, shown],
+            np.full(batch, time),
+            ("budget",) * batch,
+        )
     told = limit.told(probabilities)
     ever = np.asarray(told.any(1))
     glimpses = np.where(ever, told.argmax(1) + 1, time)

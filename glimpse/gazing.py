@@ -49,16 +49,17 @@ class Moment(NamedTuple):
     """Since the beginning."""
 
 
-def gaze(look: Look, batch: int, state_size: int, limit: Limits) -> Iterator[Moment]:
+def gaze(look: Look, batch: int, state_size: int, limit: Limits, started: float | None = None) -> Iterator[Moment]:
     """Look at a batch of images until each is told or a limit is reached, from their middles on.
 
     Args:
         look: How to take one glimpse.
         batch: How many images there are, at least 1.
         state_size: Length of the model's state.
-        limit: When to stop. The time runs from the first moment that is asked for.
+        limit: When to stop.
+        started: When the time began to run, on :func:`time.perf_counter`; by default when the first moment is asked for.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     rows = np.arange(batch)
     locations, state = np.zeros((batch, 2), np.float32), np.zeros((batch, state_size), np.float32)
     glimpses = np.zeros(batch, np.int64)
@@ -89,14 +90,13 @@ def whole(moments: Iterator[Moment]) -> Prediction:
     return join([moment.seen for moment in listed], axis=1)._replace(glimpses=listed[-1].glimpses, reasons=reasons)
 
 
-def replay(answer: Callable[[], Prediction]) -> Iterator[Moment]:
+def replay(found: Prediction, started: float) -> Iterator[Moment]:
     """Tell an answer for one image glimpse by glimpse, as if it came so.
 
     Args:
-        answer: Makes it, when the first moment is asked for.
+        found: The answer.
+        started: When it was asked for, on :func:`time.perf_counter`.
     """
-    started = time.perf_counter()
-    found = answer()
     seconds = time.perf_counter() - started
     last = found.probabilities.shape[1] - 1
     for moment in range(last + 1):
@@ -133,14 +133,7 @@ def one_by_one(graph: Graph, scenes: Sequence[Scene]) -> Prediction:
     Raises:
         ImageError: When one has too many pixels, or their attention maps are not of one size.
     """
-    found = [prediction_of(graph({contract.INPUT: _planes(scene.whole())})) for scene in scenes]
-    sizes = {None if part.maps is None else part.maps.shape[2:] for part in found}
-    if len(sizes) > 1:
-        raise ImageError(
-            f"expected images whose attention maps are of one size, got {sorted(map(str, sizes))}; "
-            "hand them over one by one"
-        )
-    return join(found, axis=0)
+    return _side_by_side([prediction_of(graph({contract.INPUT: _planes(scene.whole())})) for scene in scenes])
 
 
 def prediction_of(found: Arrays) -> Prediction:
@@ -172,8 +165,11 @@ def look_through_windows(graph: Graph, card: ModelCard, scenes: Sequence[Scene])
 
     Args:
         graph: The graph.
-        card: The model's card; of a model without a retina the whole images are given.
+        card: The model's card; a model without a retina is given the whole images.
         scenes: The images.
+
+    Raises:
+        ImageError: As it looks, when the attention maps are not of one size, or a whole image has too many pixels.
     """
 
     def look_at_one(scene: Scene, location: Any, state: Any) -> Taken:
@@ -192,7 +188,7 @@ def look_through_windows(graph: Graph, card: ModelCard, scenes: Sequence[Scene])
             for place, row in enumerate(rows)
         ]
         return Taken(
-            join([part.seen for part in parts], axis=0),
+            _side_by_side([part.seen for part in parts]),
             np.concatenate([part.state for part in parts]),
             np.concatenate([part.next_location for part in parts]),
         )
@@ -235,6 +231,16 @@ def _planes(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _some(images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return images if len(rows) == len(images) else images[rows]
+
+
+def _side_by_side(found: Sequence[Prediction]) -> Prediction:
+    """Put what was found of single images into a batch."""
+    sizes = sorted({part.maps.shape[2:] for part in found if part.maps is not None})
+    if len(sizes) > 1:
+        raise ImageError(
+            f"expected images whose attention maps are of one size, got maps of {sizes} cells; hand them over one by one"
+        )
+    return join(found, axis=0)
 
 
 def _over(taken: int, seconds: float, limit: Limits) -> str | None:

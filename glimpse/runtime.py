@@ -1,5 +1,6 @@
 """Running an exported model: onnxruntime and numpy, no torch."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ class GlimpseSession:
     of the answer: nothing is saved, and a limited time is refused.
 
     Wherever they are accepted, the limits are these. ``max_glimpses``: from 1 to the card's number, which is the
-    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: after
-    this time of the whole call no further glimpse is begun; one is taken in any case. A prediction's ``reasons`` say
-    which of them ended the look at each image.
+    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above 0;
+    after this time of the call no further round of glimpses, one of each image, is begun; one is taken in any case. A
+    prediction's ``reasons`` say which of them ended the look at each image.
 
     Images are uint8 (height, width, channels), grey or RGB. A model whose card has the input type float32 takes float32
     images in [0, 1] as well. With ``size="fit"``, the default for arrays, they are put onto the model's canvas. With
@@ -109,8 +110,9 @@ class GlimpseSession:
                 that are no pixels.
             ValueError: When a limit is out of its range.
         """
+        started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        return self._answer(shown.planes(canvases, self.card), limit)
+        return self._answer(shown.planes(canvases, self.card), limit, started)
 
     def predict(
         self,
@@ -140,6 +142,7 @@ class GlimpseSession:
             ImageError: When there is no image, or one of them is none, or can't be taken in its size.
             ValueError: When a limit is out of its range, or the size is another word.
         """
+        started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(images, np.ndarray) and images.ndim != 4:
             raise ImageError(
@@ -149,7 +152,7 @@ class GlimpseSession:
         if not len(images):
             raise ImageError("expected at least one image, got none")
         subject, sizes = self._show(list(images), [f"image {index}" for index in range(len(images))], size)
-        return self._in_their_frames(self._answer(subject, limit), sizes)
+        return self._in_their_frames(self._answer(subject, limit, started), sizes)
 
     def predict_one(
         self,
@@ -176,9 +179,10 @@ class GlimpseSession:
             ImageError: When it is no such image, or can't be taken in its size.
             ValueError: When a limit is out of its range, or the size is another word.
         """
+        started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
         subject, sizes = self._show([image], ["the image"], size)
-        found = self._in_their_frames(self._answer(subject, limit), sizes)
+        found = self._in_their_frames(self._answer(subject, limit, started), sizes)
         boxes, maps = (None if field is None else field[0] for field in (found.boxes, found.maps))
         glimpses = None if found.glimpses is None else int(found.glimpses[0])
         return ImagePrediction(found.probabilities[0], found.locations[0], boxes, maps, glimpses, found.reasons[0])
@@ -247,7 +251,7 @@ class GlimpseSession:
         self, images: list[Any], names: list[str], size: str | None
     ) -> tuple[Subject, list[tuple[int, int]] | None]:
         """What the graph is to see, and the (height, width) that each image had before it was fitted, if it was."""
-        lazy = sum(isinstance(image, LazyImage) for image in images)
+        lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
         if size is None and 0 < lazy < len(images):
             raise ImageError(
                 f"expected arrays or lazy images, got {lazy} lazy ones out of {len(images)}; "
@@ -273,35 +277,38 @@ class GlimpseSession:
     def _in_their_frames(self, found: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
         return found if sizes is None else self.onto_images(found, sizes)
 
-    def _answer(self, subject: Subject, limit: Limits) -> Prediction:
+    def _answer(self, subject: Subject, limit: Limits, started: float) -> Prediction:
         graph = self.card.graph
         if graph == "step" or (graph == "adaptive" and (limit.seconds is not None or isinstance(subject, list))):
-            return gazing.whole(self._gaze(subject, limit))
+            return gazing.whole(self._gaze(subject, limit, started))
         if isinstance(subject, list):
             return cut_short(gazing.one_by_one(self._graph, subject), limit)
         if graph == "episode":
             return cut_short(gazing.prediction_of(self._graph({INPUT: subject})), limit)
         return gazing.to_the_end(self._graph, subject, limit)
 
-    def _gaze(self, subject: Subject, limit: Limits) -> Iterator[gazing.Moment]:
+    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[gazing.Moment]:
         if self.card.graph == "step":
             look = gazing.look_by_steps(self._graph, self.card, subject)
         elif isinstance(subject, list):
             look = gazing.look_through_windows(self._graph, self.card, subject)
         else:
             look = gazing.look_at_images(self._graph, subject)
-        return gazing.gaze(look, len(subject), self.card.state_size or 0, limit)
+        return gazing.gaze(look, len(subject), self.card.state_size or 0, limit, started)
 
     def _glances(self, subject: Subject, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
-        episode = self.card.graph == "episode"
-        moments = gazing.replay(lambda: self._answer(subject, limit)) if episode else self._gaze(subject, limit)
-        for time, moment in enumerate(moments):
+        if self.card.graph == "episode":
+            started = time.perf_counter()
+            moments = gazing.replay(self._answer(subject, limit, started), started)
+        else:
+            moments = self._gaze(subject, limit, started=None)
+        for index, moment in enumerate(moments):
             seen = self._in_their_frames(moment.seen, sizes)
             boxes, maps = (None if field is None else field[0, 0] for field in (seen.boxes, seen.maps))
             belief = seen.probabilities[0, 0]
             label = int(belief.argmax())
             yield Glance(
-                time,
+                index,
                 seen.locations[0, 0],
                 boxes,
                 maps,

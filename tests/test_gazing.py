@@ -56,7 +56,7 @@ def test_a_scan_tells_the_prediction_glimpse_by_glimpse(kinds, graph, size, limi
 @pytest.mark.parametrize("image", [noise(26, 61, 1, seed=1), noise(300, 200, 3), noise(3, 5, 1), noise(1, 1, 3)])
 @pytest.mark.parametrize("graph", ["adaptive", "step"])
 def test_a_native_image_is_looked_at_as_it_is(kinds, graph, image):
-    grey_image = pixels.fit(image, *image.shape[:2], 1)
+    grey_image = pixels.fit(image, image.shape[0], image.shape[1], 1)
     expected = kinds["episode"].predict_one(grey_image, size="native")
     alike(kinds[graph].predict_one(image, size="native"), expected)
     alike(kinds[graph].predict_one(ArrayImage(image)), expected)
