@@ -57,7 +57,8 @@ def gaze(look: Look, batch: int, state_size: int, limit: Limits, started: float 
         batch: How many images there are, at least 1.
         state_size: Length of the model's state.
         limit: When to stop.
-        started: When the time began to run, on :func:`time.perf_counter`; by default when the first moment is asked for.
+        started: When the time began to run, on :func:`time.perf_counter`; by default when the first moment is asked
+            for.
     """
     started = time.perf_counter() if started is None else started
     rows = np.arange(batch)
@@ -238,7 +239,8 @@ def _side_by_side(found: Sequence[Prediction]) -> Prediction:
     sizes = sorted({part.maps.shape[2:] for part in found if part.maps is not None})
     if len(sizes) > 1:
         raise ImageError(
-            f"expected images whose attention maps are of one size, got maps of {sizes} cells; hand them over one by one"
+            f"expected images whose attention maps are of one size, got maps of {sizes} cells; "
+            "hand them over one by one"
         )
     return join(found, axis=0)
 

@@ -156,7 +156,10 @@ def _open_tiff(path: Path) -> Any:
         return array
     tiff.close()
     if page.is_tiled:
-        came, advice = f"the axes {page.axes} and the colours {colours}", "write it again as RGB, the channels last"
+        came, advice = (
+            f"the axes {page.axes} and the colours {colours}",
+            "write it again as RGB, channels last, or as grey",
+        )
     else:
         came, advice = "one in strips", "write it again with tifffile.imwrite(..., tile=(256, 256))"
     raise ImageError(f"expected {str(path)!r} as a tiled TIFF, grey or RGB, got {came}; {advice}")

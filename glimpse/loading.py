@@ -77,14 +77,6 @@ def _read(path: Path) -> bytes:
 
 def _check_card(card: ModelCard) -> None:
     """Refuse a card that this version does not know how to follow."""
-    counts = ["height", "width", "num_glimpses"]
-    if card.has_retina or card.graph == "step":
-        counts += ["glimpse_size", "num_scales", "zoom"]
-    if card.graph != "episode":
-        counts.append("state_size")
-    if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
-        given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
-        raise ContractError(f"expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
     known = {"graph": contract.GRAPHS, "input_type": contract.INPUT_TYPES, "precision": contract.PRECISIONS}
     known |= {"size_policy": ("fit",)}
     for name, choices in known.items():
@@ -93,6 +85,14 @@ def _check_card(card: ModelCard) -> None:
                 f"expected a card with a {name} out of {choices}, got {getattr(card, name)!r}; use a version of "
                 "Glimpse that knows it"
             )
+    counts = ["height", "width", "num_glimpses"]
+    if card.has_retina or card.graph == "step":
+        counts += ["glimpse_size", "num_scales", "zoom"]
+    if card.graph != "episode":
+        counts.append("state_size")
+    if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
+        given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
+        raise ContractError(f"expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
     if card.channels not in (1, 3) or not card.classes:
         raise ContractError(
             f"expected a card with 1 or 3 channels and at least one class, got channels={card.channels} and "

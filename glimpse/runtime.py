@@ -37,9 +37,9 @@ class GlimpseSession:
     of the answer: nothing is saved, and a limited time is refused.
 
     Wherever they are accepted, the limits are these. ``max_glimpses``: from 1 to the card's number, which is the
-    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above 0;
-    after this time of the call no further round of glimpses, one of each image, is begun; one is taken in any case. A
-    prediction's ``reasons`` say which of them ended the look at each image.
+    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above
+    0; after this time of the call no further round of glimpses, one of each image, is begun; the first is taken in any
+    case. A prediction's ``reasons`` say which of them ended the look at each image.
 
     Images are uint8 (height, width, channels), grey or RGB. A model whose card has the input type float32 takes float32
     images in [0, 1] as well. With ``size="fit"``, the default for arrays, they are put onto the model's canvas. With
