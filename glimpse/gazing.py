@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from glimpse import contract, crop, geometry
 from glimpse.answers import Limits, Prediction, join, reasons_of
 from glimpse.contract import ModelCard
-from glimpse.graph import Arrays, Graph
+from glimpse.inference import Arrays, Graph
 from glimpse.pixels import ImageError
 from glimpse.shown import Scene
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from glimpse import gazing, pixels, shown
 from glimpse.answers import Glance, ImagePrediction, Limits, Prediction, cut_short, limits
 from glimpse.contract import INPUT, ContractError, ModelCard
-from glimpse.graph import Graph
+from glimpse.inference import Graph
 from glimpse.lazy import LazyImage
 from glimpse.loading import load
 from glimpse.pixels import ImageError

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.graph import Graph
+from glimpse.inference import Graph
 from glimpse.loading import load
 from glimpse.providers import open_session
 from tests import toys
@@ -20,7 +20,7 @@ def opened(monkeypatch) -> list[dict[str, int]]:
         sizes.append(dict(given))
         return open_session(content, provider, threads, given)
 
-    monkeypatch.setattr("glimpse.graph.open_session", watched)
+    monkeypatch.setattr("glimpse.inference.open_session", watched)
     return sizes
 
 
