@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from glimpse import contract, crop, geometry
 from glimpse.answers import Limits, Prediction, join, reasons_of
 from glimpse.contract import ModelCard
-from glimpse.inference import Arrays, Graph
+from glimpse.inference import Arrays, Call
 from glimpse.pixels import ImageError
 from glimpse.shown import Scene
 
@@ -108,7 +108,7 @@ def replay(found: Prediction, started: float) -> Iterator[Moment]:
         yield Moment(seen, np.array([moment + 1]), reasons, seconds)
 
 
-def to_the_end(graph: Graph, images: npt.NDArray[Any], limit: Limits) -> Prediction:
+def to_the_end(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
     """Look at whole images with an adaptive graph, in its own loop.
 
     Args:
@@ -124,7 +124,7 @@ def to_the_end(graph: Graph, images: npt.NDArray[Any], limit: Limits) -> Predict
     return prediction_of(found)._replace(glimpses=found[contract.GLIMPSES], reasons=reasons)
 
 
-def one_by_one(graph: Graph, scenes: Sequence[Scene]) -> Prediction:
+def one_by_one(graph: Call, scenes: Sequence[Scene]) -> Prediction:
     """Look at whole images of any size with an episode graph.
 
     Args:
@@ -147,7 +147,7 @@ def prediction_of(found: Arrays) -> Prediction:
     )
 
 
-def look_at_images(graph: Graph, images: npt.NDArray[Any]) -> Look:
+def look_at_images(graph: Call, images: npt.NDArray[Any]) -> Look:
     """Look at whole images with an adaptive graph.
 
     Args:
@@ -161,7 +161,7 @@ def look_at_images(graph: Graph, images: npt.NDArray[Any]) -> Look:
     return look
 
 
-def look_through_windows(graph: Graph, card: ModelCard, scenes: Sequence[Scene]) -> Look:
+def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) -> Look:
     """Look at images of any size with an adaptive graph, giving it only the pixels under the widest window.
 
     Args:
@@ -197,7 +197,7 @@ def look_through_windows(graph: Graph, card: ModelCard, scenes: Sequence[Scene])
     return look
 
 
-def look_by_steps(graph: Graph, card: ModelCard, images: npt.NDArray[Any] | Sequence[Scene]) -> Look:
+def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[Scene]) -> Look:
     """Look at images with a step graph, cutting its glimpses.
 
     Args:

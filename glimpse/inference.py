@@ -1,7 +1,7 @@
 """An exported graph, ready to be called: arrays in by name, arrays out by name."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from glimpse.loading import ModelFile
 from glimpse.providers import open_session
 
 Arrays = dict[str, npt.NDArray[Any]]
+Call = Callable[[Arrays], Arrays]
+"""Runs a graph once: a :class:`Graph`, or what takes its place in a test."""
 
 
 class Graph:
@@ -42,7 +44,7 @@ class Graph:
         else:
             self._general = self._open({})
 
-    def __call__(self, given: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    def __call__(self, given: Arrays) -> Arrays:
         """Run the graph once.
 
         Args:
@@ -65,7 +67,7 @@ class Graph:
             return {contract.GLIMPSE: glimpse, contract.LOCATION: place, contract.STATE: state}
         return {contract.INPUT: np.zeros((1, card.channels, card.height, card.width), card.input_type)}
 
-    def _is_single(self, given: Mapping[str, npt.NDArray[Any]]) -> bool:
+    def _is_single(self, given: Arrays) -> bool:
         card = self._model.card
         if card.graph == "step":
             return len(given[contract.GLIMPSE]) == 1

@@ -1,11 +1,15 @@
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from glimpse import pixels
+from glimpse import gazing, pixels
+from glimpse.answers import Limits, Prediction
 from glimpse.lazy import ArrayImage
 from glimpse.runtime import GlimpseSession
+from glimpse.shown import scene_of
 from tests import toys
 from tests.toys import LIMITS, alike, noise
 
@@ -114,3 +118,108 @@ def test_time_that_runs_out_ends_the_look_after_one_glimpse(kinds, graph):
 def test_time_that_does_not_run_out_changes_nothing(kinds, graph, limit):
     canvases = noise(6, 20, 30, 1)
     alike(kinds[graph].run(canvases, seconds=60.0, **limit), kinds["episode"].run(canvases, **limit))
+
+
+BELIEFS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], np.float32)
+"""Of three images: after each glimpse they come nearer to the first class."""
+
+
+def looker(calls: list[list[int]], pause: float = 0.0) -> gazing.Look:
+    """A way to look that writes down at which images, and makes an image's state the number of its glimpses."""
+
+    def look(rows: Any, locations: Any, state: Any) -> gazing.Taken:
+        calls.append(rows.tolist())
+        time.sleep(pause)
+        share = np.minimum(BELIEFS[rows, 0] + state[:, 0] * 0.25, 1)
+        belief = np.stack([share, 1 - share], axis=1).astype(np.float32)
+        return gazing.Taken(Prediction(belief[:, None], locations[:, None]), state + 1, locations + np.float32(0.125))
+
+    return look
+
+
+def test_images_that_are_told_are_left_alone():
+    calls: list[list[int]] = []
+    found = gazing.whole(gazing.gaze(looker(calls), 3, 1, Limits(6, 0.84)))
+    assert calls == [[0, 1, 2], [1, 2], [2], [2]]
+    assert found.glimpses is not None
+    assert found.glimpses.tolist() == [1, 2, 4]
+    assert found.reasons == ("confident",) * 3
+    np.testing.assert_allclose(found.locations[:, :, 0], np.array([[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 2, 3]]) / 8)
+    np.testing.assert_allclose(found.probabilities[1, :, 0], [0.6, 0.85, 0.85, 0.85], atol=1e-6)
+
+
+def test_the_time_ends_the_look_at_those_that_are_not_told():
+    calls: list[list[int]] = []
+    found = gazing.whole(gazing.gaze(looker(calls, pause=0.01), 3, 1, Limits(6, 0.9, 0.015)))
+    assert 1 <= len(calls) <= 2
+    assert found.reasons[0] == "confident"
+    assert found.reasons[2] == "time"
+
+
+def test_the_time_may_have_begun_before():
+    moments = list(gazing.gaze(looker([]), 3, 1, Limits(6, None, 5.0), started=time.perf_counter() - 9))
+    assert len(moments) == 1
+    assert moments[0].seconds > 9
+
+
+class Recorded:
+    """A graph that says what it was given, and answers with a map as large as its image."""
+
+    def __init__(self) -> None:
+        self.given: list[dict[str, Any]] = []
+
+    def __call__(self, given: Any) -> dict[str, Any]:
+        self.given.append(dict(given))
+        batch, _, height, width = given["images"].shape
+        return {
+            "probabilities": np.full((batch, 1, 2), 0.5, np.float32),
+            "locations": np.zeros((batch, 1, 2), np.float32),
+            "maps": np.full((batch, 1, height, width), 1 / (height * width), np.float32),
+            "next_state": np.zeros((batch, 1), np.float32),
+            "next_location": np.zeros((batch, 2), np.float32),
+        }
+
+
+PLAIN = replace(toys.ADAPTIVE, glimpse_size=None, num_scales=None, zoom=None, state_size=1, has_maps=True)
+
+
+def test_a_model_without_a_retina_is_given_whole_images():
+    graph, image = Recorded(), noise(9, 7, 1)
+    look = gazing.look_through_windows(graph, PLAIN, [scene_of(image, "it", PLAIN)])
+    moments = list(gazing.gaze(look, 1, 1, Limits(2)))
+    assert len(moments) == len(graph.given) == 2
+    for given in graph.given:
+        assert "frame" not in given
+        np.testing.assert_array_equal(given["images"][0, 0], image[..., 0])
+
+
+def test_maps_of_several_sizes_do_not_make_a_batch():
+    scenes = [scene_of(noise(9, 7, 1), "it", PLAIN), scene_of(noise(5, 7, 1), "it", PLAIN)]
+    same = gazing.one_by_one(Recorded(), scenes[:1] * 2)
+    assert same.maps is not None
+    assert same.maps.shape == (2, 1, 9, 7)
+    with pytest.raises(
+        pixels.ImageError, match=r"attention maps are of one size, got maps of \[\(5, 7\), \(9, 7\)\] cel"
+    ):
+        gazing.one_by_one(Recorded(), scenes)
+
+
+def test_a_window_beyond_the_image_is_black():
+    card, image = toys.STEP, np.full((20, 30, 1), 255, np.uint8)
+    seen: list[Any] = []
+
+    def graph(given: Any) -> dict[str, Any]:
+        seen.append(given["glimpse"])
+        batch = len(given["glimpse"])
+        return {
+            "probabilities": np.full((batch, 3), 1 / 3, np.float32),
+            "next_state": np.zeros((batch, 3), np.float32),
+            "next_location": np.zeros((batch, 2), np.float32),
+        }
+
+    look = gazing.look_by_steps(graph, card, [scene_of(image, "it", card)])
+    for place in ([4.0, 0.0], [-4.0, 0.0], [0.0, 4.0], [0.0, -4.0]):
+        look(np.array([0]), np.array([place], np.float32), np.zeros((1, 3), np.float32))
+        assert not seen[-1].any()
+    look(np.array([0]), np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32))
+    assert (seen[-1] == 1).all()

@@ -152,6 +152,17 @@ def test_a_model_without_a_retina_has_no_boxes_in_any_frame(tmp_path):
     np.testing.assert_allclose(one.locations, LOCATIONS * [3, 1], atol=1e-6)
 
 
+def test_a_model_without_a_retina_takes_native_images_as_a_whole(tmp_path):
+    session = GlimpseSession(write_model(tmp_path / "soft.onnx", MAP_CARD))
+    images = [grey(0, 40, 20), ArrayImage(grey(255, 7, 5)), grey(200, 3, 3)]
+    prediction = session.predict(images, size="native")
+    assert prediction.probabilities[:, -1].argmax(-1).tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(prediction.locations, np.stack([LOCATIONS] * 3))
+    np.testing.assert_array_equal(prediction.maps, np.stack([MAPS] * 3))
+    np.testing.assert_array_equal(prediction.glimpses, [2, 2, 2])
+    np.testing.assert_array_equal(np.stack([glance.map for glance in session.scan(images[1])]), MAPS)
+
+
 def test_maps_stay_in_the_frame_of_the_canvas_while_locations_move(tmp_path):
     session = GlimpseSession(write_model(tmp_path / "soft.onnx", MAP_CARD))
     prediction = session.predict([grey(0), grey(0, 40, 20)])

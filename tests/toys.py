@@ -148,8 +148,9 @@ def crop(draft: Draft, card: ModelCard, images: str, location: str, frame: str |
     if frame is not None:
         given = draft.op("Slice", frame, [2], [4])
         whole = draft.op("Where", draft.op("Greater", given, 0.0), given, whole)
-    middle = draft.op("Mul", draft.op("Add", location, 1.0), draft.op("Mul", whole, 0.5))
-    start = draft.op("Floor", draft.op("Sub", middle, (widest - 1) / 2))
+    half = draft.op("Mul", whole, 0.5)
+    middle = draft.op("Mul", location, half)
+    start = draft.op("Floor", draft.op("Add", middle, draft.op("Sub", half, (widest - 1) / 2)))
     boxes = []
     for offset, side in scales:
         corners = [draft.op("Add", start, float(far)) for far in (offset, offset + side)]
