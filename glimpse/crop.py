@@ -54,11 +54,32 @@ def extract_glimpse(
     largest *= inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
     if images.dtype == np.uint8:
         largest /= np.float32(255)
+    return pool(largest, size, num_scales, zoom)
+
+
+def pool(
+    largest: npt.NDArray[Any], size: int, num_scales: int, zoom: int
+) -> Float32[np.ndarray, "batch scales channels size size"]:
+    """Make glimpses of the pixels under their largest windows: cut the nested windows and average each down.
+
+    Args:
+        largest: (batch, channels, width, width), width that of the largest window; uint8 from 0 to 255, or floating
+            point in [0, 1].
+        size: Side of the finest window, and of every scale after averaging, pixels.
+        num_scales: How many windows there are.
+        zoom: How many times wider each window is than the one before it.
+
+    Returns:
+        Values in [0, 1], finest scale first.
+    """
+    scales = windows(size, num_scales, zoom)
+    if largest.dtype == np.uint8:
+        largest = largest / np.float32(255)
     pooled = []
     for window in scales:
         middle = slice(window.offset, window.offset + window.width)
         factor = window.width // size
-        blocks = largest[:, :, middle, middle].reshape(*images.shape[:2], size, factor, size, factor)
+        blocks = largest[:, :, middle, middle].reshape(*largest.shape[:2], size, factor, size, factor)
         pooled.append(blocks.mean(axis=(3, 5), dtype=np.float32))
     return np.stack(pooled, axis=1)
 

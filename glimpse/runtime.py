@@ -1,69 +1,82 @@
 """Running an exported model: onnxruntime and numpy, no torch."""
 
-import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from glimpse import pixels
-from glimpse.contract import BOXES, CARD_KEY, INPUT, LOCATIONS, MAPS, PROBABILITIES, ContractError, ModelCard
+from glimpse import gazing, pixels, shown
+from glimpse.answers import Glance, ImagePrediction, Limits, Prediction, cut_short, limits
+from glimpse.contract import INPUT, ContractError, ModelCard
+from glimpse.inference import Graph
+from glimpse.lazy import LazyImage
+from glimpse.loading import load
+from glimpse.pixels import ImageError
+from glimpse.providers import ProviderError
+from glimpse.shown import Image, Scene
 
-_ADVICE = "expected an ONNX file written by 'glimpse export'"
+__all__ = ["ContractError", "Glance", "GlimpseSession", "ImagePrediction", "Prediction", "ProviderError"]
 
-
-class Prediction(NamedTuple):
-    """What a model believes of each image of a batch, and where it looked, after each glimpse."""
-
-    probabilities: Float[np.ndarray, "batch time classes"]
-    """In [0, 1]; the last time holds the answer."""
-    locations: Float[np.ndarray, "batch time 2"]
-    """Fixations, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
-    boxes: Float[np.ndarray, "batch time scales 4"] | None = None
-    """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image; None for a model
-    without a retina."""
-    maps: Float[np.ndarray, "batch time map_height map_width"] | None = None
-    """Attention weights over equal cells of the model's canvas, which sum to one; None for a model without maps."""
-
-
-class ImagePrediction(NamedTuple):
-    """A :class:`Prediction` for one image, without the batch axis."""
-
-    probabilities: Float[np.ndarray, "time classes"]
-    locations: Float[np.ndarray, "time 2"]
-    boxes: Float[np.ndarray, "time scales 4"] | None = None
-    maps: Float[np.ndarray, "time map_height map_width"] | None = None
+Subject = npt.NDArray[Any] | list[Scene]
+"""What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
 
 
 class GlimpseSession:
     """An exported model, loaded and ready to classify.
 
-    It holds no state between calls, so that threads may share it. It runs on the CPU, by default on one thread that
+    It holds no state between calls, so that threads may share it. It runs on the CPU by default, on one thread that
     does not spin while it waits: the model is small, and several sessions on several cores beat one on many.
+
+    It answers alike whatever the kind of graph; what differs is what an early end saves. An *adaptive* graph leaves its
+    loop as soon as every image of the batch is told. A *step* graph is called once a glimpse, for the images that are
+    not told yet. An *episode* takes all its glimpses whatever is asked for, and those that were too many are left out
+    of the answer: nothing is saved, and a limited time is refused.
+
+    Wherever they are accepted, the limits are these. ``max_glimpses``: from 1 to the card's number, which is the
+    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above
+    0; after this time of the call no further round of glimpses, one of each image, is begun; the first is taken in any
+    case. A prediction's ``reasons`` say which of them ended the look at each image.
+
+    Images are uint8 (height, width, channels), grey or RGB. A model whose card has the input type float32 takes float32
+    images in [0, 1] as well. With ``size="fit"``, the default for arrays, they are put onto the model's canvas. With
+    ``size="native"`` they are taken as they are: a model with a retina, run glimpse by glimpse, then looks at a part as
+    small as its windows of an image as large as you like, and reads only that. Lazy images
+    (:mod:`glimpse.lazy`) are always native.
 
     Attributes:
         card: What the model says of itself.
+        sha256: The seal of its file.
+        provider: What it runs on, one of :data:`glimpse.providers.PROVIDERS`.
+        path: Its file.
 
     Args:
         path: An ONNX file written by ``glimpse export``.
         threads: Threads within an operator, at least 1.
+        provider: What to run it on, one of :data:`glimpse.providers.PROVIDERS`.
+        warm_up: Whether to run it once, on black, so that the first image does not wait for memory to be laid out.
 
     Raises:
-        ContractError: When there is no such file, it is no ONNX file, it lacks its card, or its card and its graph do
-            not agree.
+        ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
+            written, or its card and its graph do not agree.
+        ProviderError: When the provider is unknown, not installed, or does not start.
         ValueError: When the number of threads is below 1.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
         if threads < 1:
             raise ValueError(f"expected at least 1 thread, got {threads}")
-        self._session = _load(Path(path), threads)
-        self.card: ModelCard = _read_card(self._session, str(path))
-        _check_graph(self._session, self.card, str(path))
+        self.path = Path(path)
+        self.provider = provider
+        model = load(self.path)
+        self.card: ModelCard = model.card
+        self.sha256 = model.sha256
+        self._graph = Graph(model, provider, threads)
+        if warm_up:
+            self._graph(self._graph.zeros())
 
     def fit(self, image: npt.NDArray[Any]) -> UInt8[np.ndarray, "height width channels"]:
         """Put an image onto the model's canvas, by the card's size policy.
@@ -76,32 +89,49 @@ class GlimpseSession:
         """
         return pixels.fit(image, self.card.height, self.card.width, self.card.channels)
 
-    def run(self, canvases: npt.NDArray[Any]) -> Prediction:
+    def run(
+        self,
+        canvases: npt.NDArray[Any],
+        *,
+        max_glimpses: int | None = None,
+        confidence: float | None = None,
+        seconds: float | None = None,
+    ) -> Prediction:
         """Classify images that lie on the model's canvas already; locations and boxes are in the canvas's frame.
 
         Args:
-            canvases: uint8 (batch, height, width, channels): what :meth:`fit` returned, stacked.
+            canvases: (batch, height, width, channels): what :meth:`fit` returned, stacked.
+            max_glimpses: Glimpses at most.
+            confidence: Probability at which an image is told.
+            seconds: Time for the whole batch.
 
         Raises:
-            ImageError: When the canvases are not uint8, or not of the model's size and channels.
+            ImageError: When the canvases are of another type, or not of the model's size and channels, or hold values
+                that are no pixels.
+            ValueError: When a limit is out of its range.
         """
-        expected = (self.card.height, self.card.width, self.card.channels)
-        if canvases.dtype != np.uint8 or canvases.shape[1:] != expected or not len(canvases):
-            raise pixels.ImageError(
-                f"expected uint8 canvases of shape (batch, {expected[0]}, {expected[1]}, {expected[2]}), at least one, "
-                f"got {canvases.dtype} {canvases.shape}; put images onto the canvas with fit, or hand them to predict"
-            )
-        images = np.ascontiguousarray(canvases.transpose(0, 3, 1, 2))
-        names = [PROBABILITIES, LOCATIONS, *(name for name in (BOXES, MAPS) if name in self.card.outputs)]
-        found = dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
-        return Prediction(found[PROBABILITIES], found[LOCATIONS], found.get(BOXES), found.get(MAPS))
+        started = time.perf_counter()
+        limit = self._limits(max_glimpses, confidence, seconds)
+        return self._answer(shown.planes(canvases, self.card), limit, started)
 
-    def predict(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Prediction:
+    def predict(
+        self,
+        images: npt.NDArray[Any] | Sequence[Image],
+        *,
+        max_glimpses: int | None = None,
+        confidence: float | None = None,
+        seconds: float | None = None,
+        size: str | None = None,
+    ) -> Prediction:
         """Classify images of any size.
 
         Args:
-            images: uint8 (batch, height, width, channels), or one (height, width, channels) array for each image; grey
-                or RGB.
+            images: (batch, height, width, channels), or one (height, width, channels) array or lazy image for each;
+                grey or RGB.
+            max_glimpses: Glimpses at most.
+            confidence: Probability at which an image is told.
+            seconds: Time for all the images, which are looked at by turns.
+            size: ``fit`` puts them onto the model's canvas, ``native`` takes them as they are.
 
         Returns:
             Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
@@ -109,36 +139,83 @@ class GlimpseSession:
             Maps stay in the frame of the canvas.
 
         Raises:
-            ImageError: When there is no image, or one of them is none.
+            ImageError: When there is no image, or one of them is none, or can't be taken in its size.
+            ValueError: When a limit is out of its range, or the size is another word.
         """
+        started = time.perf_counter()
+        limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise pixels.ImageError(
+            raise ImageError(
                 f"expected a batch (batch, height, width, channels), got shape {images.shape}; "
                 "hand a single image to predict_one, or a list of images to predict"
             )
         if not len(images):
-            raise pixels.ImageError("expected at least one image, got none")
-        for index, image in enumerate(images):
-            pixels.check(image, f"image {index}")
-        prediction = self.run(np.stack([self.fit(image) for image in images]))
-        return self.onto_images(prediction, [(image.shape[0], image.shape[1]) for image in images])
+            raise ImageError("expected at least one image, got none")
+        subject, sizes = self._show(list(images), [f"image {index}" for index in range(len(images))], size)
+        return self._in_their_frames(self._answer(subject, limit, started), sizes)
 
-    def predict_one(self, image: npt.NDArray[Any]) -> ImagePrediction:
+    def predict_one(
+        self,
+        image: Image,
+        *,
+        max_glimpses: int | None = None,
+        confidence: float | None = None,
+        seconds: float | None = None,
+        size: str | None = None,
+    ) -> ImagePrediction:
         """Classify one image of any size.
 
         Args:
-            image: uint8 (height, width, channels), grey or RGB.
+            image: (height, width, channels), or a lazy image; grey or RGB.
+            max_glimpses: Glimpses at most.
+            confidence: Probability at which it is told.
+            seconds: Time for it.
+            size: ``fit`` puts it onto the model's canvas, ``native`` takes it as it is.
 
         Returns:
             Locations and boxes in the image's own frame.
 
         Raises:
-            ImageError: When it is no such image.
+            ImageError: When it is no such image, or can't be taken in its size.
+            ValueError: When a limit is out of its range, or the size is another word.
         """
-        pixels.check(image, "the image")
-        found = self.predict([image])
+        started = time.perf_counter()
+        limit = self._limits(max_glimpses, confidence, seconds)
+        subject, sizes = self._show([image], ["the image"], size)
+        found = self._in_their_frames(self._answer(subject, limit, started), sizes)
         boxes, maps = (None if field is None else field[0] for field in (found.boxes, found.maps))
-        return ImagePrediction(found.probabilities[0], found.locations[0], boxes, maps)
+        glimpses = None if found.glimpses is None else int(found.glimpses[0])
+        return ImagePrediction(found.probabilities[0], found.locations[0], boxes, maps, glimpses, found.reasons[0])
+
+    def scan(
+        self,
+        image: Image,
+        *,
+        max_glimpses: int | None = None,
+        confidence: float | None = None,
+        seconds: float | None = None,
+        size: str | None = None,
+    ) -> Iterator[Glance]:
+        """Watch the model look at one image, glimpse by glimpse.
+
+        Args:
+            image: (height, width, channels), or a lazy image; grey or RGB.
+            max_glimpses: Glimpses at most.
+            confidence: Probability at which it is told.
+            seconds: Time from when the first glance is asked for, whatever is done between the glances included.
+            size: ``fit`` puts it onto the model's canvas, ``native`` takes it as it is.
+
+        Returns:
+            Glances, the last of which says why it is the last. With an adaptive and a step graph a glimpse is taken
+            when its glance is asked for, with an episode they are all taken before the first.
+
+        Raises:
+            ImageError: When it is no such image, or can't be taken in its size.
+            ValueError: When a limit is out of its range, or the size is another word.
+        """
+        limit = self._limits(max_glimpses, confidence, seconds)
+        subject, sizes = self._show([image], ["the image"], size)
+        return self._glances(subject, sizes, limit)
 
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.
@@ -160,79 +237,84 @@ class GlimpseSession:
         if boxes is not None:
             corners = np.tile(corner, 2)[:, None, None]
             boxes = ((boxes - corners) * np.tile(own / scaled, 2)[:, None, None]).astype(np.float32)
-        return Prediction(prediction.probabilities, locations.astype(np.float32), boxes, prediction.maps)
+        return prediction._replace(locations=locations.astype(np.float32), boxes=boxes)
 
+    def _limits(self, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
+        if seconds is not None and self.card.graph == "episode":
+            raise ValueError(
+                "expected no limit of time, since an episode graph takes all its glimpses at once, "
+                f"got seconds={seconds}; leave it out, or export the model with --graph adaptive"
+            )
+        return limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
 
-def _load(path: Path, threads: int) -> Any:
-    if not path.is_file():
-        what = "a directory" if path.is_dir() else "no such file"
-        raise ContractError(f"can't load the model {str(path)!r}: {what}; {_ADVICE}")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        raise ContractError(f"can't load the model {str(path)!r} ({error.strerror}); check its permissions") from error
-    if start == b"PK\x03\x04" or start[:1] == b"\x80":
-        raise ContractError(
-            f"{str(path)!r} is a checkpoint or pickled code, no exported model; {_ADVICE}, run "
-            "'glimpse export CHECKPOINT' first"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no parent of their own
-        raise ContractError(f"onnxruntime can't load the model {str(path)!r} ({error}); {_ADVICE}") from error
+    def _show(
+        self, images: list[Any], names: list[str], size: str | None
+    ) -> tuple[Subject, list[tuple[int, int]] | None]:
+        """What the graph is to see, and the (height, width) that each image had before it was fitted, if it was."""
+        lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
+        if size is None and 0 < lazy < len(images):
+            raise ImageError(
+                f"expected arrays or lazy images, got {lazy} lazy ones out of {len(images)}; "
+                "take all of them as they are with size='native', or hand them over apart"
+            )
+        if size not in (None, "fit", "native"):
+            raise ValueError(f"expected a size of 'fit' or 'native', got {size!r}; choose one of them")
+        if size == "native" or (size is None and lazy):
+            if not self.card.any_size and self.card.graph != "step":
+                raise ImageError(
+                    f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
+                    "pixels and nothing else; leave size='native' out, or export the model for any size"
+                )
+            return [shown.scene_of(*each, self.card) for each in zip(images, names, strict=True)], None
+        if lazy:
+            raise ImageError(
+                "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
+                "leave size='fit' out, or read it as a whole and hand over the array"
+            )
+        canvases = np.stack([shown.canvas_of(*each, self.card) for each in zip(images, names, strict=True)])
+        return shown.planes(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
 
+    def _in_their_frames(self, found: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
+        return found if sizes is None else self.onto_images(found, sizes)
 
-def _read_card(session: Any, name: str) -> ModelCard:
-    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-    if text is None:
-        raise ContractError(
-            f"{name!r} has no model card (metadata key {CARD_KEY!r}), so nothing says what its numbers mean; {_ADVICE}"
-        )
-    try:
-        card = ModelCard.from_json(text)
-    except ContractError as error:
-        raise ContractError(f"{name!r}: {error}") from error
-    retina = ("glimpse_size", "num_scales", "zoom")
-    counts = ("height", "width", "num_glimpses", *(retina if card.glimpse_size is not None else ()))
-    if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
-        given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
-        raise ContractError(f"{name!r}: expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
-    if card.size_policy != "fit" or card.channels not in (1, 3) or not card.classes:
-        raise ContractError(
-            f"{name!r}: expected a card with size_policy 'fit', 1 or 3 channels and at least one class, got "
-            f"size_policy={card.size_policy!r}, channels={card.channels!r}, {len(card.classes)} classes; "
-            "use a version of Glimpse that knows them"
-        )
-    return card
+    def _answer(self, subject: Subject, limit: Limits, started: float) -> Prediction:
+        graph = self.card.graph
+        if graph == "step" or (graph == "adaptive" and (limit.seconds is not None or isinstance(subject, list))):
+            return gazing.whole(self._gaze(subject, limit, started))
+        if isinstance(subject, list):
+            return cut_short(gazing.one_by_one(self._graph, subject), limit)
+        if graph == "episode":
+            return cut_short(gazing.prediction_of(self._graph({INPUT: subject})), limit)
+        return gazing.to_the_end(self._graph, subject, limit)
 
+    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[gazing.Moment]:
+        if self.card.graph == "step":
+            look = gazing.look_by_steps(self._graph, self.card, subject)
+        elif isinstance(subject, list):
+            look = gazing.look_through_windows(self._graph, self.card, subject)
+        else:
+            look = gazing.look_at_images(self._graph, subject)
+        return gazing.gaze(look, len(subject), self.card.state_size or 0, limit, started)
 
-def _check_graph(session: Any, card: ModelCard, name: str) -> None:
-    """Refuse a graph that is not what its card says."""
-    inputs = {node.name: (node.type, node.shape) for node in session.get_inputs()}
-    outputs = {node.name: node.shape for node in session.get_outputs()}
-    wanted = ("tensor(uint8)", [None, card.channels, card.height, card.width])
-    if set(inputs) != {INPUT} or inputs[INPUT][0] != wanted[0] or not _agree(inputs[INPUT][1], wanted[1]):
-        raise ContractError(
-            f"{name!r}: expected one input {INPUT!r} {wanted} as its card says, got {inputs}; {_ADVICE}"
-        )
-    if not set(card.outputs) <= set(outputs):
-        raise ContractError(f"{name!r}: expected the outputs {card.outputs}, got {tuple(outputs)}; {_ADVICE}")
-    if not _agree(outputs[PROBABILITIES], [None, None, len(card.classes)]):
-        raise ContractError(
-            f"{name!r}: its card names {len(card.classes)} classes, but its {PROBABILITIES} have the shape "
-            f"{outputs[PROBABILITIES]}; {_ADVICE}"
-        )
-
-
-def _agree(shape: Sequence[int | str | None], wanted: Sequence[int | None]) -> bool:
-    """Whether a graph's shape, with its symbols and unknowns, can be the wanted one."""
-    return len(shape) == len(wanted) and all(
-        not isinstance(given, int) or expected is None or given == expected
-        for given, expected in zip(shape, wanted, strict=True)
-    )
+    def _glances(self, subject: Subject, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
+        if self.card.graph == "episode":
+            started = time.perf_counter()
+            moments = gazing.replay(self._answer(subject, limit, started), started)
+        else:
+            moments = self._gaze(subject, limit, started=None)
+        for index, moment in enumerate(moments):
+            seen = self._in_their_frames(moment.seen, sizes)
+            boxes, maps = (None if field is None else field[0, 0] for field in (seen.boxes, seen.maps))
+            belief = seen.probabilities[0, 0]
+            label = int(belief.argmax())
+            yield Glance(
+                index,
+                seen.locations[0, 0],
+                boxes,
+                maps,
+                belief,
+                label,
+                float(belief[label]),
+                moment.seconds,
+                moment.reasons[0],
+            )

@@ -100,3 +100,14 @@ def test_locations_must_be_finite_and_one_for_each_image():
         crop.extract_glimpse(images, np.zeros((1, 2)), 8, 1, 2)
     with pytest.raises(ValueError, match="with 1 values that are not finite"):
         crop.extract_glimpse(images, np.array([[0, 0], [np.nan, 0]]), 8, 1, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_glimpse_is_pooled_from_the_pixels_under_its_largest_window(dtype):
+    images = np.random.default_rng(1).integers(0, 256, (3, 3, 40, 50)).astype(np.uint8)
+    images = images if dtype == np.uint8 else (images / 255).astype(np.float32)
+    location = np.array([[0.1, -0.2], [0.3, 0.0], [-0.4, 0.2]], np.float32)
+    left, top = (geometry.window_start(location[:, axis], (50, 40)[axis], 16).astype(int) for axis in (0, 1))
+    largest = np.stack([image[:, y : y + 16, x : x + 16] for image, x, y in zip(images, left, top, strict=True)])
+    expected = crop.extract_glimpse(images, location, 4, 3, 2)
+    np.testing.assert_array_equal(crop.pool(largest, 4, 3, 2), expected)

@@ -1,0 +1,173 @@
+"""What a model answers, and when it may stop looking. Plain arrays, no torch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+REASONS = ("confident", "budget", "time")
+"""Why a model stops looking at an image: the confidence that was asked for was reached, the number of glimpses was
+reached, or the time ran out."""
+
+
+class Prediction(NamedTuple):
+    """What a model believes of each image of a batch, and where it looked, after each glimpse.
+
+    The time axis is as long as the longest look of the batch. What follows an image's last glimpse repeats it, so that
+    the last time holds the answer for every image.
+    """
+
+    probabilities: Float[np.ndarray, "batch time classes"]
+    """In [0, 1]; the last time holds the answer."""
+    locations: Float[np.ndarray, "batch time 2"]
+    """Fixations, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
+    boxes: Float[np.ndarray, "batch time scales 4"] | None = None
+    """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image; None for a model
+    without a retina."""
+    maps: Float[np.ndarray, "batch time map_height map_width"] | None = None
+    """Attention weights over equal cells of what the model was shown, which sum to one; None for a model without
+    maps."""
+    glimpses: Int[np.ndarray, " batch"] | None = None
+    """How many glimpses each image took; a session always says it."""
+    reasons: tuple[str, ...] = ()
+    """Why the model stopped looking at each image, one of ``REASONS``; a session always says it."""
+
+
+class ImagePrediction(NamedTuple):
+    """A :class:`Prediction` for one image, without the batch axis."""
+
+    probabilities: Float[np.ndarray, "time classes"]
+    locations: Float[np.ndarray, "time 2"]
+    boxes: Float[np.ndarray, "time scales 4"] | None = None
+    maps: Float[np.ndarray, "time map_height map_width"] | None = None
+    glimpses: int | None = None
+    reasons: str | None = None
+
+
+class Glance(NamedTuple):
+    """What a model believes after one more glimpse of one image."""
+
+    time: int
+    """Which glimpse this was, from 0."""
+    location: Float[np.ndarray, "2"]
+    """The fixation, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
+    boxes: Float[np.ndarray, "scales 4"] | None
+    """Windows in pixels, (left, top, right, bottom), finest scale first; None for a model without a retina."""
+    map: Float[np.ndarray, "map_height map_width"] | None
+    """Attention weights, which sum to one; None for a model without maps."""
+    probabilities: Float[np.ndarray, " classes"]
+    """In [0, 1]."""
+    label: int
+    """Index of the most probable class."""
+    confidence: float
+    """Its probability."""
+    seconds: float
+    """Since the first glance was asked for."""
+    reason: str | None
+    """None while it goes on; else why it stopped, one of ``REASONS``."""
+
+
+class Limits(NamedTuple):
+    """When a model stops looking at an image. It takes at least one glimpse."""
+
+    max_glimpses: int
+    """Glimpses at most."""
+    confidence: float | None = None
+    """Probability of a class at which an image is told; None for never."""
+    seconds: float | None = None
+    """After this time no further glimpse is begun; None for any time."""
+
+    def told(self, probabilities: Float[np.ndarray, "*axes classes"]) -> Bool[np.ndarray, "*axes"]:
+        """Say which beliefs have the confidence that was asked for, compared in float32, as a graph does."""
+        if self.confidence is None:
+            return np.zeros(probabilities.shape[:-1], bool)
+        return np.asarray(probabilities.max(-1) >= np.float32(self.confidence))
+
+
+def limits(most: int, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
+    """Check when somebody wants a model to stop.
+
+    Args:
+        most: Glimpses that the model was trained to take.
+        max_glimpses: From 1 to ``most``; that by default.
+        confidence: In (0, 1].
+        seconds: Above 0.
+
+    Raises:
+        ValueError: When one of them is out of its range.
+    """
+    if max_glimpses is not None and not 1 <= max_glimpses <= most:
+        raise ValueError(
+            f"expected max_glimpses from 1 to {most}, the number that the model was trained to take, got "
+            f"{max_glimpses}; choose one of those, or leave it out to take {most}"
+        )
+    if confidence is not None and not 0 < confidence <= 1:
+        raise ValueError(
+            f"expected a confidence above 0 and up to 1, got {confidence}; it is the probability at which the model "
+            "stops, leave it out to take every glimpse"
+        )
+    if seconds is not None and not seconds > 0:
+        raise ValueError(
+            f"expected more than 0 seconds, got {seconds}; one glimpse is taken in any case, leave it out to take as "
+            "long as it needs"
+        )
+    return Limits(most if max_glimpses is None else max_glimpses, confidence, seconds)
+
+
+def cut_short(prediction: Prediction, limit: Limits) -> Prediction:
+    """Leave out the glimpses of a finished episode that the limits, but for the time, would not have allowed.
+
+    Args:
+        prediction: Every glimpse of every image.
+        limit: When to stop; its time does not count.
+    """
+    probabilities = prediction.probabilities[:, : limit.max_glimpses]
+    batch, time = probabilities.shape[:2]
+    if limit.confidence is None:
+        shown = slice(time)
+        return Prediction(
+            probabilities,
+            prediction.locations[:, shown],
+            None if prediction.boxes is None else prediction.boxes[:, shown],
+            None if prediction.maps is None else prediction.maps[:, shown],
+            np.full(batch, time),
+            ("budget",) * batch,
+        )
+    told = limit.told(probabilities)
+    ever = np.asarray(told.any(1))
+    glimpses = np.where(ever, told.argmax(1) + 1, time)
+    kept = (np.arange(batch)[:, None], np.minimum(np.arange(glimpses.max()), glimpses[:, None] - 1))
+    return Prediction(
+        probabilities[kept],
+        prediction.locations[kept],
+        None if prediction.boxes is None else prediction.boxes[kept],
+        None if prediction.maps is None else prediction.maps[kept],
+        glimpses,
+        reasons_of(ever),
+    )
+
+
+def reasons_of(told: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
+    """Say why a model that had all the time stopped looking at each image.
+
+    Args:
+        told: Whether the confidence that was asked for was reached.
+    """
+    return tuple("confident" if is_told else "budget" for is_told in told)
+
+
+def join(predictions: Sequence[Prediction], axis: int) -> Prediction:
+    """Put predictions behind one another, without their glimpses and reasons.
+
+    Args:
+        predictions: At least one, of shapes that are the same along the other axes.
+        axis: 0 for further images, 1 for further glimpses of the same.
+    """
+    first = predictions[0]
+    return Prediction(
+        np.concatenate([part.probabilities for part in predictions], axis),
+        np.concatenate([part.locations for part in predictions], axis),
+        None if first.boxes is None else np.concatenate([part.boxes for part in predictions], axis),
+        None if first.maps is None else np.concatenate([part.maps for part in predictions], axis),
+    )

@@ -1,0 +1,312 @@
+"""Looking glimpse by glimpse: the loop over the glimpses for when the graph takes one at a time.
+
+It is for step graphs, for a limited time, for watching a model look, and for images of which only the pixels under the
+windows are to be read. It does what an adaptive graph does in its own loop.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int64
+
+from glimpse import contract, crop, geometry
+from glimpse.answers import Limits, Prediction, join, reasons_of
+from glimpse.contract import ModelCard
+from glimpse.inference import Arrays, Call
+from glimpse.pixels import ImageError
+from glimpse.shown import Scene
+
+
+class Taken(NamedTuple):
+    """What one more glimpse of some images leads to."""
+
+    seen: Prediction
+    """With a time of one."""
+    state: Float32[np.ndarray, "batch state"]
+    next_location: Float32[np.ndarray, "batch 2"]
+
+
+Look = Callable[
+    [Int64[np.ndarray, " rows"], Float32[np.ndarray, "rows 2"], Float32[np.ndarray, "rows state"]],
+    Taken,
+]
+"""Takes one glimpse of the images of these indices, at these locations, knowing this."""
+
+
+class Moment(NamedTuple):
+    """What is known of every image of a batch after one more glimpse of those that were not told yet."""
+
+    seen: Prediction
+    """With a time of one; of each image the last glimpse that was taken."""
+    glimpses: Int64[np.ndarray, " batch"]
+    """Taken of each image so far."""
+    reasons: tuple[str | None, ...]
+    """Why each image is looked at no more; None while it is."""
+    seconds: float
+    """Since the beginning."""
+
+
+def gaze(look: Look, batch: int, state_size: int, limit: Limits, started: float | None = None) -> Iterator[Moment]:
+    """Look at a batch of images until each is told or a limit is reached, from their middles on.
+
+    Args:
+        look: How to take one glimpse.
+        batch: How many images there are, at least 1.
+        state_size: Length of the model's state.
+        limit: When to stop.
+        started: When the time began to run, on :func:`time.perf_counter`; by default when the first moment is asked
+            for.
+    """
+    started = time.perf_counter() if started is None else started
+    rows = np.arange(batch)
+    locations, state = np.zeros((batch, 2), np.float32), np.zeros((batch, state_size), np.float32)
+    glimpses = np.zeros(batch, np.int64)
+    reasons: list[str | None] = [None] * batch
+    seen: Prediction | None = None
+    while len(rows):
+        taken = look(rows, locations[rows], state[rows])
+        locations[rows], state[rows] = taken.next_location, taken.state
+        seen = taken.seen if seen is None else _renewed(seen, rows, taken.seen)
+        glimpses[rows] += 1
+        told = limit.told(taken.seen.probabilities[:, 0])
+        seconds = time.perf_counter() - started
+        over = _over(int(glimpses.max()), seconds, limit)
+        for row, is_told in zip(rows, told, strict=True):
+            reasons[row] = "confident" if is_told else over
+        rows = rows[~told] if over is None else rows[:0]
+        yield Moment(seen, glimpses.copy(), tuple(reasons), seconds)
+
+
+def whole(moments: Iterator[Moment]) -> Prediction:
+    """Look to the end, and put all the glimpses together.
+
+    Args:
+        moments: What :func:`gaze` returned.
+    """
+    listed = list(moments)
+    reasons = tuple(str(reason) for reason in listed[-1].reasons)
+    return join([moment.seen for moment in listed], axis=1)._replace(glimpses=listed[-1].glimpses, reasons=reasons)
+
+
+def replay(found: Prediction, started: float) -> Iterator[Moment]:
+    """Tell an answer for one image glimpse by glimpse, as if it came so.
+
+    Args:
+        found: The answer.
+        started: When it was asked for, on :func:`time.perf_counter`.
+    """
+    seconds = time.perf_counter() - started
+    last = found.probabilities.shape[1] - 1
+    for moment in range(last + 1):
+        now = slice(moment, moment + 1)
+        boxes, maps = (None if field is None else field[:, now] for field in (found.boxes, found.maps))
+        reasons = found.reasons if moment == last else (None,)
+        seen = Prediction(found.probabilities[:, now], found.locations[:, now], boxes, maps)
+        yield Moment(seen, np.array([moment + 1]), reasons, seconds)
+
+
+def to_the_end(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
+    """Look at whole images with an adaptive graph, in its own loop.
+
+    Args:
+        graph: The graph.
+        images: As the graph takes them, (batch, channels, height, width).
+        limit: When to stop; its time does not count.
+    """
+    given = {contract.INPUT: images, contract.MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
+    if limit.confidence is not None:
+        given[contract.CONFIDENCE] = np.array(limit.confidence, np.float32)
+    found = graph(given)
+    reasons = reasons_of(limit.told(found[contract.PROBABILITIES][:, -1]))
+    return prediction_of(found)._replace(glimpses=found[contract.GLIMPSES], reasons=reasons)
+
+
+def one_by_one(graph: Call, scenes: Sequence[Scene]) -> Prediction:
+    """Look at whole images of any size with an episode graph.
+
+    Args:
+        graph: The graph.
+        scenes: The images.
+
+    Raises:
+        ImageError: When one has too many pixels, or their attention maps are not of one size.
+    """
+    return _side_by_side([prediction_of(graph({contract.INPUT: _planes(scene.whole())})) for scene in scenes])
+
+
+def prediction_of(found: Arrays) -> Prediction:
+    """What a graph that takes images found, without the glimpses and the reasons."""
+    return Prediction(
+        found[contract.PROBABILITIES],
+        found[contract.LOCATIONS],
+        found.get(contract.BOXES),
+        found.get(contract.MAPS),
+    )
+
+
+def look_at_images(graph: Call, images: npt.NDArray[Any]) -> Look:
+    """Look at whole images with an adaptive graph.
+
+    Args:
+        graph: The graph.
+        images: As the graph takes them, (batch, channels, height, width).
+    """
+
+    def look(rows: Any, locations: Any, state: Any) -> Taken:
+        return _taken(graph({contract.INPUT: _some(images, rows), **_onwards(locations, state)}))
+
+    return look
+
+
+def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) -> Look:
+    """Look at images of any size with an adaptive graph, giving it only the pixels under the widest window.
+
+    Args:
+        graph: The graph.
+        card: The model's card; a model without a retina is given the whole images.
+        scenes: The images.
+
+    Raises:
+        ImageError: As it looks, when the attention maps are not of one size, or a whole image has too many pixels.
+    """
+
+    def look_at_one(scene: Scene, location: Any, state: Any) -> Taken:
+        given = _onwards(location, state)
+        if card.has_retina:
+            box = _clipped(_widest(card, scene, location), scene)
+            pixels = scene.read(box)
+            given[contract.FRAME] = np.array([box.left, box.top, scene.width, scene.height], np.float32)
+        else:
+            pixels = scene.whole()
+        return _taken(graph({contract.INPUT: _planes(pixels), **given}))
+
+    def look(rows: Any, locations: Any, state: Any) -> Taken:
+        parts = [
+            look_at_one(scenes[row], locations[place : place + 1], state[place : place + 1])
+            for place, row in enumerate(rows)
+        ]
+        return Taken(
+            _side_by_side([part.seen for part in parts]),
+            np.concatenate([part.state for part in parts]),
+            np.concatenate([part.next_location for part in parts]),
+        )
+
+    return look
+
+
+def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[Scene]) -> Look:
+    """Look at images with a step graph, cutting its glimpses.
+
+    Args:
+        graph: The graph.
+        card: The model's card.
+        images: Images of one size, uint8 or float32 (batch, channels, height, width), or scenes of any size, of which
+            only the pixels under the widest windows are read.
+    """
+    retina = _retina(card)
+
+    def look(rows: Any, locations: Any, state: Any) -> Taken:
+        if isinstance(images, np.ndarray):
+            glimpses = crop.extract_glimpse(_some(images, rows), locations, *retina)
+            height, width = images.shape[2:]
+        else:
+            scenes = [images[row] for row in rows]
+            glimpses = np.concatenate([_cut(card, *each) for each in zip(scenes, locations[:, None], strict=True)])
+            height, width = np.array([(scene.height, scene.width) for scene in scenes], np.float32).T
+        found = graph({contract.GLIMPSE: glimpses, contract.LOCATION: locations, contract.STATE: state})
+        windows = geometry.boxes(locations, height, width, *retina)
+        boxes = np.stack([np.stack(box, axis=-1) for box in windows], axis=1)
+        seen = Prediction(found[contract.PROBABILITIES][:, None], locations[:, None], boxes[:, None])
+        return Taken(seen, found[contract.NEXT_STATE], found[contract.NEXT_LOCATION])
+
+    return look
+
+
+def _planes(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One image as a graph takes it: a batch of one, channels first."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+
+
+def _some(images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    return images if len(rows) == len(images) else images[rows]
+
+
+def _side_by_side(found: Sequence[Prediction]) -> Prediction:
+    """Put what was found of single images into a batch."""
+    sizes = sorted({part.maps.shape[2:] for part in found if part.maps is not None})
+    if len(sizes) > 1:
+        raise ImageError(
+            f"expected images whose attention maps are of one size, got maps of {sizes} cells; "
+            "hand them over one by one"
+        )
+    return join(found, axis=0)
+
+
+def _over(taken: int, seconds: float, limit: Limits) -> str | None:
+    if taken >= limit.max_glimpses:
+        return "budget"
+    return "time" if limit.seconds is not None and seconds >= limit.seconds else None
+
+
+def _renewed(seen: Prediction, rows: npt.NDArray[np.int64], now: Prediction) -> Prediction:
+    """What was seen of every image, with what was seen of some of them now."""
+
+    def renewed(before: Any, field: Any) -> Any:
+        if before is None:
+            return None
+        after = before.copy()
+        after[rows] = field
+        return after
+
+    return Prediction(
+        renewed(seen.probabilities, now.probabilities),
+        renewed(seen.locations, now.locations),
+        renewed(seen.boxes, now.boxes),
+        renewed(seen.maps, now.maps),
+    )
+
+
+def _onwards(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32]) -> Arrays:
+    """Inputs of an adaptive graph that takes one glimpse and goes on from what is known."""
+    one = np.array(1, np.int64)
+    return {contract.FIRST_LOCATION: locations, contract.STATE: state, contract.MAX_GLIMPSES: one}
+
+
+def _taken(found: Arrays) -> Taken:
+    return Taken(prediction_of(found), found[contract.NEXT_STATE], found[contract.NEXT_LOCATION])
+
+
+def _retina(card: ModelCard) -> tuple[int, int, int]:
+    if card.glimpse_size is None or card.num_scales is None or card.zoom is None:
+        raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
+    return card.glimpse_size, card.num_scales, card.zoom
+
+
+def _widest(card: ModelCard, scene: Scene, location: npt.NDArray[np.float32]) -> geometry.Box:
+    """The widest window at a location (1, 2), in whole pixels of the image."""
+    box = geometry.boxes(location, scene.height, scene.width, *_retina(card))[-1]
+    return geometry.Box(*(int(edge.item()) for edge in box))
+
+
+def _clipped(box: geometry.Box, scene: Scene) -> geometry.Box:
+    """The part of a box that the image has, or the pixel nearest to it where it has none."""
+    left, top = min(max(box.left, 0), scene.width - 1), min(max(box.top, 0), scene.height - 1)
+    right, bottom = min(max(box.right, left + 1), scene.width), min(max(box.bottom, top + 1), scene.height)
+    return geometry.Box(left, top, right, bottom)
+
+
+def _cut(
+    card: ModelCard, scene: Scene, location: npt.NDArray[np.float32]
+) -> Float32[np.ndarray, "1 scales channels size size"]:
+    """Cut one glimpse, reading no more than the pixels under the widest window."""
+    box = _widest(card, scene, location)
+    part = _clipped(box, scene)
+    pixels = scene.read(part)
+    window = np.zeros((1, pixels.shape[2], box.bottom - box.top, box.right - box.left), pixels.dtype)
+    top, left = part.top - box.top, part.left - box.left
+    if 0 <= top < window.shape[2] and 0 <= left < window.shape[3]:
+        window[0, :, top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels.transpose(2, 0, 1)
+    return crop.pool(window, *_retina(card))

@@ -1,0 +1,179 @@
+"""Images too large to hold: they are read by windows, so that a model pays for what it looks at.
+
+A model with a retina that is run glimpse by glimpse (``glimpse export --graph adaptive`` or ``--graph step``) reads
+nothing but the pixels under its widest window.
+"""
+
+import weakref
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from glimpse.pixels import ImageError
+
+Corners = tuple[int, int, int, int]
+"""A box in pixels, (left, top, right, bottom), right and bottom exclusive."""
+
+
+@runtime_checkable
+class LazyImage(Protocol):
+    """An image of which parts can be read. Threads that share a session may read at once."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        ...
+
+    def read(self, box: Corners) -> npt.NDArray[np.uint8]:
+        """Read the pixels under a box.
+
+        Args:
+            box: Pixels, (left, top, right, bottom), inside the image and not empty.
+
+        Returns:
+            uint8 (height, width, channels) of the box's size.
+        """
+        ...
+
+
+class ArrayImage:
+    """An image that lies in an array: one of numpy, in memory or mapped from a file, or one of Zarr.
+
+    Args:
+        array: uint8 (height, width), or (height, width, channels) with 1 or 3 channels. Whatever has a ``shape`` and a
+            ``dtype`` and can be sliced will do.
+        name: What errors call it.
+
+    Raises:
+        ImageError: When the array is no such image.
+    """
+
+    def __init__(self, array: Any, name: str = "the image") -> None:
+        shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+        if shape is None or dtype is None:
+            came, advice = type(array).__name__, "open a file with glimpse.lazy.open_lazily"
+        elif np.dtype(dtype) != np.uint8:
+            came, advice = f"{dtype} {shape}", "convert it to 8 bits and say which value is white"
+        elif len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
+            came, advice = f"shape {shape}", "move the channels last, and leave out alpha and further planes"
+        elif 0 in shape:
+            came, advice = f"shape {shape}", "it has no pixels"
+        else:
+            self._array = array
+            self._shape: tuple[int, ...] = tuple(shape)
+            return
+        raise ImageError(
+            f"expected {name} as a uint8 array (height, width) or (height, width, 1 or 3 channels), got {came}; "
+            f"{advice}"
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self._shape[1], self._shape[0]
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return 1 if len(self._shape) == 2 else self._shape[2]
+
+    def read(self, box: Corners) -> npt.NDArray[np.uint8]:
+        """Read the pixels under a box.
+
+        Args:
+            box: Pixels, (left, top, right, bottom), inside the image and not empty.
+
+        Returns:
+            uint8 (height, width, channels), a copy.
+
+        Raises:
+            ImageError: When the box is empty or not inside the image.
+        """
+        left, top, right, bottom = box
+        width, height = self.size
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ImageError(f"expected a box inside the image of {width} x {height} pixels, got {box}; clip it")
+        return np.array(self._array[top:bottom, left:right]).reshape(bottom - top, right - left, self.channels)
+
+
+def open_lazily(path: str | Path) -> ArrayImage:
+    """Open an image file without reading its pixels.
+
+    Args:
+        path: A numpy file (``.npy``), which is mapped into memory; a TIFF file (``.tif``, ``.tiff``), of which the
+            first page at its full resolution is taken, and which should be tiled; or a Zarr array (``.zarr``, or a
+            folder), or the array ``0`` of a Zarr group, as OME-Zarr has it.
+
+    Raises:
+        ImageError: When there is no such file, it is of another kind, can't be read, or is no uint8 image; or when
+            the package that reads it is missing.
+    """
+    path = Path(path)
+    openers = {".npy": _map_numpy, ".tif": _open_tiff, ".tiff": _open_tiff, ".zarr": _open_zarr}
+    opener = openers.get(path.suffix.lower(), _open_zarr if path.is_dir() else None)
+    if opener is None:
+        raise ImageError(
+            f"expected a .npy, .tif, .tiff or .zarr image to read by windows, got {str(path)!r}; read a smaller image "
+            "as a whole with glimpse.pixels.decode"
+        )
+    if not path.exists():
+        raise ImageError(f"there is no image {str(path)!r}; check the path")
+    try:
+        array = opener(path)
+    except ModuleNotFoundError as error:
+        raise ImageError(
+            f"reading {str(path)!r} by windows needs {error.name}, which is not installed; "
+            "pip install 'glimpse-attention[lazy]'"
+        ) from error
+    except ImageError:
+        raise
+    except Exception as error:  # each of the packages has its own exceptions for a damaged file
+        raise ImageError(f"the image {str(path)!r} can't be opened ({error}); copy or write it again") from error
+    return ArrayImage(array, repr(str(path)))
+
+
+def _map_numpy(path: Path) -> Any:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _open_tiff(path: Path) -> Any:
+    import tifffile
+    import zarr
+
+    tiff = tifffile.TiffFile(path)
+    page = tiff.pages.first
+    colours = tifffile.PHOTOMETRIC(page.photometric).name
+    if page.is_tiled and page.axes in ("YX", "YXS") and colours in ("MINISBLACK", "RGB", "YCBCR"):
+        array = zarr.open_array(page.aszarr(), mode="r")
+        weakref.finalize(array, tiff.close)
+        return array
+    tiff.close()
+    if page.is_tiled:
+        came, advice = (
+            f"the axes {page.axes} and the colours {colours}",
+            "write it again as RGB, channels last, or as grey",
+        )
+    else:
+        came, advice = "one in strips", "write it again with tifffile.imwrite(..., tile=(256, 256))"
+    raise ImageError(f"expected {str(path)!r} as a tiled TIFF, grey or RGB, got {came}; {advice}")
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr
+
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Group):
+        if "0" not in node:
+            raise ImageError(
+                f"expected a Zarr array, or a group with an array '0', got {str(path)!r} with {sorted(node.keys())}; "
+                "name the path of one of its arrays"
+            )
+        return node["0"]
+    return node

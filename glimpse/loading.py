@@ -1,0 +1,157 @@
+"""Opening an exported model's file, and refusing what is none, is damaged, or is not what it says of itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnxruntime
+
+from glimpse import contract
+from glimpse.contract import ContractError, ModelCard
+from glimpse.providers import quiet_options
+
+_ADVICE = "expected an ONNX file written by 'glimpse export'"
+
+
+class ModelFile(NamedTuple):
+    """An exported model that was found to be in order."""
+
+    content: bytes
+    """The ONNX file."""
+    card: ModelCard
+    """What it says of itself."""
+    sha256: str
+    """Its seal."""
+
+
+def load(path: Path) -> ModelFile:
+    """Read an exported model, once, and check all that it says of itself.
+
+    Args:
+        path: An ONNX file written by ``glimpse export``.
+
+    Raises:
+        ContractError: When there is no such file, it is no ONNX file, it lacks its card or its seal, was changed since
+            it was sealed, or its card and its graph do not agree.
+    """
+    content = _read(path)
+    settings = quiet_options(threads=1)
+    # Only what the file says of itself is wanted here.
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no parent of their own
+        raise ContractError(f"onnxruntime can't load the model {str(path)!r} ({error}); {_ADVICE}") from error
+    text = session.get_modelmeta().custom_metadata_map.get(contract.CARD_KEY)
+    if text is None:
+        raise ContractError(
+            f"{str(path)!r} has no model card (metadata key {contract.CARD_KEY!r}), so nothing says what its numbers "
+            f"mean; {_ADVICE}"
+        )
+    try:
+        card = ModelCard.from_json(text)
+        sha256 = contract.read_seal(content)
+        _check_card(card)
+        _check_graph(session, card)
+    except ContractError as error:
+        raise ContractError(f"{str(path)!r}: {error}") from error
+    return ModelFile(content, card, sha256)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        what = "a directory" if path.is_dir() else "no such file"
+        raise ContractError(f"can't load the model {str(path)!r}: {what}; {_ADVICE}")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+            if start == b"PK\x03\x04" or start[:1] == b"\x80":
+                raise ContractError(
+                    f"{str(path)!r} is a checkpoint or pickled code, no exported model; {_ADVICE}, run "
+                    "'glimpse export CHECKPOINT' first"
+                )
+            return start + stream.read()
+    except OSError as error:
+        raise ContractError(f"can't load the model {str(path)!r} ({error.strerror}); check its permissions") from error
+
+
+def _check_card(card: ModelCard) -> None:
+    """Refuse a card that this version does not know how to follow."""
+    known = {"graph": contract.GRAPHS, "input_type": contract.INPUT_TYPES, "precision": contract.PRECISIONS}
+    known |= {"size_policy": ("fit",)}
+    for name, choices in known.items():
+        if getattr(card, name) not in choices:
+            raise ContractError(
+                f"expected a card with a {name} out of {choices}, got {getattr(card, name)!r}; use a version of "
+                "Glimpse that knows it"
+            )
+    counts = ["height", "width", "num_glimpses"]
+    if card.has_retina or card.graph == "step":
+        counts += ["glimpse_size", "num_scales", "zoom"]
+    if card.graph != "episode":
+        counts.append("state_size")
+    if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
+        given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
+        raise ContractError(f"expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
+    if card.channels not in (1, 3) or not card.classes:
+        raise ContractError(
+            f"expected a card with 1 or 3 channels and at least one class, got channels={card.channels} and "
+            f"{len(card.classes)} classes; {_ADVICE}"
+        )
+
+
+def _check_graph(session: Any, card: ModelCard) -> None:
+    """Refuse a graph that is not what its card says: a tensor too few or too many, or one of another type or shape."""
+    expected = _tensors(card)
+    for what, names, nodes in (
+        ("inputs", card.inputs, session.get_inputs()),
+        ("inputs with a default", card.options, session.get_overridable_initializers()),
+        ("outputs", card.outputs, session.get_outputs()),
+    ):
+        found = {node.name: node for node in nodes}
+        if set(found) != set(names):
+            raise ContractError(f"expected the {what} {tuple(names)} as its card says, got {tuple(found)}; {_ADVICE}")
+        for name, node in found.items():
+            kind, shape = expected[name]
+            if node.type != f"tensor({kind})" or not _agree(node.shape, shape):
+                raise ContractError(
+                    f"expected {name!r} as {kind} {_shown(shape)}, as its card says, got {node.type} "
+                    f"{_shown(node.shape)}; {_ADVICE}"
+                )
+
+
+def _tensors(card: ModelCard) -> dict[str, tuple[str, list[int | str | None]]]:
+    """Type and shape of every tensor that a graph can have; a text where a length has to be open, None where it may."""
+    height, width = ("any height", "any width") if card.any_size else (card.height, card.width)
+    time: list[int | str | None] = [] if card.graph == "step" else [None]
+    scales, size, classes = card.num_scales, card.glimpse_size, len(card.classes)
+    return {
+        contract.INPUT: (card.input_type.removesuffix("32"), ["any batch", card.channels, height, width]),
+        contract.FIRST_LOCATION: ("float", [None, 2]),
+        contract.CONFIDENCE: ("float", []),
+        contract.MAX_GLIMPSES: ("int64", []),
+        contract.STATE: ("float", [None, card.state_size]),
+        contract.FRAME: ("float", [4]),
+        contract.GLIMPSE: ("float", ["any batch", scales, card.channels, size, size]),
+        contract.LOCATION: ("float", ["any batch", 2]),
+        contract.LOGITS: ("float", [None, *time, classes]),
+        contract.PROBABILITIES: ("float", [None, *time, classes]),
+        contract.LOCATIONS: ("float", [None, None, 2]),
+        contract.BOXES: ("float", [None, None, scales, 4]),
+        contract.MAPS: ("float", [None, None, None, None]),
+        contract.GLIMPSES: ("int64", [None]),
+        contract.NEXT_STATE: ("float", [None, card.state_size]),
+        contract.NEXT_LOCATION: ("float", [None, 2]),
+    }
+
+
+def _agree(shape: Sequence[int | str | None], wanted: Sequence[int | str | None]) -> bool:
+    """Whether a graph's shape, with its symbols and unknowns, can be the wanted one."""
+    return len(shape) == len(wanted) and all(
+        not isinstance(given, int) or expected is None or given == expected
+        for given, expected in zip(shape, wanted, strict=True)
+    )
+
+
+def _shown(shape: Sequence[int | str | None]) -> str:
+    return f"({', '.join('any' if length is None else str(length) for length in shape)})"

@@ -1,0 +1,158 @@
+"""What a model is shown: pictures on its canvas, or images as they are, of which it reads parts.
+
+Images are uint8 (height, width, channels), grey or RGB; a model whose card has the input type float32 takes float32 in
+[0, 1] as well. What comes out of here is of the card's type and has its channels.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Shaped
+
+from glimpse import pixels
+from glimpse.contract import ModelCard
+from glimpse.geometry import Box
+from glimpse.lazy import ArrayImage, LazyImage
+from glimpse.pixels import MAX_PIXELS, ImageError
+
+Image = npt.NDArray[Any] | LazyImage
+Pixels = Shaped[np.ndarray, "height width channels"]
+
+
+class Scene(NamedTuple):
+    """An image of any size, of which parts can be read."""
+
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    read: Callable[[Box], npt.NDArray[Any]]
+    """Pixels under a box inside the image, (height, width, channels), as the model takes them."""
+    name: str
+    """What errors call it."""
+
+    def whole(self) -> Pixels:
+        """All its pixels.
+
+        Raises:
+            ImageError: When there are more than :data:`glimpse.pixels.MAX_PIXELS`.
+        """
+        if self.height * self.width > MAX_PIXELS:
+            raise ImageError(
+                f"expected {self.name} with at most {MAX_PIXELS:,} pixels, since this model takes images in as a "
+                f"whole, got {self.width} x {self.height}; scale it down, or use a model with a retina exported with "
+                "--graph adaptive, which reads only what it looks at"
+            )
+        return self.read(Box(0, 0, self.width, self.height))
+
+
+def canvas_of(image: Any, name: str, card: ModelCard) -> Pixels:
+    """Put an image onto a model's canvas.
+
+    Args:
+        image: The image.
+        name: What errors call it.
+        card: The model's card.
+
+    Raises:
+        ImageError: When it is no image, or is float32 and has not the canvas's size and channels already.
+    """
+    canvas = (card.height, card.width, card.channels)
+    if _is_float(image, card):
+        if image.shape != canvas:
+            raise ImageError(
+                f"expected {name} as float32 {canvas}, the model's own size, got {image.shape}; hand an image of "
+                "another size as uint8, which is scaled, or with size='native', which is not"
+            )
+        return _checked(image, name)
+    pixels.check(image, name)
+    return _as_input(image if image.shape == canvas else pixels.fit(image, *canvas), card)
+
+
+def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
+    """Take an image as it is.
+
+    Args:
+        image: An array or a lazy image.
+        name: What errors call it.
+        card: The model's card.
+
+    Raises:
+        ImageError: When it is no image; when it is read, too, where what is read turns out to be none.
+    """
+    if _is_float(image, card):
+        if image.ndim != 3 or image.shape[2] != card.channels or 0 in image.shape:
+            raise ImageError(
+                f"expected {name} as float32 (height, width, {card.channels}), got {image.shape}; hand it as uint8 to "
+                "have its channels converted"
+            )
+        return Scene(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
+    if isinstance(image, LazyImage):
+        lazy = image
+    else:
+        pixels.check(image, name)
+        lazy = ArrayImage(image, name)
+    (width, height), channels = lazy.size, lazy.channels
+    if channels not in (1, 3) or width < 1 or height < 1:
+        raise ImageError(
+            f"expected {name} with 1 or 3 channels and at least one pixel, got {channels} channels and "
+            f"{width} x {height} pixels; leave out alpha and further planes"
+        )
+
+    def read(box: Box) -> Pixels:
+        part = lazy.read((box.left, box.top, box.right, box.bottom))
+        pixels.check(part, f"a part of {name}")
+        expected = (box.bottom - box.top, box.right - box.left, channels)
+        if part.shape != expected:
+            raise ImageError(
+                f"expected {expected} pixels of {name} under {tuple(box)}, got {part.shape}; read them all"
+            )
+        return _as_input(part if channels == card.channels else pixels.fit(part, *expected[:2], card.channels), card)
+
+    return Scene(height, width, read, name)
+
+
+def planes(canvases: npt.NDArray[Any], card: ModelCard) -> Shaped[np.ndarray, "batch channels height width"]:
+    """Turn pictures on a model's canvas into what its graph takes.
+
+    Args:
+        canvases: (batch, height, width, channels).
+        card: The model's card.
+
+    Raises:
+        ImageError: When they are of another type, size or number of channels, are none, or hold values that are no
+            pixels.
+    """
+    expected = (card.height, card.width, card.channels)
+    is_float = _is_float(canvases, card)
+    if not (canvases.dtype == np.uint8 or is_float) or canvases.shape[1:] != expected or not len(canvases):
+        kinds = "uint8 or float32" if card.input_type == "float32" else "uint8"
+        raise ImageError(
+            f"expected {kinds} canvases of shape (batch, {expected[0]}, {expected[1]}, {expected[2]}), at least one, "
+            f"got {canvases.dtype} {canvases.shape}; put images onto the canvas with fit, or hand them to predict"
+        )
+    checked = _checked(canvases, "the canvases") if is_float else _as_input(canvases, card)
+    return np.ascontiguousarray(checked.transpose(0, 3, 1, 2))
+
+
+def _is_float(image: Any, card: ModelCard) -> bool:
+    return card.input_type == "float32" and isinstance(image, np.ndarray) and image.dtype == np.float32
+
+
+def _as_input(image: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:
+    return image if card.input_type == "uint8" else image / np.float32(255)
+
+
+def _part(image: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:
+    return image[box.top : box.bottom, box.left : box.right]
+
+
+def _checked(image: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Refuse float values that are no pixels."""
+    strange = np.count_nonzero(~np.isfinite(image))
+    if strange or image.min() < 0 or image.max() > 1:
+        came = f"{strange} that are NaN or infinite" if strange else f"some from {image.min():g} to {image.max():g}"
+        raise ImageError(f"expected the values of {name} in [0, 1], got {came}; scale them, or hand uint8 pixels")
+    return image

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from glimpse.answers import Limits, Prediction, cut_short, join, limits
+
+BELIEFS = np.array(
+    [
+        [[0.5, 0.5], [0.1, 0.9], [0.6, 0.4]],
+        [[0.5, 0.5], [0.6, 0.4], [0.7, 0.3]],
+        [[0.8, 0.2], [0.5, 0.5], [0.5, 0.5]],
+    ],
+    np.float32,
+)
+PLACES = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
+EVERY = Prediction(BELIEFS, PLACES)
+
+
+def test_an_image_is_told_at_the_first_glimpse_that_is_sure_enough():
+    found = cut_short(EVERY, Limits(3, 0.8))
+    assert found.glimpses is not None
+    assert found.glimpses.tolist() == [2, 3, 1]
+    assert found.reasons == ("confident", "budget", "confident")
+    np.testing.assert_array_equal(found.locations[0], PLACES[0, [0, 1, 1]])
+    np.testing.assert_array_equal(found.locations[2], PLACES[2, [0, 0, 0]])
+
+
+def test_the_time_axis_is_as_long_as_the_longest_look():
+    found = cut_short(EVERY, Limits(3, 0.5))
+    assert found.probabilities.shape == (3, 1, 2)
+    assert found.reasons == ("confident",) * 3
+
+
+@pytest.mark.parametrize("confidence", [None, 0.95])
+def test_a_number_of_glimpses_is_a_limit_by_itself(confidence):
+    found = cut_short(EVERY, Limits(2, confidence))
+    assert found.glimpses is not None
+    assert found.glimpses.tolist() == [2, 2, 2]
+    assert found.reasons == ("budget",) * 3
+    np.testing.assert_array_equal(found.probabilities, BELIEFS[:, :2])
+    np.testing.assert_array_equal(found.locations, PLACES[:, :2])
+
+
+def test_boxes_and_maps_are_cut_as_well():
+    boxes, maps = np.zeros((3, 3, 1, 4), np.float32), np.zeros((3, 3, 2, 2), np.float32)
+    for limit in (Limits(1), Limits(3, 0.5)):
+        found = cut_short(EVERY._replace(boxes=boxes, maps=maps), limit)
+        assert found.boxes is not None
+        assert found.maps is not None
+        assert (found.boxes.shape, found.maps.shape) == ((3, 1, 1, 4), (3, 1, 2, 2))
+
+
+def test_a_confidence_is_compared_in_float32_as_a_graph_does():
+    assert Limits(1, 0.9).told(np.array([[0.9, 0.1]], np.float32)).tolist() == [True]
+    assert Limits(1, 0.9).told(np.array([[0.89999, 0.1]], np.float32)).tolist() == [False]
+    assert Limits(1).told(np.array([[1.0, 0.0]], np.float32)).tolist() == [False]
+
+
+def test_limits_that_are_left_out_are_those_of_the_model():
+    assert limits(7, None, None, None) == Limits(7, None, None)
+    assert limits(7, 2, 1.0, 0.5) == Limits(2, 1.0, 0.5)
+
+
+def test_predictions_are_put_behind_one_another():
+    parts = [Prediction(BELIEFS[:, time : time + 1], PLACES[:, time : time + 1]) for time in range(3)]
+    np.testing.assert_array_equal(join(parts, axis=1).probabilities, BELIEFS)
+    images = [Prediction(BELIEFS[index : index + 1], PLACES[index : index + 1]) for index in range(3)]
+    np.testing.assert_array_equal(join(images, axis=0).locations, PLACES)

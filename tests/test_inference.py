@@ -1,0 +1,73 @@
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glimpse.inference import Graph
+from glimpse.loading import load
+from glimpse.providers import open_session
+from tests import toys
+from tests.toys import noise, write_toy
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[dict[str, int]]:
+    """The sizes of every session that is opened."""
+    sizes: list[dict[str, int]] = []
+
+    def watched(content: bytes, provider: str, threads: int, given: Any) -> Any:
+        sizes.append(dict(given))
+        return open_session(content, provider, threads, given)
+
+    monkeypatch.setattr("glimpse.inference.open_session", watched)
+    return sizes
+
+
+SINGLE = {"batch": 1, "height": 20, "width": 30}
+
+
+def images(*shape: int) -> Any:
+    return np.ascontiguousarray(noise(*shape).transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("card", [toys.ADAPTIVE, toys.EPISODE], ids=lambda card: str(card.graph))
+def test_one_image_of_the_models_size_has_a_session_of_its_own(tmp_path, opened, card):
+    made = Graph(load(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
+    batch = images(3, 20, 30, 1)
+    single = made({"images": batch[:1]})
+    assert opened == [SINGLE]
+    together = made({"images": batch})
+    assert opened == [SINGLE, {}]
+    made({"images": images(1, 21, 30, 1)})
+    assert opened == [SINGLE, {}]
+    assert set(single) == set(card.outputs) - {"logits"}
+    for name, value in single.items():
+        np.testing.assert_allclose(value[0], together[name][0], atol=1e-6)
+
+
+def test_a_step_has_a_session_of_its_own_for_one_image(tmp_path, opened):
+    made = Graph(load(write_toy(tmp_path / "toy.onnx", toys.STEP)), "cpu", 1)
+    one = made.zeros()
+    alone = made(one)
+    assert len(opened) == 1
+    both = made({name: np.concatenate([value, value]) for name, value in one.items()})
+    assert len(opened) == 2
+    for name, value in alone.items():
+        np.testing.assert_allclose(both[name], np.concatenate([value, value]), atol=1e-6)
+
+
+def test_the_session_for_any_size_is_opened_once_however_many_threads_need_it(tmp_path, opened):
+    made = Graph(load(write_toy(tmp_path / "toy.onnx", toys.EPISODE)), "cpu", 1)
+    batch = images(2, 20, 30, 1)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: made({"images": batch}), range(16)))
+    assert opened == [SINGLE, {}]
+    for each in found:
+        np.testing.assert_array_equal(each["probabilities"], found[0]["probabilities"])
+
+
+@pytest.mark.parametrize("card", [toys.ADAPTIVE, toys.EPISODE, toys.STEP], ids=lambda card: str(card.graph))
+def test_black_is_one_image_that_the_graph_takes(tmp_path, card):
+    found = Graph(load(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
+    assert found(found.zeros())["probabilities"].shape == ((1, 3) if card.graph == "step" else (1, 5, 3))

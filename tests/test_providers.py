@@ -1,0 +1,75 @@
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from glimpse.providers import PROVIDERS, ProviderError, open_session
+from glimpse.runtime import GlimpseSession
+from tests import toys
+from tests.toys import write_toy
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Any:
+    return write_toy(tmp_path_factory.mktemp("models") / "toy.onnx", toys.EPISODE)
+
+
+def test_a_session_runs_on_the_provider_that_was_asked_for(toy):
+    session = open_session(toy.read_bytes(), "cpu", 1, {})
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_known_sizes_are_settled(toy):
+    session = open_session(toy.read_bytes(), "cpu", 2, {"batch": 1, "height": 20, "width": 30})
+    assert session.get_inputs()[0].shape == [1, 1, 20, 30]
+
+
+def test_every_provider_has_a_name_that_onnxruntime_knows():
+    names = {provider.name for provider in PROVIDERS.values()}
+    # Later versions of onnxruntime have given up ROCm for MIGraphX.
+    assert names - {"ROCMExecutionProvider"} <= set(onnxruntime.get_all_providers())
+
+
+def test_an_unknown_provider_is_refused(toy):
+    with pytest.raises(ProviderError, match=r"expected a provider out of cpu, cuda, .*, got 'abacus'; choose one"):
+        GlimpseSession(toy, provider="abacus")
+
+
+@pytest.mark.parametrize(
+    ("provider", "advice"),
+    [
+        ("cuda", "only cpu; pip uninstall onnxruntime, then pip install onnxruntime-gpu, .* overwrite each other"),
+        ("openvino", "only cpu; pip uninstall onnxruntime, then pip install onnxruntime-openvino"),
+        ("coreml", "only cpu; it is a part of onnxruntime on the systems that have it"),
+    ],
+)
+def test_a_provider_that_is_not_installed_is_refused_with_what_to_install(toy, monkeypatch, provider, advice):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match=f"the provider '{provider}' is not installed, {advice}"):
+        GlimpseSession(toy, provider=provider)
+
+
+def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_place(toy, monkeypatch):
+    class Fallen:
+        """What onnxruntime makes of a provider whose libraries are missing."""
+
+        def __init__(self, *given: Any, providers: Any, enable_fallback: int) -> None:
+            assert providers == [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]
+            assert enable_fallback == 0
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Fallen)
+    with pytest.raises(ProviderError, match="'cuda' is installed but does not start on this machine, only cpu does"):
+        open_session(toy.read_bytes(), "cuda", 1, {})
+
+
+def test_a_provider_that_fails_on_the_model_is_refused(toy):
+    with pytest.raises(ProviderError, match=r"the provider 'cpu' can't open the model \(.*; use another one"):
+        open_session(toy.read_bytes()[:500], "cpu", 1, {})

@@ -1,0 +1,114 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glimpse import pixels, shown
+from glimpse.geometry import Box
+from glimpse.lazy import ArrayImage
+from glimpse.pixels import ImageError
+from tests.toys import ADAPTIVE, noise
+
+FLOATS = replace(ADAPTIVE, input_type="float32")
+RGB = replace(ADAPTIVE, channels=3)
+
+
+def test_an_image_is_put_onto_the_canvas():
+    image = noise(50, 40, 3)
+    np.testing.assert_array_equal(shown.canvas_of(image, "it", ADAPTIVE), pixels.fit(image, 20, 30, 1))
+    of_floats = shown.canvas_of(image, "it", FLOATS)
+    assert of_floats.dtype == np.float32
+    np.testing.assert_allclose(of_floats * 255, pixels.fit(image, 20, 30, 1), atol=1e-4)
+
+
+def test_parts_have_the_channels_and_the_type_that_the_model_takes():
+    image, box = noise(50, 40, 3), Box(5, 6, 25, 36)
+    part = shown.scene_of(image, "it", ADAPTIVE).read(box)
+    np.testing.assert_array_equal(part, pixels.fit(image, 50, 40, 1)[6:36, 5:25])
+    np.testing.assert_array_equal(shown.scene_of(ArrayImage(image), "it", RGB).read(box), image[6:36, 5:25])
+    tripled = shown.scene_of(image[..., :1], "it", RGB).read(box)
+    np.testing.assert_array_equal(tripled, image[6:36, 5:25, :1].repeat(3, axis=2))
+    scaled = shown.scene_of(image, "it", FLOATS).read(box)
+    np.testing.assert_allclose(scaled * 255, part, atol=1e-4)
+
+
+def spoilt(value: float) -> Any:
+    image = np.full((20, 30, 1), 0.5, np.float32)
+    image[3, 4] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("value", "came"),
+    [
+        (np.nan, "1 that are NaN or infinite"),
+        (np.inf, "1 that are NaN or infinite"),
+        (-np.inf, "1 that are NaN or infinite"),
+        (1.5, r"some from 0\.5 to 1\.5"),
+        (-0.25, r"some from -0\.25 to 0\.5"),
+        (200.0, r"some from 0\.5 to 200"),
+    ],
+)
+def test_values_that_are_no_pixels_are_refused(value, came):
+    sentence = rf"expected the values of .* in \[0, 1\], got {came}; scale them, or hand uint8 pixels"
+    with pytest.raises(ImageError, match=sentence):
+        shown.canvas_of(spoilt(value), "it", FLOATS)
+    with pytest.raises(ImageError, match=sentence):
+        shown.scene_of(spoilt(value), "it", FLOATS).whole()
+    with pytest.raises(ImageError, match=sentence):
+        shown.planes(spoilt(value)[None], FLOATS)
+
+
+def test_float_images_are_for_float_models_in_the_models_size():
+    half = np.full((20, 30, 1), 0.5, np.float32)
+    for refused in (half, half.astype(np.float64)):
+        with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got float"):
+            shown.canvas_of(refused, "it", ADAPTIVE)
+    with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got float64"):
+        shown.scene_of(half.astype(np.float64), "it", FLOATS)
+    with pytest.raises(
+        ImageError, match=r"expected it as float32 \(20, 30, 1\), the model's own size, got \(9, 9, 1\)"
+    ):
+        shown.canvas_of(half[:9, :9], "it", FLOATS)
+    with pytest.raises(ImageError, match=r"expected it as float32 \(height, width, 1\), got \(20, 30, 3\)"):
+        shown.scene_of(half.repeat(3, axis=2), "it", FLOATS)
+    with pytest.raises(ImageError, match=r"expected uint8 or float32 canvases .* got float64 \(1, 20, 30, 1\)"):
+        shown.planes(half[None].astype(np.float64), FLOATS)
+
+
+class Odd:
+    """A lazy image that does not keep its word."""
+
+    def __init__(self, channels: int, part: Any, size: tuple[int, int] = (9, 9)) -> None:
+        self.channels, self.part, self.size = channels, part, size
+
+    def read(self, box: Any) -> Any:
+        return self.part
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (
+            Odd(1, np.zeros((4, 4, 1), np.uint8)),
+            r"expected \(9, 9, 1\) pixels of it under \(0, 0, 9, 9\), got \(4, 4, 1",
+        ),
+        (Odd(3, np.zeros((9, 9, 1), np.uint8)), r"expected \(9, 9, 3\) pixels of it"),
+        (Odd(1, np.zeros((9, 9, 1), np.uint16)), r"expected a part of it as a uint8 array .* got uint16"),
+        (Odd(4, None), "expected it with 1 or 3 channels and at least one pixel, got 4 channels"),
+        (Odd(1, None, (0, 9)), "got 1 channels and 0 x 9 pixels"),
+        (
+            Odd(1, None, (10_000, 10_000)),
+            r"at most 67,108,864 pixels, since this model takes images in as a whole, got 1",
+        ),
+    ],
+)
+def test_a_lazy_image_that_is_none_is_refused(image, sentence):
+    with pytest.raises(ImageError, match=sentence):
+        shown.scene_of(image, "it", ADAPTIVE).whole()
+
+
+def test_what_is_no_image_at_all_is_refused():
+    with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got str; decode a file with"):
+        shown.scene_of("cat.png", "it", ADAPTIVE)
