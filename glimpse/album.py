@@ -14,6 +14,8 @@ FILM_FORMATS = ("gif", "webp")
 _SOFTWARE = "Glimpse"
 """Marks the pictures that we drew, the only files that a later run may replace."""
 _EXIF_SOFTWARE = 0x0131
+_MOST_SAMPLED = 8
+"""Frames, about, from which the colours of a film are chosen."""
 
 
 class Album:
@@ -114,8 +116,9 @@ class Album:
 def _with_one_palette(frames: Sequence[Image.Image], colours: Sequence[Colour]) -> list[Image.Image]:
     """Give frames the same 256 colours, undithered, so that what rests does not flicker."""
     width, height = frames[0].size
-    strip = Image.new("RGB", (width, height * len(frames)))
-    for index, frame in enumerate(frames):
+    some = frames[:: -max(1, len(frames) // _MOST_SAMPLED)]
+    strip = Image.new("RGB", (width, height * len(some)))
+    for index, frame in enumerate(some):
         strip.paste(frame, (0, index * height))
     others = strip.quantize(256 - len(colours), Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
     palette = Image.new("P", (1, 1))

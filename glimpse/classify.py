@@ -14,6 +14,7 @@ from glimpse.album import FILM_FORMATS, Album
 from glimpse.answer_forms import AnswerForm, Csv, JsonDocument, JsonLines, Text, describe
 from glimpse.classify_options import BATCH_SIZE, check
 from glimpse.image_paths import SUFFIXES, ImageSource, find_images
+from glimpse.invocation import UsageError
 from glimpse.progress import ProgressLine
 from glimpse.sight import LAZY_SUFFIXES, Look, animate, draw, extent, look, look_natively, read, sight_of
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """
     native = args.size == "native"
     sources = find_images(args.images, args.lists, args.recursive, SUFFIXES | LAZY_SUFFIXES if native else SUFFIXES)
+    if args.output is not None:
+        _check_output(args.output, [args.model, *(source.path for source in sources if source.path)])
     try:
         from glimpse.runtime import GlimpseSession
     except ModuleNotFoundError as error:
@@ -172,13 +175,25 @@ def _destination(path: Path | None) -> Iterator[Callable[[str], object]]:
     if path is None:
         yield lambda text: print(text, end="", flush=True)
         return
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}.tmp")
+    path = path.resolve()
+    whole = path.is_file() or not path.exists()  # a device or a pipe is written, not replaced
+    written = path.with_name(f".{path.name}-{os.getpid()}.tmp") if whole else path
     try:
-        with unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        with written.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             yield stream.write
-        unfinished.replace(path)
+        if whole:
+            written.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if whole:
+            written.unlink(missing_ok=True)
+
+
+def _check_output(path: Path, sources: Iterable[Path]) -> None:
+    """Refuse a place that can't be written, or where something lies that is read, before any work is done."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--output: expected a file in a folder that is there, got {str(path)!r}; name another one")
+    if path.resolve() in {source.resolve() for source in sources}:
+        raise UsageError(f"--output: {str(path)!r} is read by this command, so it can't be replaced; name another one")
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         default=[],
         help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM; a folder of them; a quoted pattern such as 'photos/**/*.jpg'; "
-        "or - for an image on standard input",
+        "or - for an image on standard input; may be left out where --from is given",
     )
     parser.add_argument(
         "--from",

@@ -54,7 +54,7 @@ class ProgressLine:
     def _draw(self) -> None:
         self._drawn = self._clock()
         filled = _WIDTH * self._done // self._total
-        line = f"{'━' * filled}{'─' * (_WIDTH - filled)} {self._done:,} of {self._total:,} images"
+        line = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {self._done:,} of {self._total:,} images"
         seconds = self._drawn - self._started
         if self._done and seconds > 1:
             left = round(seconds / self._done * (self._total - self._done))

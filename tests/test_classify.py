@@ -520,9 +520,45 @@ def test_a_run_that_breaks_leaves_the_file_as_it_was(model, bright, tmp_path, mo
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_output_that_cannot_be_written_is_named(model, bright, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"out\.csv"):
-        run(model, bright, "--csv", "--output", tmp_path / "gone" / "out.csv")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gone/out.csv", "--output: expected a file in a folder that is there"),
+        (".", "--output: expected a file in a folder that is there"),
+        ("bright.png", r"--output: '.*bright\.png' is read by this command"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(model, bright, tmp_path, name, sentence):
+    before = bright.read_bytes()
+    with pytest.raises(UsageError, match=sentence):
+        run(model, bright, "--csv", "--output", tmp_path / name)
+    assert bright.read_bytes() == before
+
+
+def test_an_output_that_is_no_file_is_written_not_replaced(model, bright, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(model, bright, "--csv", "--output", tmp_path / "pipe") == 0
+        assert os.read(reader, 5) == b"image"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_an_output_behind_a_link_leaves_the_link(model, bright, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "out.csv")
+    assert run(model, bright, "--csv", "--output", tmp_path / "link") == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out.csv").read_text().startswith("image,")
+
+
+@pytest.mark.parametrize("graph", ["ADAPTIVE", "STEP"])
+def test_when_the_time_is_up_no_further_glimpse_is_begun(graph, bright, tmp_path, capsys):
+    toys = pytest.importorskip("tests.toys")
+    model = toys.write_toy(tmp_path / "toy.onnx", getattr(toys, graph))
+    assert run(model, bright, "--time", 1e-6) == 0
+    assert "stopped after 1 of 5 glimpses: time is up" in capsys.readouterr().out
 
 
 def test_a_name_of_any_bytes_goes_into_every_form(model, bright, tmp_path, capsys):

@@ -26,13 +26,13 @@ def last(stream: io.StringIO) -> str:
 def test_it_says_how_many_are_done_how_fast_and_how_long_it_takes():
     stream, watch = io.StringIO(), Watch()
     line = ProgressLine(2000, stream, watch)
-    assert last(stream) == "─" * 24 + " 0 of 2,000 images"
+    assert last(stream) == "[" + "." * 24 + "] 0 of 2,000 images"
     watch.now = 10.0
     line.advance(500)
-    assert last(stream) == "━" * 6 + "─" * 18 + " 500 of 2,000 images, 50.0 a second, 0:30 left"
+    assert last(stream) == "[" + "#" * 6 + "." * 18 + "] 500 of 2,000 images, 50.0 a second, 0:30 left"
     watch.now = 40.0
     line.advance(1500)
-    assert last(stream) == "━" * 24 + " 2,000 of 2,000 images, 50.0 a second, 0:00 left"
+    assert last(stream) == "[" + "#" * 24 + "] 2,000 of 2,000 images, 50.0 a second, 0:00 left"
 
 
 def test_it_is_not_drawn_for_each_of_many():
