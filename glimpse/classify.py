@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     native = args.size == "native"
     sources = find_images(args.images, args.lists, args.recursive, SUFFIXES | LAZY_SUFFIXES if native else SUFFIXES)
     if args.output is not None:
-        _check_output(args.output, [args.model, *(source.path for source in sources if source.path)])
+        read_too = [args.model, *map(Path, args.lists)]
+        _check_output(args.output, [*read_too, *(source.path for source in sources if source.path)])
     try:
         from glimpse.runtime import GlimpseSession
     except ModuleNotFoundError as error:
