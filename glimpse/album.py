@@ -7,8 +7,6 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from glimpse.lettering import Colour
-
 FILM_FORMATS = ("gif", "webp")
 """What films are written as: GIF, which everything shows, in 256 colours; or WebP, which keeps every pixel's colour."""
 _SOFTWARE = "Glimpse"
@@ -58,7 +56,7 @@ class Album:
         stem: str,
         milliseconds: Sequence[int],
         film_format: str = "gif",
-        colours: Sequence[Colour] = (),
+        colours: Sequence[tuple[int, ...]] = (),
     ) -> Path:
         """Write frames as a film that begins again when it ends.
 
@@ -113,7 +111,7 @@ class Album:
             number += 1
 
 
-def _with_one_palette(frames: Sequence[Image.Image], colours: Sequence[Colour]) -> list[Image.Image]:
+def _with_one_palette(frames: Sequence[Image.Image], colours: Sequence[tuple[int, ...]]) -> list[Image.Image]:
     """Give frames the same 256 colours, undithered, so that what rests does not flicker."""
     width, height = frames[0].size
     some = frames[:: -max(1, len(frames) // _MOST_SAMPLED)]
