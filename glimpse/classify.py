@@ -1,209 +1,205 @@
 """``glimpse classify``: what an exported model makes of image files, where it looked and how sure it was. No torch."""
 
 import argparse
-import json
+import math
+import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
-
-from glimpse import crop, map_pictures, pixels, visualise
-from glimpse.album import Album
+from glimpse import animation, pixels
+from glimpse.album import FILM_FORMATS, Album
+from glimpse.answer_forms import AnswerForm, Csv, JsonDocument, JsonLines, Text, describe
+from glimpse.classify_options import BATCH_SIZE, check
+from glimpse.image_paths import SUFFIXES, ImageSource, find_images
+from glimpse.invocation import UsageError
+from glimpse.progress import ProgressLine
+from glimpse.sight import LAZY_SUFFIXES, Look, animate, draw, extent, look, look_natively, read, sight_of
 
 if TYPE_CHECKING:
-    from glimpse.runtime import GlimpseSession, Prediction
+    from glimpse.runtime import GlimpseSession
 
 
-class Sight(NamedTuple):
-    """One image that a model has looked at."""
+class _Shot(NamedTuple):
+    """An image of a batch, or why it could not be read."""
 
-    image: UInt8[np.ndarray, "height width channels"]
-    """As it was decoded."""
-    canvas: UInt8[np.ndarray, "height width channels"]
-    """As the model saw it."""
-    on_canvas: "Prediction"
-    """The answer in the canvas's frame, a batch of one."""
-    on_image: "Prediction"
-    """The answer in the image's own frame, a batch of one."""
-
-
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to a parser's subcommands.
-
-    Args:
-        subparsers: What ``ArgumentParser.add_subparsers`` returned.
-    """
-    parser = subparsers.add_parser(
-        "classify",
-        help="say what images show, and where the model looked",
-        description="Classify images with an exported model: the class, how sure, and where it looked after each "
-        "glimpse. Locations are (x, y) in [-1, 1] of the image, the middle (0, 0); windows are in its pixels. "
-        "An attention map covers the image as the model saw it: scaled and centred on black.",
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file written by 'glimpse export'")
-    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
-    parser.add_argument(
-        "--draw",
-        type=Path,
-        metavar="DIR",
-        help="write a picture of each answer and how it came about into this directory",
-    )
-    parser.set_defaults(run=run)
+    source: ImageSource
+    image: Any
+    failure: str | None = None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify images and print what was found; an image that fails is named on stderr and the others go on.
+    """Classify images and tell what was found; an image that fails is named on stderr and the others go on.
 
     Args:
-        args: What :func:`add_parser` 's parser made of the command line.
+        args: What :mod:`glimpse.classify_options` 's parser made of the command line.
 
     Returns:
         0 when every image was classified, 1 otherwise.
 
     Raises:
         ContractError: When the model can't be used.
+        ImagePathError: When a folder or a pattern holds no image, or a list of images can't be read.
+        UsageError: When the options don't fit each other, or the model.
     """
+    native = args.size == "native"
+    sources = find_images(args.images, args.lists, args.recursive, SUFFIXES | LAZY_SUFFIXES if native else SUFFIXES)
+    if args.output is not None:
+        read_too = [args.model, *map(Path, args.lists)]
+        _check_output(args.output, [*read_too, *(source.path for source in sources if source.path)])
     try:
         from glimpse.runtime import GlimpseSession
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise
         return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
-    session = GlimpseSession(args.model)
-    album = None
-    if args.draw is not None:
+    session = GlimpseSession(args.model, **_given(threads=args.threads, provider=args.provider))
+    check(args, session.card)
+    albums: list[Album | None] = []
+    for option, folder in (("--draw", args.draw), ("--animate", args.animate)):
         try:
-            album = Album(args.draw, args.images)
+            albums.append(folder and Album(folder, [source.path for source in sources if source.path]))
         except OSError as error:
-            return _complain(
-                f"--draw: can't make the directory {str(args.draw)!r} ({error.strerror}); name another one"
-            )
-    answers: list[dict[str, Any]] = []
-    errors: list[dict[str, str]] = []
-    for path in args.images:
+            return _complain(f"{option}: can't make the directory {str(folder)!r} ({error.strerror}); name another one")
+    with _destination(args.output) as write:
+        return _tell(args, session, sources, albums, write)
+
+
+def _tell(
+    args: argparse.Namespace,
+    session: "GlimpseSession",
+    sources: Sequence[ImageSource],
+    albums: Sequence[Album | None],
+    write: Callable[[str], object],
+) -> int:
+    """Look at the images and tell the answers, batch by batch."""
+    native, form, card = args.size == "native", _form(args, session), session.card
+    # A line on the terminal to which the answers go as well would only be in their way.
+    drawn = sys.stderr.isatty() and (args.output is not None or not sys.stdout.isatty())
+    line = ProgressLine(len(sources), sys.stderr) if drawn and len(sources) > 1 and not args.quiet else None
+    failed = False
+    write(form.begin())
+    for batch in _batches(sources, args.batch_size or (1 if args.time else BATCH_SIZE), native):
+        for shot, found in _looks(session, batch, native, args):
+            try:
+                if isinstance(found, str):
+                    raise pixels.ImageError(found)
+                picture, film = _drawn(session, shot, found, native, albums, args.format or FILM_FORMATS[0])
+            except (pixels.ImageError, OSError) as error:
+                failed = True
+                if line:
+                    line.clear()
+                _complain(str(error))
+                write(form.failure(shot.source.name, str(error)))
+            else:
+                size = extent(shot.image)
+                write(form.answer(describe(shot.source.name, size, found.on_image, card.classes, picture, film)))
+            if line:
+                line.advance()
+    write(form.end())
+    if line:
+        line.clear()
+    return 1 if failed else 0
+
+
+def _batches(sources: Iterable[ImageSource], size: int, native: bool) -> Iterator[list[_Shot]]:
+    """Read images, so many at a time, or fewer when they are large."""
+    batch: list[_Shot] = []
+    held = 0
+    for source in sources:
         try:
-            sight = look(session, path)
-            picture = album.add(draw(session, sight), path.stem) if album else None
+            image = read(source, native)
         except (pixels.ImageError, OSError) as error:
-            errors.append({"image": str(path), "error": str(error)})
-            _complain(str(error))
-            continue
-        answers.append(_describe(session, path, sight, picture))
-        if not args.json:
-            print(_as_text(answers[-1]), flush=True)
+            batch.append(_Shot(source, None, str(error)))
+        else:
+            batch.append(_Shot(source, image))
+            held += math.prod(extent(image))
+        if len(batch) == size or held >= pixels.MAX_PIXELS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _looks(
+    session: "GlimpseSession", batch: Sequence[_Shot], native: bool, args: argparse.Namespace
+) -> Iterator[tuple[_Shot, Look | str]]:
+    """Look at the images of a batch; for one that fails there is a sentence instead."""
+    whole = [shot for shot in batch if shot.failure is None]
+    limits = _given(max_glimpses=args.max_glimpses, confidence=args.confidence)
+    if native:
+        for shot in batch:
+            try:
+                limits |= {"seconds": args.time / 1000} if args.time else {}
+                yield shot, shot.failure or look_natively(session, shot.image, **limits)
+            except pixels.ImageError as error:
+                yield shot, f"{shot.source.name!r}: {error}"
+        return
+    limits |= {"seconds": args.time / 1000 * len(whole)} if args.time else {}
+    found = iter(look(session, [shot.image for shot in whole], **limits) if whole else ())
+    for shot in batch:
+        yield shot, shot.failure or next(found)
+
+
+def _drawn(
+    session: "GlimpseSession", shot: _Shot, found: Look, native: bool, albums: Sequence[Album | None], film_format: str
+) -> tuple[Path | None, Path | None]:
+    """Draw and animate an answer, where it is asked for."""
+    pictures, films = albums
+    if not pictures and not films:
+        return None, None
+    seen, stem = sight_of(session, shot.image, found, native), shot.source.stem
+    picture = pictures.add(draw(session, seen), stem) if pictures else None
+    if not films:
+        return picture, None
+    frames = animate(session, seen)
+    colours = animation.exact_colours(len(frames), session.card.has_maps)
+    return picture, films.add_film(frames, stem, animation.milliseconds(len(frames)), film_format, colours)
+
+
+def _form(args: argparse.Namespace, session: "GlimpseSession") -> AnswerForm:
     if args.json:
-        card = session.card
-        model = {"path": str(args.model), "classes": card.classes, "data": card.data, "test_error": card.test_error}
-        print(json.dumps({"model": model, "images": answers, "errors": errors}, indent=2))
-    return 1 if errors else 0
+        return JsonDocument(args.model, session.card, session.sha256)
+    if args.json_lines:
+        return JsonLines()
+    if args.csv:
+        return Csv(session.card.classes)
+    limited = (args.max_glimpses, args.confidence, args.time) != (None, None, None)
+    return Text(session.card.num_glimpses, limited)
 
 
-def look(session: "GlimpseSession", path: Path) -> Sight:
-    """Have a model look at an image file.
-
-    Args:
-        session: The model.
-        path: The image.
-
-    Raises:
-        ImageError: When the file is no image that can be read.
-    """
-    image = pixels.decode(path)
-    canvas = session.fit(image)
-    on_canvas = session.run(canvas[None])
-    return Sight(image, canvas, on_canvas, session.onto_images(on_canvas, [(image.shape[0], image.shape[1])]))
-
-
-def draw(session: "GlimpseSession", sight: Sight, truth: str | None = None) -> Image.Image:
-    """Draw what a model made of an image, by its kind.
-
-    With a retina: the scanpath, and what the retina saw. With attention maps: each glimpse's map over the canvas. With
-    neither: the image and the strongest beliefs.
-
-    Args:
-        session: The model.
-        sight: What it made of the image.
-        truth: The right class's name, where it is known.
-    """
-    card, (probabilities, locations, boxes, maps) = session.card, sight.on_image
-    if maps is not None:
-        return map_pictures.draw_attention(sight.canvas, maps[0], probabilities[0], card.classes, truth)
-    if boxes is None or card.glimpse_size is None or card.num_scales is None or card.zoom is None:
-        return map_pictures.draw_answer(sight.image, probabilities[0, -1], card.classes, truth)
-    on_canvas = sight.on_canvas.locations[0]
-    canvas = sight.canvas.transpose(2, 0, 1)
-    canvases = np.broadcast_to(canvas, (len(on_canvas), *canvas.shape))
-    glimpses = crop.extract_glimpse(canvases, on_canvas, card.glimpse_size, card.num_scales, card.zoom)
-    return visualise.draw_classification(
-        sight.image, boxes[0], locations[0], glimpses, probabilities[0], card.classes, truth
-    )
+@contextmanager
+def _destination(path: Path | None) -> Iterator[Callable[[str], object]]:
+    """Where answers are written: standard output, or a file that replaces what was there when it is complete."""
+    if path is None:
+        yield lambda text: print(text, end="", flush=True)
+        return
+    path = path.resolve()
+    whole = path.is_file() or not path.exists()  # a device or a pipe is written, not replaced
+    written = path.with_name(f".{path.name}-{os.getpid()}.tmp") if whole else path
+    try:
+        with written.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            yield stream.write
+        if whole:
+            written.replace(path)
+    finally:
+        if whole:
+            written.unlink(missing_ok=True)
 
 
-def _describe(session: "GlimpseSession", path: Path, sight: Sight, picture: Path | None) -> dict[str, Any]:
-    """Say in JSON's values what a model made of an image."""
-    found, classes = sight.on_image, session.card.classes
-    probabilities = _values(found.probabilities)
-    glimpses: list[dict[str, Any]] = []
-    for time, belief in enumerate(probabilities):
-        label = int(np.argmax(belief))
-        glimpses.append({"class": classes[label], "confidence": belief[label]})
-        if found.boxes is not None or found.maps is not None:
-            glimpses[-1]["location"] = _values(found.locations)[time]
-        if found.boxes is not None:
-            glimpses[-1]["boxes"] = _values(found.boxes)[time]
-        if found.maps is not None:
-            glimpses[-1]["map"] = _values(found.maps, digits=4)[time]
-    return {
-        "image": str(path),
-        "height": sight.image.shape[0],
-        "width": sight.image.shape[1],
-        "class": glimpses[-1]["class"],
-        "confidence": glimpses[-1]["confidence"],
-        "probabilities": probabilities[-1],
-        "glimpses": glimpses,
-        "picture": None if picture is None else str(picture),
-    }
+def _check_output(path: Path, sources: Iterable[Path]) -> None:
+    """Refuse a place that can't be written, or where something lies that is read, before any work is done."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--output: expected a file in a folder that is there, got {str(path)!r}; name another one")
+    if path.resolve() in {source.resolve() for source in sources}:
+        raise UsageError(f"--output: {str(path)!r} is read by this command, so it can't be replaced; name another one")
 
 
-def _values(field: Float[np.ndarray, "1 *axes"], digits: int = 6) -> list[Any]:
-    """The one image's part of a prediction as JSON's values."""
-    values: list[Any] = field[0].astype(float).round(digits).tolist()
-    return values
-
-
-def _as_text(answer: dict[str, Any]) -> str:
-    """Lay an answer out as a heading and one aligned line for each glimpse, with what this kind of model says of it."""
-    columns: dict[str, list[str]] = {"glimpse": [], "location": [], "finest window (px)": [], "belief": [], "": []}
-    for number, glimpse in enumerate(answer["glimpses"], start=1):
-        columns["glimpse"].append(str(number))
-        if "location" in glimpse:
-            x, y = glimpse["location"]
-            columns["location"].append(f"({x:+.2f}, {y:+.2f})")
-        if "boxes" in glimpse:
-            left, top, right, bottom = (round(side) for side in glimpse["boxes"][0])
-            columns["finest window (px)"].append(f"{left}..{right}, {top}..{bottom}")
-        columns["belief"].append(glimpse["class"])
-        columns[""].append(f"{glimpse['confidence']:.1%}")
-    lines = [f"{_printable(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
-    aligned = []
-    for title, entries in columns.items():
-        if entries:
-            width = max(map(len, (title, *entries)))
-            to_the_right = title in ("glimpse", "")
-            aligned.append([text.rjust(width) if to_the_right else text.ljust(width) for text in (title, *entries)])
-    lines += [f"  {'  '.join(row)}".rstrip() for row in zip(*aligned, strict=True)]
-    if answer["picture"]:
-        lines.append(f"  drawn in {_printable(answer['picture'])}")
-    return "\n".join(lines) + "\n"
-
-
-def _printable(text: str) -> str:
-    """Quote a file's name that would upset a terminal."""
-    return text if text.isprintable() else repr(text)
+def _given(**options: Any) -> dict[str, Any]:
+    """Those of some options that the user has set."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _complain(message: str) -> int:

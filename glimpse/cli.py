@@ -238,9 +238,9 @@ def split_training(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: bool) -> Parser:
-    """Add a subcommand, with its arguments only if it is asked for: those of classify need its module."""
+    """Add a subcommand, with its arguments only if it is asked for: those of classify are in their module."""
     if asked and name == "classify":
-        from glimpse.classify import add_parser
+        from glimpse.classify_options import add_parser
 
         add_parser(subparsers)
         return subparsers.choices[name]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from glimpse.classify import Sight
 from glimpse.data.frozen import generator_for
 from glimpse.geometry import boxes
 from glimpse.opponent import Opponent
 from glimpse.played import Entry, Record
 from glimpse.seen import Mosaic, Seen, mosaic
+from glimpse.sight import Sight
 from glimpse_envs.actions import Move
 from glimpse_envs.looking import Looking
 

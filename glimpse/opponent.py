@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse import classify, visualise
-from glimpse.classify import Sight
+from glimpse import visualise
 from glimpse.played import ModelEntry
+from glimpse.sight import Sight, draw
 
 DATA_OPTIONS = (
     "dataset",
@@ -120,7 +120,7 @@ class Opponent:
         """Its scanpath over the whole image; for a model without a retina what it drew its answer from."""
         seen = sight.on_image
         if seen.boxes is None:
-            return classify.draw(self.session, sight)
+            return draw(self.session, sight)
         return visualise.draw_scanpath(sight.image, seen.boxes[0], seen.locations[0])
 
 

@@ -58,6 +58,7 @@ def draw_scanpath(
     boxes: Shaped[np.ndarray, "time scales 4"],
     locations: Float[np.ndarray, "time 2"],
     budget: int | None = None,
+    shown: int | None = None,
 ) -> Image.Image:
     """Draw an image, enlarged, with its numbered fixation boxes and the path between them.
 
@@ -69,30 +70,34 @@ def draw_scanpath(
         locations: Fixations, (x, y) in [-1, 1] of this image.
         budget: Glimpses in the whole episode, of which these are the first. Colours are then spread over all of them,
             and the picture has the same size after each, so that pictures make a film.
+        shown: How many of these glimpses, the first ones, are drawn, in a picture of the same size as with all, and
+            the coarse windows of the last of them alone. All by default.
     """
     height, width = image.shape[:2]
     enlarged = enlarge(image)
-    shown = enlarged.size
-    windows = boxes.astype(np.float64) * (np.array(shown * 2) / (width, height, width, height))
-    points = to_pixels(locations.astype(np.float64), np.array(shown))
+    extent = enlarged.size
+    windows = boxes.astype(np.float64) * (np.array(extent * 2) / (width, height, width, height))
+    points = to_pixels(locations.astype(np.float64), np.array(extent))
 
     finest = windows[:, 0]
     usual = (finest[:, 2:] - finest[:, :2]).max(axis=0) / 2
     if budget is not None:
         # A window hangs over an edge by half its width, and by what its place is rounded by: a pixel at most.
-        hanging_before = hanging_after = usual + np.array(shown) / (width, height)
+        hanging_before = hanging_after = usual + np.array(extent) / (width, height)
     else:
         hanging_before = np.maximum(usual, -finest[:, :2].min(axis=0))
-        hanging_after = np.maximum(usual, (finest[:, 2:] - shown).max(axis=0))
+        hanging_after = np.maximum(usual, (finest[:, 2:] - extent).max(axis=0))
     before, after = (np.ceil(hanging).astype(int) + _BADGE + 2 for hanging in (hanging_before, hanging_after))
-    picture = Image.new("RGB", (shown[0] + before[0] + after[0], shown[1] + before[1] + after[1]), OUTSIDE)
+    picture = Image.new("RGB", (extent[0] + before[0] + after[0], extent[1] + before[1] + after[1]), OUTSIDE)
     picture.paste(enlarged, (int(before[0]), int(before[1])))
 
     layer = Image.new("RGBA", (picture.width * _SUPERSAMPLING, picture.height * _SUPERSAMPLING))
     windows, points = (windows + np.tile(before, 2)) * _SUPERSAMPLING, (points + before) * _SUPERSAMPLING
     colours = [tuple(colour.tolist()) for colour in time_colours(budget or len(points))[: len(points)]]
+    windows, points, colours = windows[:shown], points[:shown], colours[:shown]
     draw = ImageDraw.Draw(layer)
-    for colour, nested in zip(colours, windows, strict=True):
+    newest = 0 if shown is None else len(points) - 1
+    for colour, nested in zip(colours[newest:], windows[newest:], strict=True):
         for index in range(len(nested) - 1, 0, -1):
             _draw_brackets(draw, nested[index], (*colour, 215 if index == 1 else 150))
     _draw_path(draw, points, colours)
@@ -125,6 +130,7 @@ def draw_retina(
     widths: Sequence[int] | None = None,
     columns: int | None = None,
     cell: int = 96,
+    shown: int | None = None,
 ) -> Image.Image:
     """Draw what the retina saw: time across, scales down, the finest on top.
 
@@ -134,6 +140,7 @@ def draw_retina(
         widths: Each scale's width in pixels of the image, written beside its row.
         columns: Glimpses in a row before the next row of glimpses starts; all of them by default.
         cell: Side of one drawn window, pixels.
+        shown: How many glimpses, the first ones, are drawn; the places of the others stay empty. All by default.
 
     Raises:
         ValueError: When there is not one caption for each glimpse.
@@ -151,18 +158,20 @@ def draw_retina(
     for index, (seen, caption) in enumerate(zip(glimpses, captions, strict=True)):
         left = label_width + index % columns * (cell + _GAP)
         top = index // columns * (block_height + 2 * _GAP)
-        colour = tuple(colours[index].tolist())
+        to_come = shown is not None and index >= shown
+        colour = OUTSIDE if to_come else tuple(colours[index].tolist())
         picture.paste(number := badge(index + 1, colour), (left + cell // 2 - _BADGE, top), number)
         top += 2 * _BADGE + _GAP // 2
         for scale, pixels in enumerate(seen):
-            values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-            window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
-            picture.paste(window, (left, top))
+            if not to_come:
+                values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+                window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
+                picture.paste(window, (left, top))
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), outline=colour if scale == 0 else OUTSIDE)
             if widths is not None and index % columns == 0:
                 draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, font(13), anchor="rm")
             top += cell + _GAP // 2
-        for line, text in enumerate(caption.split("\n")):
+        for line, text in enumerate("" if to_come else caption.split("\n")):
             draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
     return picture
 
@@ -175,6 +184,7 @@ def draw_classification(
     probabilities: Float[np.ndarray, "time classes"],
     classes: Sequence[str],
     truth: str | None = None,
+    shown: int | None = None,
 ) -> Image.Image:
     """Draw an answer and the path that led to it: the scanpath, and beside it what the retina saw at each glimpse.
 
@@ -186,14 +196,16 @@ def draw_classification(
         probabilities: The belief after each glimpse, in [0, 1].
         classes: Class names, in the order of the probabilities.
         truth: The right class's name, where it is known; the heading then says whether the answer is right.
+        shown: How many glimpses, the first ones, are drawn, with the answer after them, in a picture of the same size
+            as with all, so that pictures make a film. All by default.
     """
-    path = draw_scanpath(image, boxes, locations)
+    path = draw_scanpath(image, boxes, locations, shown=shown)
     best = probabilities.argmax(axis=1)
     captions = [f"{classes[label]}\n{belief[label]:.0%}" for label, belief in zip(best, probabilities, strict=True)]
     widths = [round(float(box[2] - box[0])) for box in boxes[0]]
     below = path.width > 1.5 * path.height
     room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
-    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room))
+    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room), shown)
 
     gap = _PADDING + _GAP
     content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
@@ -205,7 +217,7 @@ def draw_classification(
         retina_corner = (path.width + gap, (picture.height - retina.height) // 2)
     picture.paste(path, path_corner)
     picture.paste(retina, retina_corner)
-    return entitle(picture, probabilities[-1], classes, truth)
+    return entitle(picture, probabilities[:shown][-1], classes, truth)
 
 
 def entitle(

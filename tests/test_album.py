@@ -1,7 +1,8 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from glimpse.album import Album
 
@@ -61,4 +62,59 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="the disk is full"):
         album.add(picture(), "seven")
+    assert list(tmp_path.iterdir()) == []
+
+
+def film(*shades: int) -> list[Image.Image]:
+    return [Image.new("RGB", (30, 20), (shade, 2 * shade, 3)) for shade in shades]
+
+
+@pytest.mark.parametrize("film_format", ["gif", "webp"])
+def test_a_film_has_its_frames_and_begins_again(tmp_path, film_format):
+    frames = film(10, 20, 30)
+    path = Album(tmp_path).add_film(frames, "seven", [100, 100, 500], film_format)
+    assert path.name == f"seven.{film_format}"
+    with Image.open(path) as opened:
+        assert (opened.format, opened.info["loop"]) == (film_format.upper(), 0)
+        read = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(opened)]
+    assert [duration for _, duration in read] == [100, 100, 500]
+    for (frame, _), drawn in zip(read, frames, strict=True):
+        np.testing.assert_array_equal(np.asarray(frame), np.asarray(drawn))
+
+
+@pytest.mark.parametrize("film_format", ["gif", "webp"])
+def test_a_later_album_replaces_our_own_films_alone(tmp_path, film_format):
+    picture(9).save(tmp_path / f"eight.{film_format}")
+    for shade in (10, 20):
+        album = Album(tmp_path)
+        names = [album.add_film(film(shade), stem, [100], film_format).name for stem in ("seven", "eight")]
+        assert names == [f"seven.{film_format}", f"eight-2.{film_format}"]
+    with Image.open(tmp_path / f"seven.{film_format}") as opened:
+        assert opened.convert("RGB").getpixel((0, 0)) == (20, 40, 3)
+
+
+def test_a_picture_and_its_film_bear_one_name(tmp_path):
+    album = Album(tmp_path)
+    assert [album.add(picture(), "a").name, album.add_film(film(1), "a", [100]).name] == ["a.png", "a.gif"]
+
+
+def test_a_gif_keeps_the_colours_that_matter(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    values[0, 0] = colour = (64, 190, 255)
+    path = Album(tmp_path).add_film([Image.fromarray(values)], "noise", [100], colours=[colour])
+    with Image.open(path) as opened:
+        assert opened.convert("RGB").getpixel((0, 0)) == colour
+
+
+@pytest.mark.parametrize(
+    ("frames", "milliseconds", "film_format", "sentence"),
+    [
+        ([], [], "gif", "expected frames and a duration for each, got 0 and 0"),
+        (film(1, 2), [100], "gif", "expected frames and a duration for each, got 2 and 1"),
+        (film(1), [100], "mp4", "expected one of gif, webp as a film's format, got 'mp4'"),
+    ],
+)
+def test_what_is_no_film_is_refused(tmp_path, frames, milliseconds, film_format, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Album(tmp_path).add_film(frames, "seven", milliseconds, film_format)
     assert list(tmp_path.iterdir()) == []

@@ -186,3 +186,24 @@ def test_path_and_retina_fit_the_picture_whatever_the_image(shape):
 def test_long_and_foreign_class_names_stay_inside():
     picture = classification("a name that is long enough to fill two headings " * 3, classes=("Löwe", "Ψ" * 200))
     assert margins(picture, visualise.BACKGROUND)[2] <= picture.width - 18
+
+
+def test_the_first_glimpses_are_drawn_in_the_place_that_they_have_among_all():
+    locations = np.array([[-0.4, -0.4], [0.4, 0.4], [1.9, 0.0]], np.float32)
+    boxes, locations = scanpath(locations, 28, 28, num_scales=2)
+    whole = visualise.draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations)
+    colours = visualise.time_colours(3)
+    for shown in (1, 2, 3):
+        part = visualise.draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations, shown=shown)
+        assert part.size == whole.size
+        assert [bool((np.asarray(part) == colour).all(-1).any()) for colour in colours] == [
+            index < shown for index in range(3)
+        ]
+
+
+def test_the_retina_keeps_a_place_for_what_is_to_come():
+    glimpses = np.full((3, 1, 1, 4, 4), 0.5, np.float32)
+    part = np.asarray(visualise.draw_retina(glimpses, ["a", "b", "c"], shown=1))
+    whole = np.asarray(visualise.draw_retina(glimpses, ["a", "b", "c"]))
+    assert part.shape == whole.shape
+    assert ((part == 128).all(-1).sum(), (whole == 128).all(-1).sum()) == (94 * 94, 3 * 94 * 94)

@@ -1,0 +1,116 @@
+"""A gaze as a film: how a model looked at an image, glimpse by glimpse, and what it believed after each.
+
+The frames of a film are of one size. They are drawn by what draws the still pictures.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image, ImageDraw
+
+from glimpse.heatmaps import draw_map, legend
+from glimpse.lettering import Colour, to_picture
+from glimpse.map_pictures import cover
+from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT, badge, draw_classification, entitle, time_colours
+
+FRAME_MILLISECONDS, LAST_MILLISECONDS = 900, 3000
+"""How long a frame stays, and the last one, before the film begins again."""
+_GAP = 16
+_HEAD = 34
+_SHADES, _MOST_COLOURS = 32, 64
+
+
+def exact_colours(time: int, of_maps: bool) -> list[Colour]:
+    """Colours, RGB, that mean something in a film, and should not be approximated where there are but few.
+
+    Args:
+        time: Glimpses in the film.
+        of_maps: Whether attention maps are laid over the image.
+    """
+    scale = np.asarray(legend(_SHADES + 2))[3, 1:-1] if of_maps else np.empty((0, 3), np.uint8)
+    return [
+        BACKGROUND,
+        OUTSIDE,
+        TEXT,
+        MUTED,
+        *map(tuple, time_colours(time)[:_MOST_COLOURS].tolist()),
+        *map(tuple, scale.tolist()),
+    ]
+
+
+def milliseconds(time: int) -> list[int]:
+    """How long each frame of a film stays; the last one stays longer.
+
+    Args:
+        time: Glimpses in the film.
+    """
+    return [FRAME_MILLISECONDS] * (time - 1) + [LAST_MILLISECONDS]
+
+
+def animate_gaze(
+    image: UInt8[np.ndarray, "height width channels"],
+    boxes: Shaped[np.ndarray, "time scales 4"],
+    locations: Float[np.ndarray, "time 2"],
+    glimpses: Float[np.ndarray, "time scales seen_channels size size"],
+    probabilities: Float[np.ndarray, "time classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+) -> list[Image.Image]:
+    """Draw a scanpath that grows: each frame adds a glimpse, what the retina saw in it, and the belief after it.
+
+    Of the coarse windows only the newest are drawn.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
+        locations: Fixations, (x, y) in [-1, 1] of this image.
+        glimpses: What was sensed, in [0, 1]; grey from a colour image where the model is a grey one.
+        probabilities: The belief after each glimpse, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the belief is right.
+    """
+    seen = image, boxes, locations, glimpses, probabilities, classes, truth
+    return [draw_classification(*seen, shown=shown) for shown in range(1, len(probabilities) + 1)]
+
+
+def animate_maps(
+    canvas: UInt8[np.ndarray, "height width channels"],
+    maps: Float[np.ndarray, "time map_height map_width"],
+    probabilities: Float[np.ndarray, "time classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+) -> list[Image.Image]:
+    """Draw attention that moves: each frame lays a glimpse's map over the image, which stands beside it.
+
+    Args:
+        canvas: The image as the model saw it, grey or RGB, 0 to 255.
+        maps: Each glimpse's weights over equal cells of the canvas.
+        probabilities: The belief after each glimpse, in [0, 1]; it is the heading.
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the belief is right.
+    """
+    height, width = canvas.shape[:2]
+    colours = [tuple(colour.tolist()) for colour in time_colours(len(maps))]
+    frames = []
+    for time, (weights, belief) in enumerate(zip(maps, probabilities, strict=True)):
+        covered = draw_map(canvas, cover(weights, height, width))
+        filter_ = Image.Resampling.NEAREST if covered.width >= width else Image.Resampling.LANCZOS
+        panels = [to_picture(canvas).resize(covered.size, filter_), covered]
+        numbers = [badge(index + 1, colour if index <= time else OUTSIDE) for index, colour in enumerate(colours)]
+        step = numbers[0].width + _GAP // 2
+        columns = max(1, (2 * covered.width + _GAP) // step)
+        rows = -(-len(numbers) // columns)
+        scale = legend(2 * covered.width + _GAP)
+        head = _HEAD + (rows - 1) * step
+        frame = Image.new("RGB", (scale.width, head + covered.height + _GAP + scale.height), BACKGROUND)
+        for index, number in enumerate(numbers):
+            frame.paste(number, (index % columns * step, index // columns * step), number)
+        draw = ImageDraw.Draw(frame)
+        for index, panel in enumerate(panels):
+            left = index * (covered.width + _GAP)
+            frame.paste(panel, (left, head))
+            draw.rectangle((left, head, left + panel.width - 1, head + panel.height - 1), outline=OUTSIDE)
+        frame.paste(scale, (0, head + covered.height + _GAP))
+        frames.append(entitle(frame, belief, classes, truth))
+    return frames

@@ -1,0 +1,242 @@
+"""The forms in which ``glimpse classify`` tells its answers: text, one JSON document, JSON lines, CSV. No torch.
+
+A form gives texts, in the order in which they are to be written, so that nothing has to wait for the last image.
+"""
+
+import csv
+import io
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from glimpse.contract import ModelCard
+
+if TYPE_CHECKING:
+    from glimpse.runtime import Prediction
+
+STOPPED = {"confident": "sure enough", "budget": "budget used", "time": "time is up"}
+"""Why a model stopped looking, in words."""
+
+
+def describe(
+    name: str,
+    size: tuple[int, int],
+    found: "Prediction",
+    classes: Sequence[str],
+    picture: Path | None = None,
+    film: Path | None = None,
+) -> dict[str, Any]:
+    """Say in JSON's values what a model made of an image.
+
+    Args:
+        name: Of the image.
+        size: Its height and width, pixels.
+        found: The answer in the image's own frame, a batch of one, with the glimpses that were taken.
+        classes: Class names, in the order of the probabilities.
+        picture: Where it is drawn.
+        film: Where it is animated.
+    """
+    probabilities = _values(found.probabilities)
+    glimpses: list[dict[str, Any]] = []
+    for time, belief in enumerate(probabilities):
+        label = int(np.argmax(belief))
+        glimpses.append({"class": classes[label], "confidence": belief[label]})
+        if found.boxes is not None or found.maps is not None:
+            glimpses[-1]["location"] = _values(found.locations)[time]
+        if found.boxes is not None:
+            glimpses[-1]["boxes"] = _values(found.boxes)[time]
+        if found.maps is not None:
+            glimpses[-1]["map"] = _values(found.maps, digits=4)[time]
+    return {
+        "image": name,
+        "height": size[0],
+        "width": size[1],
+        "class": glimpses[-1]["class"],
+        "confidence": glimpses[-1]["confidence"],
+        "probabilities": probabilities[-1],
+        "glimpses_taken": len(glimpses),
+        "reason": found.reasons[0] if found.reasons else None,
+        "glimpses": glimpses,
+        "picture": None if picture is None else str(picture),
+        "animation": None if film is None else str(film),
+    }
+
+
+class AnswerForm(ABC):
+    """How answers are told. Unless a form says otherwise it has no beginning, no end, and no place for failures."""
+
+    def begin(self) -> str:
+        """What comes first."""
+        return ""
+
+    @abstractmethod
+    def answer(self, answer: dict[str, Any]) -> str:
+        """Tell an answer.
+
+        Args:
+            answer: See :func:`describe`.
+        """
+
+    def failure(self, name: str, sentence: str) -> str:
+        """Tell that an image failed.
+
+        Args:
+            name: Of the image.
+            sentence: Why.
+        """
+        return ""
+
+    def end(self) -> str:
+        """What comes last."""
+        return ""
+
+
+class Text(AnswerForm):
+    """A heading for each image and an aligned line for each glimpse, with what this kind of model says of it.
+
+    Args:
+        most: Glimpses that the model takes when nothing limits it.
+        limited: Whether something does; it is then said why the model stopped.
+    """
+
+    def __init__(self, most: int, limited: bool) -> None:
+        self._most, self._limited, self._told = most, limited, False
+
+    def answer(self, answer: dict[str, Any]) -> str:
+        """Lay an answer out."""
+        columns: dict[str, list[str]] = {"glimpse": [], "location": [], "finest window (px)": [], "belief": [], "": []}
+        for number, glimpse in enumerate(answer["glimpses"], start=1):
+            columns["glimpse"].append(str(number))
+            if "location" in glimpse:
+                x, y = glimpse["location"]
+                columns["location"].append(f"({x:+.2f}, {y:+.2f})")
+            if "boxes" in glimpse:
+                left, top, right, bottom = (round(side) for side in glimpse["boxes"][0])
+                columns["finest window (px)"].append(f"{left}..{right}, {top}..{bottom}")
+            columns["belief"].append(glimpse["class"])
+            columns[""].append(f"{glimpse['confidence']:.1%}")
+        lines = [f"{printable(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
+        aligned = []
+        for title, entries in columns.items():
+            if entries:
+                width = max(map(len, (title, *entries)))
+                to_the_right = title in ("glimpse", "")
+                aligned.append([text.rjust(width) if to_the_right else text.ljust(width) for text in (title, *entries)])
+        lines += [f"  {'  '.join(row)}".rstrip() for row in zip(*aligned, strict=True)]
+        if self._limited:
+            lines.append(f"  {self._ending(answer)}")
+        for key, done in (("picture", "drawn"), ("animation", "animated")):
+            if answer[key]:
+                lines.append(f"  {done} in {printable(answer[key])}")
+        return "\n".join(lines) + "\n\n"
+
+    def _ending(self, answer: dict[str, Any]) -> str:
+        taken = answer["glimpses_taken"]
+        sure = f" ({answer['confidence']:.1%})" * (answer["reason"] == "confident")
+        most = max(self._most, taken)
+        return f"stopped after {taken} of {most} glimpse{'s' * (most > 1)}: {STOPPED[answer['reason']]}{sure}"
+
+
+class JsonDocument(AnswerForm):
+    """One JSON document: the model, the images, and the errors.
+
+    Args:
+        model: The model's file.
+        card: What the model says of itself.
+        sha256: The seal of its file.
+    """
+
+    def __init__(self, model: Path, card: ModelCard, sha256: str) -> None:
+        self._model = {
+            "path": str(model),
+            "sha256": sha256,
+            "classes": card.classes,
+            "data": card.data,
+            "test_error": card.test_error,
+        }
+        self._separator, self._errors = "", list[dict[str, str]]()
+
+    def begin(self) -> str:
+        """Begin the document."""
+        return f'{{\n  "model": {_indented(self._model, 2)},\n  "images": ['
+
+    def answer(self, answer: dict[str, Any]) -> str:
+        """Add an answer."""
+        separator, self._separator = self._separator, ","
+        return f"{separator}\n    {_indented(answer, 4)}"
+
+    def failure(self, name: str, sentence: str) -> str:
+        """Keep an error for the end."""
+        self._errors.append({"image": name, "error": sentence})
+        return ""
+
+    def end(self) -> str:
+        """End the document."""
+        bracket = "\n  ]" if self._separator else "]"
+        return f'{bracket},\n  "errors": {_indented(self._errors, 2)}\n}}\n'
+
+
+class JsonLines(AnswerForm):
+    """One JSON object on a line for each image; that of an image that failed has an ``error``."""
+
+    def answer(self, answer: dict[str, Any]) -> str:
+        """Write a line."""
+        return json.dumps(answer) + "\n"
+
+    def failure(self, name: str, sentence: str) -> str:
+        """Write a line."""
+        return json.dumps({"image": name, "error": sentence}) + "\n"
+
+
+class Csv(AnswerForm):
+    """A table with a row for each image, and a column for each class's probability. An image that failed has no row.
+
+    Args:
+        classes: Class names, in the order of the probabilities.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+
+    def begin(self) -> str:
+        """The names of the columns."""
+        return _row("image", "width", "height", "class", "confidence", "glimpses", "reason", *self._classes)
+
+    def answer(self, answer: dict[str, Any]) -> str:
+        """Write a row."""
+        # A file's name may hold any bytes; a table is UTF-8.
+        name = os.fsencode(answer["image"]).decode("utf-8", "replace")
+        entries = ("width", "height", "class", "confidence", "glimpses_taken", "reason")
+        return _row(name, *(answer[entry] for entry in entries), *answer["probabilities"])
+
+
+def printable(text: str) -> str:
+    """Quote a file's name that would upset a terminal.
+
+    Args:
+        text: The name.
+    """
+    return text if text.isprintable() else repr(text)
+
+
+def _row(*entries: object) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(entries)
+    return line.getvalue()
+
+
+def _indented(value: object, depth: int) -> str:
+    """A value as JSON, in lines indented like what is around it."""
+    return json.dumps(value, indent=2).replace("\n", "\n" + " " * depth)
+
+
+def _values(field: Float[np.ndarray, "1 *axes"], digits: int = 6) -> list[Any]:
+    """The one image's part of a prediction as JSON's values."""
+    values: list[Any] = field[0].astype(float).round(digits).tolist()
+    return values
