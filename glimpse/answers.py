@@ -11,6 +11,10 @@ REASONS = ("confident", "budget", "time")
 reached, or the time ran out."""
 
 
+class LimitError(ValueError):
+    """A limit of the look that makes no sense, or that a graph can't keep."""
+
+
 class Prediction(NamedTuple):
     """What a model believes of each image of a batch, and where it looked, after each glimpse.
 
@@ -95,20 +99,20 @@ def limits(most: int, max_glimpses: int | None, confidence: float | None, second
         seconds: Above 0.
 
     Raises:
-        ValueError: When one of them is out of its range.
+        LimitError: When one of them is out of its range.
     """
     if max_glimpses is not None and not 1 <= max_glimpses <= most:
-        raise ValueError(
+        raise LimitError(
             f"expected max_glimpses from 1 to {most}, the number that the model was trained to take, got "
             f"{max_glimpses}; choose one of those, or leave it out to take {most}"
         )
     if confidence is not None and not 0 < confidence <= 1:
-        raise ValueError(
+        raise LimitError(
             f"expected a confidence above 0 and up to 1, got {confidence}; it is the probability at which the model "
             "stops, leave it out to take every glimpse"
         )
     if seconds is not None and not seconds > 0:
-        raise ValueError(
+        raise LimitError(
             f"expected more than 0 seconds, got {seconds}; one glimpse is taken in any case, leave it out to take as "
             "long as it needs"
         )

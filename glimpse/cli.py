@@ -19,13 +19,14 @@ COMMANDS = {
     "train": "train a model",
     "evaluate": "measure a trained model on images that it has never seen",
     "export": "write a trained model as one ONNX file",
+    "inspect": "print what an exported model says of itself: its card, its graph, what budgets are worth",
     "classify": "classify images with an exported model",
     "explain": "draw what a trained model attended to in images, and what its answer depends on",
     "compare": "train or load several models on one data set, and set them side by side on a page",
     "play": "look at images yourself, under a model's budget, in a terminal or a browser",
     "demo": "do it all on the embedded digits, and write a page about it",
 }
-EXTRAS = {"classify": "serve", "explain": "explain", "play": "envs"}
+EXTRAS = {"inspect": "serve", "classify": "serve", "explain": "explain", "play": "envs"}
 """The extra that a subcommand needs, where it is not ``train``."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
@@ -151,6 +152,13 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(args: argparse.Namespace) -> int:
+    from glimpse.inspection import inspect
+
+    print(inspect(args.model, args.json))
+    return 0
+
+
 def _classify(args: argparse.Namespace) -> int:
     from glimpse.classify import run
 
@@ -185,6 +193,7 @@ RUN = {
     "explain": _explain,
     "evaluate": _evaluate,
     "export": _export,
+    "inspect": _inspect,
     "classify": _classify,
     "compare": _compare,
     "play": _play,
@@ -257,6 +266,9 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
     elif name == "export":
         _add_checkpoint(parser)
         _add_export(parser)
+    elif name == "inspect":
+        parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that 'glimpse export' wrote")
+        parser.add_argument("--json", action="store_true", help="print JSON")
     elif name == "explain":
         _add_explain(parser)
     elif name == "compare":

@@ -22,6 +22,8 @@ class ModelFile(NamedTuple):
     """What it says of itself."""
     sha256: str
     """Its seal."""
+    tensors: dict[str, dict[str, str]]
+    """Types and shapes of its inputs, its inputs with a default and its outputs, by these words and by name."""
 
 
 def load(path: Path) -> ModelFile:
@@ -52,10 +54,10 @@ def load(path: Path) -> ModelFile:
         card = ModelCard.from_json(text)
         sha256 = contract.read_seal(content)
         _check_card(card)
-        _check_graph(session, card)
+        tensors = _check_graph(session, card)
     except ContractError as error:
         raise ContractError(f"{str(path)!r}: {error}") from error
-    return ModelFile(content, card, sha256)
+    return ModelFile(content, card, sha256, tensors)
 
 
 def _read(path: Path) -> bytes:
@@ -100,9 +102,9 @@ def _check_card(card: ModelCard) -> None:
         )
 
 
-def _check_graph(session: Any, card: ModelCard) -> None:
+def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:
     """Refuse a graph that is not what its card says: a tensor too few or too many, or one of another type or shape."""
-    expected = _tensors(card)
+    expected, told = _tensors(card), {}
     for what, names, nodes in (
         ("inputs", card.inputs, session.get_inputs()),
         ("inputs with a default", card.options, session.get_overridable_initializers()),
@@ -118,6 +120,8 @@ def _check_graph(session: Any, card: ModelCard) -> None:
                     f"expected {name!r} as {kind} {_shown(shape)}, as its card says, got {node.type} "
                     f"{_shown(node.shape)}; {_ADVICE}"
                 )
+        told[what] = {name: f"{expected[name][0]} {_shown(found[name].shape)}" for name in names}
+    return told
 
 
 def _tensors(card: ModelCard) -> dict[str, tuple[str, list[int | str | None]]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import UInt8
 
 from glimpse import gazing, pixels, shown
-from glimpse.answers import Glance, ImagePrediction, Limits, Prediction, cut_short, limits
+from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, limits
 from glimpse.contract import INPUT, ContractError, ModelCard
 from glimpse.inference import Graph
 from glimpse.lazy import LazyImage
@@ -19,7 +19,15 @@ from glimpse.pixels import ImageError
 from glimpse.providers import ProviderError
 from glimpse.shown import Image, Scene
 
-__all__ = ["ContractError", "Glance", "GlimpseSession", "ImagePrediction", "Prediction", "ProviderError"]
+__all__ = [
+    "ContractError",
+    "Glance",
+    "GlimpseSession",
+    "ImagePrediction",
+    "LimitError",
+    "Prediction",
+    "ProviderError",
+]
 
 Subject = npt.NDArray[Any] | list[Scene]
 """What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
@@ -108,7 +116,7 @@ class GlimpseSession:
         Raises:
             ImageError: When the canvases are of another type, or not of the model's size and channels, or hold values
                 that are no pixels.
-            ValueError: When a limit is out of its range.
+            LimitError: When a limit is out of its range.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
@@ -140,7 +148,8 @@ class GlimpseSession:
 
         Raises:
             ImageError: When there is no image, or one of them is none, or can't be taken in its size.
-            ValueError: When a limit is out of its range, or the size is another word.
+            LimitError: When a limit is out of its range.
+            ValueError: When the size is another word.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
@@ -177,7 +186,8 @@ class GlimpseSession:
 
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
-            ValueError: When a limit is out of its range, or the size is another word.
+            LimitError: When a limit is out of its range.
+            ValueError: When the size is another word.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
@@ -211,7 +221,8 @@ class GlimpseSession:
 
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
-            ValueError: When a limit is out of its range, or the size is another word.
+            LimitError: When a limit is out of its range.
+            ValueError: When the size is another word.
         """
         limit = self._limits(max_glimpses, confidence, seconds)
         subject, sizes = self._show([image], ["the image"], size)
@@ -241,7 +252,7 @@ class GlimpseSession:
 
     def _limits(self, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
         if seconds is not None and self.card.graph == "episode":
-            raise ValueError(
+            raise LimitError(
                 "expected no limit of time, since an episode graph takes all its glimpses at once, "
                 f"got seconds={seconds}; leave it out, or export the model with --graph adaptive"
             )

@@ -21,11 +21,8 @@ from PIL import Image, ImageSequence
 from glimpse import classify, classify_options, geometry, map_pictures, pixels, sight, visualise
 from glimpse.contract import CARD_KEY, SEAL_KEY, ContractError, ModelCard, seal
 from glimpse.invocation import UsageError
-from glimpse.runtime import GlimpseSession, Prediction
-
-pytestmark = pytest.mark.skipif(
-    "glimpses" not in Prediction._fields, reason="waits for the runtime that says how many glimpses it took"
-)
+from glimpse.runtime import GlimpseSession
+from tests import toys
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
 MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)
@@ -484,7 +481,6 @@ def test_what_the_model_cannot_do_is_refused_before_anything_is_written(model, b
 
 
 def test_an_image_that_is_larger_than_memory_is_read_by_parts(tmp_path, capsys):
-    toys = pytest.importorskip("tests.toys")
     model = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     np.save(tmp_path / "large.npy", np.broadcast_to(toys.noise(300, 400, 1), (300, 400, 1)))
     assert run(model, tmp_path, "--size", "native", "--json", "--draw", tmp_path / "out") == 0
@@ -555,7 +551,6 @@ def test_an_output_behind_a_link_leaves_the_link(model, bright, tmp_path):
 
 @pytest.mark.parametrize("graph", ["ADAPTIVE", "STEP"])
 def test_when_the_time_is_up_no_further_glimpse_is_begun(graph, bright, tmp_path, capsys):
-    toys = pytest.importorskip("tests.toys")
     model = toys.write_toy(tmp_path / "toy.onnx", getattr(toys, graph))
     assert run(model, bright, "--time", 1e-6) == 0
     assert "stopped after 1 of 5 glimpses: time is up" in capsys.readouterr().out

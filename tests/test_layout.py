@@ -40,6 +40,7 @@ LIGHT = (
     "glimpse.heatmaps",
     "glimpse.image_paths",
     "glimpse.inference",
+    "glimpse.inspection",
     "glimpse.invocation",
     "glimpse.keys",
     "glimpse.kserve",

@@ -11,8 +11,7 @@ from glimpse import crop, pixels, sight, visualise
 from glimpse.image_paths import ImageSource
 from glimpse.pixels import ImageError
 from glimpse.runtime import GlimpseSession
-
-toys = pytest.importorskip("tests.toys", reason="waits for the runtime that looks at images in their own size")
+from tests import toys
 
 
 @pytest.fixture(scope="module")
