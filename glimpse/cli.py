@@ -13,6 +13,7 @@ import glimpse
 from glimpse.invocation import UsageError, invocation, nearest
 
 if TYPE_CHECKING:
+    from glimpse.contract import ModelCard
     from glimpse.training.hard import RollOut
 
 COMMANDS = {
@@ -32,6 +33,7 @@ THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME"
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
 measured on, one thread trains faster than two, and threads that spin while they wait are up to ten times slower. With
 more cores, or a larger model, more threads may pay: the help says how to ask for them."""
+DESTINATIONS = ("triton", "kserve", "program")
 TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
 """What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
 OURS = frozenset({"glimpse", "glimpse_envs"})
@@ -132,24 +134,53 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from glimpse.commands import Form, export_checkpoint
+    from glimpse.commands import Destination, Form, deliver, export_as_program, export_checkpoint
 
+    kind, place = args.to[0] if args.to else "", Path(args.to[1] if args.to else "")
+    if kind not in ("", *DESTINATIONS):
+        raise UsageError(
+            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{_did_you_mean(kind, DESTINATIONS)}"
+        )
+    if kind == "kserve" and args.storage_uri is None:
+        raise UsageError(
+            "expected --storage-uri with --to kserve, such as s3://bucket/models; it says where the cluster finds the "
+            "model repository that --to triton writes"
+        )
+    if kind == "program":
+        card, same = export_as_program(args.checkpoint, place, args.root)
+        print(
+            f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
+            f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
+            f"{same.difference:.0e}\n"
+            "next: torch.export.load(path).module() answers; docs/deployment.md says how"
+        )
+        return 0
     form = Form(args.graph, args.input, args.type, args.target, args.license)
-    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root, form)
-    glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
+    exported = export_checkpoint(args.checkpoint, args.output, args.root, form)
+    path, card, parity = exported
     compared = "probabilities and attention weights" if card.has_maps else "probabilities"
     labels = f"{parity.labels_differ} labels differ" if parity.labels_differ else "every label is the same"
     ties = f", {parity.ties} rounding ties" if card.has_retina else ""
-    how = "IMAGE... --draw looked" if card.graph != "adaptive" else "IMAGE... --confidence 0.99 --draw looked"
+    how = "IMAGE... --confidence 0.99 --draw looked" if card.graph == "adaptive" else "IMAGE... --draw looked"
     print(
-        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {card.model}, the {card.graph} graph in {card.precision}, "
-        f"{glimpses}, {card.data}, test error {card.test_error:.2%}\n"
+        f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
         f"compared with the model on {parity.images} test images: {labels}, {compared} differ by at most "
-        f"{parity.difference:.0e}{ties}\n"
-        f"next: {invocation()} inspect {shlex.quote(str(path))}\n"
-        f"      {invocation()} classify {shlex.quote(str(path))} {how}"
+        f"{parity.difference:.0e}{ties}"
     )
+    if kind:
+        name = args.name or args.checkpoint.resolve().parent.name
+        made = deliver(exported, Destination(kind, place, name, args.storage_uri or "", form.target == "gpu"))
+        print(f"wrote {made}, for the model {name!r}; docs/deployment.md says how to serve it")
+        return 0
+    quoted = shlex.quote(str(path))
+    print(f"next: {invocation()} inspect {quoted}\n      {invocation()} classify {quoted} {how}")
     return 0
+
+
+def _in_words(card: "ModelCard") -> str:
+    glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
+    error = "" if card.test_error is None else f", test error {card.test_error:.2%}"
+    return f"{card.model}, {card.graph} graph in {card.precision}, {glimpses}, {card.data}{error}"
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -310,6 +341,17 @@ def _add_export(parser: Parser) -> None:
         choices=("cpu", "gpu"),
         help="gpu leaves no pixel and no number of the model's to the processor; cpu has a faster cut for single "
         "images. gpu for float16, else cpu, if left out",
+    )
+    parser.add_argument(
+        "--to",
+        nargs=2,
+        metavar=("KIND", "PLACE"),
+        help="write for a server as well: 'triton FOLDER', a Triton model repository; 'kserve FILE', the manifest of "
+        "an InferenceService over such a repository. Or 'program FILE.pt2' in place of ONNX, a torch.export program",
+    )
+    parser.add_argument("--name", help="what a server calls the model; the checkpoint's folder if left out")
+    parser.add_argument(
+        "--storage-uri", metavar="URI", help="where a cluster finds the model repository, for --to kserve"
     )
     parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
 

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from glimpse.calibration import budget_table, fit_temperature
 from glimpse.contract import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError, data_root
+from glimpse.deployment import write_triton
 from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
 from glimpse.export import ExportError, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
+from glimpse.kserve import write_kserve
 from glimpse.models.hard import HardObserver
+from glimpse.program import ProgramParity, export_program
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.classifier import ClassifierTraining
 
@@ -60,6 +64,25 @@ class Form:
             state_size=None if graph == "episode" else card.state_size,
             license=self.license,
         )
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What an exported model is delivered to, besides the file.
+
+    Attributes:
+        kind: ``triton``, a model repository, or ``kserve``, the manifest of a service.
+        place: The repository's folder, or the manifest's file.
+        name: What the model is called there.
+        storage_uri: Where a cluster finds the model repository; of a manifest.
+        gpu: Whether it is to run on GPUs.
+    """
+
+    kind: str
+    place: Path
+    name: str
+    storage_uri: str = ""
+    gpu: bool = False
 
 
 class Exported(NamedTuple):
@@ -112,13 +135,59 @@ def export_checkpoint(
     observer, form = training.observer, form or Form()
     card = form.of(describe(training, data))
     check_form(observer, card, form.target)
-    card = replace(card, test_error=errors_of(*beliefs(observer, data.test_dataloader()))[-1])
-    logits, labels = beliefs(observer, data.val_dataloader())
+    card = _measured(card, training, data)
+    return Exported(path, card, export_model(observer, card, path, _shown(data), form.target))
+
+
+def deliver(exported: Exported, destination: Destination) -> Path:
+    """Hand an exported file on to what serves it.
+
+    Args:
+        exported: The file.
+        destination: What to hand it to.
+
+    Returns:
+        What was written: a version's folder in the repository, or the manifest.
+
+    Raises:
+        DeploymentError: When the destination's name, place or address will not do.
+    """
+    if destination.kind == "triton":
+        return write_triton(exported.path, exported.card, destination.place, destination.name, gpu=destination.gpu)
+    write_kserve(exported.path, exported.card, destination.place, destination.name, destination.storage_uri)
+    return destination.place
+
+
+def export_as_program(checkpoint: Path, path: Path, root: str | None = None) -> tuple[ModelCard, ProgramParity]:
+    """Write a trained model's episode as a program of torch.export, on the same terms as :func:`export_checkpoint`.
+
+    Args:
+        checkpoint: A checkpoint that training wrote.
+        path: The file to write, ending in ``.pt2``.
+        root: Where the data set lies, when not where it lay in training.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
+        DataError: When the data are not there.
+        ProgramError: When the program would not answer as the model does, or can't be written there.
+    """
+    training, data = load_with_data(checkpoint, root)
+    card = _measured(replace(describe(training, data), graph="episode", state_size=None), training, data)
+    return card, export_program(training.observer, card, path, _shown(data))
+
+
+def _measured(card: ModelCard, training: ClassifierTraining, data: ImageData) -> ModelCard:
+    """A card with the test error, and with the temperature and the budgets that the validation images tell."""
+    test_error = errors_of(*beliefs(training.observer, data.test_dataloader()))[-1]
+    logits, labels = beliefs(training.observer, data.val_dataloader())
     temperature = fit_temperature(logits, labels)
     budgets = budget_table(logits, labels, temperature, card.multiply_accumulates)
-    card = replace(card, temperature=temperature, budgets=budgets)
-    shown = torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
-    return Exported(path, card, export_model(observer, card, path, shown, form.target))
+    return replace(card, test_error=test_error, temperature=temperature, budgets=budgets)
+
+
+def _shown(data: ImageData) -> Tensor:
+    """The test images on which what is written is compared with the model."""
+    return torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
 
 
 def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[ClassifierTraining, ImageData]:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from glimpse.contract import CARD_KEY, LOGITS, ModelCard
-from glimpse.geometry import boxes
+from glimpse.graphs.whole import Episode
 from glimpse.observer import Observer
 
 TOLERANCE = 1e-4
@@ -36,33 +36,6 @@ class ProgramParity(NamedTuple):
     """Largest difference in any output."""
     labels_differ: int
     """Images on which the final answer differs."""
-
-
-class Answers(nn.Module):
-    """The deterministic episode with the outputs of the contract, in the order of its card.
-
-    Args:
-        observer: The model and its way of looking.
-        temperature: What the logits are divided by before the softmax, above 0.
-    """
-
-    def __init__(self, observer: Observer, temperature: float) -> None:
-        super().__init__()
-        self.observer = observer
-        self.temperature = temperature
-
-    def forward(self, images: UInt8[Tensor, "batch channels height width"]) -> tuple[Tensor, ...]:
-        """The outputs that the card of an episode names, as :mod:`glimpse.contract` describes them."""
-        trace = self.observer(images)
-        outputs = [trace.logits, (trace.logits / self.temperature).softmax(2), trace.locations]
-        retina = self.observer.retina
-        if retina is not None:
-            height, width = images.shape[-2:]
-            seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
-            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2))
-        if trace.maps is not None:
-            outputs.append(trace.maps)
-        return tuple(outputs)
 
 
 def export_program(
@@ -95,11 +68,11 @@ def export_program(
     if len(images) < 2:
         raise ProgramError(f"expected at least 2 images to compare the program with the model, got {len(images)}")
     card = replace(card, graph="episode", state_size=None, input_type="uint8", precision="float32")
-    answers = Answers(observer, card.temperature).eval()
+    episode = Episode(observer, card.temperature).eval()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         draft = Path(folder) / path.name
-        _write(answers, card, draft, images[:2])
-        parity = compare(answers, card, draft, images)
+        _write(episode, card, draft, images[:2])
+        parity = compare(episode, card, draft, images)
         if not parity.difference <= TOLERANCE or parity.labels_differ:
             raise ProgramError(
                 f"expected the program to answer as the model does, within {TOLERANCE}; on {parity.images} images it "
@@ -111,14 +84,14 @@ def export_program(
 
 
 def _write(
-    answers: Answers, card: ModelCard, path: Path, example: UInt8[Tensor, "batch channels height width"]
+    episode: Episode, card: ModelCard, path: Path, example: UInt8[Tensor, "batch channels height width"]
 ) -> None:
     dimensions = {0: torch.export.Dim("batch", min=1)}
     if card.any_size:
         # From the smallest image that the model takes on, which torch finds out: a convolution wants some pixels.
         dimensions |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
-        program = torch.export.export(answers, (example,), dynamic_shapes=(dimensions,))
+        program = torch.export.export(episode, (example,), dynamic_shapes=(dimensions,))
     torch.export.save(program, path, extra_files={CARD_KEY: card.to_json()})
 
 
@@ -140,12 +113,12 @@ def read(path: Path) -> tuple[nn.Module, ModelCard]:
 
 
 def compare(
-    answers: Answers, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
+    episode: Episode, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> ProgramParity:
     """Run a program and the model that it was made from on the same images.
 
     Args:
-        answers: The model.
+        episode: The model.
         card: The program's card.
         path: The program.
         images: Pixels in [0, 255].
@@ -157,7 +130,7 @@ def compare(
     difference, differ = torch.zeros(()), 0
     for chunk in images.split(250):
         with torch.no_grad():
-            expected, got = answers(chunk), program(chunk)
+            expected, got = episode(chunk), program(chunk)
         for ours, theirs in zip(expected, got, strict=True):
             # The maximum of both keeps what is no number.
             difference = torch.maximum(difference, (ours - theirs).abs().max())

@@ -16,7 +16,7 @@ from glimpse import cli, demo
 from glimpse.commands import Exported
 from glimpse.demo import Example
 from glimpse.evaluate import Evaluation
-from glimpse.export import Parity
+from glimpse.export_check import Parity
 from glimpse.invocation import invocation
 from glimpse.runtime import GlimpseSession
 from glimpse.training.command import main as train_command

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from glimpse import program
 from glimpse.contract import CARD_KEY, ModelCard
 from glimpse.data.datamodule import ImageData
+from glimpse.graphs.whole import Episode
 from glimpse.observer import Observer
-from glimpse.program import Answers, ProgramError, ProgramParity
+from glimpse.program import ProgramError, ProgramParity
 from glimpse.rollout import Trace
 from glimpse.training.families import FAMILIES
 from tests.test_contract import CARD, NO_RETINA
@@ -97,12 +98,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def answers_of(folder: Path, name: str) -> Answers:
+def answers_of(folder: Path, name: str) -> Episode:
     kind, options = CASES[name]
     data = ImageData(**DATA)  # type: ignore[arg-type]
     training: Any = FAMILIES[kind](data.classes, data.image_shape, **options)
     training.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
-    return Answers(training.eval().observer, 2.0)
+    return Episode(training.eval().observer, 2.0)
 
 
 def found_in(folder: Path, name: str) -> Any:
@@ -192,7 +193,7 @@ IMAGES = torch.randint(0, 256, (4, 1, 40, 60), generator=torch.Generator().manua
 )
 def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkeypatch, tmp_path):
     def read(path: Path) -> Any:
-        answers = Answers(Still(), 1.0)
+        answers = Episode(Still(), 1.0)
         return lambda images: tuple(output + change for output in answers(images)), PLAIN
 
     monkeypatch.setattr(program, "read", read)
@@ -204,7 +205,7 @@ def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkey
 
 
 def test_a_program_with_other_labels_is_refused(monkeypatch, tmp_path):
-    answers = Answers(Still(), 1.0)
+    answers = Episode(Still(), 1.0)
     flipped = answers(IMAGES)[0].flip(2)
     monkeypatch.setattr(program, "read", lambda path: (lambda images: (flipped, *answers(images)[1:]), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
@@ -213,7 +214,7 @@ def test_a_program_with_other_labels_is_refused(monkeypatch, tmp_path):
 
 
 def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Answers(Still(), 1.0), PLAIN))
+    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: path.write_bytes(b"new"))
     (tmp_path / "good.pt2").write_bytes(b"old")
     card = replace(PLAIN, graph="adaptive", state_size=3)
@@ -223,7 +224,7 @@ def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
 
 
 def test_a_program_that_lost_its_card_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Answers(Still(), 1.0), replace(PLAIN, data="others")))
+    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), replace(PLAIN, data="others")))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
     with pytest.raises(ProgramError, match=r"expected good\.pt2 to carry its card, got another"):
         program.export_program(Still(), PLAIN, tmp_path / "good.pt2", IMAGES)

@@ -334,18 +334,12 @@ def test_threads_with_limits_of_their_own_do_not_disturb_one_another(tmp_path, g
         alike(prediction, session.predict_one(image, size=size, **limit))
 
 
-def test_a_session_is_ready_soon(tmp_path):
+def test_a_session_prints_nothing(tmp_path):
     path = write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
-    program = (
-        "import time; from glimpse.runtime import GlimpseSession\n"
-        "def opened():\n"
-        f"    start = time.perf_counter(); GlimpseSession({str(path)!r}); return time.perf_counter() - start\n"
-        "print(min(opened() for _ in range(3)))"
-    )
+    program = f"from glimpse.runtime import GlimpseSession; GlimpseSession({str(path)!r})"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert float(run.stdout) < 0.3
-    assert run.stderr == ""
+    assert run.stdout == run.stderr == ""
 
 
 def test_no_threads_are_refused(tmp_path):
