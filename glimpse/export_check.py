@@ -110,7 +110,7 @@ def _answers(
     names = _episode_outputs(card)
     feeds = {INPUT: pixels.numpy()}
     yield _Answer(dict(zip(names, session.run(names, feeds), strict=True)), expected)
-    if card.graph == "adaptive":
+    if card.graph == "adaptive" and card.precision == "float32":
         feeds[CONFIDENCE] = np.array(SURE, np.float32)
         found = dict(zip((*names, GLIMPSES), session.run([*names, GLIMPSES], feeds), strict=True))
         yield _Answer(found, _stopped(expected, found[PROBABILITIES].shape[1]))

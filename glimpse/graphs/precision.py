@@ -10,6 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glimpse.graphs.piece import Piece
 
+NARROW = 16
+"""Matrices with fewer rows or columns, those of places and of few classes, stay as they are: they weigh next to nothing."""
 SMALLEST = 1e-30
 """Keeps a column of zeros from being divided by nothing."""
 
@@ -55,7 +57,7 @@ def to_int8(piece: Piece) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in piece.nodes:
         weight = piece.array(node.input[1]) if node.op_type == "Gemm" else None
-        if weight is None:
+        if weight is None or min(weight.shape) < NARROW:
             nodes.append(node)
             continue
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
