@@ -136,7 +136,7 @@ def export_checkpoint(
     card = form.of(describe(training, data))
     check_form(observer, card, form.target)
     card = _measured(card, training, data)
-    return Exported(path, card, export_model(observer, card, path, _shown(data), form.target))
+    return Exported(path, card, export_model(observer, card, path, _shown(data), form.target, data.test_dataloader()))
 
 
 def deliver(exported: Exported, destination: Destination) -> Path:

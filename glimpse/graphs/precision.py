@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from glimpse.graphs.piece import Piece
 
 NARROW = 16
-"""Matrices with fewer rows or columns, those of places and of few classes, stay as they are: they weigh next to nothing."""
+"""Matrices with fewer rows or columns, those of places and of few classes, stay as they are: they weigh nothing."""
 SMALLEST = 1e-30
 """Keeps a column of zeros from being divided by nothing."""
 
