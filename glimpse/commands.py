@@ -19,6 +19,7 @@ from glimpse.export import ExportError, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
 from glimpse.kserve import write_kserve
+from glimpse.loading import load
 from glimpse.models.hard import HardObserver
 from glimpse.program import ProgramParity, export_program
 from glimpse.training.checkpoint import CheckpointError, load_training
@@ -136,7 +137,8 @@ def export_checkpoint(
     card = form.of(describe(training, data))
     check_form(observer, card, form.target)
     card = _measured(card, training, data)
-    return Exported(path, card, export_model(observer, card, path, _shown(data), form.target, data.test_dataloader()))
+    parity = export_model(observer, card, path, _shown(data), form.target, data.test_dataloader())
+    return Exported(path, load(path).card, parity)
 
 
 def deliver(exported: Exported, destination: Destination) -> Path:
