@@ -45,7 +45,7 @@ def _as_text(path: Path, model: ModelFile) -> str:
         lines += ["", what, *_aligned(tensors)] if tensors else []
     if card.budgets:
         lines += ["", *_budgets(card)]
-    lines += ["", "recipe", *_aligned(_recipe(card))]
+    lines += ["", "recipe", *_aligned(_recipe(card))] if card.recipe else []
     return "\n".join(lines)
 
 
