@@ -155,7 +155,8 @@ def test_who_plays_nothing_leaves_no_file(tmp_path, monkeypatch, capsys):
 def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "glimpse.runtime", raising=False)
+    for module in ("runtime", "gazing", "inference", "loading", "providers"):
+        monkeypatch.delitem(sys.modules, f"glimpse.{module}", raising=False)
     told = refused(capsys, "--browser", "--model", "m.onnx")
     assert "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'" in told
 
