@@ -161,7 +161,8 @@ def _tied(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, npt.NDAr
 def _chunks(images: Tensor) -> Iterator[Tensor]:
     """A few images one by one, then all the rest in batches."""
     yield from images[:SINGLES].split(1)
-    yield from images[SINGLES:].split(CHUNK)
+    if len(images) > SINGLES:
+        yield from images[SINGLES:].split(CHUNK)
 
 
 def _episode_outputs(card: ModelCard) -> list[str]:
