@@ -149,10 +149,25 @@ def restless(options: dict[str, Any], seed: int, mean: Tensor, std: Tensor) -> H
     for name, parameter in model.named_parameters():
         if name.endswith("weight") and not name.startswith(("core", "gaze_core")):
             torch.nn.init.kaiming_normal_(parameter, a=0.2)
-    for parameter in model.policy.parameters():  # type: ignore[attr-defined]
-        torch.nn.init.normal_(parameter, std=1.5)
+    head = "scores" if options["policy"] == "grid" else "mean"
+    torch.nn.init.normal_(getattr(model.policy, head).weight, std=1.5)
     torch.nn.init.normal_(model.classifier.weight, std=2.0)
     return model
+
+
+def keep_in_sight(model: HardAttention, glimpses: Tensor) -> None:
+    """Centre and scale the policy, so that the gaze wanders over the image and does not end in a corner."""
+    import torch
+
+    head: Any = getattr(model.policy, "scores" if hasattr(model.policy, "scores") else "mean")
+    state = model.initial_state(len(glimpses))
+    with torch.no_grad():
+        for _ in range(2):
+            step = model(glimpses, torch.zeros(len(glimpses), 2), state)
+            state = step.state
+        scale = 0.5 / step.policy.std(0)
+        head.bias.copy_((head.bias - step.policy.mean(0)) * scale)
+        head.weight.mul_(scale[:, None])
 
 
 def without_hook(program: str, *arguments: str) -> str:
@@ -240,7 +255,7 @@ class Stepping(NamedTuple):
         return ((0.8 * fine + 0.2 * noise) * 255).to(torch.uint8)
 
 
-_GENERAL = {"num_classes": 5, "glimpse_size": 4, "num_scales": 2, "hidden": 12, "gaze_hidden": 8}
+_GENERAL = {"num_classes": 5, "glimpse_size": 4, "num_scales": 2, "hidden": 12, "gaze_hidden": 8, "policy": "gaussian"}
 STEPS: dict[str, dict[str, Any]] = {
     "conv-gru": {**_GENERAL, "channels": 1, "what": "conv", "combine": "multiply", "core": "gru", "gaze": "eyes"},
     "mlp-gru": {**_GENERAL, "channels": 3, "combine": "add", "core": "gru", "gaze": "eyes", "relative": False},
@@ -280,8 +295,10 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stepping]:
     for seed, (name, options) in enumerate(STEPS.items()):
         channels = torch.arange(options["channels"])
         model = restless(options, seed, 0.2 + 0.1 * channels, 0.3 + 0.05 * channels)
-        torch.save(model.state_dict(), folder / f"{name}.pt")
         made[name] = Stepping(name, options, model, folder / f"{name}.onnx")
+        locations = torch.rand(200, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        keep_in_sight(model, made[name].observer(1).retina(made[name].images(200), locations))
+        torch.save(model.state_dict(), folder / f"{name}.pt")
     without_hook(STEP, str(folder), json.dumps(STEPS))
     return made
 
