@@ -13,6 +13,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from glimpse.contract import ModelCard
@@ -131,7 +133,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     model = restless(SMALL, 7, torch.tensor([0.13]), torch.tensor([0.31]))
     torch.save(model.state_dict(), folder / "weights.pt")
     torch.save(images, folder / "images.pt")
-    without_hook(EXPORT, str(folder), json.dumps(SMALL))
+    run_without_hook(EXPORT, str(folder), json.dumps(SMALL))
     adaptive, episode, step = (folder / f"{name}.onnx" for name in ("model", "episode", "step"))
     return Exported(adaptive, episode, step, model, 6, 2, 2, 3, images)
 
@@ -170,13 +172,19 @@ def keep_in_sight(model: HardAttention, glimpses: Tensor) -> None:
         head.weight.mul_(scale[:, None])
 
 
-def without_hook(program: str, *arguments: str) -> str:
+def run_without_hook(program: str, *arguments: str) -> str:
     """Run a program in a process of its own, where signatures aren't checked, and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+@pytest.fixture(scope="session")
+def without_hook() -> Callable[..., str]:
+    """See :func:`run_without_hook`."""
+    return run_without_hook
 
 
 class Stepping(NamedTuple):
@@ -299,7 +307,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stepping]:
         locations = torch.rand(200, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         keep_in_sight(model, made[name].observer(1).retina(made[name].images(200), locations))
         torch.save(model.state_dict(), folder / f"{name}.pt")
-    without_hook(STEP, str(folder), json.dumps(STEPS))
+    run_without_hook(STEP, str(folder), json.dumps(STEPS))
     return made
 
 
