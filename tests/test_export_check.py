@@ -1,5 +1,6 @@
 """The comparison of a file with its model, on files that were tampered with."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def card_of(model: onnx.ModelProto) -> ModelCard:
     return ModelCard.from_json(next(entry.value for entry in model.metadata_props if entry.key == CARD_KEY))
 
 
-def compared(exported: Any, graph: str = "path", shift: float = 0.0, images: Any = None) -> Parity:
+def compared(exported: Any, graph: str = "path", shift: float = 0.0, images: Any = None, **changes: Any) -> Parity:
     """Compare a file, to whose first class's bias something was added."""
     model = onnx.load(str(getattr(exported, graph)))
     for bias in model.graph.initializer:
@@ -36,13 +37,19 @@ def compared(exported: Any, graph: str = "path", shift: float = 0.0, images: Any
             values[0] += shift
             bias.CopyFrom(numpy_helper.from_array(values, bias.name))
     shown = exported.images if images is None else images
-    return compare(observer_of(exported), card_of(model), model.SerializeToString(), shown)
+    return compare(observer_of(exported), replace(card_of(model), **changes), model.SerializeToString(), shown)
 
 
 @GRAPHS
 def test_a_good_file_answers_as_its_model_does(exported, graph):
     parity = compared(exported, graph)
     assert (parity.images, parity.ties, parity.labels_differ) == (8, 0, 0)
+    assert parity.difference < 1e-5
+
+
+def test_a_step_whose_caller_has_fractions_is_compared_with_the_same_glimpses(exported):
+    parity = compared(exported, "step", input_type="float32")
+    assert parity.labels_differ == 0
     assert parity.difference < 1e-5
 
 
