@@ -22,6 +22,17 @@ def stored(piece: Piece, *kinds: int) -> int:
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in piece.weights.values() if tensor.data_type in kinds)
 
 
+@pytest.mark.parametrize("unit", [1 / 255, 1.0])
+@pytest.mark.parametrize("convert", [to_half, to_int8])
+def test_bytes_and_fractions_are_converted_alike(stepping, convert, unit):
+    piece, values = stepping.piece, given(stepping, 30)
+    simplify(piece, unit)
+    convert(piece)
+    in_unit = {**values, GLIMPSE: np.round(values[GLIMPSE] * 255).astype(np.float32) * np.float32(1 / 255 / unit)}
+    found, wanted = answers(piece, in_unit)[LOGITS], expected(stepping, values)[LOGITS]
+    assert np.abs(found - wanted).mean() < (0.02 if convert is to_half else 0.1) * np.abs(wanted).mean()
+
+
 @pytest.mark.parametrize("fewer_nodes", [True, False])
 def test_half_precision_answers_in_float32_and_nearly_the_same(stepping, fewer_nodes):
     piece = simplified(stepping) if fewer_nodes else stepping.piece
