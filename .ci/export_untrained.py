@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from glimpse.contract import ModelCard
-from glimpse.export import export_episode, versions
+from glimpse.export import export_model, versions
+from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
 
@@ -33,24 +34,24 @@ def write_model(path: Path) -> None:
     )
     card = ModelCard(
         model="hard",
+        graph="adaptive",
         classes=CLASSES,
         channels=3,
         height=40,
         width=56,
-        size_policy="fit",
         num_glimpses=3,
         glimpse_size=retina.size,
         num_scales=retina.num_scales,
         zoom=retina.zoom,
+        state_size=sum(state_sizes(model)),
         has_maps=False,
         any_size=True,
         data="none: the weights are random",
         recipe={},
-        test_error=None,
         versions=versions(),
     )
     images = torch.randint(0, 256, (4, 3, card.height, card.width), dtype=torch.uint8)
-    export_episode(HardObserver(model, retina, card.num_glimpses), card, path, images)
+    export_model(HardObserver(model, retina, card.num_glimpses), card, path, images)
 
 
 if __name__ == "__main__":

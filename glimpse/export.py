@@ -142,13 +142,13 @@ def check_form(observer: Observer, card: ModelCard, target: str) -> None:
         ExportError: Saying what there is.
     """
     for what, value, choices in (
-        ("graph", card.graph, GRAPHS),
-        ("input type", card.input_type, INPUT_TYPES),
-        ("precision", card.precision, PRECISIONS),
-        ("target", target, TARGETS),
+        ("a graph", card.graph, GRAPHS),
+        ("an input type", card.input_type, INPUT_TYPES),
+        ("a precision", card.precision, PRECISIONS),
+        ("a target", target, TARGETS),
     ):
         if value not in choices:
-            raise ExportError(f"expected a {what} out of {', '.join(choices)}; got {value!r}")
+            raise ExportError(f"expected {what} out of {', '.join(choices)}; got {value!r}")
     if not isinstance(observer, HardObserver) and (card.graph != "episode" or card.precision == "int8"):
         raise ExportError(
             f"expected the episode of a {card.model} model in float32 or float16, got the {card.graph} graph in "

@@ -76,15 +76,16 @@ def compare(
         pixels = chunk if card.input_type == "uint8" else fractions(chunk)
         with torch.no_grad():
             expected = dict(zip(_episode_outputs(card), (part.numpy() for part in episode(pixels)), strict=True))
+        tied = differing = np.zeros(len(chunk), dtype=bool)
         for answer, wanted in _answers(session, card, observer, pixels, expected):
-            tied = _tied(wanted, answer)
+            rounded = _tied(wanted, answer)
             distance = np.abs(wanted[PROBABILITIES] - answer[PROBABILITIES]).max((1, 2))
             if MAPS in wanted:
                 distance = np.maximum(distance, np.abs(wanted[MAPS] - answer[MAPS]).max((1, 2, 3)))
-            difference = float(np.append(distance[~tied], difference).max())
-            ties += int(tied.sum())
+            difference = float(np.append(distance[~rounded], difference).max())
             labels = (found[LOGITS][:, -1].argmax(1) for found in (wanted, answer))
-            differ += int((np.not_equal(*labels) & ~tied).sum())
+            tied, differing = tied | rounded, differing | (np.not_equal(*labels) & ~rounded)
+        ties, differ = ties + int(tied.sum()), differ + int(differing.sum())
     return Parity(len(images), difference, ties, differ)
 
 
@@ -161,7 +162,8 @@ def _tied(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, npt.NDAr
 def _chunks(images: Tensor) -> Iterator[Tensor]:
     """A few images one by one, then all the rest in batches."""
     yield from images[:SINGLES].split(1)
-    yield from images[SINGLES:].split(CHUNK)
+    if len(images) > SINGLES:
+        yield from images[SINGLES:].split(CHUNK)
 
 
 def _episode_outputs(card: ModelCard) -> list[str]:

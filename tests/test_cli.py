@@ -3,12 +3,16 @@ import os
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from glimpse import cli
+from glimpse import cli, commands
+from glimpse.commands import Exported, Form
 from glimpse.contract import ContractError
+from glimpse.export_check import Parity
+from tests.test_contract import CARD
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
 
@@ -35,6 +39,11 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["evaluate", "a.ckpt", "--part", "tset"], "expected one of test, validation; got 'tset'; did you mean test?"),
         (["evaluate"], "the following arguments are required: CHECKPOINT"),
         (["export", "a.ckpt", "--outptu", "b"], "export knows no '--outptu'; did you mean --output?"),
+        (["export", "a.ckpt", "--graph", "adaptve"], "expected one of adaptive, episode, step; got 'adaptve'; did you"),
+        (["export", "a.ckpt", "--type", "int4"], "expected one of float32, float16, int8; got 'int4'"),
+        (["export", "a.ckpt", "--input", "int8"], "expected one of uint8, float32; got 'int8'"),
+        (["export", "a.ckpt", "--target", "tpu"], "expected one of cpu, gpu; got 'tpu'"),
+        (["export", "no.ckpt", "--graph", "step"], "expected a checkpoint at no.ckpt, found nothing"),
         (["play", "--brwser"], "play knows no '--brwser'; did you mean --browser?"),
         (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
         (["compare"], "the following arguments are required: MODEL"),
@@ -163,6 +172,48 @@ def test_the_script_trains(monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
+
+
+@pytest.mark.parametrize(
+    ("args", "form"),
+    [
+        ([], Form()),
+        (["--graph", "step", "--type", "int8", "--input", "float32"], Form("step", "float32", "int8")),
+        (["--type", "float16", "--target", "gpu"], Form(precision="float16", chosen_target="gpu")),
+        (["--license", "MIT"], Form(license="MIT")),
+    ],
+)
+def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp_path):
+    file, asked = tmp_path / "my model.onnx", []
+
+    def export(checkpoint, output, root, form):
+        asked.append((checkpoint, output, root, form))
+        file.write_bytes(bytes(1_500_000))
+        card = replace(CARD, graph=form.graph or "adaptive", precision=form.precision, test_error=0.0312)
+        return Exported(file, card, Parity(1000, 2e-6, 1, 0))
+
+    monkeypatch.setattr(commands, "export_checkpoint", export)
+    assert cli.main(["export", "a.ckpt", "--output", str(file), *args]) == 0
+    assert asked == [(Path("a.ckpt"), file, None, form)]
+    told = capsys.readouterr().out
+    assert f"wrote {file} (1.5 MB): hard, the {form.graph or 'adaptive'} graph in {form.precision}, 6 glimpses" in told
+    assert "test error 3.12%" in told
+    assert "1000 test images: every label is the same, probabilities differ by at most 2e-06, 1 rounding ties" in told
+    assert f"inspect '{file}'" in told
+    assert f"classify '{file}' IMAGE... " in told
+    assert ("--confidence 0.99" in told) is (form.graph is None)
+
+
+def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"")
+    card = replace(CARD, precision="int8", has_maps=True, num_glimpses=1, test_error=0.5)
+    exported = Exported(file, card, Parity(1000, 0.04, 0, 3))
+    monkeypatch.setattr(commands, "export_checkpoint", lambda *_: exported)
+    assert cli.main(["export", "a.ckpt", "--type", "int8"]) == 0
+    told = capsys.readouterr().out
+    assert "in int8, 1 glimpse, " in told
+    assert "3 labels differ, probabilities and attention weights differ by at most 4e-02" in told
 
 
 def test_a_checkpoint_is_evaluated(capsys, tmp_path, monkeypatch):

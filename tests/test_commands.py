@@ -8,12 +8,16 @@ import torch
 from PIL import Image
 
 from glimpse import commands
-from glimpse.commands import card_of, evaluate_checkpoint, export_checkpoint, load_with_data
+from glimpse.calibration import budget_table, fit_temperature
+from glimpse.commands import Form, describe, evaluate_checkpoint, export_checkpoint, load_with_data
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError
-from glimpse.export import ExportError, Parity
+from glimpse.evaluate import beliefs, costs_of
+from glimpse.export import ExportError
+from glimpse.export_check import Parity
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.soft import SoftAttentionTraining
 
 
 def images(root: Path, *classes: str) -> Path:
@@ -31,6 +35,10 @@ def save(path: Path, **options: Any) -> Path:
     training = HardAttentionTraining(
         data.classes, data.image_shape, num_glimpses=2, glimpse_size=4, num_scales=2, hidden=8, gaze_hidden=8
     )
+    return keep(path, training, data)
+
+
+def keep(path: Path, training: Any, data: ImageData) -> Path:
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     trainer.strategy.connect(training)
     trainer._data_connector.attach_datamodule(training, datamodule=data)
@@ -97,29 +105,114 @@ def test_an_exported_files_name_says_what_it_is(checkpoint):
         export_checkpoint(checkpoint, Path("model.pt"))
 
 
-def test_an_export_gets_test_images_and_a_card_with_the_test_error(checkpoint, monkeypatch):
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What an export would have been made of, each time."""
     seen: list[Any] = []
 
-    def export(episode, card, path, shown):
-        seen.append(shown)
+    def export(observer, card, path, shown, target):
+        seen.append((card, shown, target))
         return Parity(len(shown), 0.0, 0, 0)
 
-    monkeypatch.setattr(commands, "export_episode", export)
+    monkeypatch.setattr(commands, "export_model", export)
+    return seen
+
+
+def test_an_export_gets_test_images_and_a_card_with_what_was_measured(checkpoint, written):
     path, card, parity = export_checkpoint(checkpoint)
+    ((handed, shown, target),) = written
     assert path == checkpoint.parent / "model.onnx"
+    assert handed == card
+    assert target == "cpu"
     assert card.test_error == evaluate_checkpoint(checkpoint).error
     test = load_with_data(checkpoint)[1].source.test
-    assert torch.equal(seen[0], test.images)
+    assert torch.equal(shown, test.images)
     assert parity.images == len(test)
+
+
+def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
+    card = export_checkpoint(checkpoint).card
+    training, data = load_with_data(checkpoint)
+    logits, labels = beliefs(training.observer, data.val_dataloader())
+    assert card.temperature == fit_temperature(logits, labels)
+    assert card.budgets == budget_table(logits, labels, card.temperature, card.multiply_accumulates)
+    assert [budget.max_glimpses for budget in card.budgets if budget.confidence is None] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        (Form(), ("adaptive", "uint8", "float32", "cpu", 16)),
+        (Form("episode"), ("episode", "uint8", "float32", "cpu", None)),
+        (Form("step", "float32", "int8"), ("step", "float32", "int8", "cpu", 16)),
+        (Form(precision="float16"), ("adaptive", "uint8", "float16", "gpu", 16)),
+        (Form(precision="float16", chosen_target="cpu"), ("adaptive", "uint8", "float16", "cpu", 16)),
+        (Form(chosen_target="gpu"), ("adaptive", "uint8", "float32", "gpu", 16)),
+    ],
+)
+def test_an_export_has_the_form_that_is_asked_for(checkpoint, written, form, found):
+    card = export_checkpoint(checkpoint, form=form).card
+    assert (card.graph, card.input_type, card.precision, written[0][2], card.state_size) == found
+
+
+def test_a_license_goes_into_the_card(checkpoint, written):
+    assert export_checkpoint(checkpoint, form=Form(license="CC-BY-4.0")).card.license == "CC-BY-4.0"
+    assert export_checkpoint(checkpoint).card.license is None
+
+
+@pytest.fixture
+def soft_checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint of a model without a retina."""
+    root = images(tmp_path / "insects", "ant", "bee")
+    options: dict[str, Any] = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8}
+    data = ImageData("folder", str(root), image_height=16, image_width=20, channels=1)
+    training = SoftAttentionTraining(data.classes, data.image_shape, **options)
+    return keep(tmp_path / "last.ckpt", training, data)
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        (Form("adaptive"), "the adaptive graph in float32"),
+        (Form("step"), "the step graph in float32"),
+        (Form(precision="int8"), "the episode graph in int8"),
+    ],
+)
+def test_a_form_that_there_is_not_of_a_model_is_refused_before_anything_is_measured(
+    soft_checkpoint, monkeypatch, form, found
+):
+    def measured(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(commands, "beliefs", measured)
+    with pytest.raises(ExportError, match=f"expected the episode of a soft model in float32, got {found}; only models"):
+        export_checkpoint(soft_checkpoint, form=form)
+    assert not (soft_checkpoint.parent / "model.onnx").exists()
+
+
+def test_a_model_without_a_retina_is_exported_as_an_episode(soft_checkpoint, written):
+    card = export_checkpoint(soft_checkpoint).card
+    assert (card.graph, card.state_size, card.has_maps, card.has_retina) == ("episode", None, True, False)
+    assert len(card.budgets) > card.num_glimpses == 2
 
 
 def test_a_card_describes_model_and_data_without_their_place(checkpoint):
     training, data = load_training(checkpoint)
-    card = card_of(training, data, None)
+    card = describe(training, data)
     assert (card.classes, card.channels, card.height, card.width) == (("ant", "bee"), 1, 16, 20)
-    assert (card.num_glimpses, card.glimpse_size, card.num_scales, card.test_error) == (2, 4, 2, None)
+    assert (card.num_glimpses, card.glimpse_size, card.num_scales, card.zoom) == (2, 4, 2, 2)
+    assert (card.test_error, card.budgets, card.temperature, card.license) == (None, (), 1.0, None)
     assert card.data == "insects"
     assert card.recipe["model"]["hidden"] == 8
     assert card.recipe["data"]["image_width"] == 20
     assert not {"root", "download"} & set(card.recipe["data"])
     assert not {"classes", "image_shape"} & set(card.recipe["model"])
+
+
+def test_a_card_tells_the_costs_and_the_size(checkpoint):
+    training, data = load_training(checkpoint)
+    card = describe(training, data)
+    assert card.parameters == sum(parameter.numel() for parameter in training.observer.parameters())
+    assert card.multiply_accumulates == costs_of(training.observer, training.image_shape)
+    assert len(card.multiply_accumulates) == card.num_glimpses
+    assert card.state_size == 8 + 8

@@ -191,3 +191,27 @@ def test_the_table_shows_every_figure():
     assert f"{result.multiply_accumulates:,} an image" in told
     assert f"{result.parameters:,}" in told
     assert "96 (0.25 times those of the image)" in told
+
+
+def test_the_costs_grow_glimpse_by_glimpse_up_to_the_whole_episode():
+    observer = observing(model_of(), 4)
+    costs = evaluate.costs_of(observer, (1, 16, 24))
+    assert observer.num_glimpses == 4
+    assert costs[-1] == evaluate.multiply_accumulates(observer, (1, 16, 24))
+    assert costs == tuple(costs[0] * (time + 1) for time in range(4))
+
+
+def test_the_costs_of_a_model_that_looks_once_are_one():
+    observer = WholeImageObserver(ConvolutionalNet(3, 1, (4,), (1,)), True)
+    assert evaluate.costs_of(observer, (1, 16, 24)) == (evaluate.multiply_accumulates(observer, (1, 16, 24)),)
+
+
+def test_counting_costs_leaves_the_observer_as_it_was_even_if_it_fails(monkeypatch):
+    def fail(*_: object) -> int:
+        raise RuntimeError("out of memory")
+
+    observer = observing(model_of(), 3)
+    monkeypatch.setattr(evaluate, "multiply_accumulates", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate.costs_of(observer, (1, 16, 24))
+    assert observer.num_glimpses == 3

@@ -4,19 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import Tensor
 
-from glimpse.contract import BOXES, INPUT, LOGITS, MAPS, PROBABILITIES, ModelCard
+from glimpse.contract import BOXES, CARD_KEY, GLIMPSES, INPUT, LOGITS, MAPS, PROBABILITIES, ModelCard, read_seal
 from glimpse.data.datamodule import ImageData
-from glimpse.export import Episode
+from glimpse.graphs.whole import Episode
 from glimpse.runtime import GlimpseSession
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
@@ -42,9 +44,9 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import torch
-from glimpse.commands import card_of
+from glimpse.commands import describe
 from glimpse.data.datamodule import ImageData
-from glimpse.export import export_episode
+from glimpse.export import export_model
 from glimpse.training.families import FAMILIES
 
 folder, cases, data = Path(sys.argv[1]), json.loads(sys.argv[2]), ImageData(**json.loads(sys.argv[3]))
@@ -57,7 +59,7 @@ for name, (kind, options) in cases.items():
         torch.nn.init.normal_(parameter, std=0.5)
     training.normalise_by(torch.tensor([0.2]), torch.tensor([0.3]))
     torch.save(training.state_dict(), folder / f"{name}.pt")
-    parity = export_episode(training.observer, card_of(training, data, None), folder / f"{name}.onnx", images)
+    parity = export_model(training.observer, describe(training, data), folder / f"{name}.onnx", images)
     (folder / f"{name}.json").write_text(json.dumps(vars(parity)))
 """
 
@@ -82,7 +84,8 @@ class Written(NamedTuple):
         """What the model answers, by name."""
         with torch.no_grad():
             outputs = Episode(self.training.observer)(images)
-        return {name: output.numpy() for name, output in zip(self.card.outputs, outputs, strict=True)}
+        names = replace(self.card, graph="episode").outputs
+        return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def read_card(path: Path) -> ModelCard:
+    """The card of a file that nobody changed."""
+    read_seal(path.read_bytes())
+    texts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    return ModelCard.from_json(texts[CARD_KEY])
+
+
 @pytest.fixture(scope="module", params=CASES)
 def written(request: pytest.FixtureRequest, folder: Path) -> Written:
     """A case's model and file."""
@@ -105,14 +115,14 @@ def written(request: pytest.FixtureRequest, folder: Path) -> Written:
     training: Any = FAMILIES[kind](data.classes, data.image_shape, **options)
     training.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
     session = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
-    card = GlimpseSession(folder / f"{name}.onnx").card
+    card = read_card(folder / f"{name}.onnx")
     parity = json.loads((folder / f"{name}.json").read_text())
     return Written(name, training.eval(), session, card, parity, torch.load(folder / "images.pt", weights_only=True))
 
 
 def agree(got: dict[str, npt.NDArray[Any]], expected: dict[str, npt.NDArray[Any]]) -> None:
     for name, values in expected.items():
-        assert got[name].dtype == np.float32
+        assert got[name].dtype == (np.int64 if name == GLIMPSES else np.float32)
         np.testing.assert_allclose(got[name], values, atol=1e-4 * max(1, np.abs(values).max()), err_msg=name)
 
 
@@ -174,8 +184,18 @@ def test_the_runtime_hands_on_what_the_card_promises(written, folder):
     session = GlimpseSession(folder / f"{written.name}.onnx")
     found = session.run(written.images[:2].permute(0, 2, 3, 1).numpy())
     assert (found.maps is not None) is written.card.has_maps
-    assert (found.boxes is not None) is (written.card.glimpse_size is not None)
+    assert (found.boxes is not None) is written.card.has_retina
     np.testing.assert_allclose(found.probabilities, written.expect(written.images[:2])[PROBABILITIES], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_only_what_looks_through_a_retina_can_stop_early(written):
+    adaptive = written.name == "relaxed"
+    assert written.card.graph == ("adaptive" if adaptive else "episode")
+    assert (GLIMPSES in written.card.outputs) is written.card.has_retina is adaptive
+    assert tuple(entry.name for entry in written.session.get_inputs()) == written.card.inputs
+    overridable = tuple(entry.name for entry in written.session.get_overridable_initializers())
+    assert sorted(overridable) == sorted(written.card.options)
 
 
 RECIPE = """
@@ -234,8 +254,15 @@ def test_a_family_is_trained_evaluated_and_exported_from_the_command_line(kind, 
         assert status == 0, f"{command}: {err}"
         assert "warning" not in err.lower()
         assert out
-    card = GlimpseSession(path / "runs" / kind / "model.onnx").card
+    card = read_card(path / "runs" / kind / "model.onnx")
     assert card.model == kind
+    assert card.graph == ("adaptive" if kind in ("hard", "relaxed") else "episode")
+    assert 0.05 <= card.temperature <= 20
+    assert [budget.max_glimpses for budget in card.budgets if budget.confidence is None] == list(
+        range(1, card.num_glimpses + 1)
+    )
+    assert card.budgets[card.num_glimpses - 1].milliseconds
+    assert len(card.multiply_accumulates) == card.num_glimpses
     assert (card.height, card.width) == (32, 36)
     assert card.test_error is not None
     assert 0 < card.test_error < 1

@@ -55,8 +55,12 @@ def torch_trace(exported: Any, images: Tensor) -> Trace:
         return look(exported.model, retina, images, exported.num_glimpses)
 
 
-def onnx_outputs(exported: Any, images: Tensor) -> dict[str, Array]:
-    session = onnxruntime.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
+GRAPHS = pytest.mark.parametrize("graph", ["path", "episode"])
+
+
+def onnx_outputs(exported: Any, images: Tensor, graph: str = "path") -> dict[str, Array]:
+    path = getattr(exported, graph)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {INPUT: images.numpy()}), strict=True))
 
 
@@ -149,9 +153,10 @@ def naive_episode(exported: Any, image: Array) -> tuple[Array, Array]:
     return np.stack(logits), np.stack(locations)
 
 
-def test_the_naive_loop_the_roll_out_and_the_file_agree(exported, real_images):
+@GRAPHS
+def test_the_naive_loop_the_roll_out_and_the_file_agree(exported, real_images, graph):
     trace = torch_trace(exported, real_images)
-    got = onnx_outputs(exported, real_images)
+    got = onnx_outputs(exported, real_images, graph)
     assert (trace.locations[:, 1:].std(0) > 0.05).any(0).all(), "the gaze should depend on the image"
     for row, image in enumerate(real_images.numpy()):
         logits, locations = naive_episode(exported, image)
@@ -206,12 +211,13 @@ def test_a_batch_mate_never_changes_an_answer_of_the_model(exported, real_images
             torch.testing.assert_close(getattr(together, field)[row], answer, atol=1e-6 * scale, rtol=0)
 
 
-def test_a_batch_mate_never_changes_an_answer_of_the_file(exported, real_images):
-    together = onnx_outputs(exported, real_images)
+@GRAPHS
+def test_a_batch_mate_never_changes_an_answer_of_the_file(exported, real_images, graph):
+    together = onnx_outputs(exported, real_images, graph)
     mates = torch.full((7, *real_images.shape[1:]), 255, dtype=torch.uint8)
     for row in range(0, len(real_images), 5):
         image = real_images[row : row + 1]
-        alone, crowd = onnx_outputs(exported, image), onnx_outputs(exported, torch.cat([mates, image]))
+        alone, crowd = (onnx_outputs(exported, shown, graph) for shown in (image, torch.cat([mates, image])))
         for name in OUTPUTS:
             scale = max(1.0, float(np.abs(alone[name]).max()))
             np.testing.assert_allclose(together[name][row], alone[name][0], atol=1e-6 * scale)

@@ -6,7 +6,7 @@ processor, the first two hold two forms of the same behind an ``If``: one for a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -329,7 +329,7 @@ def _for_each_image(build: Builder, name: str, length: int) -> str:
     return build("Expand", name, build("Concat", images, build.integers(length), axis=0))
 
 
-def _fill(build: Builder, number: npt.ArrayLike, dtype: npt.DTypeLike, length: int) -> str:
+def _fill(build: Builder, number: Any, dtype: npt.DTypeLike, length: int) -> str:
     """A row of the same number for every image."""
     return _for_each_image(build, build.constant(number, dtype), length)
 

@@ -60,14 +60,14 @@ class Builder:
         outermost._count += 1
         return f"{hint.lower()}_{outermost._count}"
 
-    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
+    def constant(self, value: Any, dtype: npt.DTypeLike) -> str:
         """A constant; equal ones are stored once.
 
         Args:
             value: Its numbers.
             dtype: Their type.
         """
-        array = np.ascontiguousarray(np.array(value, dtype))
+        array = np.array(value, dtype, order="C")
         key = (array.dtype.str, array.shape, array.tobytes())
         constants = self._outermost._constants
         if key not in constants:

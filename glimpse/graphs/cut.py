@@ -63,9 +63,9 @@ class Cutter:
         self.grid = Grid(build, canvas, self.widest, single)
         if single:
             # Begin of rows and columns, end of rows and columns: how far the image reaches beyond the window there.
-            beyond = build("Sub", build.floats(self.widest, self.widest), self.grid.own_size)
+            beyond = build("Sub", build.floats(*(float(self.widest),) * 2), self.grid.own_size)
             if canvas.frame is None:
-                self.pads = build("Concat", build.floats(0, 0), beyond, axis=0)
+                self.pads = build("Concat", build.floats(0.0, 0.0), beyond, axis=0)
             else:
                 origin = build("Gather", self.grid.origin, build.integers(1, 0), axis=0)
                 self.pads = build("Concat", origin, build("Sub", beyond, origin), axis=0)
@@ -76,7 +76,7 @@ class Cutter:
                 "Split", (build("Cast", self.grid.own_size, to=onnx_type(np.int64)), build.integers(1, 1)), 2, axis=0
             )
             self.strides = build("Reshape", build("Concat", build.integers(1), width, axis=0), build.integers(2, 1))
-            last = build("Sub", build("Gather", self.grid.own_size, build.integers(1, 0), axis=0), build.floats(1))
+            last = build("Sub", build("Gather", self.grid.own_size, build.integers(1, 0), axis=0), build.floats(1.0))
             self.last = build("Reshape", last, build.integers(2, 1))
             self.ramp = build.constant(np.arange(self.widest), np.float32)
             if canvas.frame is not None:

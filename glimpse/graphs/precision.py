@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from glimpse.contract import NEXT_LOCATION
 from glimpse.graphs.piece import Piece
 
 NARROW = 16
@@ -19,33 +20,61 @@ SMALLEST = 1e-30
 def to_half(piece: Piece, pixels: str = "float32") -> None:
     """Have a piece compute in float16, between inputs and outputs in float32; in place.
 
+    The product that the next location comes from, and what follows it, stays float32.
+
     Args:
         piece: Nodes and weights in float32.
         pixels: Type of its inputs; of uint8 it makes numbers itself.
     """
-    ours = piece.inputs if pixels == "float32" else ()
-    renamed = {name: f"{name}_half" for name in (*ours, *piece.outputs)}
-    cast_in = [helper.make_node("Cast", [name], [renamed[name]], to=TensorProto.FLOAT16) for name in ours]
-    cast_out = [helper.make_node("Cast", [renamed[name]], [name], to=TensorProto.FLOAT) for name in piece.outputs]
+    exact = _from_last_product(piece, NEXT_LOCATION)
+    in_full = {*piece.outputs, *(name for node in exact for name in node.input)}
+    given = piece.inputs if pixels == "float32" else ()
+    kept = set(piece.inputs) - set(given)
+    nodes = [helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16) for name in given]
     for node in piece.nodes:
+        nodes.append(node)
+        if any(node is other for other in exact):
+            continue
+        made = [name for name in node.output if name in in_full]
         for names in (node.input, node.output):
             for place, name in enumerate(names):
-                names[place] = renamed.get(name, name)
+                names[place] = name if name in kept else _half(piece, name)
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
             elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
-                attribute.t.CopyFrom(_halved(attribute.t))
+                halved = numpy_helper.to_array(attribute.t).astype(np.float16)
+                attribute.t.CopyFrom(numpy_helper.from_array(halved, attribute.t.name))
         if node.op_type == "ConstantOfShape" and not node.attribute:
             node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1, np.float16))))
-    piece.nodes = [*cast_in, *piece.nodes, *cast_out]
-    for name, tensor in piece.weights.items():
-        if tensor.data_type == TensorProto.FLOAT:
-            piece.weights[name] = _halved(tensor)
+        nodes += [helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT) for name in made]
+    piece.nodes = nodes
+    _forget_unread(piece)
 
 
-def _halved(tensor: TensorProto) -> TensorProto:
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+def _half(piece: Piece, name: str) -> str:
+    """The name of a value in float16, of an optional input that is left out and of whole numbers their own."""
+    if name not in piece.weights:
+        return f"{name}_half" if name else name
+    if piece.weights[name].data_type != TensorProto.FLOAT:
+        return name
+    return piece.store(f"{name}_half", piece.array(name).astype(np.float16))
+
+
+def _from_last_product(piece: Piece, output: str) -> list[onnx.NodeProto]:
+    """The nodes that an output comes from, back to the products before it."""
+    found, names = [], [output]
+    while names:
+        node = piece.writer_of(names.pop())
+        if node is not None:
+            found.append(node)
+            names += [] if node.op_type == "Gemm" else node.input
+    return found
+
+
+def _forget_unread(piece: Piece) -> None:
+    read = {name for node in piece.nodes for name in node.input}
+    piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
 
 
 def to_int8(piece: Piece) -> None:
@@ -79,5 +108,4 @@ def to_int8(piece: Piece) -> None:
             *([helper.make_node("Add", [scaled, node.input[2]], [name])] if biased else []),
         ]
     piece.nodes = nodes
-    read = {name for node in nodes for name in node.input}
-    piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
+    _forget_unread(piece)
