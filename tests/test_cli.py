@@ -12,6 +12,7 @@ from glimpse import cli, commands
 from glimpse.commands import Exported, Form
 from glimpse.contract import ContractError
 from glimpse.export_check import Parity
+from glimpse.program import ProgramParity
 from tests.test_contract import CARD
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
@@ -32,7 +33,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [
         (
             ["evalute", "a.ckpt"],
-            "expected one of train, evaluate, export, classify, explain, compare, play, demo; got 'evalute'; did",
+            "expected one of train, evaluate, export, inspect, classify, explain, compare, play, demo; got 'evalute'",
         ),
         (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
         (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
@@ -196,12 +197,89 @@ def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp
     assert cli.main(["export", "a.ckpt", "--output", str(file), *args]) == 0
     assert asked == [(Path("a.ckpt"), file, None, form)]
     told = capsys.readouterr().out
-    assert f"wrote {file} (1.5 MB): hard, the {form.graph or 'adaptive'} graph in {form.precision}, 6 glimpses" in told
+    assert f"wrote {file} (1.5 MB): hard, {form.graph or 'adaptive'} graph in {form.precision}, 6 glimpses" in told
     assert "test error 3.12%" in told
     assert "1000 test images: every label is the same, probabilities differ by at most 2e-06, 1 rounding ties" in told
     assert f"inspect '{file}'" in told
     assert f"classify '{file}' IMAGE... " in told
     assert ("--confidence 0.99" in told) is (form.graph is None)
+
+
+@pytest.fixture
+def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[commands.Destination]:
+    """Where exports were handed on to."""
+    seen: list[commands.Destination] = []
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"model")
+
+    def deliver(exported, destination):
+        assert exported.path == file
+        seen.append(destination)
+        return destination.place
+
+    found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
+    monkeypatch.setattr(commands, "export_checkpoint", lambda checkpoint, output, root, form: found)
+    monkeypatch.setattr(commands, "deliver", deliver)
+    return seen
+
+
+def test_an_export_is_handed_on_to_a_server(delivered, capsys):
+    assert cli.main(["export", "runs/seven/a.ckpt", "--to", "triton", "models"]) == 0
+    assert (
+        cli.main(
+            [
+                "export",
+                "a.ckpt",
+                "--to",
+                "kserve",
+                "it.yaml",
+                "--storage-uri",
+                "s3://b/m",
+                "--name",
+                "it",
+                "--target",
+                "gpu",
+            ]
+        )
+        == 0
+    )
+    assert delivered == [
+        commands.Destination("triton", Path("models"), "seven"),
+        commands.Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
+    ]
+    told = capsys.readouterr().out
+    assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in told
+    assert "wrote it.yaml, for the model 'it'" in told
+
+
+def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "it.pt2"
+    file.write_bytes(bytes(2_500_000))
+    asked = []
+
+    def export(checkpoint, path, root):
+        asked.append((checkpoint, path, root))
+        return replace(CARD, test_error=0.01), ProgramParity(1000, 0.0, 0)
+
+    monkeypatch.setattr(commands, "export_as_program", export)
+    assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data"]) == 0
+    assert asked == [(Path("a.ckpt"), file, "data")]
+    told = capsys.readouterr().out
+    assert f"wrote {file} (2.5 MB): hard, episode graph in float32, 6 glimpses" in told
+    assert "1000 test images: every label is the same, outputs differ by at most 0e+00" in told
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--to", "tritn", "x"], "--to: expected one of triton, kserve, program, got 'tritn'; did you mean triton?"),
+        (["--to", "kserve", "x.yaml"], "expected --storage-uri with --to kserve, such as s3://bucket/models"),
+    ],
+)
+def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(args, sentence, delivered, capsys):
+    assert cli.main(["export", "a.ckpt", *args]) == 2
+    assert sentence in capsys.readouterr().err
+    assert delivered == []
 
 
 def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tmp_path):

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ from PIL import Image
 
 from glimpse import commands
 from glimpse.calibration import budget_table, fit_temperature
-from glimpse.commands import Form, describe, evaluate_checkpoint, export_checkpoint, load_with_data
+from glimpse.commands import Destination, Form, describe, evaluate_checkpoint, export_checkpoint, load_with_data
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError
 from glimpse.evaluate import beliefs, costs_of
 from glimpse.export import ExportError
 from glimpse.export_check import Parity
+from glimpse.loading import load
+from glimpse.program import ProgramParity
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
@@ -110,11 +113,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What an export would have been made of, each time."""
     seen: list[Any] = []
 
-    def export(observer, card, path, shown, target):
+    def export(observer, card, path, shown, target, test):
         seen.append((card, shown, target))
+        assert sum(len(labels) for _, labels in test) == len(shown)
         return Parity(len(shown), 0.0, 0, 0)
 
     monkeypatch.setattr(commands, "export_model", export)
+    monkeypatch.setattr(commands, "load", lambda path: SimpleNamespace(card=seen[-1][0]))
     return seen
 
 
@@ -185,7 +190,9 @@ def test_a_form_that_there_is_not_of_a_model_is_refused_before_anything_is_measu
         raise AssertionError
 
     monkeypatch.setattr(commands, "beliefs", measured)
-    with pytest.raises(ExportError, match=f"expected the episode of a soft model in float32, got {found}; only models"):
+    with pytest.raises(
+        ExportError, match=f"expected the episode of a soft model in float32 or float16, got {found}; only models"
+    ):
         export_checkpoint(soft_checkpoint, form=form)
     assert not (soft_checkpoint.parent / "model.onnx").exists()
 
@@ -216,3 +223,29 @@ def test_a_card_tells_the_costs_and_the_size(checkpoint):
     assert card.multiply_accumulates == costs_of(training.observer, training.image_shape)
     assert len(card.multiply_accumulates) == card.num_glimpses
     assert card.state_size == 8 + 8
+
+
+def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
+    file = commands.Exported(exported.path, load(exported.path).card, Parity(8, 0.0, 0, 0))
+    version = commands.deliver(file, Destination("triton", tmp_path / "models", "it", gpu=True))
+    assert version == tmp_path / "models" / "it" / "1"
+    assert (version / "model.onnx").read_bytes() == exported.path.read_bytes()
+    assert "KIND_GPU" in (version.parent / "config.pbtxt").read_text()
+    manifest = tmp_path / "it.yaml"
+    assert commands.deliver(file, Destination("kserve", manifest, "it", "s3://b/m")) == manifest
+    assert 'storageUri: "s3://b/m"' in manifest.read_text()
+
+
+def test_a_program_gets_what_was_measured(checkpoint, monkeypatch):
+    asked = []
+
+    def export(observer, card, path, shown):
+        asked.append((card, path))
+        return ProgramParity(len(shown), 0.0, 0)
+
+    monkeypatch.setattr(commands, "export_program", export)
+    card, parity = commands.export_as_program(checkpoint, Path("it.pt2"))
+    assert asked == [(card, Path("it.pt2"))]
+    assert (card.graph, card.state_size) == ("episode", None)
+    assert card.test_error == evaluate_checkpoint(checkpoint).error
+    assert parity.images == len(load_with_data(checkpoint)[1].source.test)

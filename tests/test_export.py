@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from glimpse import export
 from glimpse.calibration import budget_table
-from glimpse.contract import CARD_KEY, MAX_GLIMPSES, Budget, ModelCard, read_seal, seal
+from glimpse.contract import CARD_KEY, INPUT, MAX_GLIMPSES, Budget, ModelCard, read_seal, seal
 from glimpse.export_check import Parity, session_of
 from glimpse.graphs.assembly import metadata
 from glimpse.models.convolutional import ConvolutionalNet
@@ -215,16 +215,15 @@ def test_a_form_that_there_is_not_is_refused(exported, tmp_path, changes, target
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("graph", "precision"), [("adaptive", "float32"), ("step", "float32"), ("episode", "int8"), ("episode", "float16")]
-)
-def test_a_model_without_a_retina_has_an_episode_in_float32_alone(exported, graph, precision):
+@pytest.mark.parametrize(("graph", "precision"), [("adaptive", "float32"), ("step", "float16"), ("episode", "int8")])
+def test_a_model_without_a_retina_has_an_episode_alone_and_no_int8(exported, graph, precision):
     observer = WholeImageObserver(ConvolutionalNet(10, 1, (4,), (1,)), True)
     card = replace(read_card(exported.path), model="cnn", graph=graph, precision=precision)
-    sentence = f"expected the episode of a cnn model in float32, got the {graph} graph in {precision}; only models that"
+    sentence = f"expected the episode of a cnn model in float32 or float16, got the {graph} graph in {precision}; only"
     with pytest.raises(export.ExportError, match=sentence):
         export.check_form(observer, card, "cpu")
-    export.check_form(observer, replace(card, graph="episode", precision="float32"), "cpu")
+    for allowed in ("float32", "float16"):
+        export.check_form(observer, replace(card, graph="episode", precision=allowed), "cpu")
 
 
 CARD = ModelCard(
@@ -252,7 +251,7 @@ def checked(**found: Any) -> None:
     export._check_parity(parity, replace(CARD, precision=precision), Path("model.onnx"))
 
 
-ROUNDED = ({"ties": 1}, {"difference": 9e-5}, {"difference": 0.2, "labels_differ": 2}, {"difference": 0.2, "ties": 9})
+ROUNDED = ({"ties": 1}, {"difference": 9e-5}, {"difference": 0.2, "labels_differ": 5}, {"difference": 0.2, "ties": 9})
 
 
 @pytest.mark.parametrize("found", ROUNDED)
@@ -267,7 +266,7 @@ def test_rounding_is_let_through_and_a_few_labels_with_less_precision(found):
         ({"labels_differ": 1}, r"within 0\.0001; .* in 1 labels"),
         ({"difference": 2e-4}, r"differed by up to 2\.0e-04"),
         ({"difference": math.nan}, "differed by up to nan"),
-        ({"difference": 0.2, "labels_differ": 3}, r"in all but 2% of the labels; .*choose another --type"),
+        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another --type"),
     ],
 )
 def test_more_than_that_is_not(found, sentence):
@@ -324,13 +323,28 @@ def test_a_model_is_written_in_every_precision(precisions):
         session_of(path.read_bytes())
 
 
-def test_less_precision_takes_less_room(precisions):
+def test_half_precision_takes_less_room(precisions):
     sizes = {
         precision: sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(str(path)).graph.initializer)
         for precision, path in precisions.items()
     }
     assert sizes["float16"] < 0.75 * sizes["float32"]
-    assert sizes["int8"] < 0.75 * sizes["float32"]
+
+
+def test_a_file_of_less_precision_is_measured_itself(precisions, exported):
+    card = replace(read_card(precisions["int8"]), test_error=0.0)
+    model = onnx.load(str(precisions["int8"]))
+    shape = (1, card.channels, card.height, card.width)
+    images = torch.randint(0, 256, (40, *shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    names = [output.name for output in model.graph.output]
+    answers = dict(zip(names, session_of(model.SerializeToString()).run(names, {INPUT: images.numpy()}), strict=True))
+    labels = torch.from_numpy(answers["logits"][:, -1].argmax(1))
+    assert export._own_error(card, model, [(images, labels)]) == 0
+    assert export._own_error(card, model, []) is None
+    labels[:2] = (labels[:2] + 1) % len(card.classes)
+    with pytest.raises(export.ExportError, match=r"wrong on at most 0\.50% of the test images, got 5\.00%"):
+        export._own_error(card, model, [(images, labels)])
+    assert export._own_error(replace(card, test_error=0.05), model, [(images, labels)]) == 0.05
 
 
 def test_the_versions_are_those_of_what_makes_a_file():

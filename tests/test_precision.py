@@ -7,7 +7,7 @@ from glimpse.export_check import session_of
 from glimpse.graphs.assembly import Plan, assemble
 from glimpse.graphs.passes import simplify
 from glimpse.graphs.piece import Piece
-from glimpse.graphs.precision import to_half, to_int8
+from glimpse.graphs.precision import NARROW, to_half, to_int8
 from tests.test_piece import agree, answers, expected, given
 
 
@@ -78,7 +78,7 @@ def test_in_half_precision_the_middles_of_a_grids_cells_are_where_they_were(step
 def test_int8_weights_have_a_scale_for_each_column(stepping):
     piece = simplified(stepping)
     products = [node for node in piece.nodes if node.op_type == "Gemm" and node.input[1] in piece.weights]
-    to_int8(piece)
+    to_int8(piece, narrow=1)
     whole = {name: tensor for name, tensor in piece.weights.items() if tensor.data_type == TensorProto.INT8}
     assert len(whole) == len({node.input[1] for node in products})
     for name, tensor in whole.items():
@@ -92,7 +92,7 @@ def test_int8_weights_have_a_scale_for_each_column(stepping):
 def test_int8_weights_are_the_nearest_to_the_models(steps):
     stepping = steps["mlp-plain"]
     piece = stepping.piece
-    to_int8(piece)
+    to_int8(piece, narrow=1)
     name = "model.classifier.weight"
     near = piece.array(f"{name}_int8").astype(np.float32) * piece.array(f"{name}_scale")
     weight = stepping.model.classifier.weight.detach().numpy().T
@@ -101,7 +101,7 @@ def test_int8_weights_are_the_nearest_to_the_models(steps):
 
 def test_int8_products_nearly_agree_and_mostly_keep_the_label(stepping):
     piece = simplified(stepping)
-    to_int8(piece)
+    to_int8(piece, narrow=1)
     for batch in (1, 40):
         values = given(stepping, batch)
         found, wanted = answers(piece, values), expected(stepping, values)
@@ -114,8 +114,19 @@ def test_int8_products_nearly_agree_and_mostly_keep_the_label(stepping):
 def test_int8_takes_about_a_quarter_of_the_room_of_what_it_converts(steps):
     for name in ("mlp-gru", "mlp-lstm", "mlp-plain"):
         whole, small = simplified(steps[name]), simplified(steps[name])
-        to_int8(small)
+        to_int8(small, narrow=1)
         assert stored(small, TensorProto.FLOAT, TensorProto.INT8) < 0.5 * stored(whole, TensorProto.FLOAT)
+
+
+def test_narrow_matrices_stay_as_they_are(steps):
+    stepping = steps["mlp-gru"]
+    piece = simplified(stepping)
+    shapes = {name: piece.array(name).shape for name in piece.weights}
+    to_int8(piece)
+    assert sum(name.endswith("_int8") for name in piece.weights) > 0
+    for name, tensor in piece.weights.items():
+        if tensor.data_type == TensorProto.INT8:
+            assert min(shapes[name.removesuffix("_int8")]) >= NARROW
 
 
 def test_a_column_of_zeros_stays_one(steps):
@@ -124,7 +135,7 @@ def test_a_column_of_zeros_stays_one(steps):
     weight = piece.array("model.classifier.weight").copy()
     weight[2] = 0
     piece.store("model.classifier.weight", weight)
-    to_int8(piece)
+    to_int8(piece, narrow=1)
     found = answers(piece, given(stepping, 3))[LOGITS]
     np.testing.assert_allclose(found[:, 2], stepping.model.classifier.bias[2].item(), rtol=1e-6)
 

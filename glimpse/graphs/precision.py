@@ -77,16 +77,20 @@ def _forget_unread(piece: Piece) -> None:
     piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
 
 
-def to_int8(piece: Piece) -> None:
+def to_int8(piece: Piece, narrow: int = NARROW) -> None:
     """Have a piece's matrix products computed in whole numbers; in place.
 
     A weight becomes int8, symmetric, with a scale for each column; what it is multiplied with becomes uint8 at every
     call, with one scale (``DynamicQuantizeLinear``). The rest stays float32.
+
+    Args:
+        piece: Nodes and weights in float32.
+        narrow: Matrices with fewer rows or columns stay as they are.
     """
     nodes: list[onnx.NodeProto] = []
     for node in piece.nodes:
         weight = piece.array(node.input[1]) if node.op_type == "Gemm" else None
-        if weight is None or min(weight.shape) < NARROW:
+        if weight is None or min(weight.shape) < narrow:
             nodes.append(node)
             continue
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
