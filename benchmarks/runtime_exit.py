@@ -9,7 +9,7 @@ the full budget, and the answers differ from the full budget's on at most 0.2 % 
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ settle_threads()
 
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
+import onnx  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import Float, Int64  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -106,16 +107,19 @@ def answers_of(
     )
 
 
-def passes(model: Model, pixels: npt.NDArray[np.uint8], batch: int) -> dict[str, Callable[[], None]]:
+def passes(
+    model: Model, graphs: Mapping[str, onnx.ModelProto], pixels: npt.NDArray[np.uint8], batch: int
+) -> dict[str, Callable[[], None]]:
     """For each budget a pass over all the images, and one with the episode graph.
 
     Args:
         model: The model.
+        graphs: Its adaptive graph and its episode.
         pixels: The images.
         batch: Images at a time.
     """
     sizes = model.sizes if batch == 1 else {}
-    adaptive, episode = (session_for(model.graph(graph), sizes) for graph in ("adaptive", "episode"))
+    adaptive, episode = (session_for(graphs[graph], sizes) for graph in ("adaptive", "episode"))
     parts = [np.ascontiguousarray(pixels[first : first + batch]) for first in range(0, len(pixels), batch)]
 
     def over(session: Any, feeds: dict[str, npt.NDArray[Any]]) -> Callable[[], None]:
@@ -148,10 +152,11 @@ def along_budgets(checkpoint: Path, root: str | None, quick: bool) -> dict[str, 
     thresholds = [budget.confidence for budget in table_of if budget.confidence is not None]
     chosen = choose(*validation, model.card.temperature, thresholds)
     full = name_of(next(budget for budget in table_of if budget.max_glimpses == model.card.num_glimpses))
-    session = session_for(model.graph("adaptive"))
+    graphs = {graph: model.graph(graph) for graph in ("adaptive", "episode")}
+    session = session_for(graphs["adaptive"])
     with threads(1):
         taken: dict[int, dict[str, Samples]] = {
-            batch: interleave(passes(model, pixels, batch), 2 if quick else 5, 0) for batch in (1, BATCH)
+            batch: interleave(passes(model, graphs, pixels, batch), 2 if quick else 5, 0) for batch in (1, BATCH)
         }
     costs = np.array([0, *model.card.multiply_accumulates])
     answered = {name_of(budget): answers_of(session, feeds_of(budget), pixels) for budget in table_of}

@@ -16,9 +16,10 @@ from reports import hand_back, options_of, table
 
 settle_threads()
 
+import onnx  # noqa: E402
 import torch  # noqa: E402
 
-from glimpse.contract import INPUT, LOGITS  # noqa: E402
+from glimpse.contract import INPUT, LOGITS, seal  # noqa: E402
 from glimpse.runtime import GlimpseSession  # noqa: E402
 from product_chain import chain_of, multiply_accumulates, optimised, products_of  # noqa: E402
 from rival import MISSING, NAME, rival_episode  # noqa: E402
@@ -26,7 +27,7 @@ from runtime_models import Model, paper_model, real_images, session_for, trained
 
 BATCHES = (1, 64)
 TARGETS = {"times_rival": 7.0, "share_of_products": 0.75}
-LOGITS_ONLY = "episode, logits alone"
+LOGITS_ONLY, ADAPTIVE = "episode, logits alone", "adaptive, all outputs"
 Sides = dict[str, Callable[[], Any]]
 
 
@@ -53,48 +54,59 @@ def torch_sides(model: Model, images: torch.Tensor, compiled: bool) -> Sides:
     return sides
 
 
-def exported_sides(model: Model, images: torch.Tensor, folder: Path, name: str = "") -> Sides:
+def graphs_of(model: Model) -> dict[str, onnx.ModelProto]:
+    """The files of a model that are timed, by side.
+
+    Args:
+        model: The model.
+    """
+    return {
+        LOGITS_ONLY: model.graph(outputs=(LOGITS,)),
+        "episode, all outputs": model.graph(),
+        ADAPTIVE: model.graph("adaptive"),
+        f"{LOGITS_ONLY}, int8": model.graph(precision="int8", outputs=(LOGITS,)),
+    }
+
+
+def exported_sides(
+    model: Model, graphs: Mapping[str, onnx.ModelProto], images: torch.Tensor, folder: Path, name: str = ""
+) -> Sides:
     """Our model as files. One image goes to sessions that know its size beforehand.
 
     Args:
         model: The model.
+        graphs: Its files.
         images: uint8, of the model's own size.
         folder: For the file that the runtime opens.
         name: What it is called, ahead of each side.
     """
     feeds = {INPUT: images.numpy()}
     alone = len(images) == 1
-    sizes = model.sizes if alone else {}
 
-    def in_session(graph: Any, reuse: bool = True) -> Callable[[], Any]:
-        session = session_for(graph, sizes, reuse=reuse)
+    def in_session(side: str) -> Callable[[], Any]:
+        reuse = not (alone and side.startswith(LOGITS_ONLY))
+        session = session_for(graphs[side], model.sizes if alone else {}, reuse=reuse)
         return lambda: session.run(None, feeds)
 
     path = folder / f"model-{name.strip(', ')}.onnx"
-    path.write_bytes(model.file())
+    path.write_bytes(seal(graphs[ADAPTIVE].SerializeToString()))
     runtime = GlimpseSession(path, threads=1)
     canvases = images.permute(0, 2, 3, 1).contiguous().numpy()
-    sides = {
-        LOGITS_ONLY: in_session(model.graph(outputs=(LOGITS,)), reuse=not alone),
-        "episode, all outputs": in_session(model.graph()),
-        "adaptive, all outputs": in_session(model.graph("adaptive")),
-        "episode, logits alone, int8": in_session(model.graph(precision="int8", outputs=(LOGITS,)), reuse=not alone),
-        "GlimpseSession.run, adaptive": lambda: runtime.run(canvases),
-    }
-    return {f"{name}{side}": run for side, run in sides.items()}
+    sides = {f"{name}{side}": in_session(side) for side in graphs}
+    return {**sides, f"{name}GlimpseSession.run, adaptive": lambda: runtime.run(canvases)}
 
 
-def products_side(model: Model) -> tuple[Callable[[], Any], dict[str, int]]:
+def products_side(model: Model, episode: onnx.ModelProto) -> tuple[Callable[[], Any], dict[str, int]]:
     """The products of the episode alone, for one image, and how many they are.
 
     Args:
         model: The model.
+        episode: Its graph with the logits as the only output.
 
     Raises:
         ValueError: When onnxruntime would compute other products than the episode's.
     """
-    graph = optimised(model.graph(outputs=(LOGITS,)), model.sizes)
-    chain = chain_of(graph)
+    chain = chain_of(optimised(episode, model.sizes))
     left = products_of(optimised(chain.model, {}))
     if (len(left), multiply_accumulates(left)) != (chain.products, chain.multiply_accumulates):
         raise ValueError(
@@ -140,23 +152,20 @@ def measure(rival: Path | None, checkpoint: Path | None, root: str | None, quick
     """
     before, effort = describe(), (2, 0.001) if quick else (15, 0.2)
     model = paper_model()
-    trained = trained_model(checkpoint, root)[0] if checkpoint else None
+    models = {"": model} | ({"recipe, ": trained_model(checkpoint, root)[0]} if checkpoint else {})
+    graphs = {name: graphs_of(each) for name, each in models.items()}
     tables, shares, dataset = [], [], ""
     with threads(1), tempfile.TemporaryDirectory() as folder:
         for batch in BATCHES:
             images, dataset = real_images(28, batch, root)
             sides: Sides = {NAME: rival_episode(rival, images)} if rival else {}
             sides |= torch_sides(model, images, compiled=not quick)
-            sides |= exported_sides(model, images, Path(folder))
-            if trained:
-                shown = real_images(trained.card.height, batch, root)[0]
-                sides |= exported_sides(trained, shown, Path(folder), "recipe, ")
             counts = {}
-            if batch == 1:
-                for name, each in (("", model), ("recipe, ", trained)):
-                    if each:
-                        products, counts[name] = products_side(each)
-                        sides[f"{name}products alone"] = products
+            for name, each in models.items():
+                shown = real_images(each.card.height, batch, root)[0]
+                sides |= exported_sides(each, graphs[name], shown, Path(folder), name)
+                if batch == 1:
+                    sides[f"{name}products alone"], counts[name] = products_side(each, graphs[name][LOGITS_ONLY])
             samples = interleave(sides, *effort)
             reference = NAME if rival else "ours, eager"
             tables.append({"batch": batch, "reference": reference, "sides": compared(samples, reference)})

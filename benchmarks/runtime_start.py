@@ -45,7 +45,7 @@ def measure(checkpoint: Path | None, root: str | None, quick: bool) -> dict[str,
         for place, (name, model) in enumerate(models.items()):
             image = Path(folder) / f"{place}.npy"
             np.save(image, real_images(model.card.height, 1, root)[0][0, 0].numpy())
-            for graph in ("adaptive", "episode"):
+            for graph in ("adaptive",) if quick else ("adaptive", "episode"):
                 path = Path(folder) / f"{place}-{graph}.onnx"
                 path.write_bytes(model.file(graph))
                 sides[f"{name}, {graph}"] = ("glimpse", path, image)
