@@ -16,6 +16,8 @@ from typing import Any
 
 KINDS = ("floor", "glimpse", "onnx")
 MEBIBYTE = 2**20
+LAST_WORDS = 240
+"""How much is kept of what a process that failed said at last."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -69,7 +71,7 @@ def in_a_fresh_process(
         return {"ended": f"given up after {seconds:.0f} s"}
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["without a word"])[-1]
-        return {"ended": f"status {run.returncode}: {last[:200]}"}
+        return {"ended": f"status {run.returncode}: {last[-LAST_WORDS:]}"}
     found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return found
 

@@ -239,7 +239,7 @@ def report(result: dict[str, Any]) -> str:
                     f"{row['times_smallest_peak']:.2f}",
                 )
                 if row["ended"] is None
-                else (row["ended"], "", "", "")
+                else ("ended", "", "", "")
             ),
         )
         for row in result["sizes"]
@@ -249,11 +249,16 @@ def report(result: dict[str, Any]) -> str:
         f"{COMPARED[1]})"
     )
     heads = ("model", "image", "times", "CPU ms", "peak MiB", "times the peak")
-    return (
-        f"{head}\n\n{table(title, heads, rows)}\n"
+    ends = [
+        f"{row['model']} ended at {row['side']}x{row['side']}: {row['ended']}"
+        for row in result["sizes"]
+        if row["ended"]
+    ]
+    note = (
         "* in a process of its own, not by turns. "
         f"Each process may have {result['limit_mebibytes']} MiB of address space."
     )
+    return "\n".join([head, "", table(title, heads, rows), note, *ends])
 
 
 def main(args: Sequence[str]) -> int:
