@@ -179,7 +179,7 @@ def measure(root: str | None, quick: bool) -> dict[str, Any]:
         quick: Whether to take seconds instead of minutes, for figures that mean nothing.
     """
     before = describe()
-    effort = Effort((64, 128, 256), 2, 0.001, 1) if quick else Effort(SIDES, 15, 0.1, 3)
+    effort = Effort((64, 128), 2, 0.001, 1) if quick else Effort(SIDES, 15, 0.1, 3)
     tiles, dataset = real_images(TILE, 500, root, pieces=4)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import pytorch_lightning as lightning
 import torch
@@ -105,8 +106,6 @@ def test_speed_is_measured_on_every_side(results):
 def test_the_chain_has_the_products_of_the_graph(results):
     (share,) = result_of(results, "runtime_speed")["shares"]
     assert 0 < share["multiply_accumulates"] <= share["multiply_accumulates_of_the_model"]
-    import onnx
-
     graph = onnx.load(str(results / "episode.onnx"))
     chain = chain_of(graph)
     gemms = [node for node in graph.graph.node if node.op_type in ("Gemm", "FusedGemm", "MatMul")]
@@ -128,9 +127,9 @@ def test_a_start_is_measured_in_a_process_of_its_own(results):
 @pytest.mark.slow
 def test_sizes_are_compared_with_the_smallest(results):
     rows = result_of(results, "runtime_sizes")["sizes"]
-    assert [row["side"] for row in rows] == [64, 128, 256] * 3
+    assert [row["side"] for row in rows] == [64, 128] * 3
     assert all(row["ended"] is None and row["peak_mebibytes"] > 0 for row in rows)
-    assert all(row["times_smallest"] == 1 for row in rows[::3])
+    assert all(row["times_smallest"] == 1 for row in rows[::2])
 
 
 @pytest.mark.slow
@@ -163,7 +162,7 @@ def test_a_gpu_that_is_not_there_is_told_and_nodes_are_placed(results):
         assert found["placement"]
     nodes = json.loads((results / "nodes.json").read_text())
     assert {node["provider"] for node in nodes} == {"CPUExecutionProvider"}
-    assert {node["kind"] for node in nodes} >= {"Gather", "Where"} or len(nodes) > 20
+    assert "Where" in {node["kind"] for node in nodes}
     assert any(node["times"] == 6 for node in nodes)
 
 
