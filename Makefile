@@ -8,11 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# A checkout of github.com/kevinzakka/recurrent-visual-attention, if `make bench` is to measure it beside ours.
+RIVAL ?=
+
 # What `make bench` runs, in this order, one script a line with its arguments; benchmarks/README.md says what it measures.
 define BENCHMARKS
 benchmarks/throughput.py --output benchmarks/results/throughput.json
-benchmarks/learning.py mnist-28
-benchmarks/learning.py cluttered-60-8
+benchmarks/learning.py mnist-28 --keep runs/cells
+benchmarks/learning.py cluttered-60-8 --keep runs/cells
 benchmarks/estimator_variance.py --output benchmarks/results/estimator-variance.json
 benchmarks/learning.py cluttered-60-soft
 benchmarks/learning.py benchmarks/recipes/families-60-hard.yaml --keep runs/cells
@@ -54,6 +57,12 @@ benchmarks/env_speed.py --output benchmarks/results/env-speed.json
 benchmarks/env_learning.py --output benchmarks/results/env-learning.json
 benchmarks/maze_learning.py --output benchmarks/results/maze-learning.json
 benchmarks/ap_gym_learning.py --output benchmarks/results/ap-gym-learning.json
+benchmarks/runtime_speed.py $(if $(RIVAL),--rival $(RIVAL)) --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-speed.json
+benchmarks/runtime_start.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-start.json
+benchmarks/runtime_sizes.py --output benchmarks/results/runtime-sizes.json
+benchmarks/runtime_exit.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-exit.json
+benchmarks/runtime_parity.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-parity.json
+benchmarks/runtime_gpu.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
 endef
 export BENCHMARKS
 

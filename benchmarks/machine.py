@@ -6,8 +6,8 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import glimpse
 from glimpse.cli import THREADS
 
-PACKAGES = ("torch", "pytorch-lightning", "numpy")
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "onnxruntime", "onnxruntime-gpu")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -139,10 +139,18 @@ def describe() -> dict[str, Any]:
         "threads": {"torch": default_threads()}
         | {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", *THREADS)},
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"glimpse": glimpse.__version__, "python": platform.python_version()}
-        | {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"glimpse": glimpse.__version__, "python": platform.python_version()} | versions_of(PACKAGES),
         "commit": commit(),
     }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of packages, without those that are missing."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def processor() -> str:

@@ -36,6 +36,7 @@ TIE = 1e-5
 probability and a threshold."""
 SURE = 0.9
 """Probability at which an adaptive graph is asked to stop when it is compared."""
+CPU = ("CPUExecutionProvider",)
 SINGLES, CHUNK = 32, 250
 """How many images are compared one by one, and how many at once."""
 
@@ -59,7 +60,11 @@ class Parity:
 
 
 def compare(
-    observer: Observer, card: ModelCard, file: bytes, images: UInt8[Tensor, "batch channels height width"]
+    observer: Observer,
+    card: ModelCard,
+    file: bytes,
+    images: UInt8[Tensor, "batch channels height width"],
+    providers: tuple[str, ...] = CPU,
 ) -> Parity:
     """Run a file and the model that it was made from on the same images.
 
@@ -68,8 +73,9 @@ def compare(
         card: Says which graph the file holds.
         file: The file.
         images: Pixels in [0, 255].
+        providers: Names of the execution providers that run the file.
     """
-    session = session_of(file)
+    session = session_of(file, providers)
     episode = Episode(observer, card.temperature).eval()
     difference, ties, differ = 0.0, 0, 0
     for chunk in _chunks(images):
@@ -170,7 +176,7 @@ def _episode_outputs(card: ModelCard) -> list[str]:
     return list(replace(card, graph="episode").outputs)
 
 
-def session_of(file: bytes, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Any:
+def session_of(file: bytes, providers: tuple[str, ...] = CPU) -> Any:
     """A file in onnxruntime, on one thread that does not spin.
 
     Args:
