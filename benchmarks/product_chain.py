@@ -15,6 +15,8 @@ from glimpse.graphs.builder import OPSET
 
 PRODUCTS = ("Gemm", "FusedGemm", "MatMul")
 INNER = ("If", "Loop", "Scan")
+CUT = 4
+"""The products that place the windows take no more numbers in and give no more out; they are not the model's."""
 IR_VERSION = 9
 
 
@@ -66,7 +68,7 @@ def optimised(model: onnx.ModelProto, sizes: Mapping[str, int]) -> onnx.ModelPro
 
 
 def products_of(model: onnx.ModelProto) -> list[Product]:
-    """The matrix products of a graph with a stored weight, in their order.
+    """The matrix products of a model in a graph, in their order: those with a stored weight, without those of the cut.
 
     Args:
         model: A graph without branches or loops, as :func:`optimised` returns it.
@@ -83,6 +85,8 @@ def products_of(model: onnx.ModelProto) -> list[Product]:
         if node.op_type in PRODUCTS and node.input[1] in weights:
             weight = weights[node.input[1]]
             inputs, outputs = reversed(weight.dims) if _transposed(node) else weight.dims
+            if max(inputs, outputs) <= CUT:
+                continue
             found.append(Product(node, weight, inputs, outputs))
     return found
 

@@ -106,8 +106,8 @@ def untrained(side: int, *, glimpse_size: int, num_scales: int, num_glimpses: in
         torch.manual_seed(SEED)
         model = HardAttention(10, 1, glimpse_size, num_scales, **options).eval()
         for parameter in model.get_submodule("policy").parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=2 / parameter.shape[1] ** 0.5)
+            # A bias of zero, which no trained policy has, would be left out of the graph.
+            nn.init.normal_(parameter, std=2 / parameter.shape[1] ** 0.5 if parameter.ndim == 2 else 0.01)
     model.mean.fill_(0.1)
     model.std.fill_(0.3)
     observer = HardObserver(model, Retina(glimpse_size, num_scales), num_glimpses)
