@@ -29,6 +29,8 @@ __all__ = [
     "ProviderError",
 ]
 
+SHRINKING = 8
+"""Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that are not told yet."""
 Subject = npt.NDArray[Any] | list[Scene]
 """What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
 
@@ -290,13 +292,21 @@ class GlimpseSession:
 
     def _answer(self, subject: Subject, limit: Limits, started: float) -> Prediction:
         graph = self.card.graph
-        if graph == "step" or (graph == "adaptive" and (limit.seconds is not None or isinstance(subject, list))):
+        by_glimpses = isinstance(subject, list) or limit.seconds is not None or self._shrinks(subject, limit)
+        if graph == "step" or (graph == "adaptive" and by_glimpses):
             return gazing.whole(self._gaze(subject, limit, started))
         if isinstance(subject, list):
             return cut_short(gazing.one_by_one(self._graph, subject), limit)
         if graph == "episode":
             return cut_short(gazing.prediction_of(self._graph({INPUT: subject})), limit)
         return gazing.to_the_end(self._graph, subject, limit)
+
+    def _shrinks(self, subject: npt.NDArray[Any], limit: Limits) -> bool:
+        """Whether a batch is large enough to be worth leaving out the images that are told already.
+
+        The graph's own loop goes on for all of them until the last is told.
+        """
+        return limit.confidence is not None and len(subject) >= SHRINKING
 
     def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[gazing.Moment]:
         if self.card.graph == "step":
