@@ -29,7 +29,7 @@ __all__ = [
     "ProviderError",
 ]
 
-SHRINKING = 8
+SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that are not told yet."""
 Subject = npt.NDArray[Any] | list[Scene]
 """What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
@@ -42,7 +42,7 @@ class GlimpseSession:
     does not spin while it waits: the model is small, and several sessions on several cores beat one on many.
 
     It answers alike whatever the kind of graph; what differs is what an early end saves. An *adaptive* graph leaves its
-    loop as soon as every image of the batch is told. A *step* graph is called once a glimpse, for the images that are
+    loop as soon as every image of the batch is told; of a large batch those that are told are left out meanwhile. A *step* graph is called once a glimpse, for the images that are
     not told yet. An *episode* takes all its glimpses whatever is asked for, and those that were too many are left out
     of the answer: nothing is saved, and a limited time is refused.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse import geometry, pixels
+from glimpse import geometry, pixels, runtime
 from glimpse.contract import ModelCard
 from glimpse.lazy import ArrayImage
 from glimpse.runtime import GlimpseSession
@@ -345,3 +345,26 @@ def test_a_session_prints_nothing(tmp_path):
 def test_no_threads_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 1 thread, got 0"):
         GlimpseSession(tmp_path / "model.onnx", threads=0)
+
+
+def test_a_large_batch_leaves_out_what_is_told_and_answers_alike(tmp_path, monkeypatch):
+    session = GlimpseSession(write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE))
+    canvases = noise(40, 20, 30, 1)
+    levels = np.sort(session.run(canvases).probabilities.max(2).ravel())
+    confidence = float(levels[len(levels) // 2])
+    calls: list[int] = []
+    graph = session._graph
+
+    def counted(given):
+        calls.append(len(given["images"]))
+        return graph(given)
+
+    monkeypatch.setattr(session, "_graph", counted)
+    found = session.run(canvases, confidence=confidence)
+    assert calls == sorted(calls, reverse=True)
+    assert calls[0] == 40 > calls[-1]
+    assert sum(calls) == np.sum(found.glimpses)
+    calls.clear()
+    monkeypatch.setattr(runtime, "SHRINKING", 41)
+    alike(found, session.run(canvases, confidence=confidence))
+    assert calls == [40]
