@@ -42,9 +42,10 @@ class GlimpseSession:
     does not spin while it waits: the model is small, and several sessions on several cores beat one on many.
 
     It answers alike whatever the kind of graph; what differs is what an early end saves. An *adaptive* graph leaves its
-    loop as soon as every image of the batch is told; of a large batch those that are told are left out meanwhile. A *step* graph is called once a glimpse, for the images that are
-    not told yet. An *episode* takes all its glimpses whatever is asked for, and those that were too many are left out
-    of the answer: nothing is saved, and a limited time is refused.
+    loop as soon as every image of the batch is told; of a large batch those that are told are left out meanwhile. A
+    *step* graph is called once a glimpse, for the images that are not told yet. An *episode* takes all its glimpses
+    whatever is asked for, and those that were too many are left out of the answer: nothing is saved, and a limited time
+    is refused.
 
     Wherever they are accepted, the limits are these. ``max_glimpses``: from 1 to the card's number, which is the
     default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above
