@@ -22,6 +22,7 @@ from glimpse.export import build, versions
 from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.observer import Observer
+from glimpse.providers import PROVIDERS
 from glimpse.retina import Retina
 
 SEED = 0
@@ -60,12 +61,18 @@ class Model:
         """
         channels, height, width = self.image_shape
         examples = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-        return build(self.observer, self.form(graph, precision, input_type), examples, target, outputs)
+        return build(self.observer, self.form(graph, precision, input_type, target), examples, outputs)
 
-    def form(self, graph: str, precision: str = "float32", input_type: str = "uint8") -> ModelCard:
+    def form(self, graph: str, precision: str = "float32", input_type: str = "uint8", target: str = "cpu") -> ModelCard:
         """The card of one of its graphs."""
-        state_size = None if graph == "episode" else self.card.state_size
-        return replace(self.card, graph=graph, precision=precision, input_type=input_type, state_size=state_size)
+        return replace(
+            self.card,
+            graph=graph,
+            precision=precision,
+            input_type=input_type,
+            target=target,
+            state_size=None if graph == "episode" else self.card.state_size,
+        )
 
     def file(self, graph: str = "adaptive") -> bytes:
         """One of its graphs as a file that a ``GlimpseSession`` opens."""
@@ -212,7 +219,8 @@ def session_for(
     for name, size in (sizes or {}).items():
         options.add_free_dimension_override_by_name(name, size)
     content = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=list(providers))
+    settings = {provider.name: provider.options for provider in PROVIDERS.values()}
+    return onnxruntime.InferenceSession(content, options, providers=[(name, settings[name]) for name in providers])
 
 
 def in_input_type(pixels: Tensor, input_type: str) -> npt.NDArray[Any]:

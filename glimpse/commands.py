@@ -1,6 +1,7 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError, data_root
 from glimpse.deployment import write_triton
 from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
-from glimpse.export import ExportError, check_form, export_model, versions
+from glimpse.export import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
 from glimpse.kserve import write_kserve
@@ -38,7 +39,7 @@ class Form:
             episode of any other, when left out.
         input_type: What the graph takes, one of :data:`glimpse.contract.INPUT_TYPES`.
         precision: What it computes in, one of :data:`glimpse.contract.PRECISIONS`.
-        chosen_target: What it is to run on, one of :data:`glimpse.graphs.assembly.TARGETS`; a GPU when left out and
+        chosen_target: What it is to run on, one of :data:`glimpse.contract.TARGETS`; a GPU when left out and
             the precision is float16, else a processor.
         license: Under which the model may be used.
     """
@@ -62,6 +63,7 @@ class Form:
             graph=graph,
             input_type=self.input_type,
             precision=self.precision,
+            target=self.target,
             state_size=None if graph == "episode" else card.state_size,
             license=self.license,
         )
@@ -135,9 +137,9 @@ def export_checkpoint(
     training, data = load_with_data(checkpoint, root)
     observer, form = training.observer, form or Form()
     card = form.of(describe(training, data))
-    check_form(observer, card, form.target)
+    check_form(observer, card)
     card = _measured(card, training, data)
-    parity = export_model(observer, card, path, _shown(data), form.target, data.test_dataloader())
+    parity = export_model(observer, card, path, _shown(data))
     return Exported(path, load(path).card, parity)
 
 
@@ -179,9 +181,28 @@ def export_as_program(checkpoint: Path, path: Path, root: str | None = None) -> 
 
 
 def _measured(card: ModelCard, training: ClassifierTraining, data: ImageData) -> ModelCard:
-    """A card with the test error, and with the temperature and the budgets that the validation images tell."""
-    test_error = errors_of(*beliefs(training.observer, data.test_dataloader()))[-1]
-    logits, labels = beliefs(training.observer, data.val_dataloader())
+    """A card with the test error, and with the temperature and the budgets that the validation images tell.
+
+    They are those of the file: of one of less precision than float32 they are measured with that.
+
+    Raises:
+        ExportError: When less precision is worse by more than ``WORSE``.
+    """
+    observer = training.observer
+
+    def believed(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        exact = card.precision == "float32"
+        return beliefs(observer, batches) if exact else beliefs_of_file(observer, card, _shown(data), batches)
+
+    test_error = errors_of(*believed(data.test_dataloader()))[-1]
+    if card.precision != "float32":
+        allowed = errors_of(*beliefs(observer, data.test_dataloader()))[-1] + WORSE
+        if test_error > allowed:
+            raise ExportError(
+                f"expected a file in {card.precision} to be wrong on at most {allowed:.2%} of the test images, got "
+                f"{test_error:.2%}, so it was not written; choose another --type"
+            )
+    logits, labels = believed(data.val_dataloader())
     temperature = fit_temperature(logits, labels)
     budgets = budget_table(logits, labels, temperature, card.multiply_accumulates)
     return replace(card, test_error=test_error, temperature=temperature, budgets=budgets)

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 GRAPHS = ("adaptive", "episode", "step")
 INPUT_TYPES = ("uint8", "float32")
 PRECISIONS = ("float32", "float16", "int8")
+TARGETS = ("cpu", "gpu")
 
 INPUT = "images"
 """(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
@@ -31,7 +32,8 @@ CONFIDENCE = "confidence"
 """float32 (): an image is told when a class has this probability or more; more than 1, which is never, when left out.
 Of an adaptive graph."""
 MAX_GLIMPSES = "max_glimpses"
-"""int64 (): how many glimpses to take at most, from 1 on; those of the card when left out. Of an adaptive graph."""
+"""int64 (): how many glimpses to take at most; one at least is taken, those of the card when left out. Of an adaptive
+graph."""
 STATE = "state"
 """float32 (batch or 1, state_size): what the model knows already; zeros, which is nothing, when left out of an adaptive
 graph, where it needs a batch of one."""
@@ -104,6 +106,8 @@ class ModelCard:
         width: Width in pixels of the images that it was trained on.
         input_type: One of ``INPUT_TYPES``; of a step, what its caller has before cutting.
         precision: What it computes in, one of ``PRECISIONS``; inputs and outputs are float32 in any case.
+        target: What it is made for, one of ``TARGETS``: ``gpu`` leaves no pixel and no number of the model's to the
+            processor, ``cpu`` has a faster cut for single images, which is not for GPUs.
         size_policy: What to do with an image of another size: ``fit`` scales it, keeping its proportions, and centres
             it on black.
         num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
@@ -143,6 +147,7 @@ class ModelCard:
     versions: dict[str, str]
     input_type: str = "uint8"
     precision: str = "float32"
+    target: str = "cpu"
     size_policy: str = "fit"
     state_size: int | None = None
     temperature: float = 1.0
@@ -289,6 +294,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "width": _WHOLE,
     "input_type": _TEXT,
     "precision": _TEXT,
+    "target": _TEXT,
     "size_policy": _TEXT,
     "num_glimpses": _WHOLE,
     "glimpse_size": _WHOLE_OR_NULL,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from glimpse import contract
 from glimpse.loading import ModelFile
-from glimpse.providers import open_session
+from glimpse.providers import DEVICES, ProviderError, open_session
 
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
@@ -29,20 +29,25 @@ class Graph:
         threads: Threads within an operator.
 
     Raises:
-        ProviderError: When the provider is unknown or does not start.
+        ProviderError: When the provider is unknown or does not start, or the file is not for it.
     """
 
     def __init__(self, model: ModelFile, provider: str, threads: int) -> None:
+        card = model.card
         self._model, self._provider, self._threads = model, provider, threads
         self._outputs = [name for name in model.card.outputs if name != contract.LOGITS]
         self._lock = threading.Lock()
         self._single: Any = None
         self._general: Any = None
         if provider == "cpu":
-            card = model.card
             self._single = self._open({"batch": 1, "height": card.height, "width": card.width})
         else:
             self._general = self._open({})
+        if provider in DEVICES and card.target == "cpu" and card.has_retina and card.graph != "step":
+            raise ProviderError(
+                f"expected a file for GPUs to run with {provider!r}, got one for processors, which would cut the "
+                "glimpses of single images on the processor; export the model with --target gpu"
+            )
 
     def __call__(self, given: Arrays) -> Arrays:
         """Run the graph once.

@@ -37,7 +37,7 @@ def _as_text(path: Path, model: ModelFile) -> str:
     card = model.card
     glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
     lines = [
-        f"{path}: {card.model} model, {card.graph} graph in {card.precision}, {glimpses}",
+        f"{path}: {card.model} model, {card.graph} graph in {card.precision} for {card.target}, {glimpses}",
         "",
         *_aligned(_facts(model)),
     ]

@@ -80,6 +80,7 @@ def _read(path: Path) -> bytes:
 def _check_card(card: ModelCard) -> None:
     """Refuse a card that this version does not know how to follow."""
     known = {"graph": contract.GRAPHS, "input_type": contract.INPUT_TYPES, "precision": contract.PRECISIONS}
+    known |= {"target": contract.TARGETS}
     known |= {"size_policy": ("fit",)}
     for name, choices in known.items():
         if getattr(card, name) not in choices:

@@ -31,6 +31,10 @@ PROVIDERS = {
 """By the names that Glimpse gives them."""
 
 
+DEVICES = frozenset({"cuda", "tensorrt", "dml", "rocm", "migraphx"})
+"""Those that run on a GPU."""
+
+
 class ProviderError(ValueError):
     """An execution provider that is unknown, is not installed, or does not work on this machine."""
 

@@ -5,16 +5,29 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
 
 from glimpse import export_check
-from glimpse.contract import BOXES, CARD_KEY, GLIMPSES, LOCATIONS, LOGITS, PROBABILITIES, ModelCard
+from glimpse.contract import (
+    BOXES,
+    CARD_KEY,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSES,
+    LOCATIONS,
+    LOGITS,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+    ModelCard,
+)
 from glimpse.export import TOLERANCE
 from glimpse.export_check import Parity, compare, session_of
 from glimpse.models.hard import HardObserver
+from glimpse.providers import ProviderError
 from glimpse.retina import Retina
 
 GRAPHS = pytest.mark.parametrize("graph", ["path", "episode", "step"])
@@ -102,7 +115,9 @@ class Shifted:
 
 @pytest.mark.parametrize(("by", "pixels", "tied"), [(1e-6, 1, True), (1e-2, 1, False), (1e-6, 2, False)])
 def test_fixations_that_differ_by_rounding_are_ties_and_no_others(exported, monkeypatch, by, pixels, tied):
-    monkeypatch.setattr(export_check, "session_of", lambda file: Shifted(session_of(file), by, pixels))
+    monkeypatch.setattr(
+        export_check, "session_of", lambda file, provider: Shifted(session_of(file, provider), by, pixels)
+    )
     parity = compared(exported, "episode")
     # Each of the eight is the first image of a batch of one.
     assert parity.ties == (8 if tied else 0)
@@ -138,9 +153,56 @@ def test_a_probability_at_the_threshold_is_a_tie_where_the_two_stop_at_different
 def test_an_episode_that_stops_repeats_its_last_glimpse():
     sure = np.array([[0.5, 0.95, 0.99], [0.99, 0.5, 0.5], [0.5, 0.6, 0.7]])
     expected = {PROBABILITIES: np.stack([sure, 1 - sure], 2), LOGITS: np.arange(9.0).reshape(3, 3, 1)}
-    stopped = export_check._stopped(expected, 3)
-    assert stopped[GLIMPSES].tolist() == [2, 1, 3]
+    expected[NEXT_STATE] = expected[NEXT_LOCATION] = expected[LOGITS]
+    taken = export_check._needed(expected)
+    assert taken.tolist() == [2, 1, 3]
+    stopped = export_check._after(expected, taken, 3)
+    np.testing.assert_array_equal(stopped[GLIMPSES], taken)
     np.testing.assert_array_equal(stopped[LOGITS][..., 0], [[0, 1, 1], [3, 3, 3], [6, 7, 8]])
+    np.testing.assert_array_equal(stopped[NEXT_STATE][:, 0], [1, 3, 8])
+
+
+class Elsewhere:
+    """A session that answers all right, but for one output."""
+
+    def __init__(self, session: Any, name: str) -> None:
+        self.session, self.name = session, name
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        found = dict(zip(names, self.session.run(names, feeds), strict=True))
+        if self.name in found:
+            found[self.name] = found[self.name] + 5
+        return [found[name] for name in names]
+
+    def get_inputs(self) -> Any:
+        return self.session.get_inputs()
+
+
+@pytest.mark.parametrize(
+    ("graph", "name"),
+    [
+        ("episode", LOCATIONS),
+        ("episode", BOXES),
+        *(("path", name) for name in (LOCATIONS, BOXES, GLIMPSES, NEXT_STATE, NEXT_LOCATION)),
+        ("step", NEXT_STATE),
+        ("step", NEXT_LOCATION),
+    ],
+)
+def test_a_wrong_place_or_count_is_found(exported, monkeypatch, graph, name):
+    assert compared(exported, graph).elsewhere < 1e-4
+    monkeypatch.setattr(export_check, "session_of", lambda file, provider: Elsewhere(session_of(file, provider), name))
+    assert compared(exported, graph).elsewhere >= 1
+
+
+@pytest.mark.parametrize("name", [FRAME, STATE, FIRST_LOCATION])
+def test_an_input_that_has_no_effect_is_found(exported, monkeypatch, name):
+    class Deaf(Elsewhere):
+        def run(self, names, feeds):
+            return self.session.run(names, {given: array for given, array in feeds.items() if given != name})
+
+    monkeypatch.setattr(export_check, "session_of", lambda file, provider: Deaf(session_of(file, provider), name))
+    parity = compared(exported, "path")
+    assert max(parity.difference, parity.elsewhere) > 1e-2
 
 
 def test_a_session_runs_on_one_thread_and_says_nothing(exported):
@@ -148,5 +210,5 @@ def test_a_session_runs_on_one_thread_and_says_nothing(exported):
     options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf):
+    with pytest.raises(ProviderError, match="can't open the model"):
         session_of(b"no model")

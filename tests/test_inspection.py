@@ -31,7 +31,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_it_says_what_the_card_says(model):
     told = inspect(model)
-    assert told.startswith(f"{model}: hard model, adaptive graph in float32, 5 glimpses\n")
+    assert told.startswith(f"{model}: hard model, adaptive graph in float32 for cpu, 5 glimpses\n")
     assert "  classes               3: cat, dog, owl\n" in told
     assert "uint8 NCHW, grey, 0 to 255, 30 x 20 (any size); others are made to fit" in told
     assert "4 x 4 pixels at 2 scales, the widest window 8" in told

@@ -146,7 +146,7 @@ def test_every_graph_can_be_made_of_it(stepping, convert, graph):
     piece = stepping.piece
     simplify(piece, 1.0 if graph == "step" else 1 / 255)
     convert(piece)
-    model = assemble(Plan(piece, stepping.state_sizes, stepping.card(graph), "gpu"))
+    model = assemble(Plan(piece, stepping.state_sizes, stepping.card(graph, target="gpu")))
     session = session_of(model.SerializeToString())
     assert all(entry.type in ("tensor(float)", "tensor(int64)") for entry in session.get_outputs())
     if graph == "step":

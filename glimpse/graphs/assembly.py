@@ -41,7 +41,6 @@ from glimpse.graphs.piece import BELIEF, GAZE, Piece
 LOOKS = "looks"
 NEVER = 2.0
 """A probability that no class has: with it an adaptive graph takes all its glimpses."""
-TARGETS = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,13 @@ class Plan:
     Attributes:
         piece: The model's step; it takes pixels in the unit of the card's input type, or in [0, 1] for a step graph.
         state_sizes: Lengths of the parts of its state.
-        card: What the file says of itself.
-        target: ``cpu``, or ``gpu``, where nothing but small whole numbers is left to the processor.
+        card: What the file says of itself, and so what it is to be.
         outputs: Names of the outputs that are wanted; those of the card when left out.
     """
 
     piece: Piece
     state_sizes: tuple[int, ...]
     card: ModelCard
-    target: str = "cpu"
     outputs: tuple[str, ...] | None = None
 
     @property
@@ -227,8 +224,9 @@ def _loop(part: Builder, plan: Plan, canvas: Canvas, single: bool) -> tuple[str,
             *(value(names[entry.name], entry.dtype, entry.shape) for entry in carried),
         ],
     )
+    most = part("Max", MAX_GLIMPSES, part.constant(1, np.int64))
     *ended, logits, locations = part.several(
-        "Loop", (MAX_GLIMPSES, "", *(entry.first for entry in carried)), len(carried) + 2, body=graph
+        "Loop", (most, "", *(entry.first for entry in carried)), len(carried) + 2, body=graph
     )
     last = dict(zip((entry.name for entry in carried), ended, strict=True))
     if single:
@@ -269,7 +267,7 @@ def _by_batch(
     kinds: Sequence[tuple[str, type, tuple[int | str, ...]]],
 ) -> tuple[str, ...]:
     """Make a part of a graph in a form for a single image and in one for a batch, and have the images choose."""
-    if plan.target == "gpu":
+    if plan.card.target == "gpu":
         return make(build, False)
     images = build("Slice", build("Shape", INPUT), build.integers(0), build.integers(1))
     alone = build("Reshape", build("Equal", images, build.integers(1)), build.constant([], np.int64))
