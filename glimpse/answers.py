@@ -1,7 +1,8 @@
 """What a model answers, and when it may stop looking. Plain arrays, no torch."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -94,29 +95,40 @@ def limits(most: int, max_glimpses: int | None, confidence: float | None, second
 
     Args:
         most: Glimpses that the model was trained to take.
-        max_glimpses: From 1 to ``most``; that by default.
-        confidence: In (0, 1].
+        max_glimpses: A whole number from 1 to ``most``; that by default.
+        confidence: In (0, 1], and above 0 in float32, in which it is compared.
         seconds: Above 0.
 
     Raises:
-        LimitError: When one of them is out of its range.
+        LimitError: When one of them is of another type, or out of its range.
     """
-    if max_glimpses is not None and not 1 <= max_glimpses <= most:
+    if max_glimpses is not None and not (is_whole(max_glimpses) and 1 <= max_glimpses <= most):
         raise LimitError(
             f"expected max_glimpses from 1 to {most}, the number that the model was trained to take, got "
-            f"{max_glimpses}; choose one of those, or leave it out to take {most}"
+            f"{_shown(max_glimpses)}; choose one of those, or leave it out to take {most}"
         )
-    if confidence is not None and not 0 < confidence <= 1:
+    if confidence is not None and not (_is_real(confidence) and 0 < confidence <= 1 and np.float32(confidence) > 0):
         raise LimitError(
-            f"expected a confidence above 0 and up to 1, got {confidence}; it is the probability at which the model "
-            "stops, leave it out to take every glimpse"
+            f"expected a confidence above 0 and up to 1, got {_shown(confidence)}; it is the probability, in float32, "
+            "at which the model stops, leave it out to take every glimpse"
         )
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not (_is_real(seconds) and seconds > 0):
         raise LimitError(
-            f"expected more than 0 seconds, got {seconds}; one glimpse is taken in any case, leave it out to take as "
-            "long as it needs"
+            f"expected more than 0 seconds, got {_shown(seconds)}; one glimpse is taken in any case, leave it out to "
+            "take as long as it needs"
         )
-    return Limits(most if max_glimpses is None else max_glimpses, confidence, seconds)
+    return Limits(
+        most if max_glimpses is None else int(max_glimpses), None if confidence is None else float(confidence), seconds
+    )
+
+
+def is_whole(value: object) -> bool:
+    """Say whether something is a whole number, of Python or of numpy; a truth value is none.
+
+    Args:
+        value: Whatever came.
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def cut_short(prediction: Prediction, limit: Limits) -> Prediction:
@@ -175,3 +187,12 @@ def join(predictions: Sequence[Prediction], axis: int) -> Prediction:
         None if first.boxes is None else np.concatenate([part.boxes for part in predictions], axis),
         None if first.maps is None else np.concatenate([part.maps for part in predictions], axis),
     )
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """A limit as it came; with its type where that is not a number's."""
+    return str(value) if _is_real(value) else f"{value!r:.60} ({type(value).__name__})"

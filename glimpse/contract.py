@@ -198,7 +198,7 @@ class ModelCard:
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ContractError(f"the model's card is no valid JSON ({error}); export the model again") from error
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
@@ -216,8 +216,14 @@ class ModelCard:
                 )
         for budget in values["budgets"]:
             _check_names(budget, Budget, "a budget in the model's card")
-            if any(type(entry) not in (int, float, type(None)) for entry in budget.values()):
-                raise ContractError(f"expected numbers in a budget of the model's card, got {budget}; {_AGAIN}")
+            if any(
+                type(entry) not in (int, float) and not (entry is None and name in _MAY_BE_NULL)
+                for name, entry in budget.items()
+            ):
+                raise ContractError(
+                    "expected numbers in a budget of the model's card, and null at most for "
+                    f"{' and '.join(_MAY_BE_NULL)}, got {budget}; {_AGAIN}"
+                )
         return cls(
             **{
                 **values,
@@ -315,5 +321,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "versions": _OBJECT,
 }
 """What each entry of a card holds, in words and as JSON's types."""
+_MAY_BE_NULL = ("confidence", "milliseconds")
+"""Those entries of a budget that may be unknown."""
 _LISTED: dict[str, tuple[type, ...]] = {"classes": (str,), "multiply_accumulates": (int,), "budgets": (dict,)}
 """What the lists among them hold."""

@@ -57,14 +57,19 @@ def find_images(
         suffixes: Those of images, in small letters.
 
     Raises:
-        ImagePathError: When a folder or a pattern holds no image, there is no such list or it is empty, or standard
-            input is named twice.
+        ImagePathError: When a name is empty, a folder or a pattern holds no image, there is no such list or it is
+            empty, or standard input is named twice.
         OSError: When a folder or a list can't be read.
     """
     named, lists, suffixes = list(named), list(lists), frozenset(suffixes)
     if [*named, *lists].count(STANDARD_INPUT) > 1:
         raise ImagePathError(
             "expected standard input to be named once, got '-' twice; it holds either one image or one list of paths"
+        )
+    if "" in (*named, *lists):
+        raise ImagePathError(
+            "expected the name of a file, a folder or a pattern, got an empty one; leave it out, or write . for the "
+            "current folder (perhaps a variable of the shell is not set)"
         )
     found: list[ImageSource] = []
     for name in named:

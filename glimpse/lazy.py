@@ -66,7 +66,7 @@ class ArrayImage:
         elif 0 in shape:
             came, advice = f"shape {shape}", "it has no pixels"
         else:
-            self._array = array
+            self._array, self._name = array, name
             self._shape: tuple[int, ...] = tuple(shape)
             return
         raise ImageError(
@@ -94,13 +94,31 @@ class ArrayImage:
             uint8 (height, width, channels), a copy.
 
         Raises:
-            ImageError: When the box is empty or not inside the image.
+            ImageError: When the box is empty or not inside the image, or what lies under it can't be read.
         """
         left, top, right, bottom = box
         width, height = self.size
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise ImageError(f"expected a box inside the image of {width} x {height} pixels, got {box}; clip it")
-        return np.array(self._array[top:bottom, left:right]).reshape(bottom - top, right - left, self.channels)
+        try:
+            return np.array(self._array[top:bottom, left:right]).reshape(bottom - top, right - left, self.channels)
+        except Exception as error:  # each of the packages and their codecs has its own for damaged pixels
+            raise unreadable(self._name, box, error) from error
+
+
+def unreadable(name: str, box: Corners, error: Exception) -> ImageError:
+    """Say that a part of an image can't be read.
+
+    Args:
+        name: What errors call the image.
+        box: Which part.
+        error: What came of it.
+    """
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return ImageError(
+        f"expected pixels of {name} under {tuple(box)}, but they can't be read ({reason}); check that the image is "
+        "whole and can still be reached, or copy or write it again"
+    )
 
 
 def open_lazily(path: str | Path) -> ArrayImage:

@@ -1,5 +1,6 @@
 """Opening an exported model's file, and refusing what is none, is damaged, or is not what it says of itself."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def load(path: Path) -> ModelFile:
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        what = "a directory" if path.is_dir() else "no such file"
+        what = "a directory" if path.is_dir() else "no regular file" if path.exists() else "no such file"
         raise ContractError(f"can't load the model {str(path)!r}: {what}; {_ADVICE}")
     try:
         with path.open("rb") as stream:
@@ -101,6 +102,11 @@ def _check_card(card: ModelCard) -> None:
             f"expected a card with 1 or 3 channels and at least one class, got channels={card.channels} and "
             f"{len(card.classes)} classes; {_ADVICE}"
         )
+    twice = sorted({name for name in card.classes if card.classes.count(name) > 1})
+    if twice:
+        raise ContractError(f"expected a card that names each class once, got {twice} more than once; {_ADVICE}")
+    if not 0 < card.temperature < math.inf:
+        raise ContractError(f"expected a finite temperature above 0 in the card, got {card.temperature}; {_ADVICE}")
 
 
 def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """Running an exported model: onnxruntime and numpy, no torch."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import UInt8
 
 from glimpse import gazing, pixels, shown
-from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, limits
+from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, is_whole, limits
 from glimpse.contract import INPUT, ContractError, ModelCard
 from glimpse.inference import Graph
 from glimpse.lazy import LazyImage
@@ -29,6 +29,8 @@ __all__ = [
     "ProviderError",
 ]
 
+MAX_THREADS = 1024
+"""More are refused: they are no processor's, but a mistake."""
 SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that are not told yet."""
 Subject = npt.NDArray[Any] | list[Scene]
@@ -53,10 +55,11 @@ class GlimpseSession:
     case. A prediction's ``reasons`` say which of them ended the look at each image.
 
     Images are uint8 (height, width, channels), grey or RGB. A model whose card has the input type float32 takes float32
-    images in [0, 1] as well. With ``size="fit"``, the default for arrays, they are put onto the model's canvas. With
-    ``size="native"`` they are taken as they are: a model with a retina, run glimpse by glimpse, then looks at a part as
-    small as its windows of an image as large as you like, and reads only that. Lazy images
-    (:mod:`glimpse.lazy`) are always native.
+    images in [0, 1] as well. With ``size="fit"``, the default for arrays in memory, they are put onto the model's
+    canvas. With ``size="native"`` they are taken as they are: a model with a retina, run glimpse by glimpse, then looks
+    at a part as small as its windows of an image as large as you like, and reads only that. Lazy images
+    (:mod:`glimpse.lazy`) are always native. An array that is mapped from a file (``np.memmap``, as
+    ``np.load(path, mmap_mode="r")`` makes it) is taken like a lazy image, unless ``size="fit"`` is asked for.
 
     Attributes:
         card: What the model says of itself.
@@ -66,7 +69,7 @@ class GlimpseSession:
 
     Args:
         path: An ONNX file written by ``glimpse export``.
-        threads: Threads within an operator, at least 1.
+        threads: Threads within an operator, from 1 to 1024.
         provider: What to run it on, one of :data:`glimpse.providers.PROVIDERS`.
         warm_up: Whether to run it once, on black, so that the first image does not wait for memory to be laid out.
 
@@ -74,18 +77,21 @@ class GlimpseSession:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
             written, or its card and its graph do not agree.
         ProviderError: When the provider is unknown, not installed, or does not start.
-        ValueError: When the number of threads is below 1.
+        LimitError: When the number of threads is no whole number, or out of its range.
     """
 
     def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
-        if threads < 1:
-            raise ValueError(f"expected at least 1 thread, got {threads}")
+        if not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
+            raise LimitError(
+                f"expected a whole number of threads from 1 to {MAX_THREADS}, got {threads!r:.60}; 1 is the fastest "
+                "for a small model"
+            )
         self.path = Path(path)
         self.provider = provider
         model = load(self.path)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
-        self._graph = Graph(model, provider, threads)
+        self._graph = Graph(model, provider, int(threads))
         if warm_up:
             self._graph(self._graph.zeros())
 
@@ -160,6 +166,11 @@ class GlimpseSession:
             raise ImageError(
                 f"expected a batch (batch, height, width, channels), got shape {images.shape}; "
                 "hand a single image to predict_one, or a list of images to predict"
+            )
+        if not isinstance(images, Sized):
+            raise ImageError(
+                f"expected an array (batch, height, width, channels) or a list of images, got {type(images).__name__}; "
+                "hand a single image to predict_one, and what a generator yields as a list"
             )
         if not len(images):
             raise ImageError("expected at least one image, got none")
@@ -265,19 +276,22 @@ class GlimpseSession:
         self, images: list[Any], names: list[str], size: str | None
     ) -> tuple[Subject, list[tuple[int, int]] | None]:
         """What the graph is to see, and the (height, width) that each image had before it was fitted, if it was."""
+        mapped = sum(isinstance(image, np.memmap) for image in images)
         lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
-        if size is None and 0 < lazy < len(images):
+        by_parts = lazy + mapped
+        if size is None and 0 < by_parts < len(images):
             raise ImageError(
-                f"expected arrays or lazy images, got {lazy} lazy ones out of {len(images)}; "
+                f"expected arrays or lazy images, got {by_parts} lazy or mapped ones out of {len(images)}; "
                 "take all of them as they are with size='native', or hand them over apart"
             )
         if size not in (None, "fit", "native"):
             raise ValueError(f"expected a size of 'fit' or 'native', got {size!r}; choose one of them")
-        if size == "native" or (size is None and lazy):
+        if size == "native" or (size is None and by_parts):
             if not self.card.any_size and self.card.graph != "step":
+                advice = "read them as whole arrays" if lazy else "scale them with size='fit'"
                 raise ImageError(
                     f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
-                    "pixels and nothing else; leave size='native' out, or export the model for any size"
+                    f"pixels and nothing else; {advice}, or export the model for any size"
                 )
             return [shown.scene_of(*each, self.card) for each in zip(images, names, strict=True)], None
         if lazy:

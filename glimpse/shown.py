@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from glimpse import pixels
 from glimpse.contract import ModelCard
 from glimpse.geometry import Box
-from glimpse.lazy import ArrayImage, LazyImage
+from glimpse.lazy import ArrayImage, LazyImage, unreadable
 from glimpse.pixels import MAX_PIXELS, ImageError
 
 Image = npt.NDArray[Any] | LazyImage
@@ -80,7 +80,8 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
         card: The model's card.
 
     Raises:
-        ImageError: When it is no image; when it is read, too, where what is read turns out to be none.
+        ImageError: When it is no image. Float values are checked at once where they lie in memory. Of an array that
+            is mapped from a file, and of a lazy image, what is read is checked when it is read.
     """
     if _is_float(image, card):
         if image.ndim != 3 or image.shape[2] != card.channels or 0 in image.shape:
@@ -88,7 +89,10 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
                 f"expected {name} as float32 (height, width, {card.channels}), got {image.shape}; hand it as uint8 to "
                 "have its channels converted"
             )
-        return Scene(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
+        if isinstance(image, np.memmap):
+            return Scene(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
+        values = _checked(image, name)
+        return Scene(image.shape[0], image.shape[1], lambda box: _part(values, box), name)
     if isinstance(image, LazyImage):
         lazy = image
     else:
@@ -102,7 +106,13 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
         )
 
     def read(box: Box) -> Pixels:
-        part = lazy.read((box.left, box.top, box.right, box.bottom))
+        corners = (box.left, box.top, box.right, box.bottom)
+        try:
+            part = lazy.read(corners)
+        except ImageError:
+            raise
+        except Exception as error:  # a user's image may lie anywhere, and fail as it likes
+            raise unreadable(name, corners, error) from error
         pixels.check(part, f"a part of {name}")
         expected = (box.bottom - box.top, box.right - box.left, channels)
         if part.shape != expected:
@@ -114,7 +124,7 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
     return Scene(height, width, read, name)
 
 
-def planes(canvases: npt.NDArray[Any], card: ModelCard) -> Shaped[np.ndarray, "batch channels height width"]:
+def planes(canvases: Any, card: ModelCard) -> Shaped[np.ndarray, "batch channels height width"]:
     """Turn pictures on a model's canvas into what its graph takes.
 
     Args:
@@ -122,10 +132,15 @@ def planes(canvases: npt.NDArray[Any], card: ModelCard) -> Shaped[np.ndarray, "b
         card: The model's card.
 
     Raises:
-        ImageError: When they are of another type, size or number of channels, are none, or hold values that are no
-            pixels.
+        ImageError: When they are no array, are of another type, size or number of channels, are none, or hold values
+            that are no pixels.
     """
     expected = (card.height, card.width, card.channels)
+    if not isinstance(canvases, np.ndarray):
+        raise ImageError(
+            f"expected canvases as one array (batch, {expected[0]}, {expected[1]}, {expected[2]}), got "
+            f"{type(canvases).__name__}; put them behind one another with np.stack, or hand images to predict"
+        )
     is_float = _is_float(canvases, card)
     if not (canvases.dtype == np.uint8 or is_float) or canvases.shape[1:] != expected or not len(canvases):
         kinds = "uint8 or float32" if card.input_type == "float32" else "uint8"

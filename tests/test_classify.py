@@ -22,7 +22,7 @@ from glimpse import classify, classify_options, geometry, map_pictures, pixels, 
 from glimpse.contract import CARD_KEY, SEAL_KEY, ContractError, ModelCard, seal
 from glimpse.invocation import UsageError
 from glimpse.runtime import GlimpseSession
-from tests import toys
+from tests import test_lazy, toys
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
 MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)
@@ -491,6 +491,23 @@ def test_an_image_that_is_larger_than_memory_is_read_by_parts(tmp_path, capsys):
     assert pixels.decode(tmp_path / "out" / "large.png").shape[2] == 3
     assert run(model, tmp_path / "large.npy") == 1
     assert "is no image that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("graph", ["ADAPTIVE", "EPISODE", "STEP"])
+def test_images_with_damaged_pixels_are_named_and_the_others_go_on(tmp_path, graph, capsys):
+    model, image = toys.write_toy(tmp_path / "toy.onnx", getattr(toys, graph)), toys.noise(200, 300, 3)
+    tiff = test_lazy.spoil_tiles(test_lazy.write_deflated_tiff(tmp_path / "tiles", image))
+    chunks = test_lazy.spoil_chunks(test_lazy.write_zarr(tmp_path / "chunks", image))
+    np.save(tmp_path / "sound.npy", image)
+    assert run(model, tiff, tmp_path / "sound.npy", chunks, "--size", "native", "--json") == 1
+    out, err = capsys.readouterr()
+    document, complaints = json.loads(out), err.splitlines()
+    assert [answer["image"] for answer in document["images"]] == [str(tmp_path / "sound.npy")]
+    assert [failure["image"] for failure in document["errors"]] == [str(tiff), str(chunks)]
+    assert len(complaints) == 2
+    for complaint, path in zip(complaints, (tiff, chunks), strict=True):
+        assert f"expected pixels of '{path}' under (" in complaint
+        assert "copy or write it again" in complaint
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", "--json-lines", "--quiet"])

@@ -87,7 +87,12 @@ def test_budgets_come_back_as_they_were_written():
     ("changes", "sentence"),
     [
         ([{"confidence": 0.9}], "a budget in the model's card lacks"),
-        ([{**BUDGET, "accuracy": "0.9"}], "expected numbers in a budget of the model's card, got"),
+        ([{**BUDGET, "accuracy": "0.9"}], "expected numbers in a budget of the model's card, .* got"),
+        ([{**BUDGET, "glimpses": True}], "expected numbers in a budget of the model's card, .* got"),
+        *(
+            ([{**BUDGET, name: None}], rf"null at most for confidence and milliseconds, got .*'{name}': None")
+            for name in ("max_glimpses", "glimpses", "accuracy", "multiply_accumulates")
+        ),
     ],
 )
 def test_a_budget_that_is_none_is_refused(changes, sentence):
@@ -123,9 +128,10 @@ def test_the_card_of_a_model_without_a_retina_comes_back_as_it_was_written():
     assert contract.ModelCard.from_json(card.to_json()) == card
 
 
-def test_what_is_no_json_is_refused():
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000], ids=["open", "deep", "long"])
+def test_what_is_no_json_is_refused(text):
     with pytest.raises(contract.ContractError, match=r"card is no valid JSON .*export the model again"):
-        contract.ModelCard.from_json("{")
+        contract.ModelCard.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["[]", '"card"', "{}", "null"])

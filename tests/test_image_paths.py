@@ -72,6 +72,12 @@ def test_a_folder_without_an_image_is_refused(folder):
         find_images(["outer"])
 
 
+@pytest.mark.parametrize(("named", "lists"), [([""], []), (["a.png", ""], []), ([], [""])])
+def test_an_empty_name_is_not_the_current_folder(folder, named, lists):
+    with pytest.raises(ImagePathError, match=r"got an empty one; leave it out, or write \. for the current folder"):
+        find_images(named, lists)
+
+
 @pytest.mark.parametrize("content", [b"a.png\n\nb\n", b"a.png\r\nb", b"a.png\0b\0"])
 def test_a_list_holds_paths_on_lines_or_ended_by_nuls(folder, content, monkeypatch):
     (folder / "list").write_bytes(content)

@@ -164,6 +164,39 @@ def test_a_tiff_that_can_not_be_read_by_windows_is_refused(tmp_path, options, ca
         open_lazily(path)
 
 
+def spoil_tiles(path: Path) -> Path:
+    """Overwrite all the pixels of a tiled TIFF."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    content = bytearray(path.read_bytes())
+    for start, length in places:
+        content[start : start + length] = b"junk" * (length // 4) + b"!" * (length % 4)
+    path.write_bytes(content)
+    return path
+
+
+def spoil_chunks(path: Path) -> Path:
+    """Overwrite all the chunks of a Zarr array."""
+    chunks = [file for file in path.rglob("*") if file.is_file() and not file.name.endswith(".json")]
+    assert chunks
+    for chunk in chunks:
+        chunk.write_bytes(b"junk" * 50)
+    return path
+
+
+@pytest.mark.parametrize(("write", "spoil"), [(write_deflated_tiff, spoil_tiles), (write_zarr, spoil_chunks)])
+def test_pixels_that_can_not_be_read_are_named_with_their_box(tmp_path, kinds, write, spoil):
+    path = spoil(write(tmp_path / "image", noise(200, 300, 3)))
+    opened = open_lazily(path)
+    sentence = rf"expected pixels of '.*{path.name}' under \({{}}\), but they can't be read \(\w+: .*\); check that"
+    with pytest.raises(ImageError, match=sentence.format("30, 50, 170, 90")):
+        opened.read(BOX)
+    for graph in ("adaptive", "step", "episode"):
+        with pytest.raises(ImageError, match=sentence.format(r"\d+, \d+, \d+, \d+")):
+            kinds[graph].predict_one(opened)
+
+
 def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"there is no image '.*gone\.npy'; check the path"):
         open_lazily(tmp_path / "gone.npy")

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ def test_a_missing_model_is_refused(tmp_path):
 def test_a_directory_is_refused(tmp_path):
     with pytest.raises(ContractError, match="a directory; expected an ONNX file"):
         load(tmp_path)
+
+
+def test_a_pipe_and_a_device_are_no_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path / "pipe.onnx", Path("/dev/null")):
+        with pytest.raises(ContractError, match=f"can't load the model '{path}': no regular file; expected an ONNX"):
+            load(path)
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04 zipped tensors", b"\x80\x04\x95 pickled code"])
@@ -122,6 +130,11 @@ FIXED = replace(CARD, any_size=False)
         (replace(CARD, precision="int4"), r"a precision out of \('float32', 'float16', 'int8'\), got 'int4'"),
         (replace(CARD, channels=2), "channels=2"),
         (replace(CARD, classes=()), "0 classes"),
+        (replace(CARD, classes=("dark", "dark")), r"names each class once, got \['dark'\] more than once; expected"),
+        *(
+            (replace(CARD, temperature=value), f"a finite temperature above 0 in the card, got {value}; expected")
+            for value in (0.0, -1.0, float("inf"), float("nan"))
+        ),
         (replace(FIXED, height=21), r"'images' as uint8 \(any batch, 1, 21, 30\), as its card says, got .*20, 30"),
         (replace(CARD, channels=3), r"'images' as uint8 \(any batch, 3, any height, any width\)"),
         (replace(CARD, input_type="float32"), r"'images' as float \(.*got tensor\(uint8\)"),

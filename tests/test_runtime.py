@@ -1,3 +1,4 @@
+import inspect
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from glimpse import geometry, pixels, runtime
+from glimpse.answers import LimitError
 from glimpse.contract import ModelCard
 from glimpse.lazy import ArrayImage
 from glimpse.runtime import GlimpseSession
@@ -95,6 +97,11 @@ def write_model(path: Path, card: ModelCard | str | None = CARD, **changes: Any)
 @pytest.fixture(scope="module")
 def session(tmp_path_factory) -> GlimpseSession:
     return GlimpseSession(write_model(tmp_path_factory.mktemp("models") / "model.onnx"))
+
+
+def unchecked(method: Any) -> Any:
+    """A method without the types that are checked at every call under pytest, and only there."""
+    return inspect.unwrap(method)
 
 
 def grey(value: int, height: int = 20, width: int = 30) -> Any:
@@ -197,12 +204,21 @@ def test_threads_may_share_a_session(session):
         ([], "expected at least one image, got none"),
         (np.zeros((0, 20, 30, 1), np.uint8), "expected at least one image, got none"),
         ([grey(0), grey(0) / 255], r"expected image 1 as a uint8 array .* got float64 .* scale values to 0\.\.255"),
+        (None, r"expected an array \(batch, .* or a list of images, got NoneType; hand a single image to predict_one"),
+        ((grey(0) for _ in range(2)), "a list of images, got generator; .* what a generator yields as a list"),
+        (ArrayImage(grey(0)), "a list of images, got ArrayImage; hand a single image to predict_one"),
+        ("cat.png", "expected image 0 as a uint8 array .* got str; decode a file"),
         ([grey(0)[..., 0]], r"expected image 0 .* got shape \(20, 30\); a grey image needs a last axis of 1"),
     ],
 )
 def test_what_are_no_images_is_refused(session, images, sentence):
     with pytest.raises(pixels.ImageError, match=sentence):
-        session.predict(images)
+        unchecked(GlimpseSession.predict)(session, images)
+
+
+def test_a_list_of_canvases_is_refused(session):
+    with pytest.raises(pixels.ImageError, match=r"expected canvases as one array .* got list; .* with np\.stack"):
+        unchecked(GlimpseSession.run)(session, [grey(0)])
 
 
 def test_one_image_that_is_none_is_refused(session):
@@ -289,7 +305,7 @@ def test_sizes_that_go_with_no_image_are_refused(kinds):
         session.predict_one(image, size="stretch")
     with pytest.raises(pixels.ImageError, match="expected arrays to fit onto the model's canvas, got a lazy image"):
         session.scan(ArrayImage(image), size="fit")
-    with pytest.raises(pixels.ImageError, match=r"expected arrays or lazy images, got 1 lazy ones out of 2.*'native'"):
+    with pytest.raises(pixels.ImageError, match=r"got 1 lazy or mapped ones out of 2; .*'native'"):
         session.predict([ArrayImage(image), image])
 
 
@@ -342,9 +358,43 @@ def test_a_session_prints_nothing(tmp_path):
     assert run.stdout == run.stderr == ""
 
 
-def test_no_threads_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 1 thread, got 0"):
-        GlimpseSession(tmp_path / "model.onnx", threads=0)
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**30, True, 1.0, "2", None])
+def test_a_number_of_threads_that_is_none_is_refused(tmp_path, threads):
+    with pytest.raises(LimitError, match=r"a whole number of threads from 1 to 1024, got .*; 1 is the fastest"):
+        unchecked(GlimpseSession.__init__)(object(), tmp_path / "model.onnx", threads=threads)
+
+
+def test_a_number_of_threads_may_be_one_of_numpy(tmp_path):
+    session = GlimpseSession.__new__(GlimpseSession)
+    unchecked(GlimpseSession.__init__)(session, write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE), threads=np.int64(2))
+    assert session.predict_one(noise(20, 30, 1)).glimpses == 5
+
+
+@pytest.mark.parametrize("size", [(20, 30), (200, 300)])
+@pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
+def test_an_array_that_is_mapped_from_a_file_is_native_unless_it_is_to_fit(tmp_path, kinds, graph, size):
+    image, session = noise(*size, 1), kinds[graph]
+    np.save(tmp_path / "image.npy", image)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    native, fitted = session.predict_one(image, size="native"), session.predict_one(image)
+    assert size == (20, 30) or not np.array_equal(native.probabilities, fitted.probabilities)
+    alike(session.predict_one(mapped), native)
+    alike(session.predict_one(mapped, size="fit"), fitted)
+    np.testing.assert_array_equal(session.predict(mapped[None]).probabilities[0], native.probabilities)
+    np.testing.assert_array_equal([glance.probabilities for glance in session.scan(mapped)], native.probabilities)
+    with pytest.raises(pixels.ImageError, match=r"got 1 lazy or mapped ones out of 2; .*size='native'"):
+        session.predict([mapped, image])
+
+
+def test_a_graph_for_one_size_says_how_to_hand_it_a_mapped_array(tmp_path):
+    session = GlimpseSession(write_toy(tmp_path / "toy.onnx", replace(toys.EPISODE, any_size=False)))
+    np.save(tmp_path / "image.npy", noise(50, 50, 1))
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    with pytest.raises(pixels.ImageError, match=r"30 x 20 pixels and nothing else; scale them with size='fit', or"):
+        session.predict_one(mapped)
+    assert session.predict_one(mapped, size="fit").glimpses == 5
+    with pytest.raises(pixels.ImageError, match="nothing else; read them as whole arrays, or export"):
+        session.predict_one(ArrayImage(mapped))
 
 
 def test_a_large_batch_leaves_out_what_is_told_and_answers_alike(tmp_path, monkeypatch):

@@ -60,6 +60,54 @@ def test_values_that_are_no_pixels_are_refused(value, came):
         shown.planes(spoilt(value)[None], FLOATS)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5])
+def test_floats_in_memory_are_checked_as_a_whole_and_mapped_ones_where_they_are_read(tmp_path, value):
+    with pytest.raises(ImageError, match=r"expected the values of it in \[0, 1\], got "):
+        shown.scene_of(spoilt(value), "it", FLOATS)
+    np.save(tmp_path / "spoilt.npy", spoilt(value))
+    mapped = shown.scene_of(np.load(tmp_path / "spoilt.npy", mmap_mode="r"), "it", FLOATS)
+    assert (mapped.read(Box(10, 0, 30, 20)) == 0.5).all()
+    with pytest.raises(ImageError, match=r"expected the values of it in \[0, 1\], got "):
+        mapped.read(Box(0, 0, 10, 10))
+
+
+def test_canvases_that_are_no_array_are_refused():
+    with pytest.raises(ImageError, match=r"canvases as one array \(batch, 20, 30, 1\), got list; put them .* np.stack"):
+        shown.planes([noise(20, 30, 1)], ADAPTIVE)
+
+
+class Far:
+    """A lazy image that can't be reached."""
+
+    size, channels = (9, 9), 1
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def read(self, box: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("the host is down"), "OSError: the host is down"),
+        (RuntimeError(), "RuntimeError"),
+        (KeyError("tile"), "KeyError: 'tile'"),
+    ],
+)
+def test_a_lazy_image_that_can_not_be_read_is_named_with_the_box(error, reason):
+    scene = shown.scene_of(Far(error), "it", ADAPTIVE)
+    with pytest.raises(ImageError, match=rf"of it under \(1, 2, 3, 4\), but .* read \({reason}\); check") as told:
+        scene.read(Box(1, 2, 3, 4))
+    assert told.value.__cause__ is error
+
+
+def test_what_a_lazy_image_says_itself_is_handed_on():
+    with pytest.raises(ImageError, match=r"^the slide is locked$"):
+        shown.scene_of(Far(ImageError("the slide is locked")), "it", ADAPTIVE).whole()
+
+
 def test_float_images_are_for_float_models_in_the_models_size():
     half = np.full((20, 30, 1), 0.5, np.float32)
     for refused in (half, half.astype(np.float64)):
