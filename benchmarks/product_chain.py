@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from glimpse.graphs.builder import OPSET
 
@@ -36,7 +36,7 @@ class Chain(NamedTuple):
 
     Attributes:
         model: The graph. Its one output holds every result that no other product takes.
-        feeds: Random numbers for its inputs, by name.
+        feeds: Random numbers for its one input, by name.
         products: How many products there are.
         multiply_accumulates: Of all of them, for one image.
     """
@@ -102,7 +102,7 @@ def chain_of(model: onnx.ModelProto) -> Chain:
     A product takes the result of the product that the graph gives it, whatever lies between the two, where the widths
     fit; and it adds to the product that it adds to in the graph. Otherwise it has an input of its own, so that no two
     products are the same and merged, and none is a constant and computed beforehand. Biases and activations are left
-    out. A ``Concat`` keeps alive the results that no product takes.
+    out. A ``Split`` hands out the inputs and a ``Concat`` keeps alive the results that no product takes.
 
     Args:
         model: An optimised graph.
@@ -131,19 +131,23 @@ def chain_of(model: onnx.ModelProto) -> Chain:
         else:
             transposed = int(_transposed(product.node))
             nodes.append(helper.make_node("Gemm", given, [_result(place)], transB=transposed))
+    # One input from outside, as an episode has, since each costs time of its own; one node hands its parts round.
+    parts = helper.make_node("Split", ["numbers", "lengths"], list(inputs), axis=1)
+    lengths = numpy_helper.from_array(np.array(list(inputs.values())), "lengths")
+    nodes.insert(0, parts)
     last = {_result(place): product.outputs for place, product in enumerate(products) if _result(place) not in taken}
     nodes.append(helper.make_node("Concat", list(last), ["results"], axis=1))
     graph = helper.make_graph(
         nodes,
         "products",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, width in inputs.items()],
+        [helper.make_tensor_value_info("numbers", TensorProto.FLOAT, [1, sum(inputs.values())])],
         [helper.make_tensor_value_info("results", TensorProto.FLOAT, [1, sum(last.values())])],
-        list({product.weight.name: product.weight for product in products}.values()),
+        [lengths, *{product.weight.name: product.weight for product in products}.values()],
     )
     draw = np.random.default_rng(0)
     return Chain(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION),
-        {name: draw.random((1, width), np.float32) for name, width in inputs.items()},
+        {"numbers": draw.random((1, sum(inputs.values())), np.float32)},
         len(products),
         multiply_accumulates(products),
     )
