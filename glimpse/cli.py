@@ -229,7 +229,9 @@ def _destination(args: argparse.Namespace, form: "Form") -> "Destination":
         try:
             check_name(kind, name)
         except DeploymentError as error:
-            raise UsageError(f"without --name, a model is called like its checkpoint's folder: {error}") from error
+            raise UsageError(
+                f"without --name, a model is called like its checkpoint's folder: {error} with --name"
+            ) from error
     return Destination(kind, Path(place), name, args.storage_uri or "", form.target == "gpu")
 
 

@@ -371,7 +371,7 @@ def test_a_checkpoints_folder_that_is_no_name_is_told_with_the_option_that_gives
     checkpoint = str(tmp_path / folder / "last.ckpt")
     told = refused(capsys, "export", checkpoint, "--to", kind, str(tmp_path / "it"), *more)
     assert told.startswith("glimpse: without --name, a model is called like its checkpoint's folder: expected a ")
-    assert told.endswith(f"got {folder!r}; choose another\n")
+    assert told.endswith(f"got {folder!r}; choose another with --name\n")
 
 
 def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tmp_path):
