@@ -13,6 +13,7 @@ import glimpse
 from glimpse.invocation import UsageError, invocation, nearest
 
 if TYPE_CHECKING:
+    from glimpse.commands import Destination, Form
     from glimpse.contract import ModelCard
     from glimpse.training.hard import RollOut
 
@@ -34,6 +35,8 @@ THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME"
 measured on, one thread trains faster than two, and threads that spin while they wait are up to ten times slower. With
 more cores, or a larger model, more threads may pay: the help says how to ask for them."""
 DESTINATIONS = ("triton", "kserve", "program")
+NOT_OF_PROGRAMS = ("output", "graph", "type", "input", "target", "name", "storage_uri")
+"""Options of an export that a program has no use for: it is the episode in float32, of uint8 pixels."""
 TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
 """What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
 OURS = frozenset({"glimpse", "glimpse_envs"})
@@ -82,10 +85,25 @@ def main(args: Sequence[str], program: str = "") -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone. Without this, Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has gone.
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _drop_output()
+        return _fail(
+            f"a file or the output could not be read or written: {error.strerror}; put that right and run it again"
+        )
     return status
+
+
+def _drop_output() -> None:
+    """Forget output that can't be written; Python would complain of it once more when it flushes at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: Sequence[str], program: str) -> int:
@@ -114,7 +132,7 @@ def _run(args: Sequence[str], program: str) -> int:
         return _fail(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
-            raise
+            raise  # Told by main, which also flushes what was printed.
         return _fail(f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}")
 
 
@@ -134,20 +152,13 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from glimpse.commands import Destination, Form, deliver, export_as_program, export_checkpoint
+    from glimpse.commands import Form, check_destination, check_output, deliver, export_as_program, export_checkpoint
 
-    kind, place = args.to[0] if args.to else "", Path(args.to[1] if args.to else "")
-    if kind not in ("", *DESTINATIONS):
-        raise UsageError(
-            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{_did_you_mean(kind, DESTINATIONS)}"
-        )
-    if kind == "kserve" and args.storage_uri is None:
-        raise UsageError(
-            "expected --storage-uri with --to kserve, such as s3://bucket/models; it says where the cluster finds the "
-            "model repository that --to triton writes"
-        )
+    _check_applies(args)
+    kind, place = args.to or ("", "")
     if kind == "program":
-        card, same = export_as_program(args.checkpoint, place, args.root)
+        place = Path(place)
+        card, same = export_as_program(args.checkpoint, place, args.root, args.license)
         print(
             f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
             f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
@@ -155,7 +166,12 @@ def _export(args: argparse.Namespace) -> int:
             "next: torch.export.load(path).module() answers; docs/deployment.md says how"
         )
         return 0
-    form = Form(args.graph, args.input, args.type, args.target, args.license)
+    form = Form(args.graph, args.input or "uint8", args.type or "float32", args.target, args.license)
+    if args.output is not None:
+        check_output(args.output)
+    destination = _destination(args, form) if kind else None
+    if destination:
+        check_destination(destination)
     exported = export_checkpoint(args.checkpoint, args.output, args.root, form)
     path, card, parity = exported
     compared = "probabilities and attention weights" if card.has_maps else "probabilities"
@@ -167,14 +183,56 @@ def _export(args: argparse.Namespace) -> int:
         f"compared with the model on {parity.images} test images: {labels}, {compared} differ by at most "
         f"{parity.difference:.0e}{ties}"
     )
-    if kind:
-        name = args.name or args.checkpoint.resolve().parent.name
-        made = deliver(exported, Destination(kind, place, name, args.storage_uri or "", form.target == "gpu"))
-        print(f"wrote {made}, for the model {name!r}; docs/deployment.md says how to serve it")
+    if destination:
+        made = deliver(exported, destination)
+        print(f"wrote {made}, for the model {destination.name!r}; docs/deployment.md says how to serve it")
         return 0
     quoted = shlex.quote(str(path))
     print(f"next: {invocation()} inspect {quoted}\n      {invocation()} classify {quoted} {how}")
     return 0
+
+
+def _check_applies(args: argparse.Namespace) -> None:
+    """Refuse options of an export that would be passed over in silence, and miss the one that must be there."""
+    kind = args.to[0] if args.to else None
+    if kind is not None and kind not in DESTINATIONS:
+        raise UsageError(
+            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{_did_you_mean(kind, DESTINATIONS)}"
+        )
+    given = [name for name in NOT_OF_PROGRAMS if getattr(args, name) is not None]
+    options = {name: f"--{name.replace('_', '-')}" for name in given}
+    if kind == "program" and given:
+        raise UsageError(
+            f"expected no {options[given[0]]} with --to program, which writes the episode in float32, for uint8 "
+            "pixels, to the file that --to names; leave it out"
+        )
+    if kind is None and "name" in given:
+        raise UsageError("expected --to triton or --to kserve with --name, got none; add it, or leave --name out")
+    if kind != "kserve" and "storage_uri" in given:
+        raise UsageError(f"expected --to kserve with --storage-uri, got {kind or 'no --to'}; leave --storage-uri out")
+    if kind == "kserve" and "storage_uri" not in given:
+        raise UsageError(
+            "expected --storage-uri with --to kserve, such as s3://bucket/models; it says where the cluster finds the "
+            "model repository that --to triton writes"
+        )
+
+
+def _destination(args: argparse.Namespace, form: "Form") -> "Destination":
+    """Where an export is handed on to, under the name that was given or that of the checkpoint's folder."""
+    from glimpse.commands import Destination, check_name
+    from glimpse.written import DeploymentError
+
+    kind, place = args.to
+    name = args.name
+    if name is None:
+        name = args.checkpoint.resolve().parent.name
+        try:
+            check_name(kind, name)
+        except DeploymentError as error:
+            raise UsageError(
+                f"without --name, a model is called like its checkpoint's folder: {error} with --name"
+            ) from error
+    return Destination(kind, Path(place), name, args.storage_uri or "", form.target == "gpu")
 
 
 def _in_words(card: "ModelCard") -> str:
@@ -326,14 +384,12 @@ def _add_export(parser: Parser) -> None:
     parser.add_argument(
         "--type",
         choices=("float32", "float16", "int8"),
-        default="float32",
         help="what it computes in: float16 for GPUs, int8 weights for a third of the size, of models that look "
         "through a retina; float32 if left out",
     )
     parser.add_argument(
         "--input",
         choices=("uint8", "float32"),
-        default="uint8",
         help="what it takes: pixels from 0 to 255, or from 0 to 1; uint8 if left out",
     )
     parser.add_argument(

@@ -14,15 +14,15 @@ from glimpse.calibration import budget_table, fit_temperature
 from glimpse.contract import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError, data_root
-from glimpse.deployment import write_triton
+from glimpse.deployment import check_model_name, check_repository, write_triton
 from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
 from glimpse.export import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
-from glimpse.kserve import write_kserve
+from glimpse.kserve import check_manifest, check_service_name, write_kserve
 from glimpse.loading import load
 from glimpse.models.hard import HardObserver
-from glimpse.program import ProgramParity, export_program
+from glimpse.program import ProgramParity, check_program_file, export_program
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.classifier import ClassifierTraining
 
@@ -143,6 +143,54 @@ def export_checkpoint(
     return Exported(path, load(path).card, parity)
 
 
+def check_output(path: Path) -> None:
+    """Refuse a file that an export could not write, before minutes go into measuring the model.
+
+    Args:
+        path: Where the ONNX file is to go.
+
+    Raises:
+        ExportError: When its name does not end in ``.onnx``, its folder is missing, or it is a folder itself.
+    """
+    if path.suffix != ".onnx":
+        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+    if not path.parent.is_dir():
+        raise ExportError(
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or change --output"
+        )
+    if path.is_dir():
+        raise ExportError(f"expected a file to write the model to, got the folder {path}; change --output")
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse what a server could not call a model.
+
+    Args:
+        kind: The destination's kind.
+        name: What the model is to be called.
+
+    Raises:
+        DeploymentError: When it is no name there.
+    """
+    check = check_model_name if kind == "triton" else check_service_name
+    check(name)
+
+
+def check_destination(destination: Destination) -> None:
+    """Refuse a destination that :func:`deliver` could not deliver to, before minutes go into measuring the model.
+
+    Args:
+        destination: Where an exported model is to go.
+
+    Raises:
+        DeploymentError: When its name, place or address will not do.
+    """
+    if destination.kind == "triton":
+        check_repository(destination.place, destination.name)
+    else:
+        check_manifest(destination.place, destination.name, destination.storage_uri)
+
+
 def deliver(exported: Exported, destination: Destination) -> Path:
     """Hand an exported file on to what serves it.
 
@@ -158,25 +206,40 @@ def deliver(exported: Exported, destination: Destination) -> Path:
     """
     if destination.kind == "triton":
         return write_triton(exported.path, exported.card, destination.place, destination.name, gpu=destination.gpu)
-    write_kserve(exported.path, exported.card, destination.place, destination.name, destination.storage_uri)
+    write_kserve(
+        exported.path,
+        exported.card,
+        destination.place,
+        destination.name,
+        destination.storage_uri,
+        gpu=destination.gpu,
+    )
     return destination.place
 
 
-def export_as_program(checkpoint: Path, path: Path, root: str | None = None) -> tuple[ModelCard, ProgramParity]:
+def export_as_program(
+    checkpoint: Path,
+    path: Path,
+    root: str | None = None,
+    license: str | None = None,  # noqa: A002
+) -> tuple[ModelCard, ProgramParity]:
     """Write a trained model's episode as a program of torch.export, on the same terms as :func:`export_checkpoint`.
 
     Args:
         checkpoint: A checkpoint that training wrote.
         path: The file to write, ending in ``.pt2``.
         root: Where the data set lies, when not where it lay in training.
+        license: Under which the model may be used.
 
     Raises:
         CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
         ProgramError: When the program would not answer as the model does, or can't be written there.
     """
+    check_program_file(path)
     training, data = load_with_data(checkpoint, root)
-    card = _measured(replace(describe(training, data), graph="episode", state_size=None), training, data)
+    card = replace(describe(training, data), graph="episode", state_size=None, license=license)
+    card = _measured(card, training, data)
     return card, export_program(training.observer, card, path, _shown(data))
 
 

@@ -26,7 +26,7 @@ from glimpse.contract import (
     STATE,
     ModelCard,
 )
-from glimpse.written import DeploymentError, check_ours, marked, seal_of
+from glimpse.written import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
 
 MAX_BATCH = 32
 """Images that Triton runs at once, unless it is told otherwise."""
@@ -42,6 +42,50 @@ _TYPES = {
     "tensor(float16)": "TYPE_FP16",
 }
 _CONFIG, _LABELS, _FILE = "config.pbtxt", "labels.txt", "model.onnx"
+_LABELS_NOTE = f"# SHA-256 of {_LABELS}: "
+"""Stands in the configuration: every line of the labels is a label, so they have no room for a mark of their own."""
+
+
+def check_model_name(name: str) -> None:
+    """Refuse what Triton could not call a model.
+
+    Args:
+        name: What the model is to be called: letters, digits, ``.``, ``_`` and ``-``, no more than 63.
+
+    Raises:
+        DeploymentError: When it is no such name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+        raise DeploymentError(
+            f"expected a model name of 1 to 63 letters, digits, '.', '_' and '-' that begins with a letter or a digit, "
+            f"got {name!r}; choose another"
+        )
+
+
+def check_repository(folder: Path, name: str) -> None:
+    """Refuse a place in a model repository that :func:`write_triton` could not write to; nothing is made.
+
+    Args:
+        folder: The model repository.
+        name: What the model is to be called there.
+
+    Raises:
+        DeploymentError: When the name is none, the folder can't be made, or a model of that name was not written by
+            Glimpse or was edited since.
+    """
+    check_model_name(name)
+    if not folder.is_dir() and (folder.exists() or not folder.parent.is_dir()):
+        raise DeploymentError(
+            f"expected a folder to hold the model repository, {str(folder)!r} is none and can't be made; "
+            "make it first, or choose another"
+        )
+    home = folder / name
+    if not home.exists():
+        return
+    check_ours(home / _CONFIG)
+    if (home / _LABELS).exists():
+        noted = re.search(f"^{_LABELS_NOTE}(.*)$", (home / _CONFIG).read_text(encoding="utf-8"), re.MULTILINE)
+        check_noted(home / _LABELS, noted.group(1) if noted else "")
 
 
 def write_triton(
@@ -82,11 +126,7 @@ def write_triton(
         DeploymentError: When the name or a number is none, the file is not what its card says, the folder can't be
             made, or a model of that name was not written by Glimpse or was edited since.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-        raise DeploymentError(
-            f"expected a model name of 1 to 63 letters, digits, '.', '_' and '-' that begins with a letter or a digit, "
-            f"got {name!r}; choose another"
-        )
+    check_repository(folder, name)
     if max_batch is None:
         max_batch = 0 if card.graph == "adaptive" else MAX_BATCH
     if max_batch < 0 or instances < 1:
@@ -96,17 +136,10 @@ def write_triton(
     digest = seal_of(model)
     tensors = _Tensors(model, card)
     labels = _labels(card)
-    config = marked(_config(card, tensors, name, digest, max_batch, instances, gpu, bool(labels)))
+    config = marked(_config(card, tensors, name, digest, max_batch, instances, gpu, labels))
     home = folder / name
     if not folder.is_dir():
-        if folder.exists() or not folder.parent.is_dir():
-            raise DeploymentError(
-                f"expected a folder to hold the model repository, {str(folder)!r} is none and can't be made; "
-                "make it first, or choose another"
-            )
         folder.mkdir()
-    if home.exists():
-        check_ours(home / _CONFIG)
     version = 1 + max((int(path.name) for path in home.glob("[1-9]*") if path.name.isdecimal()), default=0)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as place:
         draft = Path(place) / name
@@ -122,6 +155,8 @@ def write_triton(
             for part in (str(version), _LABELS, _CONFIG):
                 if (draft / part).exists():
                     (draft / part).replace(home / part)
+            if not labels:
+                (home / _LABELS).unlink(missing_ok=True)
     return home / str(version)
 
 
@@ -162,7 +197,7 @@ def _config(
     max_batch: int,
     instances: int,
     gpu: bool,
-    labelled: bool,
+    labels: str,
 ) -> str:
     """The model's configuration in protobuf's text form, as Triton's ``ModelConfig``."""
     inputs = [_tensor(key, *tensors.inputs[key], max_batch) for key in card.inputs]
@@ -173,7 +208,7 @@ def _config(
             key,
             *tensors.outputs[key],
             max_batch,
-            (f'label_filename: "{_LABELS}"',) if key == PROBABILITIES and labelled else (),
+            (f'label_filename: "{_LABELS}"',) if key == PROBABILITIES and labels else (),
         )
         for key in card.outputs
     ]
@@ -200,6 +235,7 @@ def _config(
         kind="KIND_GPU" if gpu else "KIND_CPU",
         instances=instances,
         warm=warm,
+        labels=f"\n{_LABELS_NOTE}{digest_of(labels.encode())}\n" if labels else "",
         seal_key=SEAL_KEY,
         digest=digest,
         card_key=CARD_KEY,
@@ -278,7 +314,7 @@ model_warmup [
 # What a client has to know, such as the classes in the order of the probabilities.
 parameters {{ key: "{seal_key}" value {{ string_value: "{digest}" }} }}
 parameters {{ key: "{card_key}" value {{ string_value: "{card}" }} }}
-"""
+{labels}"""
 _BATCHED = """\
 # Requests are merged into batches, and the dimensions below are those of one image. Triton's ONNX Runtime backend
 # refuses optional inputs then, so the model's options keep their defaults.

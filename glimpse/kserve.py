@@ -16,6 +16,48 @@ METRICS = {"cpu": 80, "concurrency": 8, "rps": 50}
 Kubernetes; with Knative, requests at once or requests a second."""
 
 
+def check_service_name(name: str) -> None:
+    """Refuse what Kubernetes could not call a service.
+
+    Args:
+        name: What the service is to be called: small letters, digits and ``-``, no more than 63, a letter first.
+
+    Raises:
+        DeploymentError: When it is no such name.
+    """
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise DeploymentError(
+            "expected a service name of 1 to 63 small letters, digits and '-' that begins with a letter and does not "
+            f"end in '-' (a DNS label), got {name!r}; choose another"
+        )
+
+
+def check_manifest(path: Path, name: str, storage_uri: str) -> None:
+    """Refuse what :func:`write_kserve` could not write; nothing is made.
+
+    Args:
+        path: Where the manifest is to be written.
+        name: What the service is to be called.
+        storage_uri: Where the cluster is to find the model repository.
+
+    Raises:
+        DeploymentError: When the name or the address is none, the folder is missing, or the file there was not written
+            by Glimpse or was edited since.
+    """
+    check_service_name(name)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s\"]+", storage_uri):
+        raise DeploymentError(
+            f"expected an address such as s3://bucket/models, got {storage_uri!r}; say where the cluster finds the "
+            "model repository"
+        )
+    if not path.parent.is_dir():
+        raise DeploymentError(
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
+        )
+    if path.exists():
+        check_ours(path)
+
+
 def write_kserve(
     model: Path,
     card: ModelCard,
@@ -26,6 +68,7 @@ def write_kserve(
     metric: str = "cpu",
     min_replicas: int = 1,
     max_replicas: int = 4,
+    gpu: bool = False,
 ) -> None:
     """Write the manifest of a KServe InferenceService that runs the model in Triton.
 
@@ -42,22 +85,14 @@ def write_kserve(
             Knative.
         min_replicas: How few copies of the service run; 0, which needs Knative, lets it sleep.
         max_replicas: How many run at most.
+        gpu: Whether each replica gets a GPU, which a repository wants that was written for GPUs.
 
     Raises:
         ContractError: When the file is not sealed, or was changed after it was.
         DeploymentError: When an argument is none of those, the folder is missing, or the file there was not written
             by Glimpse or was edited since.
     """
-    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
-        raise DeploymentError(
-            "expected a service name of 1 to 63 small letters, digits and '-' that begins with a letter and does not "
-            f"end in '-' (a DNS label), got {name!r}; choose another"
-        )
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s\"]+", storage_uri):
-        raise DeploymentError(
-            f"expected an address such as s3://bucket/models, got {storage_uri!r}; say where the cluster finds the "
-            "model repository"
-        )
+    check_manifest(path, name, storage_uri)
     if metric not in METRICS:
         raise DeploymentError(f"expected a metric out of {', '.join(METRICS)}, got {metric!r}; choose one of them")
     knative = metric != "cpu"
@@ -66,13 +101,7 @@ def write_kserve(
             f"expected at least 1 replica (0 with concurrency or rps, which Knative scales by), and at most as many as "
             f"the greatest number, got {min_replicas} to {max_replicas} by {metric}; change one of them"
         )
-    if not path.parent.is_dir():
-        raise DeploymentError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
     digest = seal_of(model)
-    if path.exists():
-        check_ours(path)
     manifest = _MANIFEST.format(
         name=name,
         short=digest[:12],
@@ -85,6 +114,7 @@ def write_kserve(
         metric=metric,
         target=METRICS[metric],
         storage_uri=json.dumps(storage_uri),
+        gpu=_GPU if gpu else "",
     )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
         draft = Path(place) / path.name
@@ -121,7 +151,10 @@ spec:
         requests:
           cpu: 500m
           memory: 1Gi
-        limits:
+{gpu}        limits:
           cpu: "1"
           memory: 2Gi
+{gpu}"""
+_GPU = """\
+          nvidia.com/gpu: "1"
 """

@@ -38,6 +38,25 @@ class ProgramParity(NamedTuple):
     """Images on which the final answer differs."""
 
 
+def check_program_file(path: Path) -> None:
+    """Refuse a file that :func:`export_program` could not write; nothing is made.
+
+    Args:
+        path: Where the program is to be written.
+
+    Raises:
+        ProgramError: When it does not end in ``SUFFIX``, its folder is missing, or it is a folder itself.
+    """
+    if path.suffix != SUFFIX:
+        raise ProgramError(f"expected a file name that ends in {SUFFIX}, got {path.name!r}; rename it")
+    if not path.parent.is_dir():
+        raise ProgramError(
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
+        )
+    if path.is_dir():
+        raise ProgramError(f"expected a file to write the program to, got the folder {path}; name a file in it")
+
+
 def export_program(
     observer: Observer, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> ProgramParity:
@@ -59,12 +78,7 @@ def export_program(
         ProgramError: When the program differs from the model by more than ``TOLERANCE``, or at all in a label; when
             there are too few images; or when the file can't be written there.
     """
-    if path.suffix != SUFFIX:
-        raise ProgramError(f"expected a file name that ends in {SUFFIX}, got {path.name!r}; rename it")
-    if not path.parent.is_dir():
-        raise ProgramError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
+    check_program_file(path)
     if len(images) < 2:
         raise ProgramError(f"expected at least 2 images to compare the program with the model, got {len(images)}")
     card = replace(card, graph="episode", state_size=None, input_type="uint8", precision="float32")

@@ -37,7 +37,7 @@ def marked(text: str) -> str:
     Args:
         text: What is to be written.
     """
-    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+    return f"{_MARK}{digest_of(text.encode())}\n{text}"
 
 
 def check_ours(path: Path) -> None:
@@ -52,16 +52,57 @@ def check_ours(path: Path) -> None:
     try:
         first, _, text = path.read_bytes().decode("utf-8", "replace").partition("\n")
     except OSError as error:
-        raise DeploymentError(
-            f"expected {str(path)!r} to have been written by Glimpse, but it can't be read ({error.strerror}); "
-            "choose another name, or move what is there away"
-        ) from error
+        raise _unreadable(path, error) from error
     if not first.startswith(_MARK):
-        raise DeploymentError(
-            f"{str(path)!r} was not written by Glimpse, and is left alone; choose another name, or move it away"
-        )
+        raise _not_ours(path)
     if f"{first}\n{text}" != marked(text):
-        raise DeploymentError(
-            f"{str(path)!r} was edited since Glimpse wrote it, and is left alone; move it away and bring your changes "
-            "into the new one, or choose another name"
-        )
+        raise _edited(path)
+
+
+def check_noted(path: Path, digest: str) -> None:
+    """Refuse a file that has no room for a mark, unless it is the one that a marked file beside it notes.
+
+    Args:
+        path: The file that is about to be replaced or removed.
+        digest: The SHA-256 that was noted, as :func:`digest_of` tells it; empty when there was no such file.
+
+    Raises:
+        DeploymentError: When none was noted, the file is another, or it can't be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not digest:
+        raise _not_ours(path)
+    if digest_of(content) != digest:
+        raise _edited(path)
+
+
+def digest_of(content: bytes) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits.
+
+    Args:
+        content: The file's bytes.
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> DeploymentError:
+    return DeploymentError(
+        f"expected {str(path)!r} to have been written by Glimpse, but it can't be read ({error.strerror}); "
+        "choose another name, or move what is there away"
+    )
+
+
+def _not_ours(path: Path) -> DeploymentError:
+    return DeploymentError(
+        f"{str(path)!r} was not written by Glimpse, and is left alone; choose another name, or move it away"
+    )
+
+
+def _edited(path: Path) -> DeploymentError:
+    return DeploymentError(
+        f"{str(path)!r} was edited since Glimpse wrote it, and is left alone; move it away and bring your changes "
+        "into the new one, or choose another name"
+    )

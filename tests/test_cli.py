@@ -131,6 +131,48 @@ def test_a_file_that_cannot_be_written_is_named(monkeypatch, capsys):
     assert "can't use 'out/model.onnx': Permission denied" in refused(capsys, "demo")
 
 
+def test_a_failure_that_names_no_file_is_told_and_a_fault_is_not(monkeypatch, capsys):
+    monkeypatch.setitem(cli.RUN, "demo", raising(OSError(28, "No space left on device")))
+    assert refused(capsys, "demo") == (
+        "glimpse: a file or the output could not be read or written: No space left on device; put that right and run "
+        "it again\n"
+    )
+    monkeypatch.setitem(cli.RUN, "demo", raising(OSError("a fault")))
+    with pytest.raises(OSError, match="a fault"):
+        cli.main(["demo"])
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+FILL = """
+import sys
+from glimpse import cli
+
+def fill(args):
+    print("once, to the output")
+    if sys.argv[1] == "file":
+        with open("/dev/full", "w") as stream:
+            stream.write("whatever")
+    return 0
+
+cli.RUN["demo"] = fill
+sys.exit(cli.main(["demo"]))
+"""
+
+
+@FULL
+@pytest.mark.parametrize(("what", "out"), [("file", None), ("output", "/dev/full"), ("file", "/dev/full")])
+def test_a_full_disk_is_one_sentence(what, out, tmp_path):
+    out = Path(out) if out else tmp_path / "out"
+    with out.open("w") as stream:
+        command = [sys.executable, "-c", FILL, what]
+        run = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("glimpse: a file or the output could not be read or written: No space left on device;")
+    assert run.stderr.count("\n") == 1
+    if out.parent == tmp_path:
+        assert out.read_text() == "once, to the output\n"
+
+
 def test_an_interrupt_ends_quietly(monkeypatch, capsys):
     monkeypatch.setitem(cli.RUN, "demo", raising(KeyboardInterrupt()))
     assert cli.main(["demo"]) == 130
@@ -257,13 +299,13 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
     file.write_bytes(bytes(2_500_000))
     asked = []
 
-    def export(checkpoint, path, root):
-        asked.append((checkpoint, path, root))
+    def export(*given):
+        asked.append(given)
         return replace(CARD, test_error=0.01), ProgramParity(1000, 0.0, 0)
 
     monkeypatch.setattr(commands, "export_as_program", export)
-    assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data"]) == 0
-    assert asked == [(Path("a.ckpt"), file, "data")]
+    assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", "--license", "MIT"]) == 0
+    assert asked == [(Path("a.ckpt"), file, "data", "MIT")]
     told = capsys.readouterr().out
     assert f"wrote {file} (2.5 MB): hard, episode graph in float32, 6 glimpses" in told
     assert "1000 test images: every label is the same, outputs differ by at most 0e+00" in told
@@ -273,13 +315,63 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
     ("args", "sentence"),
     [
         (["--to", "tritn", "x"], "--to: expected one of triton, kserve, program, got 'tritn'; did you mean triton?"),
+        (["--to", "", "x"], "--to: expected one of triton, kserve, program, got ''"),
         (["--to", "kserve", "x.yaml"], "expected --storage-uri with --to kserve, such as s3://bucket/models"),
+        (["--name", "it"], "expected --to triton or --to kserve with --name, got none; add it, or leave --name out"),
+        (["--storage-uri", "s3://b/m"], "expected --to kserve with --storage-uri, got no --to; leave --storage-uri"),
+        (["--to", "triton", "m", "--storage-uri", "s3://b/m"], "expected --to kserve with --storage-uri, got triton;"),
+        (["--to", "triton", "m", "--name", "a/b"], "expected a model name of 1 to 63 letters, digits, '.', '_' and"),
+        (["--to", "triton", "m", "--name", ""], "that begins with a letter or a digit, got ''; choose another"),
+        (["--to", "triton", "no/m", "--name", "it"], "expected a folder to hold the model repository, 'no/m' is none"),
+        (["--to", "kserve", "x.yaml", "--name", "It", "--storage-uri", "s3://b/m"], "(a DNS label), got 'It'; choose"),
+        (["--to", "kserve", "x.yaml", "--name", "it", "--storage-uri", "b/m"], "expected an address such as s3://"),
+        (["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"], "expected a folder no to write"),
+        (["--output", "no/model.onnx"], "expected a folder no to write model.onnx into; make it first, or change"),
+        (["--output", "model.pt"], "expected a file name that ends in .onnx, got model.pt; change --output"),
+        (["--to", "program", "model.pt"], "expected a file name that ends in .pt2, got 'model.pt'; rename it"),
+        (["--to", "program", "no/model.pt2"], "expected a folder no to write model.pt2 into; make it first"),
     ],
 )
-def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(args, sentence, delivered, capsys):
+def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(
+    args, sentence, monkeypatch, delivered, capsys, tmp_path
+):
+    def export(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(commands, "export_checkpoint", export)
+    monkeypatch.setattr(commands, "load_with_data", export)
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["export", "a.ckpt", *args]) == 2
     assert sentence in capsys.readouterr().err
     assert delivered == []
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--output", "model.onnx"),
+        ("--graph", "step"),
+        ("--type", "float32"),
+        ("--input", "uint8"),
+        ("--target", "gpu"),
+        ("--name", "it"),
+        ("--storage-uri", "s3://b/m"),
+    ],
+)
+def test_a_program_takes_no_option_that_it_would_pass_over(option, value, capsys):
+    told = refused(capsys, "export", "a.ckpt", "--to", "program", "it.pt2", option, value)
+    assert f"expected no {option} with --to program, which writes the episode in float32, for uint8 pixels" in told
+    assert told.endswith("; leave it out\n")
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("kserve", "My_Run"), ("triton", "my run")])
+def test_a_checkpoints_folder_that_is_no_name_is_told_with_the_option_that_gives_one(kind, folder, capsys, tmp_path):
+    more = ["--storage-uri", "s3://b/m"] if kind == "kserve" else []
+    checkpoint = str(tmp_path / folder / "last.ckpt")
+    told = refused(capsys, "export", checkpoint, "--to", kind, str(tmp_path / "it"), *more)
+    assert told.startswith("glimpse: without --name, a model is called like its checkpoint's folder: expected a ")
+    assert told.endswith(f"got {folder!r}; choose another with --name\n")
 
 
 def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tmp_path):

@@ -21,6 +21,7 @@ from glimpse.program import ProgramParity
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
+from glimpse.written import DeploymentError
 
 
 def images(root: Path, *classes: str) -> Path:
@@ -233,6 +234,30 @@ def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
     manifest = tmp_path / "it.yaml"
     assert commands.deliver(file, Destination("kserve", manifest, "it", "s3://b/m")) == manifest
     assert 'storageUri: "s3://b/m"' in manifest.read_text()
+    assert "nvidia.com/gpu" not in manifest.read_text()
+    commands.deliver(file, Destination("kserve", manifest, "it", "s3://b/m", gpu=True))
+    assert "nvidia.com/gpu" in manifest.read_text()
+
+
+def test_what_somebody_else_wrote_is_told_before_anything_is_measured(tmp_path):
+    (tmp_path / "models" / "it").mkdir(parents=True)
+    (tmp_path / "models" / "it" / "config.pbtxt").write_text('name: "it"\n')
+    (tmp_path / "it.yaml").write_text("kind: Pod\n")
+    for destination in (
+        Destination("triton", tmp_path / "models", "it"),
+        Destination("kserve", tmp_path / "it.yaml", "it", "s3://b/m"),
+    ):
+        with pytest.raises(DeploymentError, match="was not written by Glimpse, and is left alone"):
+            commands.check_destination(destination)
+    commands.check_destination(Destination("triton", tmp_path / "models", "other"))
+    commands.check_destination(Destination("kserve", tmp_path / "other.yaml", "it", "s3://b/m"))
+
+
+def test_an_exported_file_is_not_to_replace_a_folder(tmp_path):
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(ExportError, match=r"expected a file to write the model to, got the folder .*model\.onnx; chan"):
+        commands.check_output(tmp_path / "model.onnx")
+    commands.check_output(tmp_path / "other.onnx")
 
 
 def test_a_program_gets_what_was_measured(checkpoint, monkeypatch):
@@ -243,8 +268,8 @@ def test_a_program_gets_what_was_measured(checkpoint, monkeypatch):
         return ProgramParity(len(shown), 0.0, 0)
 
     monkeypatch.setattr(commands, "export_program", export)
-    card, parity = commands.export_as_program(checkpoint, Path("it.pt2"))
+    card, parity = commands.export_as_program(checkpoint, Path("it.pt2"), license="MIT")
     assert asked == [(card, Path("it.pt2"))]
-    assert (card.graph, card.state_size) == ("episode", None)
+    assert (card.graph, card.state_size, card.license) == ("episode", None, "MIT")
     assert card.test_error == evaluate_checkpoint(checkpoint).error
     assert parity.images == len(load_with_data(checkpoint)[1].source.test)

@@ -256,6 +256,38 @@ def test_a_configuration_that_somebody_edited_is_left_alone(model, tmp_path):
     assert names(config.parent) == ["1", "config.pbtxt"]
 
 
+@pytest.mark.parametrize("nxt", [SINGLE, EPISODE], ids=["labelled", "unlabelled"])
+def test_labels_that_somebody_edited_are_left_alone(nxt, model, tmp_path):
+    card = replace(SINGLE, classes=("cat", "dog"))
+    labels = write_triton(model(card), card, tmp_path / "models", "digits").parent / "labels.txt"
+    labels.write_text("Cat\nDog\n")
+    with pytest.raises(DeploymentError, match=r"labels\.txt' was edited since Glimpse wrote it, and is left alone"):
+        write_triton(model(nxt), nxt, tmp_path / "models", "digits")
+    assert labels.read_text() == "Cat\nDog\n"
+    assert names(labels.parent) == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_labels_that_somebody_else_put_there_are_left_alone(model, tmp_path):
+    folder = write_triton(model(EPISODE), EPISODE, tmp_path / "models", "digits").parent
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    for card in (EPISODE, SINGLE):
+        with pytest.raises(DeploymentError, match=r"labels\.txt' was not written by Glimpse, and is left alone"):
+            write_triton(model(card), card, tmp_path / "models", "digits")
+    assert names(folder) == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_labels_go_when_the_next_version_has_none_and_come_back_with_one_that_has(model, tmp_path):
+    card = replace(SINGLE, classes=("cat", "dog"))
+    folder = write_triton(model(card), card, tmp_path / "models", "digits").parent
+    write_triton(model(EPISODE), EPISODE, tmp_path / "models", "digits")
+    assert names(folder) == ["1", "2", "config.pbtxt"]
+    assert "labels.txt" not in (folder / "config.pbtxt").read_text()
+    write_triton(model(card), card, tmp_path / "models", "digits")
+    (folder / "labels.txt").unlink()
+    write_triton(model(card), card, tmp_path / "models", "digits")
+    assert (folder / "labels.txt").read_text() == "cat\ndog\n"
+
+
 def test_a_folder_of_somebody_elses_is_left_alone(model, tmp_path):
     (tmp_path / "models" / "digits").mkdir(parents=True)
     with pytest.raises(DeploymentError, match=r"to have been written by Glimpse, but it can't be read"):
@@ -329,6 +361,16 @@ def test_the_configuration_says_why_it_is_as_it_is(model, tmp_path):
     text = (write_triton(model(EPISODE), EPISODE, tmp_path / "models", "digits").parent / "config.pbtxt").read_text()
     assert "Images of any height and width, but requests are merged only with others of the same" in text
     assert json.dumps(EPISODE.data) in text.replace("\\", "")
+
+
+def test_the_manual_turns_tf32_off_in_words_that_triton_reads(model, tmp_path):
+    manual = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```protobuf\n(.*?)```", manual, re.DOTALL)
+    folder = write_triton(model(EPISODE), EPISODE, tmp_path / "models", "digits", gpu=True).parent
+    with (folder / "config.pbtxt").open("a", encoding="utf-8") as config:
+        config.write(example)
+    (accelerator,) = read(folder).optimization.execution_accelerators.gpu_execution_accelerator
+    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
 
 
 def test_the_manual_writes_what_it_says(tmp_path):

@@ -66,6 +66,13 @@ def test_a_digest_of_digits_alone_stays_a_text(monkeypatch, manifest):
     assert manifest()["metadata"]["labels"]["glimpse-model"] == "000000000001"
 
 
+def test_a_replica_gets_a_gpu_when_one_is_asked_for_and_no_other(manifest):
+    plain = manifest()["spec"]["predictor"]["model"]["resources"]
+    given = manifest(gpu=True)["spec"]["predictor"]["model"]["resources"]
+    assert plain == {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+    assert given == {part: {**resources, "nvidia.com/gpu": "1"} for part, resources in plain.items()}
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_brings_the_mode_that_knows_it(metric, manifest):
     written = manifest(metric=metric, max_replicas=7)

@@ -242,3 +242,11 @@ def test_what_can_not_be_written_is_said_before_anything_is(name, count, sentenc
     with pytest.raises(ProgramError, match=sentence):
         program.export_program(Still(), PLAIN, tmp_path / name, IMAGES[:count])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_is_not_to_replace_a_folder(tmp_path):
+    (tmp_path / "model.pt2").mkdir()
+    with pytest.raises(
+        ProgramError, match=r"expected a file to write the program to, got the folder .*pt2; name a file"
+    ):
+        program.check_program_file(tmp_path / "model.pt2")

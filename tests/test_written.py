@@ -1,7 +1,7 @@
 import pytest
 
 from glimpse.contract import ContractError
-from glimpse.written import DeploymentError, check_ours, marked, seal_of
+from glimpse.written import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
 
 
 def test_what_was_written_may_be_replaced(tmp_path):
@@ -46,3 +46,15 @@ def test_a_model_that_can_not_be_read_or_is_not_sealed_is_named(tmp_path):
     (tmp_path / "plain.onnx").write_bytes(b"no seal")
     with pytest.raises(ContractError, match="expected a file with a seal"):
         seal_of(tmp_path / "plain.onnx")
+
+
+def test_a_file_without_a_mark_is_known_by_what_was_noted_of_it(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes(b"cat\n")
+    check_noted(path, digest_of(b"cat\n"))
+    with pytest.raises(DeploymentError, match=r"labels\.txt' was edited since Glimpse wrote it"):
+        check_noted(path, digest_of(b"dog\n"))
+    with pytest.raises(DeploymentError, match=r"labels\.txt' was not written by Glimpse"):
+        check_noted(path, "")
+    with pytest.raises(DeploymentError, match=r"it can't be read \(Is a directory\); choose another name"):
+        check_noted(tmp_path, digest_of(b""))
