@@ -36,8 +36,8 @@ from glimpse.contract import (  # noqa: E402
     TARGETS,
 )
 from glimpse.evaluate import beliefs  # noqa: E402
-from glimpse.export import TOLERANCE  # noqa: E402
-from glimpse.export_check import compare  # noqa: E402
+from glimpse.export import ASTRAY, TOLERANCE  # noqa: E402
+from glimpse.export_check import Parity, compare  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
 from glimpse.retina import fractions  # noqa: E402
 from runtime_models import CPU, CUDA, Model, in_input_type, session_for, trained_model  # noqa: E402
@@ -102,6 +102,11 @@ def answers_of(session: Any, model: Model, form: Form, images: Tensor) -> npt.ND
     return np.concatenate(found)
 
 
+def is_within(parity: Parity) -> bool:
+    """Whether a float32 file is as near to its model as an export has to be, its share of ties apart."""
+    return parity.difference <= TOLERANCE and parity.elsewhere <= ASTRAY and not parity.labels_differ
+
+
 def _step_by_step(session: Any, model: Model, images: Tensor) -> Any:
     assert isinstance(model.observer, HardObserver)
     place = np.zeros((len(images), 2), np.float32)
@@ -146,9 +151,7 @@ def parity_of(checkpoint: Path, root: str | None, count: int | None, quick: bool
                 "labels_differ": parity.labels_differ,
                 "error": float((answers_of(session, model, form, images) != truth).mean()),
                 "elsewhere": parity.elsewhere,
-                "within": (max(parity.difference, parity.elsewhere) <= TOLERANCE and not parity.labels_differ)
-                if exact
-                else None,
+                "within": is_within(parity) if exact else None,
             }
         )
     return {
