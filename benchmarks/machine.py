@@ -15,6 +15,7 @@ from typing import Any
 
 import glimpse
 from glimpse.cli import THREADS
+from glimpse.processor import processor
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "onnxruntime", "onnxruntime-gpu")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -151,15 +152,6 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def commit() -> str | None:

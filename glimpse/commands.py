@@ -1,8 +1,8 @@
 """What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -132,8 +132,7 @@ def export_checkpoint(
         ExportError: When there is no such form of the model, or the file would not answer as the model does.
     """
     path = output or checkpoint.parent / "model.onnx"
-    if path.suffix != ".onnx":
-        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+    check_output(path)
     training, data = load_with_data(checkpoint, root)
     observer, form = training.observer, form or Form()
     card = form.of(describe(training, data))
@@ -251,15 +250,12 @@ def _measured(card: ModelCard, training: ClassifierTraining, data: ImageData) ->
     Raises:
         ExportError: When less precision is worse by more than ``WORSE``.
     """
-    observer = training.observer
-
-    def believed(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        exact = card.precision == "float32"
-        return beliefs(observer, batches) if exact else beliefs_of_file(observer, card, _shown(data), batches)
-
+    in_torch = partial(beliefs, training.observer)
+    exact = card.precision == "float32"
+    believed = in_torch if exact else beliefs_of_file(training.observer, card, _shown(data))
     test_error = errors_of(*believed(data.test_dataloader()))[-1]
-    if card.precision != "float32":
-        allowed = errors_of(*beliefs(observer, data.test_dataloader()))[-1] + WORSE
+    if not exact:
+        allowed = errors_of(*in_torch(data.test_dataloader()))[-1] + WORSE
         if test_error > allowed:
             raise ExportError(
                 f"expected a file in {card.precision} to be wrong on at most {allowed:.2%} of the test images, got "

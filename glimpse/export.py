@@ -8,7 +8,7 @@ import math
 import platform
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import UInt8
 from onnx import helper
 from torch import Tensor
 
@@ -41,6 +41,7 @@ from glimpse.graphs.precision import to_half, to_int8
 from glimpse.graphs.whole import whole_of
 from glimpse.models.hard import HardObserver
 from glimpse.observer import Observer
+from glimpse.processor import processor
 from glimpse.providers import open_session
 from glimpse.retina import PIXEL_MAX, fractions
 
@@ -183,29 +184,30 @@ def _check_parity(parity: Parity, card: ModelCard, path: Path) -> None:
 
 
 def beliefs_of_file(
-    observer: Observer,
-    card: ModelCard,
-    images: UInt8[Tensor, "batch channels height width"],
-    batches: Iterable[tuple[Tensor, Tensor]],
-) -> tuple[Float[Tensor, "images time classes"], Int64[Tensor, " images"]]:
-    """What a model believes in the precision of its file, after each glimpse.
+    observer: Observer, card: ModelCard, images: UInt8[Tensor, "batch channels height width"]
+) -> Callable[[Iterable[tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]:
+    """What a model believes in the precision of its file.
 
     Args:
         observer: The model.
         card: Says which precision and input type; whatever its graph, an episode is asked.
         images: At least 2, to trace a model without a retina with.
-        batches: Images and labels.
 
     Returns:
-        Logits and labels.
+        From batches of images and labels to logits (images, time, classes) and labels, as
+        :func:`glimpse.evaluate.beliefs` has them.
     """
     session = session_of(build(observer, replace(card, graph="episode", state_size=None), images).SerializeToString())
-    logits, labels = [], []
-    for pixels, shown in batches:
-        given = pixels if card.input_type == "uint8" else fractions(pixels)
-        logits.append(torch.from_numpy(session.run([LOGITS], {INPUT: given.numpy()})[0]))
-        labels.append(shown)
-    return torch.cat(logits), torch.cat(labels)
+
+    def believed(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        logits, labels = [], []
+        for pixels, shown in batches:
+            given = pixels if card.input_type == "uint8" else fractions(pixels)
+            logits.append(torch.from_numpy(session.run([LOGITS], {INPUT: given.numpy()})[0]))
+            labels.append(shown)
+        return torch.cat(logits), torch.cat(labels)
+
+    return believed
 
 
 def _measured(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[str, Any]:
@@ -232,16 +234,6 @@ def _measured(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[s
         return replace(budget, milliseconds=round(float(np.interp(budget.glimpses, list(counts), taken)), 4))
 
     return {"budgets": tuple(timed(budget) for budget in card.budgets), "measured_on": processor()}
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return named or platform.processor() or platform.machine()
 
 
 def _convert(piece: Piece, precision: str) -> None:

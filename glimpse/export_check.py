@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from glimpse.calibration import glimpses_until
 from glimpse.contract import (
     BOXES,
     CONFIDENCE,
@@ -148,7 +149,8 @@ def _answers(session: Any, card: ModelCard, observer: Observer, pixels: Tensor, 
     if card.precision == "float32":
         feeds[CONFIDENCE] = np.array(SURE, np.float32)
         found = dict(zip(names, session.run(names, feeds), strict=True))
-        yield _Answer(found, _after(expected, _needed(expected), found[PROBABILITIES].shape[1]))
+        taken = glimpses_until(torch.from_numpy(expected[PROBABILITIES]), SURE).numpy()
+        yield _Answer(found, _after(expected, taken, found[PROBABILITIES].shape[1]))
         if len(pixels) == 1:
             yield _Answer(_by_parts(session, card, pixels, expected), expected)
 
@@ -183,12 +185,6 @@ def _by_parts(session: Any, card: ModelCard, pixels: Tensor, expected: Arrays) -
         state = answer[NEXT_STATE]
         found.append([answer[name][:, -1] if name in timed else answer[name] for name in names])
     return {name: np.stack(parts, 1) for name, parts in zip(names, zip(*found, strict=True), strict=True)}
-
-
-def _needed(expected: Arrays) -> npt.NDArray[np.int64]:
-    """How many glimpses an episode takes that ends, for each image, as soon as it is sure."""
-    sure = expected[PROBABILITIES].max(2) >= SURE
-    return np.asarray(np.where(sure.any(1), sure.argmax(1) + 1, sure.shape[1]))
 
 
 def _after(expected: Arrays, taken: npt.NDArray[np.int64], length: int) -> Arrays:

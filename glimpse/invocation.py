@@ -38,3 +38,14 @@ def nearest(wrong: str, known: Iterable[str]) -> str | None:
     """
     found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a mistyped name: the nearest right one; empty where it resembles none.
+
+    Args:
+        wrong: What was typed.
+        known: The names there are.
+    """
+    meant = nearest(wrong, known)
+    return f"; did you mean {meant}?" if meant else ""

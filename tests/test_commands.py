@@ -273,3 +273,40 @@ def test_a_program_gets_what_was_measured(checkpoint, monkeypatch):
     assert (card.graph, card.state_size, card.license) == ("episode", None, "MIT")
     assert card.test_error == evaluate_checkpoint(checkpoint).error
     assert parity.images == len(load_with_data(checkpoint)[1].source.test)
+
+
+@pytest.fixture
+def in_the_file(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How much is added to the logit of the first class by a file of less precision; its cards are seen as well."""
+    added = [0.0]
+
+    def believed(observer, card, shown):
+        assert card.precision == "int8"
+
+        def of(batches):
+            logits, labels = beliefs(observer, batches)
+            logits = logits.clone()
+            logits[..., 0] += added[0]
+            return logits, labels
+
+        return of
+
+    monkeypatch.setattr(commands, "beliefs_of_file", believed)
+    return added
+
+
+def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the_file):
+    training, data = load_with_data(checkpoint)
+    in_the_file[0] = 1e-3
+    card = export_checkpoint(checkpoint, form=Form(precision="int8")).card
+    logits, labels = beliefs(training.observer, data.val_dataloader())
+    logits = logits + torch.tensor([1e-3, 0.0])
+    assert card.temperature == fit_temperature(logits, labels)
+    assert card.budgets == budget_table(logits, labels, card.temperature, card.multiply_accumulates)
+
+
+def test_a_file_of_less_precision_that_is_worse_is_refused(checkpoint, written, in_the_file, monkeypatch):
+    monkeypatch.setattr(commands, "WORSE", -1.0)
+    with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another --type"):
+        export_checkpoint(checkpoint, form=Form(precision="int8"))
+    assert written == []

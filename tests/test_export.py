@@ -13,12 +13,13 @@ from onnx import numpy_helper
 
 from glimpse import export
 from glimpse.calibration import budget_table
-from glimpse.contract import CARD_KEY, MAX_GLIMPSES, Budget, ModelCard, read_seal, seal
+from glimpse.contract import CARD_KEY, INPUT, MAX_GLIMPSES, Budget, ModelCard, read_seal, seal
 from glimpse.export_check import Parity, session_of
 from glimpse.graphs.assembly import metadata
 from glimpse.models.convolutional import ConvolutionalNet
 from glimpse.models.hard import HardObserver
 from glimpse.observer import WholeImageObserver
+from glimpse.processor import processor
 from glimpse.retina import Retina
 
 GRAPHS = {"path": "adaptive", "episode": "episode", "step": "step"}
@@ -160,7 +161,7 @@ def test_every_budget_of_an_adaptive_graph_is_timed(exported, monkeypatch, tmp_p
     taken = [budget.milliseconds for budget in card.budgets]
     assert all(milliseconds is not None and 0 < milliseconds < 1000 for milliseconds in taken)
     assert [replace(budget, milliseconds=None) for budget in card.budgets] == list(BUDGETS)
-    assert card.measured_on == export.processor() != ""
+    assert card.measured_on == processor() != ""
     read_seal(path.read_bytes())
 
 
@@ -282,6 +283,7 @@ from pathlib import Path
 import torch
 from glimpse.contract import ModelCard
 from glimpse.export import export_model
+from glimpse.processor import processor
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
 
@@ -324,6 +326,38 @@ def test_a_model_is_written_in_every_precision(precisions):
         timed = [budget.milliseconds is not None for budget in card.budgets]
         assert timed == [card.target == "cpu"] * len(timed)
         session_of(path.read_bytes())
+
+
+BELIEFS = """
+import json, sys
+from pathlib import Path
+import torch
+from dataclasses import replace
+from glimpse.contract import ModelCard
+from glimpse.export import beliefs_of_file
+from glimpse.models.hard import HardAttention, HardObserver
+from glimpse.retina import Retina
+
+folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+model = HardAttention(**options).eval()
+model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+images = torch.load(folder / "images.pt", weights_only=True)
+card = replace(ModelCard.from_json((folder / "card.json").read_text()), precision="int8", graph="step")
+believed = beliefs_of_file(HardObserver(model, Retina(4, 1, 2), 4), card, images)
+labels = torch.arange(len(images))
+torch.save(believed(zip(images.split(10), labels.split(10), strict=True)), folder / "believed.pt")
+"""
+
+
+def test_what_a_file_of_less_precision_believes_is_asked_of_its_episode(steps, precisions, without_hook):
+    folder = precisions["int8"].parent
+    without_hook(BELIEFS, str(folder), json.dumps(steps["mlp-plain"].options))
+    logits, labels = torch.load(folder / "believed.pt", weights_only=True)
+    images = torch.load(folder / "images.pt", weights_only=True)
+    assert labels.tolist() == list(range(len(images)))
+    session = session_of(precisions["int8"].read_bytes())
+    wanted = [session.run(["logits"], {INPUT: part.numpy()})[0] for part in images.split(10)]
+    np.testing.assert_allclose(logits.numpy(), np.concatenate(wanted), atol=1e-5)
 
 
 def test_half_precision_takes_less_room(precisions):

@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from glimpse import export_check
+from glimpse.calibration import glimpses_until
 from glimpse.contract import (
     BOXES,
     CARD_KEY,
@@ -154,7 +155,7 @@ def test_an_episode_that_stops_repeats_its_last_glimpse():
     sure = np.array([[0.5, 0.95, 0.99], [0.99, 0.5, 0.5], [0.5, 0.6, 0.7]])
     expected = {PROBABILITIES: np.stack([sure, 1 - sure], 2), LOGITS: np.arange(9.0).reshape(3, 3, 1)}
     expected[NEXT_STATE] = expected[NEXT_LOCATION] = expected[LOGITS]
-    taken = export_check._needed(expected)
+    taken = glimpses_until(torch.from_numpy(expected[PROBABILITIES]), export_check.SURE).numpy()
     assert taken.tolist() == [2, 1, 3]
     stopped = export_check._after(expected, taken, 3)
     np.testing.assert_array_equal(stopped[GLIMPSES], taken)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.invocation import invocation, nearest
+from glimpse.invocation import did_you_mean, invocation, nearest
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +49,8 @@ def test_a_path_with_a_space_is_quoted(tmp_path, monkeypatch):
 def test_a_mistyped_name_has_a_nearest_one_or_none():
     assert nearest("evalute", ["train", "evaluate"]) == "evaluate"
     assert nearest("zzz", ["train", "evaluate"]) is None
+
+
+def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
+    assert did_you_mean("tritn", ["triton", "kserve"]) == "; did you mean triton?"
+    assert did_you_mean("zzz", ["triton", "kserve"]) == ""

@@ -12,8 +12,7 @@ import numpy as np
 
 from glimpse.geometry import windows
 from glimpse.graphs.builder import Builder, onnx_type
-
-PIXEL_MAX = 255
+from glimpse.retina import PIXEL_MAX
 
 
 @dataclass(frozen=True)
