@@ -38,6 +38,23 @@ class Prediction(NamedTuple):
     reasons: tuple[str, ...] = ()
     """Why the model stopped looking at each image, one of ``REASONS``; a session always says it."""
 
+    def row(self, index: int) -> "Prediction":
+        """One image's part: a batch of one, with the glimpses that it took.
+
+        Args:
+            index: Of the image in the batch.
+        """
+        here = slice(index, index + 1)
+        taken = None if self.glimpses is None else int(self.glimpses[index])
+        return Prediction(
+            self.probabilities[here, :taken],
+            self.locations[here, :taken],
+            None if self.boxes is None else self.boxes[here, :taken],
+            None if self.maps is None else self.maps[here, :taken],
+            None if self.glimpses is None else self.glimpses[here],
+            self.reasons[here],
+        )
+
 
 class ImagePrediction(NamedTuple):
     """A :class:`Prediction` for one image, without the batch axis."""

@@ -20,12 +20,13 @@ COMMANDS = {
     "export": "write a trained model as one ONNX file",
     "inspect": "print what an exported model says of itself: its card, its graph, what budgets are worth",
     "classify": "classify images with an exported model",
+    "serve": "answer requests over HTTP with exported models",
     "explain": "draw what a trained model attended to in images, and what its answer depends on",
     "compare": "train or load several models on one data set, and set them side by side on a page",
     "play": "look at images yourself, under a model's budget, in a terminal or a browser",
     "demo": "do it all on the embedded digits, and write a page about it",
 }
-EXTRAS = {"inspect": "serve", "classify": "serve", "explain": "explain", "play": "envs"}
+EXTRAS = {"inspect": "serve", "classify": "serve", "serve": "serve", "explain": "explain", "play": "envs"}
 """The extra that a subcommand needs, where it is not ``train``."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
@@ -33,7 +34,7 @@ measured on, one thread trains faster than two, and threads that spin while they
 more cores, or a larger model, more threads may pay: the help says how to ask for them."""
 TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
 """What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
-OURS = frozenset({"glimpse", "glimpse_envs"})
+OURS = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
 """Packages whose ValueErrors are a user's mistakes."""
 MISTAKE, INTERRUPTED = 2, 130
 
@@ -164,6 +165,12 @@ def _classify(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from glimpse_serve.serve_command import run
+
+    return run(args)
+
+
 def _compare(args: argparse.Namespace) -> int:
     from glimpse.compare import run
 
@@ -194,6 +201,7 @@ RUN = {
     "export": _export,
     "inspect": _inspect,
     "classify": _classify,
+    "serve": _serve,
     "compare": _compare,
     "play": _play,
     "demo": _demo,
@@ -270,6 +278,10 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
     elif name == "inspect":
         parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that 'glimpse export' wrote")
         parser.add_argument("--json", action="store_true", help="print JSON")
+    elif name == "serve" and asked:
+        from glimpse_serve.serve_options import add_arguments as add_serving
+
+        add_serving(parser)
     elif name == "explain":
         _add_explain(parser)
     elif name == "compare":

@@ -1,7 +1,7 @@
 """An exported graph, ready to be called: arrays in by name, arrays out by name."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,17 +49,19 @@ class Graph:
                 "glimpses of single images on the processor; export the model with --target gpu"
             )
 
-    def __call__(self, given: Arrays) -> Arrays:
+    def __call__(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph once.
 
         Args:
             given: Its inputs, as :mod:`glimpse.contract` describes them; those with a default may be left out.
+            outputs: Names of the outputs that are wanted; all but the logits if left out.
 
         Returns:
-            Its outputs, without the logits.
+            Its outputs.
         """
         session = self._single if self._single is not None and self._is_single(given) else self._any_size()
-        return dict(zip(self._outputs, session.run(self._outputs, given), strict=True))
+        wanted = self._outputs if outputs is None else list(outputs)
+        return dict(zip(wanted, session.run(wanted, given), strict=True))
 
     def zeros(self) -> Arrays:
         """Inputs for one image of the model's own size, nothing but black."""

@@ -22,6 +22,10 @@ class ImageError(ValueError):
     """An image that can't be read, or whose pixels are not what was asked for."""
 
 
+class TooManyPixelsError(ImageError):
+    """An image whose header announces more pixels than are allowed; none of them was decoded."""
+
+
 class Placement(NamedTuple):
     """Where a fitted image lies on its canvas, in pixels of the canvas."""
 
@@ -50,7 +54,8 @@ def decode(
         Values from 0 to 255, with one channel where the file is grey and three otherwise.
 
     Raises:
-        ImageError: When there is no such file, or it is no image of these formats, is damaged, or is too large.
+        TooManyPixelsError: When it is too large.
+        ImageError: When there is no such file, or it is no image of these formats, or is damaged.
     """
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), name or "the image", max_pixels)
@@ -150,7 +155,7 @@ def _decode(
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
         with Image.open(stream, formats=FORMATS) as picture:
             if picture.width * picture.height > max_pixels:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"the image {name!r} announces {picture.width} x {picture.height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
@@ -159,7 +164,7 @@ def _decode(
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
+        raise TooManyPixelsError(
             f"the image {name!r} announces more pixels than the {max_pixels:,} allowed, or than Pillow allows; "
             "scale it down"
         ) from error

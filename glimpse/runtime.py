@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from glimpse import gazing, pixels, shown
 from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, is_whole, limits
 from glimpse.contract import INPUT, ContractError, ModelCard
-from glimpse.inference import Graph
+from glimpse.inference import Arrays, Graph
 from glimpse.lazy import LazyImage
 from glimpse.loading import load
 from glimpse.pixels import ImageError
@@ -241,6 +241,21 @@ class GlimpseSession:
         limit = self._limits(max_glimpses, confidence, seconds)
         subject, sizes = self._show([image], ["the image"], size)
         return self._glances(subject, sizes, limit)
+
+    def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
+        """Run the graph itself, once, on its own tensors.
+
+        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller sees to it that
+        ``max_glimpses`` is one that the model was trained to take, and that locations are finite.
+
+        Args:
+            given: The graph's inputs, as :mod:`glimpse.contract` describes them; those with a default may be left out.
+            outputs: Names of the outputs that are wanted; all but the logits if left out.
+
+        Returns:
+            The outputs by their names.
+        """
+        return self._graph(given, outputs)
 
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.

@@ -91,7 +91,7 @@ def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits
     """
     on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
     on_image = session.onto_images(on_canvas, [extent(image) for image in images])
-    return [Look(_one(on_canvas, index), _one(on_image, index)) for index in range(len(images))]
+    return [Look(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
 
 
 def look_natively(
@@ -107,7 +107,7 @@ def look_natively(
     Raises:
         ImageError: When the model can't take the image in its size.
     """
-    found = _one(session.predict([image], size="native", **limits), 0)
+    found = session.predict([image], size="native", **limits).row(0)
     return Look(found, found)
 
 
@@ -187,17 +187,3 @@ def _sensed(session: "GlimpseSession", seen: Sight) -> Float[np.ndarray, "time s
         raise ValueError(f"expected the card of a model with a retina, got one of a {card.model!r} model without")
     canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
     return crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
-
-
-def _one(prediction: "Prediction", index: int) -> "Prediction":
-    """One image's part of a prediction, with the glimpses that it took."""
-    glimpses, boxes, maps = prediction.glimpses, prediction.boxes, prediction.maps
-    here, taken = slice(index, index + 1), None if glimpses is None else int(glimpses[index])
-    return prediction._replace(
-        probabilities=prediction.probabilities[here, :taken],
-        locations=prediction.locations[here, :taken],
-        boxes=None if boxes is None else boxes[here, :taken],
-        maps=None if maps is None else maps[here, :taken],
-        glimpses=None if glimpses is None else glimpses[here],
-        reasons=prediction.reasons[here],
-    )

@@ -1,0 +1,190 @@
+"""The service as one ASGI application, made of its parts by one function."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.routing import Route, Router
+
+from glimpse_serve import shipped
+from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
+from glimpse_serve.doorkeeper import Doorkeeper
+from glimpse_serve.engine import Batcher, Crew, Engine
+from glimpse_serve.entrance import Application, Entrance
+from glimpse_serve.house import Condition, House
+from glimpse_serve.intake import Intake
+from glimpse_serve.key_ring import KeyRing
+from glimpse_serve.metrics import Metrics
+from glimpse_serve.open_inference import OpenInference
+from glimpse_serve.plain import Plain
+from glimpse_serve.rate_limits import RateLimiter
+from glimpse_serve.refusal import Refusal
+from glimpse_serve.registry import ModelError, Registry
+from glimpse_serve.served import ServedModel
+from glimpse_serve.settings import Settings
+from glimpse_serve.tracing import Tracing
+from glimpse_serve.watching import Watch
+
+SHARED = "GLIMPSE_SERVE_SHARED"
+"""Names the folder that worker processes share."""
+DRAIN = signal.SIGUSR1
+"""Tells a process that the service is about to stop."""
+
+
+class Service:
+    """All that makes up the service in one process.
+
+    Attributes:
+        house: What its routes share.
+        application: It, as an ASGI application.
+
+    Args:
+        settings: How it runs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        shared = os.environ.get(SHARED)
+        self._settings = settings
+        self._crew = Crew(min(8, os.cpu_count() or 1))
+        self._metrics = Metrics()
+        self._tracing = Tracing(settings.tracing, "glimpse")
+        self._keys = KeyRing(settings.keys_file, settings.keys)
+        registry = Registry(self.engine_of, self._metrics, settings.provider, settings.threads)
+        self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
+        self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
+        limiter = RateLimiter(Path(shared) / "rates" if shared else None)
+        router = Router(_routes(self.house), redirect_slashes=False, default=_nowhere)
+        self.application: Application = Entrance(
+            router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
+        )
+
+    def engine_of(self, model: ServedModel) -> Engine:
+        """Make the engine of a model.
+
+        Args:
+            model: The model.
+        """
+        return Batcher(
+            model.answer,
+            self._crew,
+            self._settings.max_batch,
+            self._settings.max_queue,
+            _Seen(self._metrics, model.name),
+        )
+
+    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Load the models before the first request, and let go of everything after the last: ASGI's lifespan.
+
+        A model that can't be served is told in a sentence, and keeps the service from starting.
+        """
+        await receive()
+        try:
+            await self._load()
+        except ModelError as error:
+            self._close()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        tasks = [asyncio.create_task(self._tend())]
+        if self._watch:
+            tasks.append(asyncio.create_task(self._watch.run(self._settings.watch_seconds)))
+        self.house.condition.started = True
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # where there are no such signals
+            asyncio.get_running_loop().add_signal_handler(DRAIN, self.drain)
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        finally:
+            self.drain()
+            for task in tasks:
+                task.cancel()
+            self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def drain(self) -> None:
+        """Say from now on that the service is not ready, while it goes on answering."""
+        self.house.condition.draining = True
+
+    def _close(self) -> None:
+        self.house.intake.close()
+        self._crew.close()
+        self._tracing.close()
+
+    async def _load(self) -> None:
+        for name, path in named_models(self._settings):
+            await self.house.registry.load(name, 1, path)
+        if self._watch:
+            await self._watch.look(rested=True)
+
+    async def _tend(self) -> None:
+        """See to what may change while the service runs."""
+        while True:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(self._keys.refresh)
+
+
+class _Seen:
+    """A batcher's observer, that tells the metrics."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self._metrics, self._name = metrics, name
+
+    def batch(self, size: int) -> None:
+        self._metrics.batch(self._name, size)
+
+    def queued(self, waiting: int) -> None:
+        self._metrics.queued(self._name, waiting)
+
+
+def build(settings: Settings) -> Application:
+    """Make the service.
+
+    Args:
+        settings: How it runs.
+    """
+    return Service(settings).application
+
+
+def named_models(settings: Settings) -> list[tuple[str, Path]]:
+    """Tell which files are to be served under which names.
+
+    Args:
+        settings: As they were given.
+
+    Raises:
+        ModelError: When two have one name.
+    """
+    if not settings.models and not settings.directory:
+        return [(model.name, model.path) for model in shipped.models()]
+    found: dict[str, Path] = {}
+    for given in settings.models:
+        name, equals, file = given.partition("=")
+        path = Path(file if equals else given)
+        name = name if equals else path.stem
+        if name in found:
+            raise ModelError(
+                f"expected each model under a name of its own, got {str(found[name])!r} and {str(path)!r} under {name!r}; "
+                "name one of them with NAME=FILE"
+            )
+        found[name] = path
+    return list(found.items())
+
+
+def _routes(house: House) -> list[Route]:
+    async def metrics(asked: Asked) -> Answer:
+        body, media_type = house.metrics.render(asked.headers.get("accept", ""))
+        return Answer(body, 200, media_type)
+
+    paths: dict[str, Mapping[str, Handler]] = {
+        **Plain(house).routes(),
+        **OpenInference(house).routes(),
+        "/metrics": {"GET": metrics},
+    }
+    return [Route(path, Endpoint(path, handlers)) for path, handlers in paths.items()]
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    asked: Asked = scope[ASKED]
+    raise Refusal(404, f"there is nothing at {asked.scope['path']!r:.200}; /docs tells what there is", "route")

@@ -1,0 +1,139 @@
+"""HTTP connections that can't be held for nothing: slow headers, endless headers, too many, and readers that don't read.
+
+uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
+"""
+
+import asyncio
+import os
+from typing import Any, ClassVar
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from glimpse_serve.settings import Settings
+
+MAX_HEADER_BYTES = 2**16
+WRITE_SECONDS = 60.0
+"""How long a client may take nothing of an answer that waits for it."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    It takes its limits from the settings in the environment, since uvicorn makes it by its name in every worker.
+    """
+
+    count: ClassVar[Any] = staticmethod(lambda kind: None)
+    """Told of every connection that is closed for a fault, in a word."""
+    settings: ClassVar[Settings | None] = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if GuardedProtocol.settings is None:
+            text = os.environ.get("GLIMPSE_SERVE_SETTINGS")
+            GuardedProtocol.settings = Settings.from_json(text) if text else Settings()
+        self._limits = GuardedProtocol.settings
+        self._header_bytes = 0
+        self._in_headers = True
+        self._upgraded = False
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.max_connections:
+            self._refuse(
+                503, "expected fewer connections at once; close some, or try again in 1 s", "many", (b"retry-after: 1",)
+            )
+            return
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._stop(self._header_timer)
+        self._stop(self._write_timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self.transport.is_closing():
+            return
+        if self._in_headers:
+            if self._header_timer is None:
+                self._wait_for_headers()
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(431, f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer", "headers")
+
+    def on_headers_complete(self) -> None:
+        """A request's headers are there."""
+        self._in_headers = False
+        self._stop(self._header_timer)
+        self._header_timer = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request's body is there; what comes next are the headers of another."""
+        super().on_message_complete()
+        self._in_headers, self._header_bytes = True, 0
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection becomes a conversation, which has limits of its own."""
+        self._stop(self._header_timer)
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The client takes the answer more slowly than it comes."""
+        super().pause_writing()
+        self._stop(self._write_timer)
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self._give_up)
+
+    def resume_writing(self) -> None:
+        """It took some."""
+        self._stop(self._write_timer)
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Bytes came that are no HTTP."""
+        self._refuse(
+            400, "expected a request in HTTP/1.1, got something else; check the address, and http or https", "http"
+        )
+
+    def _wait_for_headers(self) -> None:
+        self._header_timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._header_bytes:
+            self._refuse(
+                408,
+                f"expected a request's headers within {self._limits.header_seconds:g} s, got a part; send them faster",
+                "slow",
+            )
+        else:
+            self.transport.close()  # nothing was asked, so nothing is said
+
+    def _give_up(self) -> None:
+        GuardedProtocol.count("unread")
+        self.transport.abort()
+
+    def _refuse(self, status: int, sentence: str, kind: str, headers: tuple[bytes, ...] = ()) -> None:
+        GuardedProtocol.count(kind)
+        body = orjson.dumps({"error": sentence})
+        lines = [
+            STATUS_LINE[status].rstrip(),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            *headers,
+        ]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.transport.close()
+
+    @staticmethod
+    def _stop(timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,133 @@
+"""Where every request comes in and every answer goes out: who may, how long it took, and one form of error."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from glimpse_serve import logs
+from glimpse_serve.asked import ASKED, Asked, Receive, Scope, Send, error_answer, respond
+from glimpse_serve.doorkeeper import Doorkeeper, security_headers
+from glimpse_serve.metrics import Metrics
+from glimpse_serve.refusal import Refusal
+from glimpse_serve.settings import Settings
+from glimpse_serve.tracing import Tracing
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GONE = 499
+"""What the logs call a request whose client left before its answer, as nginx does."""
+_log = logging.getLogger("glimpse_serve.entrance")
+
+
+class Entrance:
+    """An ASGI application round another one.
+
+    Args:
+        application: What is behind it.
+        lifespan: What is told of the beginning and the end.
+        doorkeeper: Who may enter.
+        metrics: Who counts.
+        tracing: Who traces.
+        settings: For the headers.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        lifespan: Application,
+        doorkeeper: Doorkeeper,
+        metrics: Metrics,
+        tracing: Tracing,
+        settings: Settings,
+    ) -> None:
+        self._application, self._lifespan, self._doorkeeper = application, lifespan, doorkeeper
+        self._metrics, self._tracing = metrics, tracing
+        self._headers = security_headers(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request in, or pass the beginning and the end of the service on."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._conversation(scope, receive, send)
+        else:
+            await self._lifespan(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._asked(scope, receive)
+        begun = False
+
+        async def sending(message: Any) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message["headers"], *self._headers, (b"x-request-id", asked.id.encode())]
+            await send(message)
+
+        self._metrics.began()
+        try:
+            try:
+                with self._tracing.request(scope) as asked.span:
+                    asked.caller = self._doorkeeper.admit(scope).name
+                    await self._application(scope, receive, sending)
+            except Refusal as refusal:
+                await self._refuse(asked, refusal, sending, begun)
+            except asyncio.CancelledError:
+                asked.status = asked.status or 503
+                raise
+            except Exception:
+                _log.exception("a request failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
+                fault = Refusal(
+                    500,
+                    f"the service failed at this request, which is its fault; its log says more under {asked.id}",
+                    "internal",
+                )
+                await self._refuse(asked, fault, sending, begun)
+        finally:
+            self._metrics.ended()
+            self._told(asked)
+
+    async def _refuse(self, asked: Asked, refusal: Refusal, send: Send, begun: bool) -> None:
+        self._metrics.refused(refusal.kind)
+        if begun:
+            raise refusal  # The server closes the connection, so that nobody takes the answer for a whole one.
+        asked.status = refusal.status
+        if refusal.status != GONE:
+            await respond(asked, error_answer(refusal), send)
+
+    async def _conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._asked(scope, receive)
+        try:
+            with self._tracing.request(scope) as asked.span:
+                asked.caller = self._doorkeeper.admit(scope).name
+                asked.status = 101
+                await self._application(scope, receive, send)
+        except Refusal as refusal:
+            self._metrics.refused(refusal.kind)
+            asked.status = refusal.status
+            # Before it was accepted; what is refused later, the conversation itself tells.
+            await respond(asked, error_answer(refusal), _denying(send))
+        finally:
+            self._told(asked)
+
+    def _asked(self, scope: Scope, receive: Receive) -> Asked:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        asked = Asked(scope, receive, headers, logs.request_id_of(headers), time.monotonic())
+        scope[ASKED] = asked
+        return asked
+
+    def _told(self, asked: Asked) -> None:
+        seconds = time.monotonic() - asked.arrived
+        self._metrics.request(asked.route or "none", asked.scope.get("method", "WEBSOCKET"), asked.status, seconds)
+        logs.access(asked, seconds)
+
+
+def _denying(send: Send) -> Send:
+    """Answer a WebSocket's handshake as if it were a request."""
+
+    async def sending(message: Any) -> None:
+        await send({**message, "type": message["type"].replace("http.response", "websocket.http.response")})
+
+    return sending

@@ -1,0 +1,79 @@
+"""What all routes share: the settings, the models, the intake, and who counts."""
+
+import time
+from typing import Any, NamedTuple
+
+from glimpse_serve.asked import Asked
+from glimpse_serve.intake import Intake, unless_gone
+from glimpse_serve.jobs import Inferred, Large, Look, Looked
+from glimpse_serve.metrics import Metrics
+from glimpse_serve.registry import Entry, Registry
+from glimpse_serve.settings import Settings
+
+
+class Condition:
+    """Whether the service takes requests.
+
+    Attributes:
+        started: All models that were asked for are loaded.
+        draining: It was told to stop.
+    """
+
+    def __init__(self) -> None:
+        self.started = False
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it should be sent requests."""
+        return self.started and not self.draining
+
+
+class House(NamedTuple):
+    """See the module."""
+
+    settings: Settings
+    registry: Registry
+    intake: Intake
+    metrics: Metrics
+    condition: Condition
+
+    async def ask(self, asked: Asked, entry: Entry, job: Any, seconds: float | None = None) -> Any:
+        """Have a model answer a job of a request, in time, unless its client leaves.
+
+        Args:
+            asked: The request, whose body has been read.
+            entry: The model.
+            job: The job; of an image that turns out to be large, another one follows when it is decoded.
+            seconds: How long to wait, if that is less than the service would.
+
+        Raises:
+            Refusal: When it is not answered.
+        """
+        limit = self.settings.deadline_seconds
+        limit = limit if seconds is None else min(seconds, limit)
+        submitted = time.monotonic()
+        answer = await unless_gone(asked.receive, entry.engine.submit(job, submitted + limit), limit)
+        if isinstance(answer, Large) and isinstance(job, Look) and isinstance(job.image, bytes):
+            work = self.intake.canvas(entry.model, job.image, job.name)
+            canvas = await unless_gone(asked.receive, work, limit)
+            return await self.ask(asked, entry, Look(canvas, job.name, job.max_glimpses, job.confidence), seconds)
+        self._count(asked, entry, answer, time.monotonic() - submitted)
+        return answer
+
+    def _count(self, asked: Asked, entry: Entry, answer: Any, seconds: float) -> None:
+        name, metrics = entry.model.name, self.metrics
+        if isinstance(answer, Looked | Inferred):
+            metrics.stage(name, "model", answer.model_seconds)
+            spent = answer.model_seconds
+            if isinstance(answer, Looked):
+                metrics.stage(name, "decode", answer.decode_seconds)
+                spent += answer.decode_seconds
+            metrics.stage(name, "queue", max(0.0, seconds - spent))
+        if isinstance(answer, Looked):
+            found = answer.found
+            taken = found.probabilities.shape[1]
+            metrics.looked(
+                name, taken, found.reasons[0], entry.model.card.classes[int(found.probabilities[0, -1].argmax())]
+            )
+            asked.glimpses = (asked.glimpses or 0) + taken

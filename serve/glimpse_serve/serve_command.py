@@ -1,0 +1,62 @@
+"""``glimpse serve``: what it prints, checks and starts."""
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+
+from glimpse_serve.serve_options import settings_of
+from glimpse_serve.settings import Settings
+
+SECRET = frozenset(("keys",))
+"""Settings that are not printed as they are."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve models until told to stop.
+
+    Args:
+        args: What :func:`glimpse_serve.serve_options.add_arguments` 's parser made of the command line.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: One of ours, when a setting is none or the doors are open to the world.
+    """
+    if args.make_key is not None:
+        from glimpse_serve.key_ring import make_key
+
+        secret, line = make_key(args.make_key)
+        print(f"key (shown once, for the client): {secret}\nline for the file of keys:         {line}")
+        return 0
+    settings = settings_of(args, os.environ)
+    from glimpse_serve.doorkeeper import check_doors
+    from glimpse_serve.key_ring import KeyRing
+    from glimpse_serve.server import serve
+
+    check_doors(settings, KeyRing(settings.keys_file, settings.keys))
+    print(told(settings), file=sys.stderr, flush=True)
+    return serve(settings)
+
+
+def told(settings: Settings) -> str:
+    """Say on one line how the service runs: what differs from the defaults, and the rest.
+
+    Args:
+        settings: How it runs.
+    """
+    said = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in SECRET:
+            value = "(given)" if value else ""
+        text = (
+            ",".join(value)
+            if isinstance(value, tuple)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else str(value)
+        )
+        said.append(f"{field.name}={text or '-'}")
+    return f"glimpse serve: {' '.join(said)}"

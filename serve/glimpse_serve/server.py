@@ -1,0 +1,182 @@
+"""Running the service: one process, or several workers under a supervisor, both of uvicorn; and stopping it gently.
+
+Told to stop (SIGTERM, SIGINT), the service first says that it is not ready and goes on for ``drain_seconds``, so that
+balancers send their requests elsewhere. Then it takes no further connection, ends what it has begun within
+``shutdown_seconds``, and exits with 0. Told twice, it does not wait.
+"""
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from glimpse_serve import logs
+from glimpse_serve.settings import Settings
+
+SETTINGS = "GLIMPSE_SERVE_SETTINGS"
+"""Holds the settings as JSON, for the workers."""
+SHARED = "GLIMPSE_SERVE_SHARED"
+"""Names the folder that workers share."""
+DRAIN = signal.SIGUSR1
+"""Tells a process that the service is about to stop."""
+
+_log = logging.getLogger("glimpse_serve.server")
+
+
+class Server(uvicorn.Server):
+    """One process. It drains before it stops, and what stopped it is no failure.
+
+    Args:
+        config: Of uvicorn.
+        drain_seconds: How long it goes on after it was told to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._told = False
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to stop."""
+        if self._told or not self._drain_seconds:
+            self.force_exit = self.force_exit or (self._told and self.should_exit)
+            self.should_exit = True
+        else:
+            signal.raise_signal(DRAIN)
+            threading.Timer(self._drain_seconds, self._stop).start()
+        self._told = True
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+class Supervisor(Multiprocess):
+    """Several processes. A worker that dies is replaced by another.
+
+    Args:
+        config: Of uvicorn.
+        sockets: Which the workers share.
+        drain_seconds: How long they go on after they were told to stop.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float) -> None:
+        super().__init__(config, sockets)
+        self._drain_seconds = drain_seconds
+        self._stop_at: float | None = None
+
+    def handle_term(self) -> None:
+        """Begin to stop."""
+        self._begin_to_stop()
+
+    def handle_int(self) -> None:
+        """Likewise."""
+        self._begin_to_stop()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that died, and end the draining when it is time."""
+        if self._stop_at is None:
+            super().keep_subprocess_alive()
+        elif time.monotonic() >= self._stop_at:
+            self.should_exit.set()
+
+    def _begin_to_stop(self) -> None:
+        if self._stop_at is not None or not self._drain_seconds:
+            self.should_exit.set()
+            return
+        self._stop_at = time.monotonic() + self._drain_seconds
+        for process in self.processes:
+            if process.pid is not None:
+                os.kill(process.pid, DRAIN)
+
+
+def serve(settings: Settings) -> int:
+    """Run the service until it is told to stop.
+
+    Args:
+        settings: How it runs.
+
+    Returns:
+        The exit status: 0, or 1 when it could not start or did not stop in time.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    with _shared_folder(), _listening(settings) as listener:
+        os.environ[SETTINGS] = settings.to_json()
+        config = _config(settings)
+        address = address_of(settings, listener)
+        _log.info("serving at %s", address, extra={"address": address, "workers": settings.workers})
+        if settings.workers > 1:
+            Supervisor(config, [listener], settings.drain_seconds).run()
+            return 0
+        server = Server(config, settings.drain_seconds)
+        server.run([listener])
+        return 0 if server.started else 1
+
+
+def application() -> Any:
+    """Make the service in a worker; uvicorn calls this by its name."""
+    from glimpse_serve.app import build
+
+    settings = Settings.from_json(os.environ[SETTINGS])
+    logs.configure(settings.log_level, settings.log_format)
+    return build(settings)
+
+
+def address_of(settings: Settings, listener: socket.socket) -> str:
+    """Tell where the service is found.
+
+    Args:
+        settings: How it runs.
+        listener: At which it listens.
+    """
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if settings.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        "glimpse_serve.server:application",
+        factory=True,
+        http="glimpse_serve.connections:GuardedProtocol",  # type: ignore[arg-type]  # a class by its name is taken, too
+        workers=settings.workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+        ws_max_size=2**22,
+        ws_per_message_deflate=False,
+    )
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.set_inheritable(True)
+        yield listener
+    finally:
+        listener.close()
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """A folder for what workers share; the variable that names it must be set before they are started."""
+    with tempfile.TemporaryDirectory(prefix="glimpse-serve-") as folder:
+        os.environ[SHARED] = folder
+        yield Path(folder)
