@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.routing import Route, Router
 
@@ -56,7 +57,7 @@ class Service:
         self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        router = Router(_routes(self.house), redirect_slashes=False, default=_nowhere)
+        router: Any = Router(_routes(self.house), redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         self.application: Application = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
         )
@@ -165,8 +166,8 @@ def named_models(settings: Settings) -> list[tuple[str, Path]]:
         name = name if equals else path.stem
         if name in found:
             raise ModelError(
-                f"expected each model under a name of its own, got {str(found[name])!r} and {str(path)!r} under {name!r}; "
-                "name one of them with NAME=FILE"
+                f"expected each model under a name of its own, got {str(found[name])!r} and {str(path)!r} under "
+                f"{name!r}; name one of them with NAME=FILE"
             )
         found[name] = path
     return list(found.items())

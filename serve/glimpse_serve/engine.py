@@ -7,6 +7,7 @@ make lone requests nine times slower and to gain nothing under load).
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
@@ -166,10 +167,8 @@ class Batcher:
                 answers = self._run(jobs)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who asked
                 answers = [error] * len(jobs)
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
                 loop.call_soon_threadsafe(self._end, loop, entries, answers, started)
-            except RuntimeError:
-                pass  # the loop was closed meanwhile, and nobody waits
 
         self._crew.hand(work)
 

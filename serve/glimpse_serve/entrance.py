@@ -77,7 +77,7 @@ class Entrance:
             except asyncio.CancelledError:
                 asked.status = asked.status or 503
                 raise
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
                 _log.exception("a request failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
                 fault = Refusal(
                     500,

@@ -101,8 +101,8 @@ class Intake:
         except TimeoutError:
             raise Refusal(
                 408,
-                f"expected the whole body within {self._settings.body_seconds:g} s, got {size:,} bytes; send it faster, "
-                "or less of it",
+                f"expected the whole body within {self._settings.body_seconds:g} s, got {size:,} bytes; send it "
+                "faster, or less of it",
                 "timeout",
                 {"Connection": "close"},
             ) from None
@@ -267,6 +267,16 @@ async def _leaving(receive: Receive, task: "asyncio.Future[Any]", seconds: float
         why = overdue()
     task.cancel()
     return why
+
+
+def _too_large(came: str, most: int) -> Refusal:
+    """What the sender of a body is told that is larger than allowed; the rest of it is not read."""
+    return Refusal(
+        413,
+        f"expected a body of at most {most:,} bytes, got {came}; send fewer or smaller images",
+        "size",
+        {"Connection": "close"},
+    )
 
 
 def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:

@@ -173,7 +173,7 @@ def _check_explain(entry: Entry, explain: str | None) -> None:
         what = "looks through a retina" if explain == "path" else "spreads its attention over a map"
         raise Refusal(
             400,
-            f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} model; {advice}",
+            f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} one; {advice}",
             "limit",
         )
 

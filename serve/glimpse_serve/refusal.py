@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - that it is said is no fault of the service's
     """A request that is not answered, with the HTTP status and the sentence that its sender gets.
 
     Attributes:

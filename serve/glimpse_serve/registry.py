@@ -137,7 +137,8 @@ class Registry:
         try:
             if not NAME.fullmatch(name):
                 raise ModelError(
-                    f"expected a model's name of letters, digits, '.', '_' and '-', got {name!r:.80}; name it with NAME=FILE"
+                    f"expected a model's name of letters, digits, '.', '_' and '-', got {name!r:.80}; name it with "
+                    "NAME=FILE"
                 )
             session = await asyncio.to_thread(self._open, path)
         except ModelError as error:

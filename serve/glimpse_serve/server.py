@@ -146,7 +146,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         "glimpse_serve.server:application",
         factory=True,
-        http="glimpse_serve.connections:GuardedProtocol",  # type: ignore[arg-type]  # a class by its name is taken, too
+        http="glimpse_serve.connections:GuardedProtocol",
         workers=settings.workers,
         access_log=False,
         log_config=None,

@@ -95,4 +95,5 @@ class Settings:
         """Read what :meth:`to_json` wrote."""
         values: dict[str, Any] = json.loads(text)
         listed = {field.name for field in fields(cls) if isinstance(field.default, tuple)}
-        return cls(**{name: tuple(value) if name in listed else value for name, value in values.items()})
+        listed_as = {name: tuple(values[name]) for name in listed & values.keys()}
+        return cls(**(values | listed_as))

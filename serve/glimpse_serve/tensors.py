@@ -18,11 +18,11 @@ from glimpse.inference import Arrays
 from glimpse_serve.jobs import Tensors
 from glimpse_serve.refusal import Refusal
 
-DATATYPES = {"UINT8": np.dtype("<u1"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
+DATATYPES: dict[str, Any] = {"UINT8": np.dtype("<u1"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 """Those that our graphs have, little-endian."""
 HEADER_LENGTH = "inference-header-content-length"
 WHOLE_PIXELS = 2**20
-"""Pixels of a request for a model without a retina, at most: it computes on all of them, in float32 and many channels."""
+"""Pixels of a request for a model without a retina, at most: it computes on all of them, in many channels."""
 
 MAX_LOCATION = 1000
 """How far from an image's middle a glimpse may be asked for; what lies beyond would not fit a pixel's number."""
@@ -170,9 +170,7 @@ def write(request: Request, found: Arrays, card: ModelCard, name: str, version: 
 
 def _header_length(text: str, most: int) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) > most:
-        raise _wrong(
-            f"expected Inference-Header-Content-Length as a whole number up to the body's {most} bytes, got {text!r:.40}"
-        )
+        raise _wrong(f"expected Inference-Header-Content-Length up to the body's {most} bytes, got {text!r:.40}")
     return int(text)
 
 
@@ -198,7 +196,7 @@ def _from_json(name: str, entry: Mapping[str, Any], spec: Spec) -> npt.NDArray[A
         if spec.datatype == "UINT8" and flat and not (min(flat) >= 0 and max(flat) <= 255):
             raise OverflowError
         with np.errstate(over="ignore"):  # what FP32 can't hold becomes infinite, and is refused as such
-            array = np.array(flat, wanted)
+            array: npt.NDArray[Any] = np.array(flat, wanted)
     except OverflowError:
         raise _wrong(f"expected numbers that {spec.datatype} can hold for {name!r}, got larger ones") from None
     return array.reshape(shape)
@@ -220,7 +218,8 @@ def _from_bytes(name: str, entry: Mapping[str, Any], spec: Spec, raw: memoryview
         raise _wrong(
             f"expected {size} bytes for {name!r}, got {len(raw)}: the body was cut short, or its header is longer"
         )
-    return np.frombuffer(raw[:size], wanted).reshape(shape)
+    array: npt.NDArray[Any] = np.frombuffer(raw[:size], wanted)
+    return array.reshape(shape)
 
 
 def _shape(name: str, entry: Mapping[str, Any], spec: Spec) -> tuple[int, ...]:
@@ -270,7 +269,7 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             raise _wrong(f"expected images in [0, 1], got {images.min():g} to {images.max():g}; scale them")
         if name in (contract.FIRST_LOCATION, contract.LOCATION) and np.abs(array).max() > MAX_LOCATION:
             raise _wrong(
-                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; the edges are at 1"
+                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
             )
     if contract.MAX_GLIMPSES in given and not 1 <= given[contract.MAX_GLIMPSES] <= card.num_glimpses:
         raise _wrong(
@@ -294,7 +293,8 @@ def _wanted(asked: Mapping[str, Any], card: ModelCard) -> tuple[tuple[str, ...],
             raise _wrong(f"expected each output once, got {name!r} twice")
         if parameters.get("classification"):
             raise _wrong(
-                "the classification extension is not offered; take the last time of 'probabilities', and the classes of the card"
+                "the classification extension is not offered; take the last time of 'probabilities', and the classes "
+                "of the card"
             )
         names.append(name)
         if parameters.get("binary_data", all_binary) is True:

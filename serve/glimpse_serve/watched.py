@@ -1,4 +1,4 @@
-"""Watching a model look: each glimpse by itself, with the time it took, and a picture of it all. Blocking; for threads."""
+"""Watching a model look: each glimpse by itself, its time, and a picture of it all. Blocking; for threads."""
 
 import base64
 import io

@@ -93,7 +93,7 @@ class Watch:
             await asyncio.sleep(seconds)
             try:
                 await self.look()
-            except Exception:  # what is served must go on, whatever befalls the watch
+            except Exception:  # noqa: BLE001 - what is served must go on, whatever befalls the watch
                 _log.exception("looking at the model directory failed; it is tried again")
 
 
