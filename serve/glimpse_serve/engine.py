@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from glimpse_serve.refusal import Refusal
 
 
+@runtime_checkable
 class Job(Protocol):
     """Something to answer.
 
@@ -38,6 +39,7 @@ class Job(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Answers jobs."""
 
@@ -62,6 +64,7 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 """Answers jobs of one key, in a thread. Instead of an answer it may give the exception for a job."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Told of what a batcher does."""
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Entry(NamedTuple):
     """Seconds since the epoch."""
 
 
+@runtime_checkable
 class LoadObserver(Protocol):
     """Told of models that come and go."""
 

@@ -7,7 +7,7 @@ request is a span, with a span for each stage in it, which are exported as the `
 import re
 import time
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -16,6 +16,7 @@ class TracingError(ValueError):
     """Tracing was asked for, and can't be done."""
 
 
+@runtime_checkable
 class Span(Protocol):
     """A request on its way.
 
