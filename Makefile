@@ -63,6 +63,7 @@ benchmarks/runtime_sizes.py --output benchmarks/results/runtime-sizes.json
 benchmarks/runtime_exit.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-exit.json
 benchmarks/runtime_parity.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-parity.json
 benchmarks/runtime_gpu.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
+benchmarks/shipped_models.py --output benchmarks/results/shipped-models.json
 endef
 export BENCHMARKS
 

@@ -19,6 +19,7 @@ from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
 from glimpse.export import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
+from glimpse.graphs.storage import round_weights
 from glimpse.kserve import check_manifest, check_service_name, write_kserve
 from glimpse.loading import load
 from glimpse.models.hard import HardObserver
@@ -28,6 +29,8 @@ from glimpse.training.classifier import ClassifierTraining
 
 PARITY_IMAGES = 1000
 """Test images on which an exported file is compared with its model."""
+WEIGHTS = ("float32", "float16")
+"""What the weights of a file that computes in float32 may be rounded to and stored as."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Form:
         chosen_target: What it is to run on, one of :data:`glimpse.contract.TARGETS`; a GPU when left out and
             the precision is float16, else a processor.
         license: Under which the model may be used.
+        weights: What the weights are rounded to and stored as: ``float32``, which leaves them as they are, or
+            ``float16``, of a file that computes in float32.
+        made_by: How the model was made, such as the command of its training.
     """
 
     graph: str | None = None
@@ -49,6 +55,8 @@ class Form:
     precision: str = "float32"
     chosen_target: str | None = None
     license: str | None = None
+    weights: str = "float32"
+    made_by: str | None = None
 
     @property
     def target(self) -> str:
@@ -66,6 +74,7 @@ class Form:
             target=self.target,
             state_size=None if graph == "episode" else card.state_size,
             license=self.license,
+            recipe=card.recipe | ({"weights": self.weights} if self.weights != "float32" else {}) | _made(self.made_by),
         )
 
 
@@ -86,6 +95,11 @@ class Destination:
     name: str
     storage_uri: str = ""
     gpu: bool = False
+
+
+def _made(by: str | None) -> dict[str, str]:
+    """What a card's recipe says of how a model was made."""
+    return {"made_by": by} if by is not None else {}
 
 
 class Exported(NamedTuple):
@@ -130,16 +144,30 @@ def export_checkpoint(
         CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
         ExportError: When there is no such form of the model, or the file would not answer as the model does.
+        StorageError: When a weight is too large for the type that it is to be rounded to.
     """
-    path = output or checkpoint.parent / "model.onnx"
+    path, form = output or checkpoint.parent / "model.onnx", form or Form()
     check_output(path)
+    _check_weights(form)
     training, data = load_with_data(checkpoint, root)
-    observer, form = training.observer, form or Form()
+    observer = training.observer
+    if form.weights == "float16":
+        round_weights(observer)
     card = form.of(describe(training, data))
     check_form(observer, card)
     card = _measured(card, training, data)
     parity = export_model(observer, card, path, _shown(data))
     return Exported(path, load(path).card, parity)
+
+
+def _check_weights(form: Form) -> None:
+    if form.weights not in WEIGHTS:
+        raise ExportError(f"expected weights in one of {', '.join(WEIGHTS)}; got {form.weights!r}")
+    if form.weights != "float32" and form.precision != "float32":
+        raise ExportError(
+            f"expected a file that computes in float32 with --weights {form.weights}, got --type {form.precision}, "
+            "which stores the weights in its own way; leave one of the two out"
+        )
 
 
 def check_output(path: Path) -> None:
@@ -221,6 +249,7 @@ def export_as_program(
     path: Path,
     root: str | None = None,
     license: str | None = None,  # noqa: A002
+    made_by: str | None = None,
 ) -> tuple[ModelCard, ProgramParity]:
     """Write a trained model's episode as a program of torch.export, on the same terms as :func:`export_checkpoint`.
 
@@ -229,6 +258,7 @@ def export_as_program(
         path: The file to write, ending in ``.pt2``.
         root: Where the data set lies, when not where it lay in training.
         license: Under which the model may be used.
+        made_by: How the model was made.
 
     Raises:
         CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
@@ -237,7 +267,7 @@ def export_as_program(
     """
     check_program_file(path)
     training, data = load_with_data(checkpoint, root)
-    card = replace(describe(training, data), graph="episode", state_size=None, license=license)
+    card = Form("episode", license=license, made_by=made_by).of(describe(training, data))
     card = _measured(card, training, data)
     return card, export_program(training.observer, card, path, _shown(data))
 

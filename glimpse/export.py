@@ -38,6 +38,7 @@ from glimpse.graphs.assembly import Plan, assemble, metadata
 from glimpse.graphs.passes import simplify
 from glimpse.graphs.piece import Piece, state_sizes, step_of
 from glimpse.graphs.precision import to_half, to_int8
+from glimpse.graphs.storage import store_in_half
 from glimpse.graphs.whole import whole_of
 from glimpse.models.hard import HardObserver
 from glimpse.observer import Observer
@@ -99,6 +100,7 @@ def export_model(
             f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
         )
     model = build(observer, card, images)
+    store_in_half(model)
     if card.budgets:
         card = replace(card, **_measured(card, model, images))
     del model.metadata_props[:]

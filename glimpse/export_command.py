@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from glimpse.contract import ModelCard
 
 DESTINATIONS = ("triton", "kserve", "program")
-NOT_OF_PROGRAMS = ("output", "graph", "type", "input", "target", "name", "storage_uri")
+NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", "storage_uri")
 """Options of an export that a program has no use for: it is the episode in float32, of uint8 pixels."""
 
 
@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "through a retina; float32 if left out",
     )
     parser.add_argument(
+        "--weights",
+        choices=("float32", "float16"),
+        help="float16 rounds the model's weights to it, and stores them so, for a file of about 60 %% of the size that "
+        "computes in float32 as fast as ever; what is measured and compared is the rounded model. float32, which "
+        "changes nothing, if left out",
+    )
+    parser.add_argument(
         "--input",
         choices=("uint8", "float32"),
         help="what it takes: pixels from 0 to 255, or from 0 to 1; uint8 if left out",
@@ -62,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storage-uri", metavar="URI", help="where a cluster finds the model repository, for --to kserve"
     )
     parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
+    parser.add_argument(
+        "--made-by",
+        metavar="TEXT",
+        help="how the model was made, such as the command of its training; it goes into the card",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     kind, place = args.to or ("", "")
     if kind == "program":
         place = Path(place)
-        card, same = export_as_program(args.checkpoint, place, args.root, args.license)
+        card, same = export_as_program(args.checkpoint, place, args.root, args.license, args.made_by)
         print(
             f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
             f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
@@ -88,7 +100,15 @@ def run(args: argparse.Namespace) -> int:
             "next: torch.export.load(path).module() answers; docs/deployment.md says how"
         )
         return 0
-    form = Form(args.graph, args.input or "uint8", args.type or "float32", args.target, args.license)
+    form = Form(
+        args.graph,
+        args.input or "uint8",
+        args.type or "float32",
+        args.target,
+        args.license,
+        args.weights or "float32",
+        args.made_by,
+    )
     if args.output is not None:
         check_output(args.output)
     destination = _destination(args, form) if kind else None

@@ -165,6 +165,43 @@ def test_a_license_goes_into_the_card(checkpoint, written):
     assert export_checkpoint(checkpoint).card.license is None
 
 
+def test_how_a_model_was_made_goes_into_the_cards_recipe(checkpoint, written):
+    recipe = export_checkpoint(checkpoint, form=Form(made_by="glimpse train --seed 0")).card.recipe
+    assert recipe["made_by"] == "glimpse train --seed 0"
+    assert recipe["model"]["hidden"] == 8
+    assert "made_by" not in export_checkpoint(checkpoint).card.recipe
+
+
+def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, monkeypatch):
+    seen = []
+
+    def believed(observer, batches):
+        seen.append(observer)
+        return beliefs(observer, batches)
+
+    monkeypatch.setattr(commands, "beliefs", believed)
+    card = export_checkpoint(checkpoint, form=Form(weights="float16")).card
+    assert len(seen) == 2
+    for observer in seen:
+        assert all(torch.equal(weight, weight.half().float()) for weight in observer.parameters())
+    assert (card.precision, card.recipe["weights"]) == ("float32", "float16")
+    assert "weights" not in export_checkpoint(checkpoint).card.recipe
+    assert any(not torch.equal(weight, weight.half().float()) for weight in seen[-1].parameters())
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        (Form(weights="float16", precision="int8"), "computes in float32 with --weights float16, got --type int8, "),
+        (Form(weights="float16", precision="float16"), "with --weights float16, got --type float16, which stores"),
+        (Form(weights="bfloat16"), "expected weights in one of float32, float16; got 'bfloat16'"),
+    ],
+)
+def test_weights_that_can_not_be_stored_so_are_refused_before_anything_is_read(form, sentence, tmp_path):
+    with pytest.raises(ExportError, match=sentence):
+        export_checkpoint(tmp_path / "nothing.ckpt", form=form)
+
+
 @pytest.fixture
 def soft_checkpoint(tmp_path: Path) -> Path:
     """A checkpoint of a model without a retina."""
@@ -268,9 +305,10 @@ def test_a_program_gets_what_was_measured(checkpoint, monkeypatch):
         return ProgramParity(len(shown), 0.0, 0)
 
     monkeypatch.setattr(commands, "export_program", export)
-    card, parity = commands.export_as_program(checkpoint, Path("it.pt2"), license="MIT")
+    card, parity = commands.export_as_program(checkpoint, Path("it.pt2"), license="MIT", made_by="hand")
     assert asked == [(card, Path("it.pt2"))]
     assert (card.graph, card.state_size, card.license) == ("episode", None, "MIT")
+    assert card.recipe["made_by"] == "hand"
     assert card.test_error == evaluate_checkpoint(checkpoint).error
     assert parity.images == len(load_with_data(checkpoint)[1].source.test)
 

@@ -20,6 +20,8 @@ from tests.test_contract import CARD
         (["--graph", "step", "--type", "int8", "--input", "float32"], Form("step", "float32", "int8")),
         (["--type", "float16", "--target", "gpu"], Form(precision="float16", chosen_target="gpu")),
         (["--license", "MIT"], Form(license="MIT")),
+        (["--weights", "float16"], Form(weights="float16")),
+        (["--made-by", "glimpse train --seed 0"], Form(made_by="glimpse train --seed 0")),
     ],
 )
 def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp_path):
@@ -100,8 +102,9 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
         return replace(CARD, test_error=0.01), ProgramParity(1000, 0.0, 0)
 
     monkeypatch.setattr(commands, "export_as_program", export)
-    assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", "--license", "MIT"]) == 0
-    assert asked == [(Path("a.ckpt"), file, "data", "MIT")]
+    said = ["--license", "MIT", "--made-by", "hand"]
+    assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", *said]) == 0
+    assert asked == [(Path("a.ckpt"), file, "data", "MIT", "hand")]
     told = capsys.readouterr().out
     assert f"wrote {file} (2.5 MB): hard, episode graph in float32, 6 glimpses" in told
     assert "1000 test images: every label is the same, outputs differ by at most 0e+00" in told
@@ -149,6 +152,7 @@ def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(
         ("--output", "model.onnx"),
         ("--graph", "step"),
         ("--type", "float32"),
+        ("--weights", "float16"),
         ("--input", "uint8"),
         ("--target", "gpu"),
         ("--name", "it"),
