@@ -33,7 +33,7 @@ class Running(NamedTuple):
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> "Got":
         """One request on a connection of its own; underscores in headers' names are dashes."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()

@@ -36,10 +36,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._in_headers = True
         self._upgraded = False
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._header_timer: Any = None
+        self._write_timer: Any = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """A client is there."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
@@ -134,6 +134,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     @staticmethod
-    def _stop(timer: asyncio.TimerHandle | None) -> None:
+    def _stop(timer: Any) -> None:
         if timer is not None:
             timer.cancel()

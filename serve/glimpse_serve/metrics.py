@@ -188,7 +188,7 @@ class Metrics:
     def _gauge(self, name: str, told: str, mode: Any, *labels: str) -> Gauge:
         return Gauge(f"glimpse_{name}", told, labels, registry=self._registry, multiprocess_mode=mode)
 
-    def _histogram(self, name: str, told: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
+    def _histogram(self, name: str, told: str, bounds: tuple[float | int, ...], *labels: str) -> Histogram:
         return Histogram(f"glimpse_{name}", told, labels, registry=self._registry, buckets=bounds)
 
 

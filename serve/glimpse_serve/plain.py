@@ -136,24 +136,26 @@ class Plain:
 
 
 def _limits(entry: Entry, query: Mapping[str, str]) -> tuple[int | None, float | None]:
-    max_glimpses: Any = query.get("max_glimpses")
-    confidence: Any = query.get("confidence")
-    if max_glimpses is not None and max_glimpses.isascii() and max_glimpses.isdecimal() and len(max_glimpses) < 10:
-        max_glimpses = int(max_glimpses)
-    if confidence is not None:
-        try:
-            confidence = float(confidence)
-        except ValueError:
-            raise Refusal(
-                400,
-                f"expected a confidence such as 0.95, got {confidence!r:.40}; leave it out, or write a number",
-                "limit",
-            ) from None
+    max_glimpses, confidence = query.get("max_glimpses"), query.get("confidence")
+    most = entry.model.card.num_glimpses
+    if max_glimpses is not None and not (
+        max_glimpses.isascii() and max_glimpses.isdecimal() and len(max_glimpses) < 10
+    ):
+        raise Refusal(
+            400, f"expected max_glimpses from 1 to {most}, got {max_glimpses!r:.40}; or leave it out", "limit"
+        )
     try:
-        checked = answers.limits(entry.model.card.num_glimpses, max_glimpses, confidence, None)
+        sure = None if confidence is None else float(confidence)
+    except ValueError:
+        raise Refusal(
+            400, f"expected a confidence such as 0.95, got {confidence!r:.40}; leave it out, or write a number", "limit"
+        ) from None
+    glimpses = None if max_glimpses is None else int(max_glimpses)
+    try:
+        checked = answers.limits(most, glimpses, sure, None)
     except answers.LimitError as error:
         raise Refusal(400, str(error), "limit") from error
-    return None if max_glimpses is None else checked.max_glimpses, checked.confidence
+    return None if glimpses is None else checked.max_glimpses, checked.confidence
 
 
 def _check_explain(entry: Entry, explain: str | None) -> None:

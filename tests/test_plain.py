@@ -1,0 +1,215 @@
+import base64
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glimpse.runtime import GlimpseSession
+from glimpse_serve.settings import Settings
+from tests.service import Running, png, running, toy_files
+from tests.toys import noise
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Running]:
+    with running(Settings(models=toy_files(folder), max_images=5, max_pixels=10**6)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def session(service: Running, folder: Path) -> GlimpseSession:
+    return GlimpseSession(folder / "adaptive.onnx")
+
+
+def form(*files: tuple[str, bytes]) -> tuple[bytes, str]:
+    """A form as browsers and curl write it."""
+    lines = b""
+    for name, content in files:
+        lines += b'--frame\r\nContent-Disposition: form-data; name="image"; filename="%s"\r\n' % name.encode()
+        lines += b"Content-Type: application/octet-stream\r\n\r\n" + content + b"\r\n"
+    return lines + b"--frame--\r\n", "multipart/form-data; boundary=frame"
+
+
+def same(answer: dict[str, Any], session: GlimpseSession, image: Any, **limits: Any) -> None:
+    """Assert that an answer is the session's own."""
+    expected = session.predict_one(image, **limits)
+    probabilities = np.array([answer["probabilities"][name] for name in session.card.classes])
+    np.testing.assert_allclose(probabilities, expected.probabilities[-1], atol=1e-5)
+    assert len(answer["glimpses"]) == expected.glimpses
+    assert answer["reason"] == expected.reasons
+    for time, glimpse in enumerate(answer["glimpses"]):
+        assert glimpse["time"] == time
+        np.testing.assert_allclose(glimpse["location"], expected.locations[time], atol=1e-5)
+        assert expected.boxes is not None
+        np.testing.assert_allclose(glimpse["boxes"], expected.boxes[time], atol=1e-4)
+        label = int(expected.probabilities[time].argmax())
+        assert glimpse["class"] == session.card.classes[label]
+        assert glimpse["confidence"] == pytest.approx(float(expected.probabilities[time, label]), abs=1e-5)
+    assert (answer["class"], answer["confidence"]) == (
+        answer["glimpses"][-1]["class"],
+        answer["glimpses"][-1]["confidence"],
+    )
+    assert (answer["height"], answer["width"]) == image.shape[:2]
+
+
+@pytest.mark.parametrize("shape", [(20, 30, 1), (33, 21, 3), (400, 300, 3), (700, 700, 1)])
+def test_an_image_is_answered_as_the_session_answers_it(service, session, shape):
+    image = noise(*shape)
+    got = service.ask("POST", "/v1/classify", png(image))
+    assert got.status == 200
+    same(got.json, session, image)
+    assert got.json["model"] == {"name": "adaptive", "version": "1"}
+    assert got.json["milliseconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ("confidence=0.4", {"confidence": 0.4}),
+        ("max_glimpses=2", {"max_glimpses": 2}),
+        ("max_glimpses=3&confidence=0.5", {"max_glimpses": 3, "confidence": 0.5}),
+    ],
+)
+def test_limits_are_kept(service, session, query, limits):
+    for seed in range(4):
+        image = noise(20, 30, 1, seed=seed)
+        same(service.ask("POST", f"/v1/classify?{query}", png(image)).json, session, image, **limits)
+
+
+def test_another_model_can_be_asked(service):
+    got = service.ask("POST", "/v1/classify?model=episode&version=1", png(noise(20, 30, 1)))
+    assert got.json["model"] == {"name": "episode", "version": "1"}
+
+
+def test_many_images_in_a_form_come_back_in_order_with_their_names(service, session):
+    images = [noise(20, 30, 1, seed=seed) for seed in range(4)]
+    body, kind = form(*[(f"{number}.png", png(image)) for number, image in enumerate(images)])
+    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
+    assert [answer.pop("name") for answer in got.json["images"]] == ["0.png", "1.png", "2.png", "3.png"]
+    for answer, image in zip(got.json["images"], images, strict=True):
+        same(answer, session, image)
+
+
+def test_one_bad_image_among_good_ones_is_told_and_spoils_nothing(service, session):
+    good = noise(20, 30, 1)
+    body, kind = form(("good", png(good)), ("bad", b"no image"), ("cut", png(noise(40, 40, 3))[:-30]))
+    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
+    assert got.status == 200
+    first, bad, cut = got.json["images"]
+    first.pop("name")
+    same(first, session, good)
+    assert bad == {"name": "bad", "error": bad["error"]}
+    assert "'bad' is no image" in bad["error"]
+    assert "'cut' is damaged or cut short" in cut["error"]
+
+
+def test_a_form_without_a_good_image_is_refused(service):
+    body, kind = form(("a", b"no image"), ("b", b"neither"))
+    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
+    assert got.status == 422
+    assert "got 2 that can't" in got.error
+
+
+def test_explain_path_tells_times_and_draws(service, session):
+    image = noise(64, 64, 3)
+    answer = service.ask("POST", "/v1/classify?explain=path&confidence=0.9", png(image)).json
+    same(answer, session, image, confidence=0.9)
+    times = [glimpse["milliseconds"] for glimpse in answer["glimpses"]]
+    assert times == sorted(times)
+    assert times[0] > 0
+    kind, _, data = answer["picture"].partition(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+        assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("confidence=2", "a confidence above 0 and up to 1, got 2.0"),
+        ("confidence=nan", "a confidence above 0"),
+        ("confidence=x", "a confidence such as 0.95, got 'x'"),
+        ("confidence=", "a confidence such as 0.95, got ''"),
+        ("max_glimpses=0", "max_glimpses from 1 to 5"),
+        ("max_glimpses=6", "max_glimpses from 1 to 5"),
+        ("max_glimpses=1.5", "max_glimpses from 1 to 5"),
+        ("max_glimpses=²", "max_glimpses from 1 to 5, got '²'"),
+        ("explain=magic", "explain=path or explain=attention, got 'magic'"),
+        ("explain=attention", "spreads its attention over a map.*ask for explain=path"),
+        ("colour=red", "parameters out of model, version, confidence, max_glimpses, explain, got 'colour'"),
+        ("confidence=0.5&confidence=0.6", "'confidence' once, got it twice"),
+        ("model", "got others"),
+        ("model=%ff", "UTF-8"),
+    ],
+)
+def test_parameters_that_are_none_are_refused_with_a_sentence(service, query, sentence):
+    got = service.ask("POST", f"/v1/classify?{quote(query, safe='=&%')}", png(noise(20, 30, 1)))
+    assert got.status == 400
+    assert re.search(sentence, got.error)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/v1/classify?model=dog", 404, "a model out of 'adaptive', 'episode', got 'dog'"),
+        ("/v1/classify?version=7", 404, "a version of the model 'adaptive' out of 1, got '7'"),
+    ],
+)
+def test_models_that_are_not_there_are_refused(service, path, status, sentence):
+    got = service.ask("POST", path, png(noise(20, 30, 1)))
+    assert got.status == status
+    assert sentence in got.error
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "sentence"),
+    [
+        (b"", "image/png", 400, "an image as the body, got none"),
+        (b"%PDF-1.4", "application/pdf", 415, "got 'application/pdf'"),
+        (b"hello", "image/png", 422, "is no image that can be read"),
+        (png(noise(40, 40, 3))[:-30], "", 422, "is damaged or cut short"),
+        (b"x", "multipart/form-data", 400, "a boundary"),
+        (b"x", "multipart/form-data; boundary=frame", 400, "form"),
+        (b"--frame--\r\n", "multipart/form-data; boundary=frame", 400, "at least one file in the form"),
+        (form(("a", b"x"))[0][:-12], "multipart/form-data; boundary=frame", 400, "cut short"),
+        (form(*[("a", b"x")] * 6)[0], "multipart/form-data; boundary=frame", 413, "at most 5 images"),
+        (png(np.zeros((1001, 1000, 1), np.uint8)), "image/png", 413, "announces 1000 x 1001 pixels"),
+    ],
+)
+def test_bodies_that_are_no_images_are_refused_with_a_sentence(service, body, kind, status, sentence):
+    got = service.ask("POST", "/v1/classify", body, **({"Content_Type": kind} if kind else {}))
+    assert (got.status, sentence in got.error) == (status, True), got.error
+
+
+def test_the_models_are_listed_with_what_they_say_of_themselves(service, session):
+    listed = service.ask("GET", "/v1/models").json
+    assert [model["name"] for model in listed["models"]] == ["adaptive", "episode"]
+    assert listed["refused"] == []
+    first = listed["models"][0]
+    assert first["classes"] == ["cat", "dog", "owl"]
+    assert first["explain"] == ["path"]
+    assert first["sha256"] == session.sha256
+    one = service.ask("GET", "/v1/models/adaptive?version=1").json
+    assert one["card"]["num_glimpses"] == 5
+    assert one["version"] == "1"
+    assert service.ask("GET", "/v1/models/dog").status == 404
+
+
+def test_an_answer_is_compressed_for_who_takes_it(service):
+    plain = service.ask("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)))
+    packed = service.ask("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)), Accept_Encoding="gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert len(packed.body) < len(plain.body)
+    assert gzip.decompress(packed.body)[:20] == plain.body[:20]
