@@ -24,8 +24,6 @@ MEMORY_BODIES = 16
 """Bodies of the greatest size that are held at once; what goes beyond is answered 503."""
 MAX_APART = 32
 """Large images that are worked on or wait for it, at most."""
-MAX_FIELDS = 64
-"""Header lines of one part of a form."""
 PATIENCE_SECONDS = 0.05
 """After this time it is watched whether the client that waits has gone. Most answers are there sooner."""
 IMAGE_TYPES = ("image/", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
@@ -319,8 +317,6 @@ def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[Part]:
         content.clear()
 
     def header() -> None:
-        if len(headers) >= MAX_FIELDS:
-            raise FormParserError("too many header lines in a part")
         headers[bytes(name).lower()] = bytes(value)
         name.clear()
         value.clear()

@@ -1,0 +1,29 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from glimpse_serve.jobs import Canvas, Look, Tensors, Watch
+
+CANVAS = Canvas(np.zeros((2, 3, 1), np.uint8), 5, 6)
+
+
+def test_images_that_are_looked_at_for_equally_long_go_together():
+    assert Look(b"a", "a", 3, 0.5).key == Look(CANVAS, "b", 3, 0.5).key
+    assert Look(b"a", "a", 3, 0.5).key != Look(b"a", "a", 3, None).key
+    assert Look(b"a", "a", 3, None).key != Look(b"a", "a", None, None).key
+    assert Watch(CANVAS).key is None
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Look(b"a", "a", 3, 0.5),
+        Look(CANVAS),
+        Watch(CANVAS, 2),
+        Tensors({"images": CANVAS.pixels}, ("logits",), ("k", 1), 2),
+    ],
+)
+def test_jobs_can_be_sent_to_other_processes(job):
+    again = pickle.loads(pickle.dumps(job))  # noqa: S301 - our own bytes
+    assert (type(again), again.key, again.size) == (type(job), job.key, job.size)
