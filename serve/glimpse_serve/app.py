@@ -10,7 +10,6 @@ from typing import Any
 
 from starlette.routing import Route, Router
 
-from glimpse_serve import shipped
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
 from glimpse_serve.doorkeeper import Doorkeeper
 from glimpse_serve.engine import Batcher, Crew, Engine
@@ -23,7 +22,8 @@ from glimpse_serve.open_inference import OpenInference
 from glimpse_serve.plain import Plain
 from glimpse_serve.rate_limits import RateLimiter
 from glimpse_serve.refusal import Refusal
-from glimpse_serve.registry import ModelError, Registry
+from glimpse_serve.naming import ModelError, named_models
+from glimpse_serve.registry import Registry
 from glimpse_serve.served import ServedModel
 from glimpse_serve.settings import Settings
 from glimpse_serve.tracing import Tracing
@@ -146,31 +146,6 @@ def build(settings: Settings) -> Application:
         settings: How it runs.
     """
     return Service(settings).application
-
-
-def named_models(settings: Settings) -> list[tuple[str, Path]]:
-    """Tell which files are to be served under which names.
-
-    Args:
-        settings: As they were given.
-
-    Raises:
-        ModelError: When two have one name.
-    """
-    if not settings.models and not settings.directory:
-        return [(model.name, model.path) for model in shipped.models()]
-    found: dict[str, Path] = {}
-    for given in settings.models:
-        name, equals, file = given.partition("=")
-        path = Path(file if equals else given)
-        name = name if equals else path.stem
-        if name in found:
-            raise ModelError(
-                f"expected each model under a name of its own, got {str(found[name])!r} and {str(path)!r} under "
-                f"{name!r}; name one of them with NAME=FILE"
-            )
-        found[name] = path
-    return list(found.items())
 
 
 def _routes(house: House) -> list[Route]:

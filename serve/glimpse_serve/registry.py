@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,17 +13,11 @@ from glimpse.contract import ContractError
 from glimpse.providers import ProviderError
 from glimpse.runtime import GlimpseSession
 from glimpse_serve.engine import Engine
+from glimpse_serve.naming import ModelError, check_name
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.served import ServedModel
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a model may be called, since it stands in addresses."""
-
 _log = logging.getLogger("glimpse_serve.registry")
-
-
-class ModelError(ValueError):
-    """A model that can't be served."""
 
 
 class Entry(NamedTuple):
@@ -136,11 +129,7 @@ class Registry:
             ModelError: When the file can't be served; what was served before goes on. It is noted in ``refused``.
         """
         try:
-            if not NAME.fullmatch(name):
-                raise ModelError(
-                    f"expected a model's name of letters, digits, '.', '_' and '-', got {name!r:.80}; name it with "
-                    "NAME=FILE"
-                )
+            check_name(name)
             session = await asyncio.to_thread(self._open, path)
         except ModelError as error:
             self.refused[str(path)] = str(error)

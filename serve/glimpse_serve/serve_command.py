@@ -33,8 +33,10 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args, os.environ)
     from glimpse_serve.doorkeeper import check_doors
     from glimpse_serve.key_ring import KeyRing
+    from glimpse_serve.naming import named_models
     from glimpse_serve.server import serve
 
+    named_models(settings)
     check_doors(settings, KeyRing(settings.keys_file, settings.keys))
     print(told(settings), file=sys.stderr, flush=True)
     return serve(settings)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -109,8 +108,7 @@ def serve(settings: Settings) -> int:
         The exit status: 0, or 1 when it could not start or did not stop in time.
     """
     logs.configure(settings.log_level, settings.log_format)
-    with _shared_folder(), _listening(settings) as listener:
-        os.environ[SETTINGS] = settings.to_json()
+    with _environment(settings), _listening(settings) as listener:
         config = _config(settings)
         address = address_of(settings, listener)
         _log.info("serving at %s", address, extra={"address": address, "workers": settings.workers})
@@ -175,8 +173,11 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _shared_folder() -> Iterator[Path]:
-    """A folder for what workers share; the variable that names it must be set before they are started."""
+def _environment(settings: Settings) -> Iterator[None]:
+    """Tell workers the settings, and a folder that they share; to be done before they are started."""
     with tempfile.TemporaryDirectory(prefix="glimpse-serve-") as folder:
-        os.environ[SHARED] = folder
-        yield Path(folder)
+        os.environ[SETTINGS], os.environ[SHARED] = settings.to_json(), folder
+        try:
+            yield
+        finally:
+            del os.environ[SETTINGS], os.environ[SHARED]

@@ -10,7 +10,8 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from glimpse_serve.registry import ModelError, Registry
+from glimpse_serve.naming import ModelError
+from glimpse_serve.registry import Registry
 
 FILE = "model.onnx"
 

@@ -1,0 +1,44 @@
+import hashlib
+import re
+
+import pytest
+
+from glimpse.cli import main
+from glimpse_serve.key_ring import read_entries
+from glimpse_serve.serve_command import told
+from glimpse_serve.settings import Settings
+
+
+def test_how_it_runs_is_told_without_secrets():
+    line = told(Settings(models=("a.onnx",), keys="alice sha256:abc", allow_anonymous=True))
+    assert line.startswith("glimpse serve: models=a.onnx directory=- ")
+    assert "keys=(given)" in line
+    assert "abc" not in line
+    assert "allow_anonymous=true" in line
+    assert "\n" not in line
+
+
+def test_a_key_is_made_that_its_line_knows(capsys):
+    assert main(["serve", "--make-key", "alice"]) == 0
+    secret, line = (text.partition(":")[2].strip() for text in capsys.readouterr().out.splitlines())
+    (key,) = read_entries(line, "it")
+    assert (key.name, key.digest) == ("alice", hashlib.sha256(secret.encode()).digest())
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "expected API keys, since 0.0.0.0 can be reached from other machines, got none"),
+        (["--prot", "80"], "serve knows no '--prot'.*--port"),
+        (["--make-key", "a b"], "a key's name of letters"),
+        (["--keys-file", "/nowhere/keys"], "can't read the file of keys '/nowhere/keys'"),
+        (["--keys", "alice secret"], "line 1 of the keys that were given"),
+        (["a/x.onnx"], "a model's file at 'a/x.onnx', found none"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_started(args, sentence, capsys):
+    assert main(["serve", *args]) == 2
+    said = capsys.readouterr().err
+    assert re.search(sentence, said)
+    assert "Traceback" not in said
+    assert "alice secret" not in said
