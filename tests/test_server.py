@@ -122,7 +122,7 @@ def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     told = process.lines[0]
     assert told.startswith("glimpse serve: models=")
     assert "max_queue=256" in told
-    records = [json.loads(line) for line in process.lines[1:]]
+    records = [json.loads(line) for line in process.lines[2:]]
     asked = [
         record
         for record in records

@@ -5,10 +5,10 @@ balancers send their requests elsewhere. Then it takes no further connection, en
 ``shutdown_seconds``, and exits with 0. Told twice, it does not wait.
 """
 
-import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -28,8 +28,6 @@ SHARED = "GLIMPSE_SERVE_SHARED"
 """Names the folder that workers share."""
 DRAIN = signal.SIGUSR1
 """Tells a process that the service is about to stop."""
-
-_log = logging.getLogger("glimpse_serve.server")
 
 
 class Server(uvicorn.Server):
@@ -111,7 +109,8 @@ def serve(settings: Settings) -> int:
     with _environment(settings), _listening(settings) as listener:
         config = _config(settings)
         address = address_of(settings, listener)
-        _log.info("serving at %s", address, extra={"address": address, "workers": settings.workers})
+        # Told whatever is logged: a port that was chosen freely is known from nowhere else.
+        print(f"glimpse serve: serving at {address}", file=sys.stderr, flush=True)
         if settings.workers > 1:
             Supervisor(config, [listener], settings.drain_seconds).run()
             return 0
