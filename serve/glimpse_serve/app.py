@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from starlette.routing import Route, Router
 
 from glimpse_serve import shipped
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
+from glimpse_serve.docs import Docs
 from glimpse_serve.doorkeeper import Doorkeeper
 from glimpse_serve.engine import Batcher, Crew, Engine
 from glimpse_serve.entrance import Application, Entrance
@@ -40,6 +41,7 @@ class Service:
 
     Attributes:
         house: What its routes share.
+        routes: Its handlers, by the templates of their paths and by method.
         application: It, as an ASGI application.
 
     Args:
@@ -57,7 +59,9 @@ class Service:
         self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        router: Any = Router(_routes(self.house), redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
+        self.routes = _routes(self.house, lambda: self._keys.required)
+        routes = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
+        router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         self.application: Application = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
         )
@@ -173,7 +177,7 @@ def named_models(settings: Settings) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
-def _routes(house: House) -> list[Route]:
+def _routes(house: House, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
     async def metrics(asked: Asked) -> Answer:
         body, media_type = house.metrics.render(asked.headers.get("accept", ""))
         return Answer(body, 200, media_type)
@@ -183,7 +187,7 @@ def _routes(house: House) -> list[Route]:
         **OpenInference(house).routes(),
         "/metrics": {"GET": metrics},
     }
-    return [Route(path, Endpoint(path, handlers)) for path, handlers in paths.items()]
+    return {**paths, **Docs(house, paths, wants_key).routes()}
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
