@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from glimpse_serve.asked import Answer, Asked, Handler, json_answer
-from glimpse_serve.description import HTML, describe
+from glimpse_serve.description import describe
 from glimpse_serve.docs_page import page
 from glimpse_serve.house import House
+from glimpse_serve.operations import HTML
 from glimpse_serve.packing import pack
 
 Routes = Mapping[str, Mapping[str, Handler]]

@@ -13,6 +13,7 @@ from glimpse_serve.registry import Entry
 
 MAX_SHOWN = 8
 """Elements of a list of numbers that an example shows."""
+_MISSING = "may be missing"
 
 
 def page(description: Mapping[str, Any], served: Sequence[Entry], address: str, wants_key: bool) -> str:
@@ -81,7 +82,7 @@ def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mappi
     found = '<a href="#start">Try it</a><a href="#models">Models</a><a href="#rules">Rules</a>'
     for tag, operations in tags:
         links = "".join(
-            f'<a href="#{_escape(operation["operationId"])}">{_escape(operation["summary"])}</a>'
+            f'<a href="#{_escape(operation["operationId"])}">{_inline(operation["summary"])}</a>'
             for _, _, operation in operations
         )
         found += f"<b>{_escape(tag['name'])}</b>{links}"
@@ -129,12 +130,12 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
     parts = [_prose(operation.get("description", ""))]
     if operation["parameters"]:
         rows = "".join(
-            f"<tr><td><code>{_escape(each['name'])}</code><span class=range>{_escape(each['in'])}"
+            f"<tr><td><code>{_escape(each['name'])}</code><span class='range'>{_escape(each['in'])}"
             f"{', required' * each.get('required', False)}</span></td>"
-            f"<td>{_inline(each['description'])}<span class=range>{_range(each['schema'])}</span></td></tr>"
+            f"<td>{_inline(each['description'])}<span class='range'>{_range(each['schema'])}</span></td></tr>"
             for each in operation["parameters"]
         )
-        parts.append(f"<h3>Parameters</h3><table>{rows}</table>")
+        parts.append(f"<h3>Parameters</h3><table class="names">{rows}</table>")
     if "requestBody" in operation:
         parts.append(f"<h3>Body</h3>{_contents_of(operation['requestBody']['content'], schemas)}")
     rows = "".join(
@@ -142,20 +143,20 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
         f"<td>{_inline(answer['description'])}{_contents_of(answer['content'], schemas, status < '4')}</td></tr>"
         for status, answer in operation["responses"].items()
     )
-    parts.append(f"<h3>Answers</h3><table>{rows}</table>")
+    parts.append(f"<h3>Answers</h3><table class="statuses">{rows}</table>")
     key = "<p>Needs an API key.</p>" if operation["security"] else ""
     opened = " open" if operation["operationId"] in ("classify", "infer") else ""
     return (
         f'<details class="operation" id="{_escape(operation["operationId"])}"{opened}><summary>'
         f'<span class="method {method}">{method.upper()}</span><span class="path">{_escape(path)}</span>'
-        f'<span class="what">{_escape(operation["summary"])}</span></summary><div>{key}{"".join(parts)}</div></details>'
+        f'<span class="what">{_inline(operation["summary"])}</span></summary><div>{key}{"".join(parts)}</div></details>'
     )
 
 
 def _contents_of(content: Mapping[str, Any], schemas: Mapping[str, Any], named: bool = True) -> str:
     """Media types, forms and examples of a body."""
     kinds = ", ".join(f"<code>{_escape(kind)}</code>{_form(each['schema'])}" for kind, each in content.items())
-    found = f"<span class=range>{kinds}</span>" if named else ""
+    found = f"<span class='range'>{kinds}</span>" if named else ""
     for each in content.values():
         for name, example in each.get("examples", {}).items():
             summary = example.get("summary", "Example" if name != "refused" else "Such as")
@@ -170,14 +171,14 @@ def _schema(name: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) ->
     listed = schema.get("items", {}) if schema.get("type") == "array" else schema
     required = listed.get("required", ())
     rows = "".join(
-        f"<tr><td><code>{_escape(entry)}</code><span class=range>{'may be missing' * (entry not in required)}</span></td>"
-        f"<td>{_inline(each.get('description', ''))}<span class=range>{_range(each)}</span></td></tr>"
+        f"<tr><td><code>{_escape(entry)}</code><span class='range'>{_MISSING * (entry not in required)}</span></td>"
+        f"<td>{_inline(each.get('description', ''))}<span class='range'>{_range(each)}</span></td></tr>"
         for entry, each in listed.get("properties", {}).items()
     )
     return (
         f'<details class="operation" id="form-{_escape(name)}"><summary><span class="path">{_escape(name)}</span>'
         f'<span class="what">{_inline(schema.get("description", ""))}</span></summary>'
-        f"<div><table>{rows}</table></div></details>"
+        f'<div><table class="names">{rows}</table></div></details>'
     )
 
 

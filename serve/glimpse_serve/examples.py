@@ -73,7 +73,9 @@ INFERENCE: dict[str, Any] = {
 
 SAMPLES = {
     "classified": Sample("POST", "/v1/classify?confidence=0.99", image(), "image/png", "one image"),
-    "explained": Sample("POST", "/v1/classify?explain=path", image(), "image/png", "one image, with its explanation"),
+    "explained": Sample(
+        "POST", "/v1/classify?explain=path&max_glimpses=4", image(), "image/png", "one image, with its explanation"
+    ),
     "several": Sample(
         "POST",
         "/v1/classify?max_glimpses=1",
