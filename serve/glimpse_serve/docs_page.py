@@ -135,7 +135,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
             f"<td>{_inline(each['description'])}<span class='range'>{_range(each['schema'])}</span></td></tr>"
             for each in operation["parameters"]
         )
-        parts.append(f"<h3>Parameters</h3><table class="names">{rows}</table>")
+        parts.append(f"<h3>Parameters</h3><table class='names'>{rows}</table>")
     if "requestBody" in operation:
         parts.append(f"<h3>Body</h3>{_contents_of(operation['requestBody']['content'], schemas)}")
     rows = "".join(
@@ -143,7 +143,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
         f"<td>{_inline(answer['description'])}{_contents_of(answer['content'], schemas, status < '4')}</td></tr>"
         for status, answer in operation["responses"].items()
     )
-    parts.append(f"<h3>Answers</h3><table class="statuses">{rows}</table>")
+    parts.append(f"<h3>Answers</h3><table class='statuses'>{rows}</table>")
     key = "<p>Needs an API key.</p>" if operation["security"] else ""
     opened = " open" if operation["operationId"] in ("classify", "infer") else ""
     return (
