@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.routing import Route, Router
 
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
+from glimpse_serve.docs import Docs
 from glimpse_serve.doorkeeper import Doorkeeper
 from glimpse_serve.engine import Batcher, Crew, Engine
 from glimpse_serve.entrance import Application, Entrance
@@ -18,11 +19,11 @@ from glimpse_serve.house import Condition, House
 from glimpse_serve.intake import Intake
 from glimpse_serve.key_ring import KeyRing
 from glimpse_serve.metrics import Metrics
+from glimpse_serve.naming import ModelError, named_models
 from glimpse_serve.open_inference import OpenInference
 from glimpse_serve.plain import Plain
 from glimpse_serve.rate_limits import RateLimiter
 from glimpse_serve.refusal import Refusal
-from glimpse_serve.naming import ModelError, named_models
 from glimpse_serve.registry import Registry
 from glimpse_serve.served import ServedModel
 from glimpse_serve.settings import Settings
@@ -40,6 +41,7 @@ class Service:
 
     Attributes:
         house: What its routes share.
+        routes: Its handlers, by the templates of their paths and by method.
         application: It, as an ASGI application.
 
     Args:
@@ -57,7 +59,9 @@ class Service:
         self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        router: Any = Router(_routes(self.house), redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
+        self.routes = _routes(self.house, lambda: self._keys.required)
+        routes = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
+        router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         self.application: Application = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
         )
@@ -148,7 +152,7 @@ def build(settings: Settings) -> Application:
     return Service(settings).application
 
 
-def _routes(house: House) -> list[Route]:
+def _routes(house: House, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
     async def metrics(asked: Asked) -> Answer:
         body, media_type = house.metrics.render(asked.headers.get("accept", ""))
         return Answer(body, 200, media_type)
@@ -158,7 +162,7 @@ def _routes(house: House) -> list[Route]:
         **OpenInference(house).routes(),
         "/metrics": {"GET": metrics},
     }
-    return [Route(path, Endpoint(path, handlers)) for path, handlers in paths.items()]
+    return {**paths, **Docs(house, paths, wants_key).routes()}
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 
 MEMORY_BODIES = 16
 """Bodies of the greatest size that are held at once; what goes beyond is answered 503."""
+PACKINGS = ("gzip", "deflate")
+"""How a body may be compressed."""
 MAX_APART = 32
 """Large images that are worked on or wait for it, at most."""
 PATIENCE_SECONDS = 0.05
@@ -281,12 +283,12 @@ def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return None
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    if encoding.removeprefix("x-") not in PACKINGS:
         raise Refusal(
             415,
             f"expected a body that is compressed by gzip or deflate, or not at all, got {encoding!r:.80}",
             "body",
-            {"Accept-Encoding": "gzip, deflate"},
+            {"Accept-Encoding": ", ".join(PACKINGS)},
         )
     packed = zlib.decompressobj(wbits=47)  # the header tells gzip from zlib
 

@@ -85,7 +85,8 @@ class OpenInference:
 
     async def index(self, asked: Asked) -> Answer:
         """List the models, as Triton's extension of the model repository does."""
-        async with self._house.intake.body(asked.headers, asked.receive):
+        async with self._house.intake.body(asked.headers, asked.receive) as body:
+            tensors.check_index_request(body)
             return json_answer(
                 [
                     {"name": entry.model.name, "version": str(entry.model.version), "state": "READY", "reason": ""}

@@ -18,6 +18,8 @@ from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Entry
 
 EXPLAIN = ("path", "attention")
+CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
+MODEL_QUERY = ("version",)
 MAX_DRAWN_PIXELS = 2**22
 """A larger image is not drawn."""
 
@@ -49,7 +51,7 @@ class Plain:
 
     async def model(self, asked: Asked) -> Answer:
         """Tell all that a model says of itself."""
-        query = asked.query("version")
+        query = asked.query(*MODEL_QUERY)
         registry = self._house.registry
         entry = registry.find(asked.path["model"], query.get("version"))
         summary = _summary(entry, registry.versions(entry.model.name))
@@ -58,7 +60,7 @@ class Plain:
 
     async def classify(self, asked: Asked) -> Answer:
         """Classify the image or images of a request."""
-        query = asked.query("model", "version", "confidence", "max_glimpses", "explain")
+        query = asked.query(*CLASSIFY_QUERY)
         entry = self._house.registry.find(query.get("model"), query.get("version"))
         asked.model = entry.model.name
         limits = _limits(entry, query)

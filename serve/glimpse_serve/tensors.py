@@ -105,11 +105,7 @@ def read(body: bytes, header_length: str | None, card: ModelCard, max_images: in
         Refusal: 400 when it is not what the protocol or the model wants, 413 when it is too much.
     """
     length = len(body) if header_length is None else _header_length(header_length, len(body))
-    try:
-        asked = orjson.loads(memoryview(body)[:length])
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        raise _wrong(f"expected JSON, got {error}; see the protocol's 'inference request'") from error
-    asked = _object(asked, "the request")
+    asked = _read_json(memoryview(body)[:length])
     raw = memoryview(body)[length:]
     given: Arrays = {}
     specs, at = inputs_of(card), 0
@@ -166,6 +162,26 @@ def write(request: Request, found: Arrays, card: ModelCard, name: str, version: 
         answer["id"] = request.id
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join((head, *raw)), len(head)) if raw else (head, None)
+
+
+def check_index_request(body: bytes) -> None:
+    """Read a request for the index of the models, which changes nothing, since all that are listed are ready.
+
+    Args:
+        body: As it came, unpacked; may be empty.
+
+    Raises:
+        Refusal: 400 when it is not what the protocol wants.
+    """
+    if body:
+        _flag(_read_json(memoryview(body)), "ready", False)
+
+
+def _read_json(text: memoryview) -> Mapping[str, Any]:
+    try:
+        return _object(orjson.loads(text), "the request")
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise _wrong(f"expected JSON, got something else ({error}); see the protocol's requests") from error
 
 
 def _header_length(text: str, most: int) -> int:
@@ -253,6 +269,10 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             raise _wrong(f"expected {name!r} for 1 or {batch} images, got it for {len(array)}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise _wrong(f"expected finite numbers for {name!r}, got NaN or infinity")
+        if name in (contract.FIRST_LOCATION, contract.LOCATION) and np.abs(array).max() > MAX_LOCATION:
+            raise _wrong(
+                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
+            )
     for name in (contract.STATE, contract.LOCATION):
         if card.graph == "step" and len(given[name]) != batch:
             raise _wrong(f"expected {name!r} for {batch} glimpses, got it for {len(given[name])}")
@@ -267,10 +287,6 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             )
         if images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
             raise _wrong(f"expected images in [0, 1], got {images.min():g} to {images.max():g}; scale them")
-        if name in (contract.FIRST_LOCATION, contract.LOCATION) and np.abs(array).max() > MAX_LOCATION:
-            raise _wrong(
-                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
-            )
     if contract.MAX_GLIMPSES in given and not 1 <= given[contract.MAX_GLIMPSES] <= card.num_glimpses:
         raise _wrong(
             f"expected max_glimpses from 1 to {card.num_glimpses}, those that the model was trained to take, got "
@@ -280,8 +296,8 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
 
 def _wanted(asked: Mapping[str, Any], card: ModelCard) -> tuple[tuple[str, ...], frozenset[str]]:
     """Outputs that are wanted, and those of them that are wanted as bytes."""
-    all_binary = _parameters(asked).get("binary_data_output", False) is True
-    if not asked.get("outputs"):
+    all_binary = _flag(_parameters(asked), "binary_data_output", False)
+    if asked.get("outputs") in (None, []):
         return card.outputs, frozenset(card.outputs if all_binary else ())
     names: list[str] = []
     binary = set()
@@ -297,7 +313,7 @@ def _wanted(asked: Mapping[str, Any], card: ModelCard) -> tuple[tuple[str, ...],
                 "of the card"
             )
         names.append(name)
-        if parameters.get("binary_data", all_binary) is True:
+        if _flag(parameters, "binary_data", all_binary):
             binary.add(name)
     return tuple(names), frozenset(binary)
 
@@ -349,7 +365,15 @@ def _object(value: object, what: str) -> Mapping[str, Any]:
 
 
 def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _object(entry.get("parameters") or {}, "'parameters'")
+    given = entry.get("parameters")
+    return {} if given is None else _object(given, "'parameters'")
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise _wrong(f"expected {name} as true or false, got {_shown(value)}")
+    return value
 
 
 def _shown(value: object) -> str:
