@@ -102,7 +102,7 @@ async def overload(sizes: Sizes) -> dict[str, Any]:
         "lost": len(tally.lost) + tally.unconnected + sizes.clients * sizes.requests - total,
         "wrong": len(tally.wrong),
         "counted": int(
-            sum(float(found) for found in re.findall(r'route="/v1/classify",status="\d+"} ([\d.]+)', counted))
+            sum(float(found) for found in re.findall(r'requests_total\{.*route="/v1/classify",status="\d+"} ([\d.]+)', counted))
         ),
         "median_seconds": tally.of(0.5),
         "p99_seconds": tally.of(0.99),

@@ -16,7 +16,7 @@ from glimpse.answers import REASONS
 from glimpse.contract import Budget, ModelCard
 from glimpse_serve import tensors
 from glimpse_serve.plain import EXPLAIN
-from glimpse_serve.registry import NAME
+from glimpse_serve.naming import NAME
 
 Schema = dict[str, Any]
 
