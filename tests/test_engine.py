@@ -14,6 +14,7 @@ class Job(NamedTuple):
     name: str
     key: str | None = "same"
     size: int = 1
+    light: bool = False
 
 
 class Counts:
@@ -229,3 +230,33 @@ def test_a_thousand_jobs_from_many_tasks_are_each_answered_once(crew):
     assert sum(counts.batches) == 1000
     assert max(counts.batches) == 16
     assert counts.waiting[-1] == 0
+
+
+def test_light_work_that_is_known_to_be_soon_done_is_done_in_the_loop_and_other_work_is_not(crew):
+    threads: list[int] = []
+
+    def model(jobs: Sequence[Any]) -> list[Any]:
+        threads.append(threading.get_ident())
+        if jobs[0].name == "slow":
+            time.sleep(0.1)
+        return [job.name for job in jobs]
+
+    async def main() -> int:
+        engine = Batcher(model, crew, 4, 100, Counts())
+        for name, light in (("first", True), ("second", True), ("heavy", False), ("slow", True), ("after", True)):
+            assert await engine.submit(Job(name, light=light), soon()) == name
+        return threading.get_ident()
+
+    loop = asyncio.run(main())
+    assert [thread == loop for thread in threads] == [False, True, False, True, False]
+
+
+def test_what_comes_in_one_breath_is_taken_together(crew):
+    model = Model()
+
+    async def main() -> None:
+        engine = batcher(model, crew)
+        await asyncio.gather(*[engine.submit(Job(name), soon()) for name in "abc"])
+
+    asyncio.run(main())
+    assert model.batches == [["a", "b", "c"]]

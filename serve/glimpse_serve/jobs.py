@@ -10,6 +10,9 @@ import numpy.typing as npt
 from glimpse.answers import Prediction
 from glimpse.inference import Arrays
 
+SMALL_BYTES = 2**14
+"""An image file up to this size, of as many pixels at most, is decoded within a few tenths of a millisecond."""
+
 
 class Canvas(NamedTuple):
     """An image that was decoded and put onto a model's canvas."""
@@ -52,6 +55,11 @@ class Look:
         """One image."""
         return 1
 
+    @property
+    def light(self) -> bool:
+        """Whether it is soon decoded."""
+        return not isinstance(self.image, bytes) or len(self.image) <= SMALL_BYTES
+
 
 class Looked(NamedTuple):
     """What a model made of an image."""
@@ -83,6 +91,11 @@ class Tensors:
     outputs: tuple[str, ...]
     key: Hashable | None
     size: int
+
+    @property
+    def light(self) -> bool:
+        """Whether there are few of them, and the graph's time is known of others like them."""
+        return self.key is not None and sum(array.nbytes for array in self.given.values()) <= SMALL_BYTES
 
 
 class Inferred(NamedTuple):
@@ -116,6 +129,11 @@ class Watch:
     def size(self) -> int:
         """One image."""
         return 1
+
+    @property
+    def light(self) -> bool:
+        """It takes many steps."""
+        return False
 
 
 class Watched(NamedTuple):

@@ -13,9 +13,9 @@ from glimpse_serve.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, W
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.watched import watch
 
-SMALL_PIXELS = 2**18
-"""Images up to this size are decoded along with the batch that they are answered in; a larger one would keep the others
-waiting, and is decoded apart."""
+SMALL_PIXELS = 2**14
+"""Images up to this size are decoded along with the batch that they are answered in, which takes a few tenths of a
+millisecond; a larger one would keep others waiting, and is decoded apart."""
 
 
 class ServedModel:
