@@ -73,7 +73,7 @@ export KMP_BLOCKTIME ?= 0
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test check bench
+.PHONY: help demo test serve check bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -84,6 +84,9 @@ demo: $(INSTALLED) ## train, evaluate, export and classify on real images; write
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+serve: $(INSTALLED) ## answer requests over HTTP with the models that come with Glimpse; others: make serve ARGS=model.onnx
+	$(BIN)/glimpse serve $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/ruff check
