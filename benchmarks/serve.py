@@ -4,8 +4,8 @@ Options as well: ``--litserve-python PATH`` (an interpreter that has LitServe, i
 ``--rounds N``, ``--output FILE``, ``--quick``. The same file of a model is served by ``glimpse serve``, by the bare
 session behind FastAPI and by LitServe; each is asked by 1, 16 and 64 clients that keep their connections, with PNG
 images and with tensors. The sides take turns within a round, the others standing still; the class in every answer is
-checked. Without ``--model`` and ``--checkpoint``, that of Mnih et al. (2014) for 28x28 images is served, with weights nobody
-trained, and then the hard model in the package.
+checked. Without ``--model`` and ``--checkpoint``, that of Mnih et al. (2014) for 28x28 images is served, with weights
+nobody trained, and then the hard model in the package.
 """
 
 import argparse
