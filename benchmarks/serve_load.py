@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Task:
         requests: A file of them, one after another, whole, each behind its length, see :func:`pack`.
         expected: The class that the answer to each request must name, by its number.
         classes: What the classes are called.
-        form: ``json`` where the answer's ``class`` tells, ``bytes`` where its last bytes are the probabilities, float32.
+        form: ``json`` where the answer's ``class`` tells, ``bytes`` where the probabilities, float32, are its end.
         clients: Connections at once.
         seconds: How long requests are begun.
         warm_up: Requests of each connection before.
@@ -178,9 +179,7 @@ async def load(task: Task) -> dict[str, Any]:
     clients: list[Client] = []
     for number in range(task.clients):
         first = number * len(requests) // task.clients
-        _, client = await loop.create_connection(
-            lambda first=first: Client(requests, first), "127.0.0.1", task.port
-        )
+        _, client = await loop.create_connection(partial(Client, requests, first), "127.0.0.1", task.port)
         clients.append(client)
     if task.warm_up:
         await asyncio.gather(*(client.ask(Answers(), times=task.warm_up) for client in clients))

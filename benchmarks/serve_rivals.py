@@ -1,8 +1,9 @@
 """The bare session behind FastAPI, without batching: ``python serve_rivals.py FILE --port N [--threads]``.
 
 ``serve.py`` measures our service against it, and against LitServe (``serve_litserve.py``), which shares what stands
-here. It is in the form that costs least: the endpoint is a coroutine that decodes and answers in place, orjson writes the
-answer, uvicorn runs on uvloop and httptools. It answers what our service answers. No torch, nothing of ``glimpse_serve``.
+here. It is in the form that costs least: the endpoint is a coroutine that decodes and answers in place, orjson writes
+the answer, uvicorn runs on uvloop and httptools. It answers what our service answers. No torch, nothing of
+``glimpse_serve``.
 """
 
 import argparse

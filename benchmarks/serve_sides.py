@@ -172,7 +172,9 @@ class Running:
     def _await(self, until: float) -> None:
         while True:
             if self._process.poll() is not None:
-                raise RuntimeError(f"{self.side.name} ended with status {self._process.returncode}: {self._last_words()}")
+                raise RuntimeError(
+                    f"{self.side.name} ended with status {self._process.returncode}: {self._last_words()}"
+                )
             if time.perf_counter() > until:
                 raise RuntimeError(f"{self.side.name} was not ready after {START_SECONDS:.0f} s: {self._last_words()}")
             if _answers(self.port, self.side.ready):
