@@ -34,7 +34,12 @@ def configured(tmp_path):
         file = tmp_path / f"{len(descriptors)}.log"
         descriptors.append(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         logs.configure(level, form, descriptors[-1])
-        return lambda: file.read_bytes().decode()
+
+        def read() -> str:
+            logging.getLogger().handlers[0].flush()  # A long line is written by a thread.
+            return file.read_bytes().decode()
+
+        return read
 
     yield configure
     logging.captureWarnings(False)
