@@ -1,30 +1,49 @@
-"""Structured logs: one JSON object a line on standard error, or text for people; and a line for each request."""
+"""Structured logs: one JSON object a line on standard error, or text for people; and a line for each request.
 
-import itertools
+Nothing that comes from outside can begin a line or steer a terminal: what can't be printed is written as an escape.
+What follows the name of a header that holds a secret is never written.
+"""
+
+import json
 import logging
 import os
 import re
-import secrets
-import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from glimpse_serve.asked import Asked
+from glimpse_serve.outlet import Outlet
 
+if TYPE_CHECKING:
+    from glimpse_serve.asked import Asked
+
+LONGEST_PATH = 256
+"""Characters of a request's path that are logged."""
+LONGEST = 8000
+"""Characters of a message, and of a traceback, of which the end is kept."""
+HIDDEN = "[hidden]"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
 """Attributes that every record has; whatever else one has was given with it."""
-_PREFIX = secrets.token_hex(6)
-_numbers = itertools.count(1)
-_requests = logging.getLogger("glimpse_serve.requests")
-LONGEST_PATH = 300
+_SECRET = re.compile(
+    r"""((?:authorization|api[-_]?key)[\\'"]*\s*[:=,]\s*[\\'"(]*(?:b[\\'"]+)?)[^\\'"\r\n]++(?!\\?["']\s*:)""",
+    re.IGNORECASE,
+)
+"""A header's name, what stands between, in any notation, and its value; a JSON object's next name is no value."""
+_GIVEN_TIME = 1.0
+"""Seconds in which what still waits at the end may be written."""
+
+_IN_WORDS = frozenset(("time", "level", "logger", "message", "method", "path", "status", "milliseconds"))
+"""What a line for people has in fixed places."""
+
+_write_access: Callable[[dict[str, Any]], None] | None = None
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as a JSON object on one line."""
+    """Writes a record as a JSON object on one line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See :meth:`logging.Formatter.format`."""
@@ -32,40 +51,89 @@ class JsonLines(logging.Formatter):
             "time": _written(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record)[:LONGEST],
         }
-        entry |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        for name, value in record.__dict__.items():
+            if name not in _OWN:
+                entry.setdefault(name, value)
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+            entry["traceback"] = self.formatException(record.exc_info)[-LONGEST:]
+        return _without_secrets(_json(entry).decode("ascii"))
 
 
 class Text(logging.Formatter):
-    """Writes a record for people; what came from outside can't begin a line of its own."""
+    """Writes a record for people; only a traceback has lines of its own, each of them set in."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See :meth:`logging.Formatter.format`."""
-        given = " ".join(f"{name}={value}" for name, value in record.__dict__.items() if name not in _OWN)
-        line = f"{_written(record.created)} {record.levelname.lower():7} {record.getMessage()} {given}".rstrip()
-        line = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in line)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        given = {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        line = _for_people(record.created, record.levelname.lower(), _message(record)[:LONGEST], given)
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info)[-LONGEST:]
+            line = "\n    ".join((line, *map(_printable, traceback.split("\n"))))
+        return _without_secrets(line)
 
 
-def configure(level: str, form: str) -> None:
+class _Lines(logging.Handler):
+    """Sends records to an outlet.
+
+    Args:
+        outlet: The outlet.
+        formatter: Which makes lines of them.
+    """
+
+    def __init__(self, outlet: Outlet, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._outlet = outlet
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._outlet.write(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:  # noqa: BLE001 - a line that can't be written must not bring down who wrote it
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self._outlet.flush(_GIVEN_TIME)
+
+
+def configure(level: str, form: str, descriptor: int = 2) -> None:
     """Set up what is logged, and how, for the whole process; uvicorn's own lines come in the same form.
+
+    Of others' loggers no more than warnings is told, and of uvicorn the same with what its supervisor says of workers,
+    unless the level is ``debug``. uvicorn's line for each request is left out, since there is :func:`access`.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         form: ``json`` or ``text``.
+        descriptor: Where the lines go, standard error by default.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else Text())
+    global _write_access
+    formatter = JsonLines() if form == "json" else Text()
+
+    def lost(count: int) -> bytes:
+        told = f"{count} lines were lost here, since nobody read those before them"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, (), None)
+        return formatter.format(record).encode() + b"\n"
+
+    outlet = Outlet(descriptor, lost)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
-    # Nobody reads where in the source, in which thread and task a line was made: it costs a third of the time.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    root.handlers[:] = [_Lines(outlet, formatter)]
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(wanted, logging.WARNING))
+    for name in ("glimpse", "glimpse_serve", "uvicorn"):
+        logging.getLogger(name).setLevel(wanted)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.removeFilter(_of_weight)
+    if wanted > logging.DEBUG:
+        uvicorn.addFilter(_of_weight)
+    logging.captureWarnings(True)
+    writes = _json if form == "json" else _access_for_people
+    _write_access = (lambda entry: outlet.write(writes(entry) + b"\n")) if wanted <= logging.INFO else None
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
@@ -73,26 +141,30 @@ def request_id_of(headers: Mapping[str, str]) -> str:
 
     Args:
         headers: Of the request, names in small letters.
+
+    Returns:
+        1 to 128 letters, digits, dots, hyphens and underscores.
     """
     own = headers.get("x-request-id")
-    if own is not None and _SANE_ID.fullmatch(own):
-        return own
-    return f"{_PREFIX}-{os.getpid():x}-{next(_numbers):x}"
+    return own if own is not None and _SANE_ID.fullmatch(own) else os.urandom(12).hex()
 
 
-def access(asked: Asked, seconds: float) -> None:
-    """Log one request that is over.
+def access(asked: "Asked", seconds: float) -> None:
+    """Log one request that is over, without what follows its path's question mark, where clients may put secrets.
 
     Args:
         asked: The request.
         seconds: How long it took.
     """
-    if not _requests.isEnabledFor(logging.INFO):
+    if _write_access is None:
         return
     scope = asked.scope
     client = scope.get("client")
     entry = {
-        "request_id": asked.id,
+        "time": _written(time.time()),
+        "level": "info",
+        "logger": "glimpse_serve.access",
+        "message": "request",
         "method": scope.get("method", "WEBSOCKET"),
         "path": scope["path"][:LONGEST_PATH],
         "status": asked.status,
@@ -100,6 +172,7 @@ def access(asked: Asked, seconds: float) -> None:
         "bytes_in": asked.bytes_in,
         "bytes_out": asked.bytes_out,
         "client": client[0] if client else None,
+        "request_id": asked.id,
     }
     if asked.caller:
         entry["key"] = asked.caller
@@ -109,8 +182,56 @@ def access(asked: Asked, seconds: float) -> None:
         entry["glimpses"] = asked.glimpses
     if asked.span is not None and asked.span.trace_id:
         entry["trace_id"] = asked.span.trace_id
-    _requests.info("request", extra=entry)
+    _write_access(entry)
+
+
+def _json(entry: dict[str, Any]) -> bytes:
+    """Write an object in ASCII: what else there is becomes an escape, control characters of all kinds among it."""
+    try:
+        line = orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        line = b"\x7f"
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return json.dumps(entry, default=str, skipkeys=True).encode()
+
+
+def _access_for_people(entry: dict[str, Any]) -> bytes:
+    rest = {name: value for name, value in entry.items() if name not in _IN_WORDS}
+    words = f"{entry['method']} {entry['path']} {entry['status']} in {entry['milliseconds']} ms"
+    return _for_people(time.time(), entry["level"], words, rest).encode("utf-8", "backslashreplace")
+
+
+def _for_people(created: float, level: str, message: str, given: Mapping[str, Any]) -> str:
+    return _printable(" ".join((_written(created), f"{level:7}", message, *(f"{n}={v}" for n, v in given.items()))))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} {record.args}"
+
+
+def _without_secrets(line: str) -> str:
+    return _SECRET.sub(rf"\g<1>{HIDDEN}", line)
+
+
+def _of_weight(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.module == "multiprocess"
 
 
 def _written(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole = int(seconds)
+    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(whole: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
