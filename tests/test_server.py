@@ -126,7 +126,7 @@ def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     asked = [
         record
         for record in records
-        if record["logger"] == "glimpse_serve.requests" and record["path"] == "/v1/classify"
+        if record["logger"] == "glimpse_serve.access" and record["path"] == "/v1/classify"
     ]
     assert asked[0]["status"] == 200
     assert asked[0]["model"] == "toy"
