@@ -207,7 +207,8 @@ class Crowd:
             self.tally.wrong.append(f"{status} without a sentence")
         if status == 503 and "retry-after" not in headers:
             self.tally.wrong.append("503 without Retry-After")
-        return headers.get("connection") != "close"
+        closed: bool = headers.get("connection") == "close"
+        return not closed
 
     async def gathered(self, clients: int, times: int | None = None, again: bool = True) -> Tally:
         """Let so many clients ask, until each is done."""

@@ -102,7 +102,10 @@ async def overload(sizes: Sizes) -> dict[str, Any]:
         "lost": len(tally.lost) + tally.unconnected + sizes.clients * sizes.requests - total,
         "wrong": len(tally.wrong),
         "counted": int(
-            sum(float(found) for found in re.findall(r'requests_total\{.*route="/v1/classify",status="\d+"} ([\d.]+)', counted))
+            sum(
+                float(found)
+                for found in re.findall(r'requests_total\{.*route="/v1/classify",status="\d+"} ([\d.]+)', counted)
+            )
         ),
         "median_seconds": tally.of(0.5),
         "p99_seconds": tally.of(0.99),
@@ -139,7 +142,7 @@ async def stop(sizes: Sizes) -> dict[str, Any]:
 
 
 async def kill(sizes: Sizes) -> dict[str, Any]:
-    """kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
+    """Kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
     async with serving("--workers", "2", "--log-level", "warning") as service:
         crowd = Crowd(service.port, *images())
         asking = asyncio.create_task(crowd.gathered(sizes.steady))
@@ -394,7 +397,7 @@ def main(args: Sequence[str]) -> int:
     if options.minutes is not None:
         sizes = Sizes(**{**asdict(sizes), "minutes": options.minutes})
     before = describe()
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in options.only or FAULTS:
         found[name] = asyncio.run(FAULTS[name](sizes))  # type: ignore[arg-type]
         print(name, found[name], file=sys.stderr, flush=True)

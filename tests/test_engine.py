@@ -82,7 +82,7 @@ def test_a_lone_job_is_begun_at_once(crew):
 def test_what_waits_is_taken_together_when_the_model_is_free(crew):
     model = Model(held=True)
 
-    async def main() -> list[str]:
+    async def main() -> list[Any]:
         engine = batcher(model, crew)
         first = engine.submit(Job("a"), soon())
         await begun(model)
@@ -160,7 +160,7 @@ def test_who_left_makes_room(crew):
             answer.cancel()
         last = engine.submit(Job("d"), soon())
         model.go.set()
-        assert await asyncio.gather(first, last) == ["A", "D"]
+        assert [await first, await last] == ["A", "D"]
 
     asyncio.run(main())
     assert model.batches == [["a"], ["d"]]
@@ -179,7 +179,7 @@ def test_a_job_whose_deadline_passed_is_not_begun(crew):
         with pytest.raises(Refusal, match="deadline") as refused:
             await late
         assert refused.value.status == 504
-        assert await asyncio.gather(first, good) == ["A", "C"]
+        assert [await first, await good] == ["A", "C"]
 
     asyncio.run(main())
     assert model.batches == [["a"], ["c"]]
@@ -219,7 +219,7 @@ def test_a_model_that_breaks_is_told_to_all_of_the_batch_and_the_next_goes_on(cr
 def test_a_thousand_jobs_from_many_tasks_are_each_answered_once(crew):
     model, counts = Model(), Counts()
 
-    async def main() -> list[str]:
+    async def main() -> list[Any]:
         engine = batcher(model, crew, counts, max_batch=16, max_queue=1000)
         return await asyncio.gather(*[engine.submit(Job(f"job {number}"), soon()) for number in range(1000)])
 

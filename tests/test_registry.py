@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glimpse.runtime import GlimpseSession
-from glimpse_serve.refusal import Refusal
 from glimpse_serve.naming import ModelError
+from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Registry
 from tests import toys
 

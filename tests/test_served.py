@@ -106,6 +106,7 @@ def test_a_look_can_be_watched(models, graph):
     assert isinstance(seen, Watched)
     expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
     np.testing.assert_allclose(seen.on_image.probabilities[0], expected.probabilities, atol=1e-5)
+    assert seen.on_image.boxes is not None
     np.testing.assert_allclose(seen.on_image.boxes[0], expected.boxes, atol=1e-4)
     assert len(seen.seconds) == expected.glimpses
 

@@ -124,9 +124,7 @@ def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     assert "max_queue=256" in told
     records = [json.loads(line) for line in process.lines[2:]]
     asked = [
-        record
-        for record in records
-        if record["logger"] == "glimpse_serve.access" and record["path"] == "/v1/classify"
+        record for record in records if record["logger"] == "glimpse_serve.access" and record["path"] == "/v1/classify"
     ]
     assert asked[0]["status"] == 200
     assert asked[0]["model"] == "toy"

@@ -50,7 +50,8 @@ def put(file: Path, place: Path) -> Path:
     draft = place.with_name(".draft")
     shutil.copy(file, draft)
     os.utime(draft)
-    return draft.replace(place)
+    draft.replace(place)
+    return place
 
 
 def test_both_layouts_are_understood_and_all_else_is_passed_over(toy, directory):

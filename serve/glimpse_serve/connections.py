@@ -3,7 +3,6 @@
 uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
 """
 
-import asyncio
 import os
 from typing import Any, ClassVar
 

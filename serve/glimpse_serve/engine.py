@@ -1,9 +1,10 @@
 """Who answers jobs, and when: the interface of an engine, and the greedy batcher that is one within a process.
 
 The batcher never waits for company. While nothing runs, a job is begun at once, with those that came in the same breath
-(one round of the event loop); what comes while a batch runs is taken together when it ends. So a lone request pays nothing for the batching, and the batches grow with the load (the
-rule is Clipper's adaptive batching, Crankshaw et al. 2017, without its waiting; a fixed window of 2 ms was measured to
-make lone requests nine times slower and to gain nothing under load).
+(one round of the event loop); what comes while a batch runs is taken together when it ends. So a lone request pays
+nothing for the batching, and the batches grow with the load (the rule is Clipper's adaptive batching, Crankshaw et al.
+2017, without its waiting; a fixed window of 2 ms was measured to make lone requests nine times slower and to gain
+nothing under load).
 
 A batch is answered in a thread, so that the event loop goes on meanwhile. One that is light, and by experience done
 within a millisecond, is answered in the loop itself: to hand it to a thread and back would cost another 0.1 ms of the

@@ -15,8 +15,8 @@ from glimpse import contract
 from glimpse.answers import REASONS
 from glimpse.contract import Budget, ModelCard
 from glimpse_serve import tensors
-from glimpse_serve.plain import EXPLAIN
 from glimpse_serve.naming import NAME
+from glimpse_serve.plain import EXPLAIN
 
 Schema = dict[str, Any]
 
