@@ -37,7 +37,7 @@ def configured(tmp_path):
 
         def read() -> str:
             logging.getLogger().handlers[0].flush()  # A long line is written by a thread.
-            return file.read_bytes().decode()
+            return str(file.read_bytes().decode())
 
         return read
 
