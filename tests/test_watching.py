@@ -24,7 +24,7 @@ def other(tmp_path) -> Path:
 
 
 @pytest.fixture
-def directory(tmp_path) -> Path:
+def directory(tmp_path: Path) -> Path:
     made = tmp_path / "models"
     made.mkdir()
     return made

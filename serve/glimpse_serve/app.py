@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
+from glimpse_serve import looks
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
+from glimpse_serve.connections import GuardedProtocol
 from glimpse_serve.docs import Docs
 from glimpse_serve.doorkeeper import Doorkeeper
 from glimpse_serve.engine import Batcher, Crew, Engine
@@ -18,6 +20,7 @@ from glimpse_serve.entrance import Application, Entrance
 from glimpse_serve.house import Condition, House
 from glimpse_serve.intake import Intake
 from glimpse_serve.key_ring import KeyRing
+from glimpse_serve.looks import Looks
 from glimpse_serve.metrics import Metrics
 from glimpse_serve.naming import ModelError, named_models
 from glimpse_serve.open_inference import OpenInference
@@ -53,6 +56,7 @@ class Service:
         self._settings = settings
         self._crew = Crew(min(8, os.cpu_count() or 1))
         self._metrics = Metrics()
+        GuardedProtocol.count = staticmethod(self._metrics.connection_refused)
         self._tracing = Tracing(settings.tracing, "glimpse")
         self._keys = KeyRing(settings.keys_file, settings.keys)
         registry = Registry(self.engine_of, self._metrics, settings.provider, settings.threads)
@@ -60,7 +64,9 @@ class Service:
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
         self.routes = _routes(self.house, lambda: self._keys.required)
-        routes = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
+        self._looks = Looks(self.house)
+        routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
+        routes.append(WebSocketRoute(looks.PATH, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         self.application: Application = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
@@ -113,6 +119,7 @@ class Service:
         self.house.condition.draining = True
 
     def _close(self) -> None:
+        self._looks.close()
         self.house.intake.close()
         self._crew.close()
         self._tracing.close()
@@ -154,7 +161,7 @@ def build(settings: Settings) -> Application:
 
 def _routes(house: House, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
     async def metrics(asked: Asked) -> Answer:
-        body, media_type = house.metrics.render(asked.headers.get("accept", ""))
+        body, media_type = await asyncio.to_thread(house.metrics.render, asked.headers.get("accept", ""))
         return Answer(body, 200, media_type)
 
     paths: dict[str, Mapping[str, Handler]] = {

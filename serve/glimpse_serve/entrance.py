@@ -72,6 +72,8 @@ class Entrance:
                 with self._tracing.request(scope) as asked.span:
                     asked.caller = self._doorkeeper.admit(scope).name
                     await self._application(scope, receive, sending)
+                    asked.span.note("http.route", asked.route)
+                    asked.span.note("http.response.status_code", asked.status)
             except Refusal as refusal:
                 await self._refuse(asked, refusal, sending, begun)
             except asyncio.CancelledError:

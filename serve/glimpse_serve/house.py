@@ -64,16 +64,18 @@ class House(NamedTuple):
     def _count(self, asked: Asked, entry: Entry, answer: Any, seconds: float) -> None:
         name, metrics = entry.model.name, self.metrics
         if isinstance(answer, Looked | Inferred):
-            metrics.stage(name, "model", answer.model_seconds)
-            spent = answer.model_seconds
-            if isinstance(answer, Looked):
-                metrics.stage(name, "decode", answer.decode_seconds)
-                spent += answer.decode_seconds
-            metrics.stage(name, "queue", max(0.0, seconds - spent))
+            decoding = answer.decode_seconds if isinstance(answer, Looked) else 0.0
+            waiting = max(0.0, seconds - answer.model_seconds - decoding)
+            stages = {"queue": waiting, "decode": decoding, "model": answer.model_seconds}
+            left = seconds
+            for stage, spent in stages.items():
+                if spent:
+                    metrics.stage(name, stage, spent)
+                    left -= spent
+                    if asked.span is not None:
+                        asked.span.child(stage, max(0.0, left), spent)
         if isinstance(answer, Looked):
             found = answer.found
-            taken = found.probabilities.shape[1]
-            metrics.looked(
-                name, taken, found.reasons[0], entry.model.card.classes[int(found.probabilities[0, -1].argmax())]
-            )
+            taken, label = found.probabilities.shape[1], int(found.probabilities[0, -1].argmax())
+            metrics.looked(name, taken, found.reasons[0], entry.model.card.classes[label])
             asked.glimpses = (asked.glimpses or 0) + taken

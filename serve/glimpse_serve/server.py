@@ -175,8 +175,11 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 def _environment(settings: Settings) -> Iterator[None]:
     """Tell workers the settings, and a folder that they share; to be done before they are started."""
     with tempfile.TemporaryDirectory(prefix="glimpse-serve-") as folder:
-        os.environ[SETTINGS], os.environ[SHARED] = settings.to_json(), folder
+        os.environ[SETTINGS] = settings.to_json()
+        if settings.workers > 1:  # a process alone counts faster in its own memory
+            os.environ[SHARED] = folder
         try:
             yield
         finally:
-            del os.environ[SETTINGS], os.environ[SHARED]
+            os.environ.pop(SETTINGS)
+            os.environ.pop(SHARED, None)

@@ -95,7 +95,7 @@ class Traced:
 
         method = scope.get("method", "WEBSOCKET")
         attributes = {"http.request.method": method, "url.path": scope["path"][:200], "url.scheme": scope["scheme"]}
-        self._tracer = tracer
+        self._tracer, self._method = tracer, method
         self._span = tracer.start_span(method, context, SpanKind.SERVER, attributes)
         self._inside = set_span_in_context(self._span)
         self.trace_id = f"{self._span.get_span_context().trace_id:032x}"
@@ -109,7 +109,7 @@ class Traced:
         """See :class:`Span`."""
         self._span.set_attribute(name, value)
         if name == "http.route":
-            self._span.update_name(f"{self._span.attributes.get('http.request.method')} {value}")
+            self._span.update_name(f"{self._method} {value}")
 
     def __enter__(self) -> "Traced":
         """Begin."""
@@ -147,7 +147,7 @@ class Tracing:
             return
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+            from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
@@ -157,8 +157,9 @@ class Tracing:
             ) from error
         from glimpse import __version__
 
-        resource = Resource({SERVICE_NAME: service, "service.version": __version__}).merge(Resource.create({}))
-        self._provider = TracerProvider(resource=resource)
+        # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say wins.
+        own = Resource.create({SERVICE_NAME: service, "service.version": __version__})
+        self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()))
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("glimpse_serve", __version__)
 
@@ -168,13 +169,14 @@ class Tracing:
         Args:
             scope: ASGI's.
         """
-        given = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in scope["headers"]
-            if name in (b"traceparent", b"tracestate")
-        }
+        parents = [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+        # Of two nobody knows which is right; one that is none counts as if it were not there.
+        parent = parents[0] if len(parents) == 1 else ""
+        trace_id = trace_id_of(parent)
         if self._provider is None:
-            return Untraced(trace_id_of(given.get("traceparent", "")))
+            return Untraced(trace_id)
+        states = [value.decode("latin-1") for name, value in scope["headers"] if name == b"tracestate"]
+        given = {"traceparent": parent, "tracestate": ",".join(states)} if trace_id else {}
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         return Traced(self._tracer, TraceContextTextMapPropagator().extract(given), scope)
