@@ -273,6 +273,7 @@ def _read(content: Any, entry: Entry) -> tuple[int, int, int, tuple[int | None, 
             raise answers.LimitError(f"expected max_glimpses as a whole number, got {glimpses!r:.40}")
         if confidence is not None and type(confidence) not in (int, float):
             raise answers.LimitError(f"expected confidence as a number, got {confidence!r:.40}")
+        confidence = None if confidence is None else float(confidence)
         answers.limits(entry.model.card.num_glimpses, glimpses, confidence, None)
     except answers.LimitError as error:
         raise Refusal(400, str(error), "limit") from error
