@@ -224,6 +224,9 @@ def _without_secrets(line: str) -> str:
 
 
 def _of_weight(record: logging.LogRecord) -> bool:
+    # uvicorn says so of a conversation that was refused with an answer of its own, which is as it should be.
+    if record.msg == "ASGI callable returned without completing handshake.":
+        return False
     return record.levelno >= logging.WARNING or record.module == "multiprocess"
 
 

@@ -1,7 +1,7 @@
 """Ask-me-for-pixels: a conversation in which the service asks for one window after another of an image.
 
-The client says how large its image is; the service asks for the pixels under the widest window of each glimpse, and the
-client sends those and no others, so that an image of any size never crosses the wire. Over a WebSocket, at ``/v1/look``:
+The client says how large its image is; the service asks for the pixels under the widest window of each glimpse, and
+the client sends those and no others, so that an image of any size never crosses the wire. By WebSocket, at ``/v1/look``:
 
 - client: ``{"width": 40000, "height": 30000, "channels": 3, "confidence": 0.98, "max_glimpses": 6}``, the last two if it
   likes;
@@ -246,8 +246,8 @@ def _check_model(entry: Entry) -> None:
     if not card.has_retina or not (card.any_size or card.graph == "step") or card.graph == "episode":
         raise Refusal(
             400,
-            f"expected a model that looks at parts of an image, one after another, and {entry.model.name!r} takes it in "
-            "as a whole; send the image to /v1/classify, or export a model with a retina with --graph adaptive",
+            f"expected a model that looks at parts of an image, one after another, and {entry.model.name!r} takes it "
+            "in as a whole; send the image to /v1/classify, or export a model with a retina with --graph adaptive",
             "model",
         )
 
