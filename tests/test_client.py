@@ -55,7 +55,8 @@ def test_an_image_in_any_form_is_answered_as_the_session_answers_it(client, sess
         assert isinstance(answer, Answer)
         assert answer.label == session.card.classes[int(expected.probabilities[-1].argmax())]
         np.testing.assert_allclose(list(answer.probabilities.values()), expected.probabilities[-1], atol=1e-5)
-        np.testing.assert_allclose([glimpse.boxes for glimpse in answer.glimpses], expected.boxes, atol=1e-3)
+        boxes: Any = [glimpse.boxes for glimpse in answer.glimpses]
+        np.testing.assert_allclose(boxes, expected.boxes, atol=1e-3)
         assert (answer.width, answer.height, answer.reason) == (40, 50, expected.reasons)
         assert (answer.model, answer.version, answer.picture) == ("adaptive", "1", None)
 

@@ -75,6 +75,7 @@ def test_an_image_that_stays_with_its_client_is_answered_as_one_at_hand(service,
     assert len(glimpses) == len(answer["glimpses"]) == expected.glimpses
     probabilities = [answer["probabilities"][name] for name in ("cat", "dog", "owl")]
     np.testing.assert_allclose(probabilities, expected.probabilities[-1], atol=1e-5)
+    assert expected.boxes is not None
     np.testing.assert_allclose([glimpse["boxes"] for glimpse in glimpses], expected.boxes, atol=1e-3)
     assert [{key: told[key] for key in ("class", "confidence", "time")} for told in glimpses] == [
         {key: told[key] for key in ("class", "confidence", "time")} for told in answer["glimpses"]

@@ -14,7 +14,7 @@ from glimpse_serve import looks
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
 from glimpse_serve.connections import GuardedProtocol
 from glimpse_serve.docs import Docs
-from glimpse_serve.doorkeeper import Doorkeeper
+from glimpse_serve.doorkeeper import Doorkeeper, with_cors
 from glimpse_serve.engine import Batcher, Crew, Engine
 from glimpse_serve.entrance import Application, Entrance
 from glimpse_serve.house import Condition, House
@@ -68,9 +68,10 @@ class Service:
         routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
         routes.append(WebSocketRoute(looks.PATH, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
-        self.application: Application = Entrance(
+        entrance = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
         )
+        self.application: Application = with_cors(entrance, settings)
 
     def engine_of(self, model: ServedModel) -> Engine:
         """Make the engine of a model.

@@ -326,10 +326,14 @@ class Looking:
         from websockets.sync.client import connect
 
         self.answer, self.bytes_sent = None, 0
-        secure = {"ssl": httpx.create_ssl_context(self._verify)} if self._address.startswith("wss") else {}
+        secure = httpx.create_ssl_context(self._verify) if self._address.startswith("wss") else None
         try:
             with connect(
-                self._address, additional_headers=self._headers, open_timeout=self._timeout, max_size=2**24, **secure
+                self._address,
+                ssl=secure,
+                additional_headers=self._headers,
+                open_timeout=self._timeout,
+                max_size=2**24,
             ) as talk:
                 talk.send(json.dumps(self._first))
                 while self.answer is None:

@@ -1,4 +1,4 @@
-"""HTTP connections that can't be held for nothing: slow headers, endless headers, too many, and readers that don't read.
+"""HTTP connections that can't be held for nothing: slow or endless headers, too many, and readers that don't read.
 
 uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
 """

@@ -4,7 +4,9 @@ import ipaddress
 import math
 import re
 import ssl
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from starlette.middleware.cors import CORSMiddleware
 
 from glimpse_serve.asked import Scope
 from glimpse_serve.key_ring import KeyRing
@@ -105,6 +107,24 @@ def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
     if settings.tls_certificate:
         headers.append((b"strict-transport-security", b"max-age=31536000"))
     return headers
+
+
+def with_cors(application: Any, settings: Settings) -> Any:
+    """Let pages of other origins call an application, where that is wanted. They are asked for their keys all the same.
+
+    Args:
+        application: In ASGI.
+        settings: The origins.
+    """
+    if not settings.cors:
+        return application
+    return CORSMiddleware(
+        application,
+        allow_origins=settings.cors,
+        allow_methods=("GET", "POST"),
+        allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "Inference-Header-Content-Length"),
+        expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
+    )
 
 
 def check_doors(settings: Settings, keys: KeyRing) -> None:

@@ -125,8 +125,8 @@ def read_entries(text: str, name: str) -> list[Key]:
         rate = _RATE.fullmatch(words[2]) if len(words) == 3 else None
         if not _NAME.fullmatch(words[0]) or digest is None or (len(words) == 3 and rate is None):
             raise KeyFileError(
-                f"expected 'NAME sha256:HEX' or 'NAME sha256:HEX rate=N' in line {number} of {name}, got something else; "
-                "'glimpse serve --make-key NAME' makes such lines"
+                f"expected 'NAME sha256:HEX' or 'NAME sha256:HEX rate=N' in line {number} of {name}, got something "
+                "else; 'glimpse serve --make-key NAME' makes such lines"
             )
         keys.append(Key(words[0], bytes.fromhex(digest.group(1)), float(rate.group(1)) if rate else None))
     return keys

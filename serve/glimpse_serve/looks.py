@@ -1,7 +1,7 @@
 """Ask-me-for-pixels: a conversation in which the service asks for one window after another of an image.
 
-The client says how large its image is; the service asks for the pixels under the widest window of each glimpse, and
-the client sends those and no others, so that an image of any size never crosses the wire. By WebSocket, at ``/v1/look``:
+The client says how large its image is; the service asks for the pixels under the widest window of each glimpse. The
+client sends those and no others, so that an image of any size never crosses the wire. By WebSocket, at /v1/look:
 
 - client: ``{"width": 40000, "height": 30000, "channels": 3, "confidence": 0.98, "max_glimpses": 6}``, the last two if it
   likes;

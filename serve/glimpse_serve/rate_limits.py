@@ -1,8 +1,9 @@
 """Rates of requests, kept right across the worker processes: token buckets in a file that they all have mapped.
 
-A bucket holds at most ``burst`` tokens and gains ``rate`` a second; a request takes one. Buckets lie in a table of fixed
-size by the hash of their name, four places to a row; where a row is full the bucket that was idle longest gives way,
-which can only ever let somebody have more than his share. Times are CLOCK_MONOTONIC, which all processes have in common.
+A bucket holds at most ``burst`` tokens and gains ``rate`` a second; a request takes one. Buckets lie in a table of
+fixed size by the hash of their name, four places to a row; where a row is full the bucket that was idle longest gives
+way, which can only ever let somebody have more than his share. Times are CLOCK_MONOTONIC's, which all processes have in
+common.
 The lock is the kernel's (flock), which lets it go when its holder dies.
 """
 
