@@ -1,4 +1,4 @@
-"""More than 5,000 damaged images, made of good ones: each is answered or refused with a sentence, and disturbs nobody."""
+"""Over 5,000 damaged images, made of good ones: each is answered or refused with a sentence, and disturbs nobody."""
 
 import io
 import json
