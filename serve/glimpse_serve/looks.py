@@ -3,8 +3,8 @@
 The client says how large its image is; the service asks for the pixels under the widest window of each glimpse. The
 client sends those and no others, so that an image of any size never crosses the wire. By WebSocket, at /v1/look:
 
-- client: ``{"width": 40000, "height": 30000, "channels": 3, "confidence": 0.98, "max_glimpses": 6}``, the last two if it
-  likes;
+- client: ``{"width": 40000, "height": 30000, "channels": 3, "confidence": 0.98, "max_glimpses": 6}``, the last two if
+  it likes;
 - service: ``{"type": "ask", "box": [left, top, right, bottom]}``, whole pixels inside the image;
 - client: a binary message, uint8 pixels row after row, exactly (bottom - top) x (right - left) x channels bytes;
 - service: ``{"type": "glimpse", ...}`` with what ``/v1/classify`` says of a glimpse; then it asks again, or
