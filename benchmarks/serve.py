@@ -11,6 +11,7 @@ nobody trained, and then the hard model in the package.
 import argparse
 import importlib.util
 import io
+import signal
 import statistics
 import subprocess
 import sys
@@ -327,6 +328,8 @@ def main(args: Sequence[str]) -> int:
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often each figure is taken; {ROUNDS}"
     )
     options = options_of(args, parser)
+    # Servers that stand still would outlive whoever is ended without a chance to end them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = measure(
         options.model, options.checkpoint, options.litserve_python, options.root, options.rounds, options.quick
     )
