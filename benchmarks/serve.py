@@ -11,6 +11,7 @@ nobody trained, and then the hard model in the package.
 import argparse
 import importlib.util
 import io
+import signal
 import statistics
 import subprocess
 import sys
@@ -59,13 +60,12 @@ class Subject:
         bodies: What is sent, by kind.
 
     Args:
-        file: The model.
+        session: The model.
         canvases: uint8 (images, height, width, channels) of the model's size.
     """
 
-    def __init__(self, file: Path, canvases: npt.NDArray[np.uint8]) -> None:
-        session = GlimpseSession(file)
-        self.file, self.card = file, session.card
+    def __init__(self, session: GlimpseSession, canvases: npt.NDArray[np.uint8]) -> None:
+        self.file, self.card = session.path, session.card
         self.floor_ms = {str(batch): floor_ms(session, canvases, batch) for batch in FLOORS}
         answers = [session.run(canvas[None]).probabilities[0, -1] for canvas in canvases]
         self.expected = tuple(int(beliefs.argmax()) for beliefs in answers)
@@ -125,17 +125,16 @@ def floor_ms(session: GlimpseSession, canvases: npt.NDArray[np.uint8], batch: in
     return 1e3 * statistics.median(passes[1:]) / len(canvases)
 
 
-def canvases_for(side: int, channels: int, root: str | None) -> tuple[npt.NDArray[np.uint8], str]:
-    """Different images of a model's size, and the data set that they are from.
+def canvases_for(session: GlimpseSession, root: str | None) -> tuple[npt.NDArray[np.uint8], str]:
+    """Different images on a model's canvas, and the data set that they are from.
 
     Args:
-        side: Of the canvases, pixels.
-        channels: The model's.
+        session: The model.
         root: Where MNIST lies; without it the embedded digits stand in.
     """
+    side = min(session.card.height, session.card.width)
     images, dataset = real_images(side, NUM_IMAGES, root, pieces=4 if side >= 60 else 0)
-    canvases = images.permute(0, 2, 3, 1).contiguous().numpy()
-    return np.repeat(canvases, channels // canvases.shape[-1], axis=-1), dataset
+    return np.stack([session.fit(image.permute(1, 2, 0).numpy()) for image in images]), dataset
 
 
 def loaded(task: Task) -> dict[str, Any]:
@@ -232,7 +231,12 @@ def measure_model(subject: Subject, sides: Sequence[Side], rounds: int, seconds:
     cells, held, loads = measure_load(sides, subject, rounds, seconds, folder)
     card = subject.card
     found = {
-        "model": {"file": subject.file.name, "family": card.model, "graph": card.graph, "canvas": card.height},
+        "model": {
+            "file": subject.file.name,
+            "family": card.model,
+            "graph": card.graph,
+            "canvas": [card.width, card.height],
+        },
         "images": len(subject.expected),
         "session_alone_ms": subject.floor_ms,
         "load_average_before_each_round": loads,
@@ -277,9 +281,9 @@ def measure(
             files = [folder / "paper-28.onnx", HARD.path]
             files[0].write_bytes(paper_model().file())
         for file in files:
-            card = GlimpseSession(file, warm_up=False).card
-            canvases, dataset = canvases_for(card.height, card.channels, root)
-            found.append(measure_model(Subject(file, canvases), sides, *effort, folder))
+            session = GlimpseSession(file)
+            canvases, dataset = canvases_for(session, root)
+            found.append(measure_model(Subject(session, canvases), sides, *effort, folder))
     return {
         "quick": quick,
         "machine": before,
@@ -324,6 +328,8 @@ def main(args: Sequence[str]) -> int:
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often each figure is taken; {ROUNDS}"
     )
     options = options_of(args, parser)
+    # Servers that stand still would outlive whoever is ended without a chance to end them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = measure(
         options.model, options.checkpoint, options.litserve_python, options.root, options.rounds, options.quick
     )

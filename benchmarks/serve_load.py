@@ -90,6 +90,10 @@ class Client(asyncio.Protocol):
         self.lost = True
         self._finish()
 
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
     async def ask(self, answers: Answers, times: int = 0, until: float = 0.0) -> None:
         """Send requests, one when the last is answered.
 
@@ -191,6 +195,8 @@ async def load(task: Task) -> dict[str, Any]:
     server, own = cpu_seconds(task.processes) - server, time.process_time() - own
     wrong = [sentence for place in range(len(answers.bodies)) if (sentence := fault(task, answers, place))]
     wrong += [f"the server closed connection {number}" for number, client in enumerate(clients) if client.lost]
+    for client in clients:
+        client.close()
     return {
         "requests": len(answers.bodies),
         "failures": len(wrong),

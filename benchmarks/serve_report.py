@@ -89,7 +89,7 @@ def _told(found: Mapping[str, Any]) -> str:
     model, loads = found["model"], found["load_average_before_each_round"]
     alone = ", ".join(f"{taken:.3f} ms in {batch}s" for batch, taken in found["session_alone_ms"].items())
     title = (
-        f"== {model['file']} ({model['family']}, {model['graph']}, {model['canvas']}x{model['canvas']}), "
+        f"== {model['file']} ({model['family']}, {model['graph']}, {model['canvas'][0]}x{model['canvas'][1]}), "
         f"{found['images']} different images; the session alone takes {alone}; load average before the rounds "
         f"{min(loads)} to {max(loads)}"
     )
