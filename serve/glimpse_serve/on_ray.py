@@ -41,6 +41,7 @@ from glimpse.invocation import UsageError, did_you_mean
 from glimpse.runtime import GlimpseSession
 from glimpse_serve import logs
 from glimpse_serve.app import Service
+from glimpse_serve.asked import Receive, Scope, Send
 from glimpse_serve.doorkeeper import check_doors
 from glimpse_serve.engine import Job, overdue
 from glimpse_serve.entrance import Application
@@ -233,7 +234,7 @@ def bound(settings: Settings) -> Any:
         max_ongoing_requests=2 * settings.max_batch,
         max_queued_requests=settings.max_queue,
         ray_actor_options={"num_cpus": settings.threads},
-        **_ending(settings),
+        **_conduct(settings),
         **_replicas(settings),
     ).bind(given)
 
@@ -241,15 +242,18 @@ def bound(settings: Settings) -> Any:
         # In the replica. Ray calls it without arguments, so that the handle is asked for by its name.
         own = Settings.from_json(given)
         logs.configure(own.log_level, own.log_format)
-        return Front(own, serve.get_deployment_handle(MODELS)).application
+        return _once_numbered(Front(own, serve.get_deployment_handle(MODELS)).application)
 
     front = serve.deployment(
         serve.ingress(build)(),
         name=FRONT,
-        max_ongoing_requests=settings.max_connections,
+        # What the models take, and the streaming sessions; the proxy lets others wait, and refuses what is beyond.
+        max_ongoing_requests=settings.max_queue + 2 * settings.max_batch * _most(settings) + settings.max_looks,
+        max_queued_requests=settings.max_queue,
+        backpressure_config={"retry_after_s": 1.0},
         # It waits for the models most of its time.
         ray_actor_options={"num_cpus": 0},
-        **_ending(settings),
+        **_conduct(settings),
     )
     return front.bind(models)
 
@@ -294,10 +298,9 @@ def run(settings: Settings) -> int:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     told_to_stop = threading.Event()
-    most = settings.threads * max(settings.workers, settings.max_workers)
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, most),
+        num_cpus=max(os.cpu_count() or 1, settings.threads * _most(settings)),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         logging_level="warning",
@@ -330,13 +333,17 @@ def _start(settings: Settings) -> str:
     options: dict[str, Any] = {"host": settings.host, "port": port, "keep_alive_timeout_s": 30}
     if settings.tls_certificate:
         options |= {"ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key}
-    serve.start(http_options=options)
+    serve.start(http_options=options, logging_config=_logging(settings))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
 
 
+def _most(settings: Settings) -> int:
+    return max(settings.workers, settings.max_workers)
+
+
 def _replicas(settings: Settings) -> Mapping[str, Any]:
-    if settings.max_workers <= settings.workers:
+    if _most(settings) == settings.workers:
         return {"num_replicas": settings.workers}
     return {
         "autoscaling_config": {
@@ -348,12 +355,32 @@ def _replicas(settings: Settings) -> Mapping[str, Any]:
     }
 
 
-def _ending(settings: Settings) -> Mapping[str, Any]:
+def _conduct(settings: Settings) -> Mapping[str, Any]:
     return {
         "graceful_shutdown_timeout_s": settings.shutdown_seconds,
         "graceful_shutdown_wait_loop_s": 0.1,
         "max_constructor_retry_count": 3,
+        "logging_config": _logging(settings),
     }
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    # The front has lines of its own for requests.
+    return {"enable_access_log": False, "log_level": settings.log_level.upper()}
+
+
+def _once_numbered(application: Application) -> Application:
+    """Leave the answer's request id to Ray's proxy, which writes it in any case; the front has taken it from there."""
+
+    async def numbered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [header for header in message["headers"] if header[0] != b"x-request-id"]
+            await send(message)
+
+        await application(scope, receive, sending)
+
+    return numbered
 
 
 def _sendable(answer: Any) -> Any:
