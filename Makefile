@@ -64,6 +64,7 @@ benchmarks/runtime_exit.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/clutte
 benchmarks/runtime_parity.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-parity.json
 benchmarks/runtime_gpu.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
 benchmarks/shipped_models.py --output benchmarks/results/shipped-models.json
+benchmarks/serve_ray.py --output benchmarks/results/serve-ray.json
 endef
 export BENCHMARKS
 

@@ -219,11 +219,12 @@ class Crowd:
             self.tally.wrong.append(f"{status} without a sentence")
         if status == 503 and "retry-after" not in headers:
             self.tally.wrong.append("503 without Retry-After")
-        return headers.get("connection") != "close"
+        return bool(headers.get("connection") != "close")
 
     def is_sentence(self, body: bytes) -> bool:
         """Tell whether a refusal says why, in the service's form."""
-        return bool(json.loads(body).get("error"))
+        said: Any = json.loads(body)
+        return bool(said.get("error"))
 
     async def gathered(self, clients: int, times: int | None = None, again: bool = True) -> Tally:
         """Let so many clients ask, until each is done."""

@@ -19,6 +19,7 @@ Ray's own metrics tell of all replicas.
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -88,7 +89,7 @@ class Models:
         for found in scan(Path(self._settings.directory)) if self._settings.directory else ():
             with contextlib.suppress(Exception):  # the front refuses it as well, and tells of it
                 self._keep(found.path)
-        self._batched = serve.batch(self._answer, max_batch_size=self._settings.max_batch, batch_wait_timeout_s=0.0)
+        self._batched = serve.batch(max_batch_size=self._settings.max_batch, batch_wait_timeout_s=0.0)(self._answer)
 
     async def __call__(self, which: Which, job: Job) -> Any:
         """Answer a job, in a batch with those that came meanwhile.
@@ -102,7 +103,7 @@ class Models:
         """
         return await self._batched((which, job))
 
-    async def _answer(self, asked: Sequence[tuple[Which, Job]]) -> list[Any]:
+    async def _answer(self, asked: list[tuple[Which, Job]]) -> list[Any]:
         answers: list[Any] = [None] * len(asked)
         for places in together(asked, self._settings.max_batch):
             try:
@@ -228,7 +229,6 @@ def bound(settings: Settings) -> Any:
     """
     given = settings.to_json()
     models = serve.deployment(
-        Models,
         name=MODELS,
         # One batch is answered, and the next one waits.
         max_ongoing_requests=2 * settings.max_batch,
@@ -236,16 +236,9 @@ def bound(settings: Settings) -> Any:
         ray_actor_options={"num_cpus": settings.threads},
         **_conduct(settings),
         **_replicas(settings),
-    ).bind(given)
-
-    def build() -> Application:
-        # In the replica. Ray calls it without arguments, so that the handle is asked for by its name.
-        own = Settings.from_json(given)
-        logs.configure(own.log_level, own.log_format)
-        return _once_numbered(Front(own, serve.get_deployment_handle(MODELS)).application)
+    )(Models).bind(given)
 
     front = serve.deployment(
-        serve.ingress(build)(),
         name=FRONT,
         # What the models take, and the streaming sessions; the proxy lets others wait, and refuses what is beyond.
         max_ongoing_requests=settings.max_queue + 2 * settings.max_batch * _most(settings) + settings.max_looks,
@@ -254,8 +247,15 @@ def bound(settings: Settings) -> Any:
         # It waits for the models most of its time.
         ray_actor_options={"num_cpus": 0},
         **_conduct(settings),
-    )
+    )(serve.ingress(lambda: _application(given))())
     return front.bind(models)
+
+
+def _application(settings: str) -> Application:
+    """Make the application in a replica of the front. Ray has no handle for it, but finds one by its name."""
+    own = Settings.from_json(settings)
+    logs.configure(own.log_level, own.log_format)
+    return _once_numbered(Front(own, serve.get_deployment_handle(MODELS)).application)
 
 
 def application(args: dict[str, Any]) -> Any:
@@ -303,7 +303,7 @@ def run(settings: Settings) -> int:
         num_cpus=max(os.cpu_count() or 1, settings.threads * _most(settings)),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        logging_level="warning",
+        logging_level=logging.WARNING,
     )
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
