@@ -169,10 +169,18 @@ class Crowd:
         images: Image files.
         labels: The class that each is to be answered.
         path: What to ask.
+        patient: Whether who is refused waits as long as he is told to.
     """
 
-    def __init__(self, port: int, images: Sequence[bytes], labels: Sequence[str], path: str = "/v1/classify") -> None:
-        self._port, self._labels = port, labels
+    def __init__(
+        self,
+        port: int,
+        images: Sequence[bytes],
+        labels: Sequence[str],
+        path: str = "/v1/classify",
+        patient: bool = False,
+    ) -> None:
+        self._port, self._labels, self._patient = port, labels, patient
         self._requests = [request("POST", path, image) for image in images]
         self.tally = Tally()
         self.stopped = False
@@ -219,6 +227,8 @@ class Crowd:
             self.tally.wrong.append(f"{status} without a sentence")
         if status == 503 and "retry-after" not in headers:
             self.tally.wrong.append("503 without Retry-After")
+        if status == 503 and self._patient:
+            await asyncio.sleep(float(headers.get("retry-after", "0")))
         return bool(headers.get("connection") != "close")
 
     def is_sentence(self, body: bytes) -> bool:

@@ -94,7 +94,7 @@ async def play(sizes: Sizes) -> dict[str, Any]:
     begun = time.monotonic()
     async with serving(*OPTIONS) as service:
         start_seconds = time.monotonic() - begun
-        visitors = Visitors(service.port, files, labels)
+        visitors = Visitors(service.port, files, labels, patient=True)
         overloaded = await visitors.gathered(sizes.clients, sizes.requests)
         crowd = Visitors(service.port, files, labels)
         asking = asyncio.create_task(crowd.gathered(sizes.steady))
