@@ -65,6 +65,8 @@ benchmarks/runtime_parity.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/clut
 benchmarks/runtime_gpu.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
 benchmarks/shipped_models.py --output benchmarks/results/shipped-models.json
 benchmarks/serve.py --output benchmarks/results/serve.json
+benchmarks/serve_faults.py --output benchmarks/results/serve-faults.json
+benchmarks/serve_ray.py --output benchmarks/results/serve-ray.json
 endef
 export BENCHMARKS
 

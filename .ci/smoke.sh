@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The serving extra, installed as a user installs it, in an environment without torch: it imports, and it classifies an
-# image with a model that the development environment has just exported.
+# The serving extra, installed as a user installs it, in an environment without torch: it imports, it classifies an image
+# with a model that the development environment has just exported, and it serves that model and those that come with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -37,3 +37,31 @@ PYTHON
 
 venv/bin/glimpse classify model.onnx image.png --json > answer.json
 venv/bin/python -m json.tool answer.json
+
+venv/bin/python - <<'PYTHON'
+import json
+import re
+import subprocess
+import urllib.request
+
+for models, name in (["model.onnx"], "model"), ([], "digits-hard"):
+    command = ["venv/bin/glimpse", "serve", "--port", "0", *models]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            told = iter(service.stderr)
+            address = next(found.group() for line in told if (found := re.search(r"http://\S+", line)))
+            for line in told:
+                if f'"serving {name} version 1"' in line:
+                    break
+            request = urllib.request.Request(f"{address}/v1/classify", open("image.png", "rb").read())
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer = json.load(response)
+            if answer["model"] != {"name": name, "version": "1"} or not answer["glimpses"]:
+                raise SystemExit(f"expected an answer of the model {name}, got {answer}")
+            service.terminate()
+            if status := service.wait(30):
+                raise SystemExit(f"expected a service that exits with 0 when it is told to stop, got {status}")
+        finally:
+            service.kill()
+    print(f"glimpse serve answers {answer['class']} for {name}, and stops when it is told to")
+PYTHON

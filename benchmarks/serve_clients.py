@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
 """A request that has no answer after this time is lost."""
 
@@ -115,7 +115,10 @@ async def connection(port: int) -> AsyncIterator[Ask]:
             writer.write(message)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            if headers.get("transfer-encoding") == "chunked":
+                body = await _chunks(reader)
+            else:
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
             return int(head[0].split()[1]), headers, body
 
     try:
@@ -124,6 +127,14 @@ async def connection(port: int) -> AsyncIterator[Ask]:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
+    return body
 
 
 @dataclass
@@ -158,10 +169,18 @@ class Crowd:
         images: Image files.
         labels: The class that each is to be answered.
         path: What to ask.
+        patient: Whether who is refused waits as long as he is told to.
     """
 
-    def __init__(self, port: int, images: Sequence[bytes], labels: Sequence[str], path: str = "/v1/classify") -> None:
-        self._port, self._labels = port, labels
+    def __init__(
+        self,
+        port: int,
+        images: Sequence[bytes],
+        labels: Sequence[str],
+        path: str = "/v1/classify",
+        patient: bool = False,
+    ) -> None:
+        self._port, self._labels, self._patient = port, labels, patient
         self._requests = [request("POST", path, image) for image in images]
         self.tally = Tally()
         self.stopped = False
@@ -200,15 +219,22 @@ class Crowd:
             return False
         self.tally.seconds.append(time.perf_counter() - started)
         self.tally.statuses[status] += 1
-        answer = json.loads(body)
-        if status == 200 and answer["class"] != self._labels[place]:
-            self.tally.wrong.append(f"{answer['class']} in place of {self._labels[place]}")
-        if status != 200 and not answer.get("error"):
+        if status == 200:
+            found = json.loads(body)["class"]
+            if found != self._labels[place]:
+                self.tally.wrong.append(f"{found} in place of {self._labels[place]}")
+        elif not self.is_sentence(body):
             self.tally.wrong.append(f"{status} without a sentence")
         if status == 503 and "retry-after" not in headers:
             self.tally.wrong.append("503 without Retry-After")
-        closed: bool = headers.get("connection") == "close"
-        return not closed
+        if status == 503 and self._patient:
+            await asyncio.sleep(float(headers.get("retry-after", "0")))
+        return bool(headers.get("connection") != "close")
+
+    def is_sentence(self, body: bytes) -> bool:
+        """Tell whether a refusal says why, in the service's form."""
+        said: Any = json.loads(body)
+        return bool(said.get("error"))
 
     async def gathered(self, clients: int, times: int | None = None, again: bool = True) -> Tally:
         """Let so many clients ask, until each is done."""

@@ -1,8 +1,10 @@
 import hashlib
 import re
+import sys
 
 import pytest
 
+import glimpse_serve
 from glimpse.cli import main
 from glimpse_serve.key_ring import read_entries
 from glimpse_serve.serve_command import told
@@ -33,6 +35,7 @@ def test_a_key_is_made_that_its_line_knows(capsys):
         (["--make-key", "a b"], "a key's name of letters"),
         (["--keys-file", "/nowhere/keys"], "can't read the file of keys '/nowhere/keys'"),
         (["--keys", "alice secret"], "line 1 of the keys that were given"),
+        (["--max-workers", "4"], "--max-workers: expected --ray beside it"),
         (["a/x.onnx"], "a model's file at 'a/x.onnx', found none"),
     ],
 )
@@ -42,3 +45,11 @@ def test_mistakes_are_told_before_anything_is_started(args, sentence, capsys):
     assert re.search(sentence, said)
     assert "Traceback" not in said
     assert "alice secret" not in said
+
+
+def test_without_ray_its_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "glimpse_serve.on_ray", raising=False)
+    monkeypatch.delattr(glimpse_serve, "on_ray", raising=False)
+    assert main(["serve", "--ray"]) == 2
+    assert "pip install 'glimpse-attention[ray]'" in capsys.readouterr().err

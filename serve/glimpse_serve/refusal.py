@@ -1,6 +1,7 @@
 """The one way in which the service says no."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class Refusal(Exception):  # noqa: N818 - that it is said is no fault of the service's
@@ -19,3 +20,7 @@ class Refusal(Exception):  # noqa: N818 - that it is said is no fault of the ser
         self.sentence = sentence
         self.kind = kind
         self.headers = dict(headers or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process whole, as from a replica of Ray's to the service."""
+        return Refusal, (self.status, self.sentence, self.kind, self.headers)

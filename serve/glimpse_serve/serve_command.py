@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 
+from glimpse.invocation import UsageError
 from glimpse_serve.serve_options import settings_of
 from glimpse_serve.settings import Settings
 
@@ -38,8 +40,21 @@ def run(args: argparse.Namespace) -> int:
 
     named_models(settings)
     check_doors(settings, KeyRing(settings.keys_file, settings.keys))
+    if settings.max_workers and not settings.ray:
+        raise UsageError("--max-workers: expected --ray beside it, which can add workers; or leave it out")
+    run_it = _on_ray() if settings.ray else serve
     print(told(settings), file=sys.stderr, flush=True)
-    return serve(settings)
+    return run_it(settings)
+
+
+def _on_ray() -> Callable[[Settings], int]:
+    try:
+        from glimpse_serve import on_ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UsageError("--ray needs ray, which is not installed; pip install 'glimpse-attention[ray]'") from None
+    return on_ray.run
 
 
 def told(settings: Settings) -> str:

@@ -122,6 +122,7 @@ def _checked(settings: Settings) -> Settings:
     ranges: dict[str, tuple[float, float]] = {
         "port": (0, 65535),
         "workers": (1, 256),
+        "max_workers": (0, 256),
         "threads": (1, 1024),
         "max_batch": (1, 4096),
         "max_queue": (1, 10**6),

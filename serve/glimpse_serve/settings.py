@@ -22,7 +22,9 @@ class Settings:
         threads: Threads within an operator.
         host: Address to listen at.
         port: Port to listen at; 0 for a free one.
-        workers: Processes that share the port.
+        workers: Processes that share the port; on Ray, replicas of the models.
+        max_workers: On Ray, replicas up to which it adds some when there is more to do; 0 for none.
+        ray: Whether to run on Ray Serve.
         max_batch: Images that are looked at together, at most.
         max_queue: Requests that may wait for a model; more are answered 503 at once.
         deadline_seconds: How long a request may take from its last byte to its answer.
@@ -59,6 +61,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    max_workers: int = 0
+    ray: bool = False
     max_batch: int = 32
     max_queue: int = 256
     deadline_seconds: float = 10.0
