@@ -31,7 +31,7 @@ class Running(NamedTuple):
     def address(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> "Got":
+    def ask(self, method: str, path: str, body: bytes | None = None, /, **headers: str) -> "Got":
         """One request on a connection of its own; underscores in headers' names are dashes."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:

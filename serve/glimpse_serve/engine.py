@@ -7,7 +7,7 @@ nothing for the batching, and the batches grow with the load (the rule is Clippe
 nothing under load).
 
 A batch is answered in a thread, so that the event loop goes on meanwhile. One that is light, and by experience done
-within a millisecond, is answered in the loop itself: to hand it to a thread and back would cost another 0.1 ms of the
+within two milliseconds, is answered in the loop itself: to hand it to a thread and back would cost another 0.1 ms of the
 processor, a tenth of the whole request.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from glimpse_serve.refusal import Refusal
 
-LIGHT_SECONDS = 0.001
+LIGHT_SECONDS = 0.002
 """How long the event loop may stand still for a batch."""
 UNKNOWN = 1.0
 """Seconds an image, before there is any experience."""
