@@ -1,5 +1,7 @@
 import hashlib
+import hmac
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from glimpse_serve.key_ring import KeyFileError, KeyRing, make_key, read_entries
 (ALICE, ALICES), (BOB, BOBS) = make_key("alice"), make_key("bob")
 
 
-def write(file, text):
+def write(file: Path, text: str) -> None:
     file.write_text(text)
     os.utime(file, ns=(0, hash(text) & 0xFFFFFFFFFFFF))
 
@@ -20,6 +22,8 @@ def test_keys_are_known_by_their_hashes_and_names(tmp_path):
     assert len(ring) == 2
     assert ring.required
     alice, bob = ring.find(ALICE), ring.find(BOB)
+    assert alice
+    assert bob
     assert (alice.name, alice.rate, bob.name, bob.rate) == ("alice", 2.5, "bob", None)
     assert alice.digest == hashlib.sha256(ALICE.encode()).digest()
     for wrong in ("", "x", ALICE[:-1], f"{ALICE} ", "ünicode", "\udcff"):
@@ -27,11 +31,14 @@ def test_keys_are_known_by_their_hashes_and_names(tmp_path):
 
 
 def test_all_keys_are_compared_whoever_asks(monkeypatch):
-    import hmac
-
     compared: list[bytes] = []
     real = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(one) or real(one, other))
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
     ring = KeyRing("", f"{ALICES},{BOBS}")
     for secret in (ALICE, BOB, "wrong"):
         compared.clear()
@@ -62,13 +69,12 @@ def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog
     file = tmp_path / "keys"
     write(file, ALICES)
     ring = KeyRing(str(file))
-    for change in (
-        lambda: write(file, "alice nonsense"),
-        lambda: file.unlink(),
-        lambda: write(file, f"{ALICES}\n{ALICES}"),
-    ):
+    for text in ("alice nonsense", None, f"{ALICES}\n{ALICES}"):
         caplog.clear()
-        change()
+        if text is None:
+            file.unlink()
+        else:
+            write(file, text)
         for _ in range(3):
             ring.refresh()
         assert ring.find(ALICE)

@@ -50,7 +50,7 @@ def images(count: int = 1, seed: int = 0, height: int = 20, width: int = 30) -> 
     return np.ascontiguousarray(noise(count, height, width, 1, seed=seed).transpose(0, 3, 1, 2))
 
 
-def given(binary: bool = True, **arrays: Any) -> list[triton.InferInput]:
+def given(binary: bool = True, /, **arrays: Any) -> list[triton.InferInput]:
     names = {"uint8": "UINT8", "float32": "FP32", "int64": "INT64"}
     found = []
     for name, array in arrays.items():
@@ -138,13 +138,13 @@ def test_what_is_compressed_says_so(service):
     body = {
         "inputs": [{"name": "images", "shape": [8, 1, 20, 30], "datatype": "UINT8", "data": images(8).ravel().tolist()}]
     }
-    content = json.dumps(body).encode()
-    unpacked = {"gzip": gzip.decompress, "deflate": zlib.decompress}
-    for encoding, unpack in unpacked.items():
-        got = service.ask("POST", "/v2/models/adaptive/infer", content, Accept_Encoding=encoding)
+    asked = json.dumps(body).encode()
+    for encoding in ("gzip", "deflate"):
+        got = service.ask("POST", "/v2/models/adaptive/infer", asked, Accept_Encoding=encoding)
         assert (got.status, got.headers["content-encoding"], got.headers["vary"]) == (200, encoding, "Accept-Encoding")
-        assert json.loads(unpack(got.body))["model_name"] == "adaptive"
-    assert "content-encoding" not in service.ask("POST", "/v2/models/adaptive/infer", content).headers
+        content = gzip.decompress(got.body) if encoding == "gzip" else zlib.decompress(got.body)
+        assert json.loads(content)["model_name"] == "adaptive"
+    assert "content-encoding" not in service.ask("POST", "/v2/models/adaptive/infer", asked).headers
 
 
 def test_inputs_with_a_default_can_be_given(client, session):

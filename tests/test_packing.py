@@ -33,7 +33,8 @@ def test_it_is_done_as_the_client_accepts_it(accepted, encoding):
         assert answer is LONG
     else:
         assert dict(answer.headers) == {"X-Kind": "long", "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-        assert {"gzip": gzip.decompress, "deflate": zlib.decompress}[encoding](answer.body) == LONG.body
+        unpacked = gzip.decompress(answer.body) if encoding == "gzip" else zlib.decompress(answer.body)
+        assert unpacked == LONG.body
         assert len(answer.body) < len(LONG.body)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from glimpse_serve import rate_limits
 from glimpse_serve.rate_limits import RateLimiter
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -29,7 +28,7 @@ print(taken)
 def now(monkeypatch) -> list[float]:
     """The time, to be set."""
     clock = [1000.0]
-    monkeypatch.setattr(rate_limits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("glimpse_serve.rate_limits.time.monotonic", lambda: clock[0])
     return clock
 
 
