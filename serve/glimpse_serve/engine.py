@@ -7,7 +7,7 @@ nothing for the batching, and the batches grow with the load (the rule is Clippe
 nothing under load).
 
 A batch is answered in a thread, so that the event loop goes on meanwhile. One that is light, and by experience done
-within two milliseconds, is answered in the loop itself: to hand it to a thread and back would cost another 0.1 ms of the
+within two milliseconds, is answered in the loop itself: the way to a thread and back would cost another 0.1 ms of the
 processor, a tenth of the whole request.
 """
 
