@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
 from glimpse_serve import shipped
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
@@ -18,6 +18,7 @@ from glimpse_serve.entrance import Application, Entrance
 from glimpse_serve.house import Condition, House
 from glimpse_serve.intake import Intake
 from glimpse_serve.key_ring import KeyRing
+from glimpse_serve.looks import Looks
 from glimpse_serve.metrics import Metrics
 from glimpse_serve.open_inference import OpenInference
 from glimpse_serve.plain import Plain
@@ -173,17 +174,20 @@ def named_models(settings: Settings) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
-def _routes(house: House) -> list[Route]:
+def _routes(house: House) -> list[BaseRoute]:
     async def metrics(asked: Asked) -> Answer:
         body, media_type = house.metrics.render(asked.headers.get("accept", ""))
         return Answer(body, 200, media_type)
 
+    looks = Looks(house)
     paths: dict[str, Mapping[str, Handler]] = {
         **Plain(house).routes(),
         **OpenInference(house).routes(),
+        **looks.routes(),
         "/metrics": {"GET": metrics},
     }
-    return [Route(path, Endpoint(path, handlers)) for path, handlers in paths.items()]
+    routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in paths.items()]
+    return [*routes, WebSocketRoute(looks.path, looks)]
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
