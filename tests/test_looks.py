@@ -38,7 +38,10 @@ class Virtual:
 
 
 def talk(service: Running, query: str = "?model=adaptive", **options: Any) -> ClientConnection:
-    return connect(f"ws://{service.host}:{service.port}/v1/look{query}", compression=None, proxy=None, **options)
+    connection: ClientConnection = connect(
+        f"ws://{service.host}:{service.port}/v1/look{query}", compression=None, proxy=None, **options
+    )
+    return connection
 
 
 def begin(socket: ClientConnection, image: Any, **limits: Any) -> None:
@@ -65,6 +68,7 @@ def test_a_huge_image_is_answered_as_if_it_were_here_from_few_bytes(service, mod
     image = Virtual()
     path = service.service.house.registry.find(model).model.session.path
     expected = GlimpseSession(path).predict_one(image, size="native")
+    assert expected.boxes is not None
     with talk(service, f"?model={model}") as socket:
         said, sent = look(socket, image)
     assert [message["type"] for message in said] == ["ask", "glimpse"] * 5 + ["answer"]
