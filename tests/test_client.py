@@ -7,17 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from glimpse.lazy import Corners
 from glimpse.runtime import GlimpseSession
 from glimpse_serve import shipped
 from glimpse_serve.client import Answer, Client, ServiceError
 from glimpse_serve.key_ring import make_key
 from glimpse_serve.settings import Settings
 from tests.service import Running, png, running, toy_files
-from tests.test_looks import Plain
 from tests.toys import noise
+
+
+class Plain:
+    """An image without end, made where it is looked at."""
+
+    def __init__(self, size: tuple[int, int], channels: int = 1) -> None:
+        self.size, self.channels = size, channels
+
+    def read(self, box: Corners) -> npt.NDArray[np.uint8]:
+        left, top, right, bottom = box
+        rows, columns = np.mgrid[top:bottom, left:right]
+        plane = ((rows * 7 + columns * 13) % 251).astype(np.uint8)
+        return np.repeat(plane[..., None], self.channels, -1)
+
 
 SECRET, ENTRY = make_key("alice")
 
@@ -121,7 +136,7 @@ def test_an_image_without_end_is_looked_at_here(client, session):
         (lambda client: client.classify(noise(5, 5, 1), model="dog"), 404, "got 'dog'"),
         (lambda client: client.classify(np.zeros((5, 5), np.uint8)), 0, r"got uint8 \(5, 5\)"),
         (lambda client: client.classify_many([b"none", b"neither"]), 422, "got 2 that can't"),
-        (lambda client: list(client.look(noise(5, 5, 1), model="episode")), 400, "takes it in as a whole"),
+        (lambda client: list(client.look(noise(5, 5, 1), model="episode")), 400, "takes an image in as a whole"),
         (lambda client: list(client.look(noise(5, 5, 1), max_glimpses=99)), 400, "max_glimpses from 1 to 5"),
         (lambda client: client.model("dog"), 404, "got 'dog'"),
     ],

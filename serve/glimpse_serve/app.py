@@ -10,7 +10,6 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
-from glimpse_serve import looks
 from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
 from glimpse_serve.connections import GuardedProtocol
 from glimpse_serve.docs import Docs
@@ -63,10 +62,10 @@ class Service:
         self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        self.routes = _routes(self.house, lambda: self._keys.required)
         self._looks = Looks(self.house)
+        self.routes = {**_routes(self.house, lambda: self._keys.required), **self._looks.routes()}
         routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
-        routes.append(WebSocketRoute(looks.PATH, self._looks))
+        routes.append(WebSocketRoute(self._looks.path, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         entrance = Entrance(
             router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings

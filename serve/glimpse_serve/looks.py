@@ -1,295 +1,442 @@
-"""Ask-me-for-pixels: a conversation in which the service asks for one window after another of an image.
+"""Looking at images that stay where they are: the service asks for the pixels of one glimpse after another.
 
-The client says how large its image is; the service asks for the pixels under the widest window of each glimpse. The
-client sends those and no others, so that an image of any size never crosses the wire. By WebSocket, at /v1/look:
-
-- client: ``{"width": 40000, "height": 30000, "channels": 3, "confidence": 0.98, "max_glimpses": 6}``, the last two if
-  it likes;
-- service: ``{"type": "ask", "box": [left, top, right, bottom]}``, whole pixels inside the image;
-- client: a binary message, uint8 pixels row after row, exactly (bottom - top) x (right - left) x channels bytes;
-- service: ``{"type": "glimpse", ...}`` with what ``/v1/classify`` says of a glimpse; then it asks again, or
-- service: ``{"type": "answer", ...}`` with what ``/v1/classify`` says of an image, and closes.
-
-What goes wrong is told as ``{"type": "error", "status": 422, "error": "..."}`` before it closes.
+A conversation over a WebSocket, of JSON texts but for the pixels. The client begins with ``{"width", "height",
+"channels"}`` and, if it likes, ``"confidence"`` and ``"max_glimpses"``. The service says ``{"type": "ask", "time",
+"box"}``, the box in whole pixels inside the image, right and bottom exclusive, and the client answers with one binary
+message: if that has exactly width * height * channels bytes of the box, they are its pixels, row by row, whatever they
+spell; else it is an image file of the box's size. After each the service says ``{"type": "glimpse", ...}``, at last
+``{"type": "answer", ...}``, with the fields that ``/v1/classify`` has, and closes with 1000. What goes wrong it says as
+``{"type": "error", "status", "error"}`` before it closes with another code.
 """
 
 import asyncio
 import contextlib
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse import answers
+from glimpse import answers, geometry, pixels
 from glimpse.answers import Glance, Prediction
 from glimpse.lazy import Corners
 from glimpse.pixels import ImageError
-from glimpse_serve.asked import ASKED, Asked, Receive, Scope, Send
+from glimpse_serve.asked import ASKED, Answer, Asked, Handler, Receive, Scope, Send
 from glimpse_serve.house import House
-from glimpse_serve.plain import called, say
+from glimpse_serve.plain import answer_of, model_of
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Entry
+from glimpse_serve.settings import Settings
 
-PATH = "/v1/look"
-MAX_SIDE = 2**30
-"""Pixels of an image's side, at most: what lies beyond does not fit the numbers of a graph."""
-POLICY, FAULT, LATER, STOPPING = 1008, 1011, 1013, 1012
-"""Codes with which a WebSocket is closed: RFC 6455, 7.4.1, and IANA's registry."""
+MAX_SIDE = 2**24
+"""Locations are float32, which can't tell pixels apart beyond."""
+MAX_MESSAGE_BYTES = 2**22
+"""Of one message; uvicorn is told the same."""
+MAX_BEGINNING = 4096
+"""Characters of the first message."""
+FAREWELL_SECONDS = 5.0
+"""How long a client may take to take in why it is refused."""
+CLOSED = 1000
+CODES = {413: 1009, 500: 1011, 503: 1013, 504: 1013}
+"""WebSocket's codes for the statuses of refusals (RFC 6455, 7.4.1, and IANA's registry); 1008 for all others."""
+PARTED = ("gone", "shutdown", "cut")
+"""Kinds of refusals that nobody is there to be told."""
 
-
-class RemoteImage:
-    """An image that lies with the client; see :class:`glimpse.lazy.LazyImage`.
-
-    Args:
-        size: Width and height, pixels.
-        channels: 1 or 3.
-        talk: The conversation.
-        loop: In which it is held.
-    """
-
-    def __init__(
-        self, size: tuple[int, int], channels: int, talk: "Conversation", loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._size, self._channels, self._talk, self._loop = size, channels, talk, loop
-        self._asking: Future[bytes] | None = None
-        self.failure: Exception | None = None
-        """What went wrong in the conversation; a session takes it for a fault of the image."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, pixels."""
-        return self._size
-
-    @property
-    def channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
-        return self._channels
-
-    def read(self, box: Corners) -> npt.NDArray[np.uint8]:
-        """Ask the client for the pixels under a box. In another thread than the loop's.
-
-        Args:
-            box: Pixels, (left, top, right, bottom).
-        """
-        self._asking = asyncio.run_coroutine_threadsafe(self._talk.pixels(box, self._channels), self._loop)
-        try:
-            content = self._asking.result()
-        except (Refusal, GoneError) as error:
-            self.failure = error
-            raise
-        left, top, right, bottom = box
-        return np.frombuffer(content, np.uint8).reshape(bottom - top, right - left, self._channels)
-
-    def abandon(self) -> None:
-        """Wait no more, so that the thread that does can end."""
-        if self._asking is not None:
-            self._asking.cancel()
-
-
-class GoneError(Exception):
-    """The client has left."""
-
-
-class Conversation:
-    """What is said over one WebSocket.
-
-    Args:
-        receive: From the client.
-        send: To the client.
-    """
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-        self.bytes_in = 0
-
-    async def tell(self, content: Any) -> None:
-        """Say something in JSON."""
-        text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        await self._send({"type": "websocket.send", "text": text})
-
-    async def hear(self) -> Any:
-        """Wait for what the client says: a text, or bytes.
-
-        Raises:
-            GoneError: When it has left.
-        """
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            raise GoneError
-        text = message.get("text")
-        content = text if text is not None else message.get("bytes") or b""
-        self.bytes_in += len(content)
-        return content
-
-    async def pixels(self, box: Corners, channels: int) -> bytes:
-        """Ask for pixels.
-
-        Args:
-            box: Under which, (left, top, right, bottom).
-            channels: Of the image.
-
-        Raises:
-            Refusal: When something else comes.
-        """
-        await self.tell({"type": "ask", "box": box})
-        content = await self.hear()
-        wanted = (box[2] - box[0]) * (box[3] - box[1]) * channels
-        if not isinstance(content, bytes) or len(content) != wanted:
-            came = f"{len(content)} bytes" if isinstance(content, bytes) else "a text"
-            raise Refusal(
-                422,
-                f"expected {wanted} bytes, the pixels under {list(box)} row after row, {channels} a pixel, got {came}; "
-                "send them as one binary message",
-                "image",
-            )
-        return content
-
-    async def close(self, code: int = 1000) -> None:
-        """End it."""
-        await self._send({"type": "websocket.close", "code": code})
+_log = logging.getLogger("glimpse_serve.looks")
 
 
 class Looks:
-    """The ASGI application of the conversations.
+    """The conversations of a process, as an ASGI application.
 
     Args:
-        house: What it shares with the others.
+        house: What the routes share.
     """
+
+    path = "/v1/look"
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._running = 0
-        self._threads = ThreadPoolExecutor(max(1, house.settings.max_looks), thread_name_prefix="look")
+        # A look waits for pixels in a thread of its own, which costs nothing but its stack.
+        self._pool = ThreadPoolExecutor(max(1, house.settings.max_looks), thread_name_prefix="look")
+
+    def routes(self) -> dict[str, Mapping[str, Handler]]:
+        """What those get who come without a WebSocket."""
+        return {self.path: {"GET": self.upgrade}}
+
+    async def upgrade(self, asked: Asked) -> Answer:
+        """Tell that this is a place for conversations."""
+        raise Refusal(
+            426,
+            f"expected a WebSocket here, got a plain request; connect to ws://...{self.path}, or send the image to "
+            "/v1/classify",
+            "method",
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hold a conversation."""
+        """Hold a conversation, or refuse the handshake.
+
+        Raises:
+            Refusal: Before the handshake is answered.
+        """
         asked: Asked = scope[ASKED]
-        asked.route = PATH
-        query = asked.query("model", "version")
-        entry = self._house.registry.find(query.get("model"), query.get("version"))
-        asked.model = entry.model.name
-        _check_model(entry)
-        settings = self._house.settings
-        if self._running >= settings.max_looks:
-            raise Refusal(
-                503,
-                f"expected fewer than {settings.max_looks} conversations at once; try again in 1 s",
-                "overload",
-                {"Retry-After": "1"},
-            )
-        if self._house.condition.draining:
-            raise Refusal(503, "the service is being stopped; ask another one", "shutdown", {"Retry-After": "1"})
-        await receive()  # websocket.connect
+        asked.route = self.path
+        entry = self._admit(asked)
         self._running += 1
-        talk = Conversation(receive, send)
         try:
-            await send({"type": "websocket.accept"})
-            async with asyncio.timeout(settings.look_seconds):
-                await self._look(asked, entry, talk)
-            await talk.close()
-        except GoneError:
-            asked.status = 499
-        except TimeoutError:
-            sentence = f"expected to be done within {settings.look_seconds:g} s; send what is asked for sooner"
-            await self._fail(asked, talk, Refusal(408, sentence, "timeout"), POLICY)
-        except ImageError as error:
-            await self._fail(asked, talk, Refusal(422, str(error), "image"), POLICY)
-        except Refusal as refusal:
-            await self._fail(asked, talk, refusal, LATER if refusal.status == 503 else POLICY)
+            await receive()
+            await send({"type": "websocket.accept", "headers": [(b"x-request-id", asked.id.encode())]})
+            await _Conversation(self._house, self._pool, asked, entry, send).hold()
         finally:
             self._running -= 1
-            asked.bytes_in = talk.bytes_in
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _fail(self, asked: Asked, talk: Conversation, refusal: Refusal, code: int) -> None:
-        self._house.metrics.refused(refusal.kind)
-        asked.status = refusal.status
-        with contextlib.suppress(Exception):  # the client may have left meanwhile
-            await talk.tell({"type": "error", "status": refusal.status, "error": refusal.sentence})
-            await talk.close(code)
+    def _admit(self, asked: Asked) -> Entry:
+        house, settings = self._house, self._house.settings
+        check_origin(asked.headers, settings)
+        query = asked.query("model", "version")
+        if house.condition.draining:
+            raise Refusal(
+                503,
+                "expected a server that takes looks, it is being stopped; ask another one",
+                "shutdown",
+                {"Retry-After": "1"},
+            )
+        entry = house.registry.find(query.get("model"), query.get("version"))
+        asked.model = entry.model.name
+        check_model(entry)
+        if self._running >= settings.max_looks:
+            raise Refusal(
+                503,
+                f"expected fewer than {settings.max_looks} looks at once, so many are going on; try again in 1 s",
+                "overload",
+                {"Retry-After": "1"},
+            )
+        return entry
 
-    async def _look(self, asked: Asked, entry: Entry, talk: Conversation) -> None:
-        width, height, channels, limits = _read(await talk.hear(), entry)
-        loop = asyncio.get_running_loop()
-        image = RemoteImage((width, height), channels, talk, loop)
-        session = entry.model.session
-        glances: list[Glance] = []
-        scan = session.scan(image, max_glimpses=limits[0], confidence=limits[1])
+
+class Beginning(NamedTuple):
+    """What a client says of its image, and of how long to look at it."""
+
+    width: int
+    height: int
+    channels: int
+    confidence: float | None
+    max_glimpses: int | None
+
+
+class _NoPixelsError(ImageError):
+    """Pixels that did not come, or are none; it makes its way through the runtime."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.sentence)
+        self.refusal = refusal
+
+
+class _Conversation:
+    """One look. It is the lazy image that the model reads, too."""
+
+    def __init__(self, house: House, pool: ThreadPoolExecutor, asked: Asked, entry: Entry, send: Send) -> None:
+        self._house, self._pool, self._asked, self._entry, self._send = house, pool, asked, entry, send
+        self._loop = asyncio.get_running_loop()
+        self._beginning = Beginning(1, 1, 1, None, None)
+        self._asks = 0
+        self._waited = 0.0
+        self._ended = False
+        self._fetching: asyncio.Task[Any] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self._beginning.width, self._beginning.height
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self._beginning.channels
+
+    def read(self, box: Corners) -> npt.NDArray[np.uint8]:
+        """Ask the client for the pixels under a box; for the look's own thread."""
+        started = time.perf_counter()
         try:
-            while (glance := await loop.run_in_executor(self._threads, next, scan, None)) is not None:
-                glances.append(glance)
-                glimpse = say(entry, _seen(glances[-1:]), height, width)["glimpses"][0]
-                told = {**glimpse, "time": glance.time, "milliseconds": round(glance.seconds * 1e3, 3)}
-                await talk.tell({"type": "glimpse", **told})
-        except ImageError:
-            if image.failure is not None:
-                raise image.failure from None
-            raise
+            fetching = asyncio.run_coroutine_threadsafe(self._fetch(box), self._loop)
+            content = fetching.result(self._house.settings.look_seconds)
+        except Refusal as refusal:
+            raise _NoPixelsError(refusal) from refusal
         finally:
-            image.abandon()
-        found = _seen(glances)._replace(reasons=(str(glances[-1].reason),))
-        answer = say(entry, found, height, width)
-        for glimpse, glance in zip(answer["glimpses"], glances, strict=True):
-            glimpse["milliseconds"] = round(glance.seconds * 1e3, 3)
-        asked.glimpses = len(glances)
-        self._house.metrics.looked(entry.model.name, len(glances), found.reasons[0], answer["class"])
-        await talk.tell({"type": "answer", "model": called(entry), **answer})
+            self._waited += time.perf_counter() - started
+        return pixels_of(content, box, self.channels)
+
+    async def hold(self) -> None:
+        """Look, and tell why if that does not end well."""
+        asked, seconds = self._asked, self._house.settings.look_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look()
+                await self._send({"type": "websocket.close", "code": CLOSED})
+            return
+        except TimeoutError:
+            refusal = Refusal(
+                408,
+                f"expected the look to be over within {seconds:g} s; send the pixels faster, or ask for fewer glimpses",
+                "timeout",
+            )
+        except Refusal as error:
+            refusal = error
+        except OSError:
+            refusal = _gone()
+        except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
+            _log.exception("a look failed", extra={"request_id": asked.id})
+            refusal = Refusal(
+                500,
+                f"the service failed at this look, which is its fault; its log says more under {asked.id}",
+                "internal",
+            )
+        finally:
+            self._end()
+        asked.status = refusal.status
+        self._house.metrics.refused(refusal.kind)
+        if refusal.kind not in PARTED:
+            await self._part(refusal)
+
+    async def _look(self) -> None:
+        message = await self._hear()
+        card, session = self._entry.model.card, self._entry.model.session
+        self._beginning = beginning_of(message.get("text"), card.num_glimpses)
+        glances = session.scan(
+            self, confidence=self._beginning.confidence, max_glimpses=self._beginning.max_glimpses, size="native"
+        )
+        taken: list[Glance] = []
+        said: list[dict[str, Any]] = []
+        while not taken or taken[-1].reason is None:
+            try:
+                glance = await self._loop.run_in_executor(self._pool, next, glances)
+            except _NoPixelsError as error:
+                raise error.refusal from error
+            except ImageError as error:
+                raise Refusal(422, str(error), "image") from error
+            taken.append(glance)
+            glimpse = self._answer([glance])["glimpses"][0]
+            glimpse |= {"time": glance.time, "milliseconds": round((glance.seconds - self._waited) * 1e3, 3)}
+            said.append(glimpse)
+            await self._say("glimpse", glimpse)
+        answer = self._answer(taken) | {"glimpses": said, "milliseconds": said[-1]["milliseconds"]}
+        await self._say("answer", {"model": model_of(self._entry), **answer})
+        self._count(taken, answer)
+
+    def _answer(self, glances: list[Glance]) -> dict[str, Any]:
+        width, height = self.size
+        return answer_of(self._entry, _prediction(glances), height, width)
+
+    def _count(self, taken: list[Glance], answer: Mapping[str, Any]) -> None:
+        name, metrics = self._entry.model.name, self._house.metrics
+        metrics.looked(name, len(taken), answer["reason"], answer["class"])
+        metrics.stage(name, "model", taken[-1].seconds - self._waited)
+        metrics.stage(name, "read", self._waited)
+        self._asked.glimpses = len(taken)
+
+    async def _fetch(self, box: Corners) -> bytes:
+        """Ask, and wait for the answer."""
+        if self._ended:
+            raise _gone()
+        self._fetching = asyncio.current_task()
+        await self._say("ask", {"time": self._asks, "box": box})
+        self._asks += 1
+        content = (await self._hear()).get("bytes")
+        if content is None:
+            raise Refusal(
+                400, f"expected the pixels under {list(box)} as a binary message, got a text; send bytes", "body"
+            )
+        return bytes(content)
+
+    async def _hear(self) -> Any:
+        message = await self._asked.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _parting(message.get("code"))
+        content = message.get("text") or message.get("bytes") or b""
+        self._asked.bytes_in += len(content)
+        if len(content) > MAX_MESSAGE_BYTES:
+            raise Refusal(
+                413, f"expected messages of at most {MAX_MESSAGE_BYTES:,} bytes, got {len(content):,}", "size"
+            )
+        return message
+
+    async def _say(self, kind: str, content: Mapping[str, Any]) -> None:
+        text = orjson.dumps({"type": kind, **content}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        self._asked.bytes_out += len(text)
+        try:
+            await self._send({"type": "websocket.send", "text": text})
+        except (OSError, RuntimeError) as error:  # uvicorn's, for a client that left and for one that it put out
+            raise _gone() from error
+
+    def _end(self) -> None:
+        """Let the thread go that waits for pixels."""
+        self._ended = True
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    async def _part(self, refusal: Refusal) -> None:
+        with contextlib.suppress(Refusal, OSError, RuntimeError):  # a TimeoutError is an OSError
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._say("error", {"status": refusal.status, "error": refusal.sentence})
+                await self._send({"type": "websocket.close", "code": CODES.get(refusal.status, 1008)})
 
 
-def _check_model(entry: Entry) -> None:
+def check_origin(headers: Mapping[str, str], settings: Settings) -> None:
+    """Refuse pages of strange origins: the same-origin policy of browsers leaves WebSockets out.
+
+    Args:
+        headers: Of the handshake, names in small letters.
+        settings: The origins that are allowed.
+
+    Raises:
+        Refusal: 403.
+    """
+    origin = headers.get("origin")
+    if origin is None or "*" in settings.cors or origin in settings.cors:
+        return
+    if urlsplit(origin).netloc != headers.get("host"):
+        raise Refusal(403, f"expected a page of an origin that is allowed (--cors), got one of {origin!r:.200}", "auth")
+
+
+def check_model(entry: Entry) -> None:
+    """Refuse a model that does not look at parts of images, or at too large ones.
+
+    Args:
+        entry: The model.
+
+    Raises:
+        Refusal: 400.
+    """
     card = entry.model.card
-    if not card.has_retina or not (card.any_size or card.graph == "step") or card.graph == "episode":
+    if card.glimpse_size is None or card.num_scales is None or card.zoom is None or card.graph == "episode":
+        came = "takes an image in as a whole"
+    elif not card.any_size and card.graph != "step":
+        came = f"takes images of {card.width} x {card.height} pixels alone"
+    else:
+        side = geometry.windows(card.glimpse_size, card.num_scales, card.zoom)[-1].width
+        if side * side * 3 <= MAX_MESSAGE_BYTES:
+            return
+        came = f"looks through windows of {side} x {side} pixels, which are too large for a message"
+    raise Refusal(
+        400,
+        f"expected a model with a retina that looks at images of any size, glimpse by glimpse (exported with --graph "
+        f"adaptive or step), and {entry.model.name!r} {came}; choose another, or send the image to /v1/classify",
+        "model",
+    )
+
+
+def beginning_of(text: str | None, most: int) -> Beginning:
+    """Read a client's first message.
+
+    Args:
+        text: The message; None where it was binary.
+        most: Glimpses that the model was trained to take.
+
+    Raises:
+        Refusal: 400.
+    """
+    form = 'a JSON object such as {"width": 40000, "height": 30000, "channels": 3}'
+    try:
+        said = None if text is None or len(text) > MAX_BEGINNING else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        said = None
+    if not isinstance(said, dict):
+        raise Refusal(400, f"expected {form} as the first message, got something else; send it as a text", "body")
+    strange = said.keys() - set(Beginning._fields)
+    if strange:
+        raise Refusal(
+            400, f"expected {', '.join(Beginning._fields)} at most, got {min(strange)!r:.80}; leave it out", "limit"
+        )
+    for side in ("width", "height"):
+        length = said.get(side)
+        if type(length) is not int or not 1 <= length <= MAX_SIDE:
+            raise Refusal(
+                400,
+                f"expected the {side} in whole pixels, from 1 to {MAX_SIDE:,}, got {length!r:.40}; give what the image "
+                "has",
+                "limit",
+            )
+    if said.get("channels") not in (1, 3) or type(said["channels"]) is not int:
+        raise Refusal(
+            400, f"expected 1 (grey) or 3 (RGB) channels, got {said.get('channels')!r:.40}; leave others out", "limit"
+        )
+    confidence, max_glimpses = said.get("confidence"), said.get("max_glimpses")
+    if type(confidence) not in (int, float, type(None)) or type(max_glimpses) not in (int, type(None)):
         raise Refusal(
             400,
-            f"expected a model that looks at parts of an image, one after another, and {entry.model.name!r} takes it "
-            "in as a whole; send the image to /v1/classify, or export a model with a retina with --graph adaptive",
-            "model",
+            "expected confidence as a number and max_glimpses as a whole number, got "
+            f"{confidence!r:.40} and {max_glimpses!r:.40}; leave them out, or write numbers",
+            "limit",
         )
-
-
-def _read(content: Any, entry: Entry) -> tuple[int, int, int, tuple[int | None, float | None]]:
-    """What the client says at first."""
+    confidence = None if confidence is None else float(confidence)
     try:
-        told = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise _wrong(f"JSON with width, height and channels, got {error}") from error
-    if not isinstance(told, dict) or not told.keys() <= {"width", "height", "channels", "confidence", "max_glimpses"}:
-        raise _wrong(
-            "an object with width, height, channels and perhaps confidence and max_glimpses, got something else"
-        )
-    sides = [told.get("width"), told.get("height")]
-    if any(type(side) is not int or not 1 <= side <= MAX_SIDE for side in sides) or told.get("channels") not in (1, 3):
-        raise _wrong(
-            f"width and height from 1 to {MAX_SIDE} and 1 or 3 channels, got {orjson.dumps(told).decode():.120}"
-        )
-    glimpses, confidence = told.get("max_glimpses"), told.get("confidence")
-    try:
-        if glimpses is not None and type(glimpses) is not int:
-            raise answers.LimitError(f"expected max_glimpses as a whole number, got {glimpses!r:.40}")
-        if confidence is not None and type(confidence) not in (int, float):
-            raise answers.LimitError(f"expected confidence as a number, got {confidence!r:.40}")
-        confidence = None if confidence is None else float(confidence)
-        answers.limits(entry.model.card.num_glimpses, glimpses, confidence, None)
+        answers.limits(most, max_glimpses, confidence, None)
     except answers.LimitError as error:
         raise Refusal(400, str(error), "limit") from error
-    return int(told["width"]), int(told["height"]), int(told["channels"]), (glimpses, confidence)
+    return Beginning(said["width"], said["height"], said["channels"], confidence, max_glimpses)
 
 
-def _wrong(expected: str) -> Refusal:
-    return Refusal(400, f"expected at first {expected}; see /docs", "body")
+def pixels_of(content: bytes, box: Corners, channels: int) -> npt.NDArray[np.uint8]:
+    """Read the pixels that a client answered.
+
+    Args:
+        content: Raw pixels where it is of their length, else an image file.
+        box: Which were asked for.
+        channels: That the image has.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        ImageError: When they are others.
+    """
+    left, top, right, bottom = box
+    height, width = bottom - top, right - left
+    if len(content) == height * width * channels:
+        return np.frombuffer(content, np.uint8).reshape(height, width, channels)
+    expected = (
+        f"expected {height * width * channels} bytes of raw pixels under {list(box)}, {channels} for each, or an image "
+        f"file of {width} x {height} pixels"
+    )
+    try:
+        decoded = pixels.decode(content, "the answer", height * width)
+    except ImageError as error:
+        raise ImageError(f"{expected}, got {len(content)} bytes ({error})") from error
+    if decoded.shape[:2] != (height, width):
+        raise ImageError(f"{expected}, got a file of {decoded.shape[1]} x {decoded.shape[0]}; cut it at the box")
+    return pixels.fit(decoded, height, width, channels)
 
 
-def _seen(glances: list[Glance]) -> Prediction:
-    """Glances as a prediction of one image."""
+def _prediction(glances: list[Glance]) -> Prediction:
     boxes = [glance.boxes for glance in glances if glance.boxes is not None]
     return Prediction(
         np.stack([glance.probabilities for glance in glances])[None],
         np.stack([glance.location for glance in glances])[None],
-        np.stack(boxes)[None] if boxes else None,
-        reasons=("",),
+        np.stack(boxes)[None],
+        None,
+        np.array([len(glances)]),
+        (str(glances[-1].reason),),
     )
+
+
+def _gone() -> Refusal:
+    return Refusal(499, "the client left before its answer", "gone")
+
+
+def _parting(code: object) -> Refusal:
+    """Why a conversation is over before its answer, by the code with which it was closed."""
+    if code == 1012:
+        return Refusal(503, "the service was stopped before the answer", "shutdown")
+    if code == 1009:
+        return Refusal(413, "the client sent a message that is too large", "cut")
+    return _gone()

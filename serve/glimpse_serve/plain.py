@@ -71,9 +71,12 @@ class Plain:
             parts = images(asked.headers, body, self._house.settings.max_images)
             if not is_form(asked.headers):
                 said = await self._one(asked, entry, parts[0], limits, explain)
-                content = {"model": called(entry), **said}
+                content = {"model": model_of(entry), **said}
             else:
-                content = {"model": called(entry), "images": await self._several(asked, entry, parts, limits, explain)}
+                content = {
+                    "model": model_of(entry),
+                    "images": await self._several(asked, entry, parts, limits, explain),
+                }
         return pack(json_answer(content), asked.headers.get("accept-encoding", ""))
 
     async def _one(
@@ -82,7 +85,7 @@ class Plain:
         if explain:
             return await self._explained(asked, entry, part, limits)
         looked: Looked = await self._house.ask(asked, entry, Look(part.content, part.name, *limits))
-        said = say(entry, looked.found, looked.height, looked.width)
+        said = answer_of(entry, looked.found, looked.height, looked.width)
         said["milliseconds"] = round(looked.model_seconds * 1e3, 3)
         return said
 
@@ -127,7 +130,7 @@ class Plain:
 
         image, canvas = await self._house.intake.apart(prepare, part.name)
         seen = await self._house.ask(asked, entry, Watch(canvas, *limits))
-        said = say(entry, seen.on_image, canvas.height, canvas.width)
+        said = answer_of(entry, seen.on_image, canvas.height, canvas.width)
         said["milliseconds"] = round(seen.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(said["glimpses"]):
             glimpse["milliseconds"] = round(seen.seconds[time] * 1e3, 3)
@@ -182,12 +185,12 @@ def _check_explain(entry: Entry, explain: str | None) -> None:
         )
 
 
-def say(entry: Entry, found: Prediction, height: int, width: int) -> dict[str, Any]:
+def answer_of(entry: Entry, found: Prediction, height: int, width: int) -> dict[str, Any]:
     """Say in JSON's values, and numpy's, what a model made of an image.
 
     Args:
         entry: The model.
-        found: The answer in the image's own frame, a batch of one.
+        found: What it found, of a batch of one, in the frame of the image.
         height: Of the image, pixels.
         width: Likewise.
     """
@@ -214,11 +217,11 @@ def say(entry: Entry, found: Prediction, height: int, width: int) -> dict[str, A
     }
 
 
-def called(entry: Entry) -> dict[str, str]:
-    """Say which model answers.
+def model_of(entry: Entry) -> dict[str, str]:
+    """Say which model answered.
 
     Args:
-        entry: It.
+        entry: The model.
     """
     return {"name": entry.model.name, "version": str(entry.model.version)}
 
