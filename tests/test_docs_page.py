@@ -19,7 +19,8 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(service) -> str:
-    return service.ask("GET", "/docs").body.decode()
+    page: str = service.ask("GET", "/docs").body.decode()
+    return page
 
 
 class Reader(html.parser.HTMLParser):

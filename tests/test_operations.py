@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from glimpse_serve import examples, operations
@@ -15,7 +17,7 @@ def test_what_any_operation_may_answer_comes_along():
 
 
 def test_an_error_is_shown_where_it_fits():
-    def shown(found: dict) -> set[str]:
+    def shown(found: dict[str, Any]) -> set[str]:
         return {status for status, answer in found.items() if "examples" in answer["content"]["application/json"]}
 
     assert shown(operations.errors(400, 404, 415, 422, of_images=True)) == {"400", "404", "415", "422"}
