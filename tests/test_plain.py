@@ -122,6 +122,15 @@ def test_a_form_without_a_good_image_is_refused(service):
     assert "got 2 that can't" in got.error
 
 
+@pytest.mark.parametrize(("query", "image"), [("?explain=path&max_glimpses=1", (20, 30, 1)), ("", (600, 600, 1))])
+def test_a_form_of_as_many_images_as_are_allowed_is_not_too_much(tmp_path, query, image):
+    body, kind = form(*[("image", png(noise(*image)))] * 40)
+    with running(Settings(models=toy_files(tmp_path))) as made:
+        got = made.ask("POST", f"/v1/classify{query}", body, Content_Type=kind)
+    assert got.status == 200
+    assert ["class" in answer for answer in got.json["images"]] == [True] * 40
+
+
 def test_explain_path_tells_times_and_draws(service, session):
     image = noise(64, 64, 3)
     answer = service.ask("POST", "/v1/classify?explain=path&confidence=0.9", png(image)).json

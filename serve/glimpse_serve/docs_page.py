@@ -246,8 +246,9 @@ def _prose(words: str) -> str:
 
 
 def _inline(words: str) -> str:
-    """Markdown's code and links."""
+    """Markdown's code, links and stress."""
     coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", _escape(words))
+    coded = re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded)
     return re.sub(r"\[([^\]]+)\]\((https://[^)\s]+)\)", r'<a href="\2">\1</a>', coded)
 
 

@@ -92,7 +92,7 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
                     {"anyOf": [ref("Classified"), ref("ClassifiedImages")]},
                     {name: said[name] for name in ("classified", "explained", "several")},
                 ),
-                **errors(*_BODY, 404, 422, 504),
+                **errors(*_BODY, 404, 422, 504, of_images=True),
             },
         },
         "GET /v1/models": {
@@ -275,16 +275,17 @@ def _classify_parameters(names: list[str], most: int) -> dict[str, dict[str, Any
     }
 
 
-def errors(*statuses: int) -> dict[str, Any]:
+def errors(*statuses: int, of_images: bool = False) -> dict[str, Any]:
     """Describe the answers that any operation may give instead of its own, and these.
 
     Args:
         statuses: Of those that this one may give besides.
+        of_images: Whether it takes images, so that the examples of all errors fit it.
     """
     found: dict[str, Any] = {}
     for status in sorted({*statuses, 500, 503}):
         what, headers = _STATUSES[status]
-        example = examples.answers().get(str(status))
+        example = examples.answers().get(str(status)) if of_images or status == 404 else None
         found[str(status)] = {
             **_json(what, ref("Error"), {} if example is None else {"refused": example}),
             "headers": {**_HEADERS, **headers},

@@ -11,7 +11,7 @@ from glimpse.pixels import decode
 from glimpse_serve import watched
 from glimpse_serve.asked import Answer, Asked, Handler, json_answer
 from glimpse_serve.house import House
-from glimpse_serve.intake import Part, images, is_form
+from glimpse_serve.intake import MAX_APART, Part, images, is_form
 from glimpse_serve.jobs import Canvas, Look, Looked, Watch
 from glimpse_serve.packing import pack
 from glimpse_serve.refusal import Refusal
@@ -20,6 +20,8 @@ from glimpse_serve.registry import Entry
 EXPLAIN = ("path", "attention")
 CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
 MODEL_QUERY = ("version",)
+MAX_AT_ONCE = MAX_APART // 2
+"""Images of one form that are worked on at once: by itself a form is never too much for the service."""
 MAX_DRAWN_PIXELS = 2**22
 """A larger image is not drawn."""
 
@@ -98,8 +100,13 @@ class Plain:
         explain: str | None,
     ) -> list[dict[str, Any]]:
         """Answers for all images; one that can't be read has an error in place of its answer, unless none can."""
-        work = [self._one(asked, entry, part, limits, explain) for part in parts]
-        found = await asyncio.gather(*work, return_exceptions=True)
+        room = asyncio.Semaphore(MAX_AT_ONCE)
+
+        async def answered(part: Part) -> dict[str, Any]:
+            async with room:
+                return await self._one(asked, entry, part, limits, explain)
+
+        found = await asyncio.gather(*(answered(part) for part in parts), return_exceptions=True)
         said: list[dict[str, Any]] = []
         for part, answer in zip(parts, found, strict=True):
             if isinstance(answer, BaseException):
