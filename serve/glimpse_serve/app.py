@@ -63,8 +63,9 @@ class Service:
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
         self._looks = Looks(self.house)
-        self.routes = {**_routes(self.house, lambda: self._keys.required), **self._looks.routes()}
-        routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
+        self.routes = _routes(self.house, lambda: self._keys.required)
+        every = {**self.routes, **self._looks.routes()}
+        routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in every.items()]
         routes.append(WebSocketRoute(self._looks.path, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         entrance = Entrance(

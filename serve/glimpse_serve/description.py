@@ -99,7 +99,7 @@ _CONVERSATION = (
     f"**Ask-me-for-pixels.** At `{looks.PATH}` is a WebSocket for images that are too large to send. The client says "
     '`{"width": 40000, "height": 30000, "channels": 3}` as a text, with `confidence` and `max_glimpses` if it likes. '
     'The service asks `{"type": "ask", "box": [left, top, right, bottom]}`, whole pixels; the client sends them as one '
-    'binary message, uint8, row after row. After each comes `{"type": "glimpse", ...}`, in the form of `Glimpse`, and '
+    'binary message, uint8, row after row, or as an image file of that size. After each comes `{"type": "glimpse", ...}`, in the form of `Glimpse`, and '
     'in the end `{"type": "answer", ...}`, in that of `Classified`. What goes wrong is '
     '`{"type": "error", "status": ..., "error": "..."}`. OpenAPI has no words for such conversations, so it is told '
     "here only."

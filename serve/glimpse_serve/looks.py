@@ -33,6 +33,7 @@ from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Entry
 from glimpse_serve.settings import Settings
 
+PATH = "/v1/look"
 MAX_SIDE = 2**24
 """Locations are float32, which can't tell pixels apart beyond."""
 MAX_MESSAGE_BYTES = 2**22
@@ -57,7 +58,7 @@ class Looks:
         house: What the routes share.
     """
 
-    path = "/v1/look"
+    path = PATH
 
     def __init__(self, house: House) -> None:
         self._house = house
