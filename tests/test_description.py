@@ -8,6 +8,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from glimpse_serve.description import describe
 from glimpse_serve.doorkeeper import OPEN
+from glimpse_serve.looks import LOOK_QUERY
 from glimpse_serve.plain import CLASSIFY_QUERY, MODEL_QUERY
 from glimpse_serve.settings import Settings
 from tests.service import running, toy_files
@@ -52,6 +53,7 @@ def test_the_parameters_are_those_that_the_routes_read(described):
 
     assert query("/v1/classify", "post") == CLASSIFY_QUERY
     assert query("/v1/models/{model}", "get") == MODEL_QUERY
+    assert query("/v1/look", "get") == LOOK_QUERY
     for path, methods in described["paths"].items():
         for operation in methods.values():
             in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]

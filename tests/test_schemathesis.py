@@ -51,7 +51,7 @@ def judged(service: Running, described: Any) -> tuple[list[str], Counter[str], C
     schema.config.generation.update(max_examples=EXAMPLES, deterministic=True, no_shrink=True, database="none")
     schema.config.checks.update(excluded_check_names=LEFT_OUT)
     rejecting = schema.config.checks.negative_data_rejection
-    rejecting.expected_statuses = [*rejecting.expected_statuses, "413"]  # more images than a form may hold
+    rejecting.expected_statuses = [*rejecting.expected_statuses, "413", "426"]  # too many images; no WebSocket
     faults: list[str] = []
     checks: Counter[str] = Counter()
     statuses: Counter[int] = Counter()

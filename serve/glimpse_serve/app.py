@@ -63,9 +63,8 @@ class Service:
         self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
         self._looks = Looks(self.house)
-        self.routes = _routes(self.house, lambda: self._keys.required)
-        every = {**self.routes, **self._looks.routes()}
-        routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in every.items()]
+        self.routes = _routes(self.house, self._looks, lambda: self._keys.required)
+        routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
         routes.append(WebSocketRoute(self._looks.path, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
         entrance = Entrance(
@@ -160,13 +159,14 @@ def build(settings: Settings) -> Application:
     return Service(settings).application
 
 
-def _routes(house: House, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
+def _routes(house: House, looks: Looks, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
     async def metrics(asked: Asked) -> Answer:
         body, media_type = await asyncio.to_thread(house.metrics.render, asked.headers.get("accept", ""))
         return Answer(body, 200, media_type)
 
     paths: dict[str, Mapping[str, Handler]] = {
         **Plain(house).routes(),
+        **looks.routes(),
         **OpenInference(house).routes(),
         "/metrics": {"GET": metrics},
     }

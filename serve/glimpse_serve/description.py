@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import glimpse
-from glimpse_serve import looks, schemas, tensors
+from glimpse_serve import schemas, tensors
 from glimpse_serve.asked import Handler
 from glimpse_serve.doorkeeper import OPEN
 from glimpse_serve.intake import PACKINGS
@@ -90,21 +90,8 @@ def _about(settings: Settings, wants_key: bool) -> str:
         f"{settings.deadline_seconds:g} seconds.\n\n"
         'Every error is `{"error": "..."}` with one sentence that says what was expected, what came, and what to do. '
         "Whatever is no HTTP is answered 400, headers that are too slow 408 and too long 431. Every answer carries an "
-        "`X-Request-ID`, which is the request's own if it sent one, and under which the logs tell of it.\n\n"
-        f"{_CONVERSATION}"
+        "`X-Request-ID`, which is the request's own if it sent one, and under which the logs tell of it."
     )
-
-
-_CONVERSATION = (
-    f"**Ask-me-for-pixels.** At `{looks.PATH}` is a WebSocket for images that are too large to send. The client says "
-    '`{"width": 40000, "height": 30000, "channels": 3}` as a text, with `confidence` and `max_glimpses` if it likes. '
-    'The service asks `{"type": "ask", "box": [left, top, right, bottom]}`, whole pixels; the client sends them as one '
-    'binary message, uint8, row after row, or as an image file of that size. After each comes `{"type": "glimpse", ...}`, in the form of `Glimpse`, and '
-    'in the end `{"type": "answer", ...}`, in that of `Classified`. What goes wrong is '
-    '`{"type": "error", "status": ..., "error": "..."}`. OpenAPI has no words for such conversations, so it is told '
-    "here only."
-)
-"""What no operation can say."""
 
 
 def _complete(operation: dict[str, Any], path: str, method: str, settings: Settings, wants_key: bool) -> dict[str, Any]:
@@ -137,5 +124,5 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
 
 def _place(path: str) -> tuple[int, bool]:
     """Where a path stands in the description: what is asked for most comes first, and with a version later."""
-    order = ("/v1/classify", "/v1", "/v2/models", "/v2", "/metrics", "/docs", "/")
+    order = ("/v1/classify", "/v1/look", "/v1", "/v2/models", "/v2", "/metrics", "/docs", "/")
     return next(place for place, begin in enumerate(order) if path.startswith(begin)), "{version}" in path

@@ -29,7 +29,7 @@ def page(description: Mapping[str, Any], served: Sequence[Entry], address: str, 
     tags = [(tag, list(_of_tag(description, tag["name"]))) for tag in description["tags"]]
     parts = "".join(
         f'<h2 id="{_anchor(tag["name"])}">{_escape(tag["name"])}</h2>{_prose(tag["description"])}'
-        + "".join(_operation(method, path, each, schemas) for method, path, each in operations)
+        + "".join(_operation(method, path, each) for method, path, each in operations)
         for tag, operations in tags
     )
     return f"""<!doctype html>
@@ -61,7 +61,7 @@ def page(description: Mapping[str, Any], served: Sequence[Entry], address: str, 
 {parts}
 <h2 id="schemas">Forms</h2>
 <p>What requests and answers are made of.</p>
-{"".join(_schema(name, schema, schemas) for name, schema in sorted(schemas.items()))}
+{"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
 <footer>Made by the service from its own <a href="/openapi.json">OpenAPI description</a>. The answers are those that
 <code>{_escape(examples.MODEL)}</code> gave.</footer>
 </main>
@@ -126,7 +126,7 @@ def _by_triton(served: Sequence[Entry], address: str, wants_key: bool) -> str:
     )
 
 
-def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
     parts = [_prose(operation.get("description", ""))]
     if operation["parameters"]:
         rows = "".join(
@@ -137,10 +137,10 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
         )
         parts.append(f"<h3>Parameters</h3><table class='names'>{rows}</table>")
     if "requestBody" in operation:
-        parts.append(f"<h3>Body</h3>{_contents_of(operation['requestBody']['content'], schemas)}")
+        parts.append(f"<h3>Body</h3>{_contents_of(operation['requestBody']['content'])}")
     rows = "".join(
         f'<tr><td><span class="{"good" if status < "4" else "bad"}">{status}</span></td>'
-        f"<td>{_inline(answer['description'])}{_contents_of(answer['content'], schemas, status < '4')}</td></tr>"
+        f"<td>{_inline(answer['description'])}{_contents_of(answer.get('content', {}), status < '4')}</td></tr>"
         for status, answer in operation["responses"].items()
     )
     parts.append(f"<h3>Answers</h3><table class='statuses'>{rows}</table>")
@@ -153,7 +153,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Ma
     )
 
 
-def _contents_of(content: Mapping[str, Any], schemas: Mapping[str, Any], named: bool = True) -> str:
+def _contents_of(content: Mapping[str, Any], named: bool = True) -> str:
     """Media types, forms and examples of a body."""
     kinds = ", ".join(f"<code>{_escape(kind)}</code>{_form(each['schema'])}" for kind, each in content.items())
     found = f"<span class='range'>{kinds}</span>" if named else ""
@@ -167,7 +167,7 @@ def _contents_of(content: Mapping[str, Any], schemas: Mapping[str, Any], named: 
     return found
 
 
-def _schema(name: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _schema(name: str, schema: Mapping[str, Any]) -> str:
     listed = schema.get("items", {}) if schema.get("type") == "array" else schema
     required = listed.get("required", ())
     rows = "".join(

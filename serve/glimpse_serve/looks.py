@@ -33,7 +33,7 @@ from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Entry
 from glimpse_serve.settings import Settings
 
-PATH = "/v1/look"
+LOOK_QUERY = ("model", "version")
 MAX_SIDE = 2**24
 """Locations are float32, which can't tell pixels apart beyond."""
 MAX_MESSAGE_BYTES = 2**22
@@ -58,7 +58,7 @@ class Looks:
         house: What the routes share.
     """
 
-    path = PATH
+    path = "/v1/look"
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -104,7 +104,7 @@ class Looks:
     def _admit(self, asked: Asked) -> Entry:
         house, settings = self._house, self._house.settings
         check_origin(asked.headers, settings)
-        query = asked.query("model", "version")
+        query = asked.query(*LOOK_QUERY)
         if house.condition.draining:
             raise Refusal(
                 503,

@@ -6,6 +6,7 @@ from typing import Any
 from glimpse.pixels import FORMATS
 from glimpse_serve import examples, schemas, tensors
 from glimpse_serve.asked import JSON
+from glimpse_serve.looks import LOOK_QUERY
 from glimpse_serve.plain import CLASSIFY_QUERY, EXPLAIN, MODEL_QUERY
 from glimpse_serve.schemas import Schema, ref
 from glimpse_serve.settings import Settings
@@ -15,6 +16,16 @@ BYTES = "application/octet-stream"
 HTML = "text/html; charset=utf-8"
 _INFERENCE_TITLE = tensors.HEADER_LENGTH.title()
 VERSION: Schema = {"type": "string", "pattern": schemas.VERSION_PATTERN, "examples": ["1"]}
+_CONVERSATION = """\
+A conversation over a WebSocket, for images that are too large to send; JSON, but for the pixels. The client begins \
+with `{"width": 40000, "height": 30000, "channels": 3}`, and with `confidence` and `max_glimpses` if it likes.
+
+The service says `{"type": "ask", "time": 0, "box": [left, top, right, bottom]}`, whole pixels inside the image. The \
+client sends these as one binary message: uint8, row by row, or as an image file of the box's size. After each the \
+service says `{"type": "glimpse", ...}` with the entries of `Glimpse`, and in the end `{"type": "answer", ...}` with \
+those of `Classified`, and closes. What goes wrong it says as `{"type": "error", "status": 422, "error": "..."}`.
+
+OpenAPI has no words for such conversations; `glimpse_serve.client` holds them."""
 _BODY = (400, 408, 413, 415)
 """What may be wrong with any body."""
 _HEADERS = {
@@ -31,11 +42,16 @@ _STATUSES: dict[int, tuple[str, dict[str, Any]]] = {
         "An API key is wanted, and none came, or one that is not known.",
         {"WWW-Authenticate": {"description": "How to send it.", "required": True, "schema": {"const": "Bearer"}}},
     ),
+    403: ("A page of another origin asked, which is not allowed.", {}),
     404: ("There is no such model, or no such version of it.", {}),
     408: ("The body came too slowly, or an image took too long to decode.", {}),
     413: ("The body is too large, or has too many images or pixels.", {}),
     415: ("The body is of a kind, or is compressed in a way, that is not taken.", {}),
     422: ("The image can't be read, or none of the images.", {}),
+    426: (
+        "A plain request came where a WebSocket was expected.",
+        {"Upgrade": {"description": "What is expected.", "required": True, "schema": {"const": "websocket"}}},
+    ),
     429: ("Too many requests came in too short a time.", _AGAIN),
     500: ("The service failed, which is its fault.", {}),
     503: ("The service is overloaded, not ready yet, or about to stop.", _AGAIN),
@@ -93,6 +109,17 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
                     {name: said[name] for name in ("classified", "explained", "several")},
                 ),
                 **errors(*_BODY, 404, 422, 504, of_images=True),
+            },
+        },
+        "GET /v1/look": {
+            "operationId": "look",
+            "tags": [PLAIN],
+            "summary": "Look at an image that stays where it is",
+            "description": _CONVERSATION,
+            "parameters": [limits[name] for name in LOOK_QUERY],
+            "responses": {
+                "101": {"description": "The conversation begins.", "headers": _HEADERS},
+                **errors(400, 403, 404, 426),
             },
         },
         "GET /v1/models": {

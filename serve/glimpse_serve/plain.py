@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from glimpse import answers
@@ -254,4 +255,6 @@ def _summary(entry: Entry, versions: list[int]) -> dict[str, Any]:
 
 
 def _refused(refused: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"file": file, "error": sentence} for file, sentence in refused.items()]
+    # Where on its disk the server has its files is nobody's business.
+    named = {file: Path(file).name for file in refused}
+    return [{"file": named[file], "error": said.replace(file, named[file])} for file, said in refused.items()]
