@@ -42,17 +42,27 @@ venv/bin/python - <<'PYTHON'
 import json
 import re
 import subprocess
+import time
 import urllib.request
+
+
+def is_ready(address):
+    try:
+        with urllib.request.urlopen(f"{address}/v2/health/ready", timeout=10) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
 
 for models, name in (["model.onnx"], "model"), ([], "digits-hard"):
     command = ["venv/bin/glimpse", "serve", "--port", "0", *models]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         try:
-            told = iter(service.stderr)
-            address = next(found.group() for line in told if (found := re.search(r"http://\S+", line)))
-            for line in told:
-                if f'"serving {name} version 1"' in line:
-                    break
+            address = next(found.group() for line in service.stderr if (found := re.search(r"http://\S+", line)))
+            while not is_ready(address):
+                if service.poll() is not None:
+                    raise SystemExit(f"expected a service, it ended: {service.stderr.read()}")
+                time.sleep(0.05)
             request = urllib.request.Request(f"{address}/v1/classify", open("image.png", "rb").read())
             with urllib.request.urlopen(request, timeout=30) as response:
                 answer = json.load(response)
