@@ -96,6 +96,29 @@ def test_many_are_answered_in_order_and_a_bad_one_by_itself(client):
         assert answer.probabilities == pytest.approx(client.classify(image, max_glimpses=1).probabilities, abs=1e-5)
 
 
+def test_more_than_a_request_holds_are_sent_in_several(client):
+    images: list[Any] = [noise(20, 30, 1, seed=seed % 5) for seed in range(70)]
+    images[40] = b"none"
+    images[69] = b"x" * 5_000_000
+    found = client.classify_many(iter(images), max_glimpses=1)
+    assert [number for number, answer in enumerate(found) if isinstance(answer, ServiceError)] == [40, 69]
+    assert [answer.label for answer in found[:5]] == [answer.label for answer in found[5:10]]
+    both = client.classify_many([b"none", b"neither"])
+    assert [answer.status for answer in both] == [422, 422]
+    with pytest.raises(ServiceError, match="got 'dog'"):
+        client.classify_many([b"none"], model="dog")
+    assert client.classify_many([]) == []
+
+
+def test_an_image_is_looked_at_in_its_file(client, tmp_path):
+    file = tmp_path / "large.npy"
+    np.save(file, noise(300, 400, 1))
+    looking = client.look(file, max_glimpses=3)
+    assert len(list(looking)) == 3
+    assert looking.answer.width == 400
+    assert looking.bytes_sent <= 3 * 64
+
+
 def test_tensors_go_both_ways(client, session):
     images = np.ascontiguousarray(noise(3, 20, 30, 1).transpose(0, 3, 1, 2))
     found = client.infer("adaptive", {"images": images, "confidence": np.array(0.5, np.float32)}, version="1")
@@ -135,7 +158,6 @@ def test_an_image_without_end_is_looked_at_here(client, session):
         (lambda client: client.classify(b"none"), 422, "no image that can be read"),
         (lambda client: client.classify(noise(5, 5, 1), model="dog"), 404, "got 'dog'"),
         (lambda client: client.classify(np.zeros((5, 5), np.uint8)), 0, r"got uint8 \(5, 5\)"),
-        (lambda client: client.classify_many([b"none", b"neither"]), 422, "got 2 that can't"),
         (lambda client: list(client.look(noise(5, 5, 1), model="episode")), 400, "takes an image in as a whole"),
         (lambda client: list(client.look(noise(5, 5, 1), max_glimpses=99)), 400, "max_glimpses from 1 to 5"),
         (lambda client: client.model("dog"), 404, "got 'dog'"),

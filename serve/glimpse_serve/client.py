@@ -14,21 +14,26 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-if TYPE_CHECKING:
-    from glimpse.lazy import LazyImage
+from glimpse.lazy import ArrayImage, LazyImage, open_lazily
 
 RETRIED = (429, 503)
 """Statuses after which it is tried again, when the service says so."""
+OF_IMAGES = (413, 422)
+"""Statuses that are an image's fault, and not that of how it was asked for."""
+MAX_IMAGES, MAX_BYTES = 32, 2**22
+"""Of one request with several images; a service may be set to take less, and then gets them one by one."""
+MAX_WINDOW = 2**22
+"""Bytes of pixels that a service may ask for at once."""
 LONGEST_WAIT = 30.0
 """Seconds that a service may have a client wait before it tries again."""
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
@@ -175,8 +180,8 @@ class Client:
         told = self._ask("POST", "/v1/classify", params=params, content=content, headers=kind).json()
         return _answer(told, told["model"])
 
-    def classify_many(self, images: Sequence[Picture], **options: Any) -> list[Answer | ServiceError]:
-        """Ask what several images show, in one request.
+    def classify_many(self, images: Iterable[Picture], **options: Any) -> list[Answer | ServiceError]:
+        """Ask what several images show, a few dozen in a request.
 
         Args:
             images: See :data:`Picture`.
@@ -186,14 +191,31 @@ class Client:
             For each its answer, or why it was refused.
 
         Raises:
-            ServiceError: When all are refused.
+            ServiceError: When not the images are at fault, but the options or the service.
         """
-        files = [("image", (str(number), _file(image))) for number, image in enumerate(images)]
-        told = self._ask("POST", "/v1/classify", params=_given(**options), files=files).json()
-        return [
-            ServiceError(422, each["error"]) if "error" in each else _answer(each, told["model"])
-            for each in told["images"]
-        ]
+        found: list[Answer | ServiceError] = []
+        for files in _in_requests(_file(image) for image in images):
+            form = [("image", (str(len(found) + number), content)) for number, content in enumerate(files)]
+            try:
+                told = self._ask("POST", "/v1/classify", params=_given(**options), files=form).json()
+            except ServiceError as error:
+                if error.status not in OF_IMAGES:
+                    raise
+                found += [error] if len(files) == 1 else [self._one_of_many(content, options) for content in files]
+                continue
+            found += [
+                ServiceError(422, each["error"]) if "error" in each else _answer(each, told["model"])
+                for each in told["images"]
+            ]
+        return found
+
+    def _one_of_many(self, content: bytes, options: dict[str, Any]) -> Answer | ServiceError:
+        try:
+            return self.classify(content, **options)
+        except ServiceError as error:
+            if error.status not in OF_IMAGES:
+                raise
+            return error
 
     def infer(
         self,
@@ -240,7 +262,7 @@ class Client:
 
     def look(
         self,
-        image: "LazyImage | npt.NDArray[np.uint8]",
+        image: LazyImage | npt.NDArray[np.uint8] | str | Path,
         *,
         model: str | None = None,
         version: str | None = None,
@@ -250,7 +272,8 @@ class Client:
         """Have a model look at an image of any size that stays here: only the pixels it looks at are sent.
 
         Args:
-            image: An image that is read by parts, see :mod:`glimpse.lazy`, or uint8 pixels (height, width, channels).
+            image: An image that is read by parts, see :mod:`glimpse.lazy`; its file's path (.npy, .zarr, a tiled .tif);
+                or uint8 pixels (height, width, channels).
             model: Which model; the first by default.
             version: Which version; the greatest by default.
             confidence: Probability at which it stops looking.
@@ -263,9 +286,9 @@ class Client:
             ServiceError: As it looks, when it is refused.
         """
         if isinstance(image, np.ndarray):
-            from glimpse.lazy import ArrayImage
-
             image = ArrayImage(image)
+        elif isinstance(image, str | Path):
+            image = open_lazily(Path(image))
         first = {"width": image.size[0], "height": image.size[1], "channels": image.channels}
         first |= _given(confidence=confidence, max_glimpses=max_glimpses)
         query = httpx.QueryParams(_given(model=model, version=version))
@@ -276,6 +299,12 @@ class Client:
         for left in range(self._retries, -1, -1):
             try:
                 response = self._http.request(method, path, **options)
+            except httpx.RemoteProtocolError:
+                if (
+                    left
+                ):  # the service has just closed a connection that was kept; nothing that is asked here changes it
+                    continue
+                raise ServiceError(0, f"the service at {self._url} breaks off; see what its log says") from None
             except httpx.TransportError as error:
                 raise ServiceError(
                     0, f"the service at {self._url} does not answer ({error or type(error).__name__}); see that it runs"
@@ -308,7 +337,7 @@ class Looking:
 
     def __init__(
         self,
-        image: "LazyImage",
+        image: LazyImage,
         first: dict[str, Any],
         address: str,
         headers: dict[str, str],
@@ -340,6 +369,8 @@ class Looking:
                     told = json.loads(talk.recv(self._timeout))
                     if told["type"] == "ask":
                         left, top, right, bottom = told["box"]
+                        if (right - left) * (bottom - top) * self._image.channels > MAX_WINDOW:
+                            raise ServiceError(0, f"the service asks for too many pixels at once, {told['box']}")
                         pixels = np.ascontiguousarray(self._image.read((left, top, right, bottom))).tobytes()
                         self.bytes_sent += len(pixels)
                         talk.send(pixels)
@@ -355,6 +386,18 @@ class Looking:
             raise ServiceError(
                 0, f"the conversation with {self._address} broke off ({error or type(error).__name__}); look again"
             ) from error
+
+
+def _in_requests(files: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Files in lists that are not too much for one request."""
+    some: list[bytes] = []
+    for content in files:
+        if some and (len(some) == MAX_IMAGES or sum(map(len, some)) + len(content) > MAX_BYTES):
+            yield some
+            some = []
+        some.append(content)
+    if some:
+        yield some
 
 
 def _given(**options: Any) -> dict[str, Any]:
