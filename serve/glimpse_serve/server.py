@@ -110,7 +110,7 @@ def serve(settings: Settings) -> int:
         config = _config(settings)
         address = address_of(settings, listener)
         # Told whatever is logged: a port that was chosen freely is known from nowhere else.
-        print(f"glimpse serve: serving at {address}, described at {address}/docs", file=sys.stderr, flush=True)
+        print(f"glimpse serve: serving at {address} (described at {address}/docs)", file=sys.stderr, flush=True)
         if settings.workers > 1:
             Supervisor(config, [listener], settings.drain_seconds).run()
             return 0
