@@ -26,7 +26,7 @@ def test_keys_are_wanted_where_there_are_some(tmp_path):
     with running(Settings(models=toy_files(tmp_path)[:1], keys=entry)) as service:
         for path in ("/v1/models", "/v2", "/metrics", "/nowhere", "/v1/models/adaptive"):
             got = service.ask("GET", path)
-            assert (got.status, got.headers["www-authenticate"]) == (401, "Bearer")
+            assert (got.status, got.headers["www-authenticate"]) == (401, 'Bearer realm="glimpse"')
             assert service.ask("GET", path, X_API_Key="wrong").error.count("not known") == 1
         assert service.ask("GET", "/v1/models", Authorization=f"Bearer {secret}").status == 200
         assert service.ask("GET", "/v1/models", X_API_Key=secret).status == 200

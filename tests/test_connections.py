@@ -1,3 +1,4 @@
+import asyncio
 import json
 import socket
 import time
@@ -178,8 +179,6 @@ def test_the_settings_of_a_worker_come_from_its_environment(monkeypatch, tmp_pat
 
     async def application(scope: object, receive: object, send: object) -> None:
         return None
-
-    import asyncio
 
     async def main() -> float:
         config = uvicorn.Config(application, log_config=None)

@@ -110,6 +110,8 @@ def test_a_file_that_is_not_there_or_names_twice_are_refused_at_the_start(tmp_pa
         KeyRing(str(tmp_path / "binary"))
     with pytest.raises(KeyFileError, match="alice more than once"):
         KeyRing("", f"{ALICES},{ALICES}")
+    with pytest.raises(KeyFileError, match="one under two names"):
+        KeyRing("", f"{ALICES},{ALICES.replace('alice', 'eve')}")
 
 
 def test_keys_that_are_made_differ_and_bear_sane_names():

@@ -33,10 +33,17 @@ class GuardedProtocol(HttpToolsProtocol):
             GuardedProtocol.settings = Settings.from_json(text) if text else Settings()
         self._limits = GuardedProtocol.settings
         self._header_bytes = 0
+        self._own_bytes = 0
         self._in_headers = True
-        self._upgraded = False
+        self._deaf = False
         self._header_timer: Any = None
+        self._body_timer: Any = None
         self._write_timer: Any = None
+
+    @property
+    def _answers(self) -> bool:
+        """Whether an answer is on its way, before which nothing else may be said."""
+        return self.cycle is not None and (not self.cycle.response_complete or bool(self.pipeline))
 
     def connection_made(self, transport: Any) -> None:
         """A client is there."""
@@ -50,33 +57,73 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._stop(self._header_timer)
-        self._stop(self._write_timer)
+        for timer in (self._header_timer, self._body_timer, self._write_timer):
+            self._stop(timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
         if self._in_headers:
-            if self._header_timer is None:
-                self._wait_for_headers()
             self._header_bytes += len(data)
+            if not self._answers:
+                self._wait_for_headers()
         super().data_received(data)
-        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self._refuse(431, f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer", "headers")
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse_headers()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._own_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of its address came."""
+        self._own_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line of it came."""
+        self._own_bytes += len(name) + len(value) + len(b": \r\n")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._in_headers = False
         self._stop(self._header_timer)
         self._header_timer = None
-        super().on_headers_complete()
+        if self._own_bytes > MAX_HEADER_BYTES:
+            self._refuse_headers()
+        if not self._deaf:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body came."""
+        if not self._deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request's body is there; what comes next are the headers of another."""
-        super().on_message_complete()
+        if not self._deaf:
+            super().on_message_complete()
+        self._stop(self._body_timer)
         self._in_headers, self._header_bytes = True, 0
+
+    def on_response_complete(self) -> None:
+        """An answer is out."""
+        super().on_response_complete()
+        if self.transport.is_closing() or self._answers or self.cycle is None:
+            return
+        if self.cycle.more_body:
+            # It was answered before its body came, which is no more than passed over, and for a time.
+            if self.expect_100_continue:
+                self.transport.close()  # nobody knows whether the body comes, or another request in its place
+                return
+            self._stop(self._body_timer)
+            self._body_timer = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
+        elif self._in_headers and self._header_bytes:
+            self._wait_for_headers()
 
     def handle_websocket_upgrade(self) -> None:
         """The connection becomes a conversation, which has limits of its own."""
@@ -96,23 +143,25 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Bytes came that are no HTTP."""
-        self._refuse(
-            400, "expected a request in HTTP/1.1, got something else; check the address, and http or https", "http"
-        )
+        sentence = "expected a request in HTTP/1.1, got something else; check the address, and http or https"
+        self._refuse(400, sentence, "http")
 
     def _wait_for_headers(self) -> None:
-        self._header_timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
+
+    def _refuse_headers(self) -> None:
+        self._refuse(431, f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer", "headers")
 
     def _too_slow(self) -> None:
         if self.transport.is_closing():
             return
         if self._header_bytes:
-            self._refuse(
-                408,
-                f"expected a request's headers within {self._limits.header_seconds:g} s, got a part; send them faster",
-                "slow",
-            )
+            seconds = self._limits.header_seconds
+            sentence = f"expected a request's headers within {seconds:g} s, got a part; send them faster"
+            self._refuse(408, sentence, "slow")
         else:
+            GuardedProtocol.count("silent")
             self.transport.close()  # nothing was asked, so nothing is said
 
     def _give_up(self) -> None:
@@ -120,7 +169,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, status: int, sentence: str, kind: str, headers: tuple[bytes, ...] = ()) -> None:
+        """Say no, and close; after the answers that are on their way nothing is said, lest it be taken for one."""
+        if self._deaf:
+            return
         GuardedProtocol.count(kind)
+        self._deaf = True
+        if self._answers:
+            self.cycle.keep_alive = False
+            return
         body = orjson.dumps({"error": sentence})
         lines = [
             STATUS_LINE[status].rstrip(),

@@ -7,6 +7,7 @@ import ssl
 from typing import Any, NamedTuple
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
 
 from glimpse_serve.asked import Scope
 from glimpse_serve.key_ring import KeyRing
@@ -69,7 +70,7 @@ class Doorkeeper:
                 f"expected an API key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got {came}; ask whoever runs "
                 "the service for one",
                 "auth",
-                {"WWW-Authenticate": "Bearer"},
+                {"WWW-Authenticate": 'Bearer realm="glimpse"'},
             )
         rate = self._settings.rate if key.rate is None else key.rate
         if rate:
@@ -118,13 +119,28 @@ def with_cors(application: Any, settings: Settings) -> Any:
     """
     if not settings.cors:
         return application
-    return CORSMiddleware(
+    return _Cors(
         application,
         allow_origins=settings.cors,
         allow_methods=("GET", "POST"),
         allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "Inference-Header-Content-Length"),
         expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
     )
+
+
+class _Cors(CORSMiddleware):
+    """Starlette's, that says no in the form of all errors."""
+
+    def preflight_response(self, request_headers: Any) -> Any:
+        """Answer a browser that asks whether its page may ask."""
+        response = super().preflight_response(request_headers)
+        if response.status_code >= 400:
+            origin = request_headers.get("origin", "")
+            why = response.body.decode()
+            sentence = f"expected a request that --cors allows, got one of a page of {origin!r:.200} ({why})"
+            headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+            return JSONResponse({"error": sentence}, response.status_code, headers)
+        return response
 
 
 def check_doors(settings: Settings, keys: KeyRing) -> None:
@@ -182,4 +198,14 @@ def _secret(scope: Scope) -> str | None:
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return str(client[0]) if client else "unknown"
+    if not client:
+        return "unknown"
+    text = str(client[0])
+    if ":" not in text:
+        return text
+    # Whoever has one address of IPv6 has a whole /64 of them.
+    try:
+        address = ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))

@@ -83,6 +83,7 @@ class KeyRing:
             return
         signature = _signature(self._file)
         if signature == self._signature and signature:
+            self._told = ""
             return
         try:
             keys = self._given + self._read(self._file)
@@ -159,6 +160,8 @@ def _check_names(keys: list[Key]) -> None:
         raise KeyFileError(
             f"expected each key under a name of its own, got {', '.join(twice)} more than once; rename one"
         )
+    if len({key.digest for key in keys}) < len(keys):
+        raise KeyFileError("expected each key once, got one under two names, so that it outlives a name; drop one")
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:

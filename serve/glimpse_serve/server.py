@@ -6,6 +6,7 @@ balancers send their requests elsewhere. Then it takes no further connection, en
 """
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -106,6 +107,7 @@ def serve(settings: Settings) -> int:
         The exit status: 0, or 1 when it could not start or did not stop in time.
     """
     logs.configure(settings.log_level, settings.log_format)
+    _allow_files(settings.max_connections)
     with _environment(settings), _listening(settings) as listener:
         config = _config(settings)
         address = address_of(settings, listener)
@@ -169,6 +171,15 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
+
+
+def _allow_files(connections: int) -> None:
+    """Ask for as many open files as there may be connections, and some to spare."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager
