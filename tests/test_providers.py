@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import onnxruntime
@@ -73,3 +76,13 @@ def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_pl
 def test_a_provider_that_fails_on_the_model_is_refused(toy):
     with pytest.raises(ProviderError, match=r"the provider 'cpu' can't open the model \(.*; use another one"):
         open_session(toy.read_bytes()[:500], "cpu", 1, {})
+
+
+@pytest.mark.parametrize(("own", "kept"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept):
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    if own is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = own
+    program = "import os, glimpse.providers; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert run.stdout.strip() == kept
