@@ -136,7 +136,7 @@ class _Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code >= 400:
             origin = request_headers.get("origin", "")
-            why = response.body.decode()
+            why = bytes(response.body).decode()
             sentence = f"expected a request that --cors allows, got one of a page of {origin!r:.200} ({why})"
             headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
             return JSONResponse({"error": sentence}, response.status_code, headers)
