@@ -3,6 +3,7 @@
 uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
 """
 
+import base64
 import os
 from typing import Any, ClassVar
 
@@ -37,6 +38,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._upgraded = False
         self._header_timer: Any = None
         self._write_timer: Any = None
+        self._rest_timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """A client is there."""
@@ -52,6 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """The client is gone."""
         self._stop(self._header_timer)
         self._stop(self._write_timer)
+        self._stop(self._rest_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -76,11 +79,26 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request's body is there; what comes next are the headers of another."""
         super().on_message_complete()
+        self._stop(self._rest_timer)
         self._in_headers, self._header_bytes = True, 0
+
+    def on_response_complete(self) -> None:
+        """A request was answered; where that was before its body had come, the rest is not waited for for ever."""
+        super().on_response_complete()
+        if not self._in_headers and self.cycle is not None and self.cycle.response_complete:
+            self._rest_timer = self.loop.call_later(self._limits.body_seconds, self.transport.close)
 
     def handle_websocket_upgrade(self) -> None:
         """The connection becomes a conversation, which has limits of its own."""
         self._stop(self._header_timer)
+        if not _is_handshake(self.scope):  # the library would say so in plain text
+            self._refuse(
+                400,
+                "expected a WebSocket's handshake, a GET with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key, got "
+                "another; let your client make it",
+                "http",
+            )
+            return
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
@@ -136,3 +154,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _stop(timer: Any) -> None:
         if timer is not None:
             timer.cancel()
+
+
+def _is_handshake(scope: Any) -> bool:
+    """Whether a request is one by RFC 6455, 4.2.1, apart from what brought it here."""
+    headers = dict(scope["headers"])
+    try:
+        key = base64.b64decode(headers.get(b"sec-websocket-key", b"").strip(), validate=True)
+    except ValueError:
+        return False
+    return scope["method"] == "GET" and headers.get(b"sec-websocket-version", b"").strip() == b"13" and len(key) == 16
