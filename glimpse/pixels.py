@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
+TILE_WIDTH, TILE_LENGTH = 322, 323
+"""Tags of a TIFF. A decoder makes room for a whole tile, of which the image may be a small part."""
 MAX_PIXELS = 2**26
 """Largest image that is decoded unless the caller says otherwise: 8192 x 8192 pixels, 200 MB as RGB."""
 
@@ -154,9 +156,10 @@ def _decode(
         if empty:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
         with Image.open(stream, formats=FORMATS) as picture:
-            if picture.width * picture.height > max_pixels:
+            width, height = _announced(picture)
+            if width * height > max_pixels:
                 raise TooManyPixelsError(
-                    f"the image {name!r} announces {picture.width} x {picture.height} pixels, more than the "
+                    f"the image {name!r} announces {width} x {height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
             picture.load()
@@ -177,6 +180,16 @@ def _decode(
             f"the image {name!r} is damaged or cut short ({error}); expected a whole {readable} file, "
             "copy or download it again"
         ) from error
+
+
+def _announced(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of what a picture's decoder makes room for: those of a TIFF's tile where that is larger."""
+    width, height = picture.size
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tile = [int(picture.tag_v2.get(tag, 0)) for tag in (TILE_WIDTH, TILE_LENGTH)]
+        if tile[0] * tile[1] > width * height:
+            width, height = tile
+    return width, height
 
 
 def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8[np.ndarray, "height width channels"]:

@@ -186,3 +186,39 @@ def test_the_settings_of_a_worker_come_from_its_environment(monkeypatch, tmp_pat
 
     assert asyncio.run(main()) == 7.5
     monkeypatch.setattr(GuardedProtocol, "settings", None)
+
+
+def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(service):
+    line = opened(service)
+    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    line.settimeout(10)
+    assert b"404 Not Found" in line.recv(65536)
+    line.sendall(b"a")
+    assert rest(line) == b""
+
+
+def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service):
+    line = opened(service)
+    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+    line.settimeout(10)
+    assert b"404 Not Found" in line.recv(65536)
+    line.sendall(b"abcGET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"200 OK" in line.recv(65536)
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        (b"GET", b""),
+        (b"GET", b"Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+        (b"GET", b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n"),
+        (b"POST", b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+    ],
+)
+def test_a_handshake_that_is_none_is_told_in_the_form_of_all_errors(service, method, headers):
+    line = opened(service)
+    line.sendall(method + b" /v1/look HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n")
+    line.sendall(headers + b"\r\n")
+    status, sentence = told(rest(line))
+    assert (status, "expected a WebSocket's handshake" in sentence) == (400, True)

@@ -256,3 +256,11 @@ def test_a_refusal_passes():
             await unless_gone(stay, refuses(), 1.0)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("behind", [(b"x",), (b"", b"x" * 100), (gzip.compress(b"more"),)])
+def test_nothing_is_kept_of_what_follows_a_compressed_body(behind):
+    first, *others = behind
+    with pytest.raises(Refusal, match="nothing behind a body compressed by gzip") as refused:
+        read(coming(gzip.compress(b"whole") + first, *others), content_encoding="gzip")
+    assert refused.value.status == 400

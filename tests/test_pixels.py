@@ -283,3 +283,18 @@ def test_an_impossible_canvas_is_refused():
         pixels.fit(RGB, 28, 28, 4)
     with pytest.raises(ValueError, match="at least 1 x 1 pixels"):
         pixels.fit(RGB, 0, 28, 3)
+
+
+def tiled(side: int, tile: int) -> bytes:
+    """A grey TIFF of one tile, which may be far larger than the image."""
+    packed = zlib.compress(bytes(min(tile * tile, 2**20)))
+    tags = ((256, side), (257, side), (258, 8), (259, 8), (262, 1), (277, 1), (322, tile), (323, tile))
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*tags, (324, 8), (325, len(packed)))]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory
+
+
+def test_a_tile_that_is_larger_than_its_image_counts_as_what_it_is():
+    assert pixels.decode(tiled(100, 128)).shape == (100, 100, 1)
+    with pytest.raises(pixels.TooManyPixelsError, match="announces 32768 x 32768 pixels"):
+        pixels.decode(tiled(100, 32768))

@@ -264,3 +264,15 @@ def test_ten_thousand_bent_requests_are_read_or_refused():
         except Refusal as refusal:
             refused += refusal.status in (400, 413)
     assert refused > 8000
+
+
+def test_json_of_nothing_but_brackets_is_refused_before_it_is_read():
+    with pytest.raises(Refusal, match="lists and objects in the JSON, got 200,0") as refused:
+        read(b'{"inputs":[' + b"[]," * 200_000 + b"[]]}")
+    assert refused.value.status == 413
+
+
+def test_a_shape_without_end_is_told_in_short():
+    with pytest.raises(Refusal, match="of shape .* got ") as refused:
+        read(asked(images(shape=[1] * 10_000)))
+    assert len(refused.value.sentence) < 300

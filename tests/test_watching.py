@@ -1,7 +1,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,3 +214,17 @@ def test_it_looks_again_and_again(toy, directory):
         task.cancel()
 
     play(directory, scene)
+
+
+def test_a_folder_that_may_not_be_read_keeps_nobody_else_out(toy, directory, monkeypatch):
+    put(toy, directory / "owl.onnx")
+    (directory / "lost+found").mkdir()
+    listing = Path.iterdir
+
+    def guarded(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return iter(listing(path))
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    assert [found.name for found in scan(directory)] == ["owl"]

@@ -3,6 +3,7 @@
 uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
 """
 
+import base64
 import os
 from typing import Any, ClassVar
 
@@ -128,6 +129,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """The connection becomes a conversation, which has limits of its own."""
         self._stop(self._header_timer)
+        if not _is_handshake(self.scope):  # the library would say so in plain text
+            self._refuse(
+                400,
+                "expected a WebSocket's handshake, a GET with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key, got "
+                "another; let your client make it",
+                "http",
+            )
+            return
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
@@ -192,3 +201,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _stop(timer: Any) -> None:
         if timer is not None:
             timer.cancel()
+
+
+def _is_handshake(scope: Any) -> bool:
+    """Whether a request is one by RFC 6455, 4.2.1, apart from what brought it here."""
+    headers = dict(scope["headers"])
+    try:
+        key = base64.b64decode(headers.get(b"sec-websocket-key", b"").strip(), validate=True)
+    except ValueError:
+        return False
+    return scope["method"] == "GET" and headers.get(b"sec-websocket-version", b"").strip() == b"13" and len(key) == 16

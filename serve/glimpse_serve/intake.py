@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from glimpse.pixels import ImageError, TooManyPixelsError
+from glimpse_serve.engine import Crew, overdue
 from glimpse_serve.jobs import Canvas
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.served import ServedModel
@@ -50,7 +50,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held = 0
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self._crew = Crew(2)  # whose threads keep nobody from ending, whatever they still decode
         self._apart = 0
 
     @contextlib.asynccontextmanager
@@ -139,7 +139,7 @@ class Intake:
             )
         seconds = self._settings.decode_seconds
         self._apart += 1
-        doing = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        doing = self._doing(work)
         # A thread can't be stopped: what takes too long goes on to its end, and counts until then.
         doing.add_done_callback(self._done)
         try:
@@ -155,7 +155,26 @@ class Intake:
 
     def close(self) -> None:
         """Let the threads go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._crew.close()
+
+    def _doing(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        loop = asyncio.get_running_loop()
+        doing: asyncio.Future[Result] = loop.create_future()
+
+        def tell(setter: Callable[[Any], None], found: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
+                loop.call_soon_threadsafe(setter, found)
+
+        def do() -> None:
+            try:
+                found = work()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to whoever waits
+                tell(doing.set_exception, error)
+            else:
+                tell(doing.set_result, found)
+
+        self._crew.hand(do)
+        return doing
 
     def _done(self, work: "asyncio.Future[Any]") -> None:
         self._apart -= 1
@@ -256,8 +275,6 @@ async def unless_gone(receive: Receive, answer: Awaitable[Any], seconds: float) 
 
 async def _leaving(receive: Receive, task: "asyncio.Future[Any]", seconds: float) -> Refusal:
     """Cancel a task when the client leaves or the time is up, and tell why."""
-    from glimpse_serve.engine import overdue
-
     why = Refusal(499, "the client left before its answer", "gone")
     try:
         async with asyncio.timeout(max(0.0, seconds - PATIENCE_SECONDS)):
@@ -295,8 +312,12 @@ def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
     def unpack(chunk: bytes, last: bool) -> Iterator[bytes]:
         try:
             while chunk:
+                if packed.eof:  # zlib would keep what follows, however much that is
+                    raise Refusal(
+                        400, f"expected nothing behind a body compressed by {encoding}, got more; leave it out", "body"
+                    )
                 yield packed.decompress(chunk, 2**16)
-                chunk = packed.unconsumed_tail
+                chunk = packed.unconsumed_tail or packed.unused_data
         except zlib.error as error:
             raise Refusal(
                 400, f"expected a body compressed by {encoding}, got a damaged one ({error})", "body"

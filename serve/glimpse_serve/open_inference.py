@@ -30,6 +30,8 @@ class OpenInference:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        # Numbers in JSON take many times their letters' memory while they are read, so it is done one by one.
+        self._reading = asyncio.Lock()
 
     def routes(self) -> dict[str, Mapping[str, Handler]]:
         """Handlers by the templates of their paths, those that are asked for most first."""
@@ -106,7 +108,8 @@ class OpenInference:
             if len(body) < SLOW_BYTES:
                 request = tensors.read(body, length, model.card, *limits)
             else:
-                request = await asyncio.to_thread(tensors.read, body, length, model.card, *limits)
+                async with self._reading:
+                    request = await asyncio.to_thread(tensors.read, body, length, model.card, *limits)
             found = await self._house.ask(asked, entry, request.job, request.timeout_seconds)
 
         def answer() -> Answer:

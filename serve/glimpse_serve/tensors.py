@@ -24,6 +24,8 @@ HEADER_LENGTH = "inference-header-content-length"
 WHOLE_PIXELS = 2**20
 """Pixels of a request for a model without a retina, at most: it computes on all of them, in many channels."""
 
+MAX_NESTED = 2**17
+"""Lists and objects in the JSON of a request, at most: each takes twenty times as much memory as it has letters."""
 MAX_LOCATION = 1000
 """How far from an image's middle a glimpse may be asked for; what lies beyond would not fit a pixel's number."""
 
@@ -178,8 +180,16 @@ def check_index_request(body: bytes) -> None:
 
 
 def _read_json(text: memoryview) -> Mapping[str, Any]:
+    letters = bytes(text)
+    nested = letters.count(b"[") + letters.count(b"{")
+    if nested > MAX_NESTED:
+        raise Refusal(
+            413,
+            f"expected at most {MAX_NESTED:,} lists and objects in the JSON, got {nested:,}; give the data as one list",
+            "size",
+        )
     try:
-        return _object(orjson.loads(text), "the request")
+        return _object(orjson.loads(letters), "the request")
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise _wrong(f"expected JSON, got something else ({error}); see the protocol's requests") from error
 
@@ -250,7 +260,7 @@ def _shape(name: str, entry: Mapping[str, Any], spec: Spec) -> tuple[int, ...]:
     if len(shape) != len(spec.shape) or any(
         free not in (-1, length) or length == 0 for free, length in zip(spec.shape, shape, strict=True)
     ):
-        raise _wrong(f"expected {name!r} of shape {list(spec.shape)} (-1: any, at least 1), got {shape}")
+        raise _wrong(f"expected {name!r} of shape {list(spec.shape)} (-1: any, at least 1), got {_shown(shape)}")
     return tuple(shape)
 
 

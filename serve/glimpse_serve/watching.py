@@ -114,7 +114,11 @@ def scan(directory: Path) -> list[Found]:
         if entry.suffix == ".onnx":
             found += _found(entry.stem, 1, entry)
         elif entry.is_dir():
-            for version in sorted(entry.iterdir()):
+            try:
+                versions = sorted(entry.iterdir())
+            except PermissionError:  # such as lost+found on a volume of its own
+                continue
+            for version in versions:
                 if (
                     version.name.isascii()
                     and version.name.isdecimal()
