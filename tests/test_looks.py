@@ -152,6 +152,7 @@ def test_wrong_pixels_are_told_what_is_wrong(service, answer, status, code, sent
         ("?model=nobody", {}, 404, "nobody"),
         ("?explain=path", {}, 400, "got 'explain'"),
         ("", {"Origin": "https://strange.example"}, 403, "origin"),
+        ("", {"Origin": "http://[strange"}, 403, "origin"),
     ],
 )
 def test_a_handshake_is_refused_with_a_sentence(service, query, headers, status, sentence):
@@ -217,3 +218,16 @@ def test_who_looks_while_the_service_stops_is_told_so(tmp_path):
 
 def test_uvicorn_takes_the_messages_that_we_take():
     assert _config(Settings()).ws_max_size == looks.MAX_MESSAGE_BYTES
+
+
+def test_a_fault_of_ours_at_a_handshake_is_told_in_the_form_of_all_errors(service, monkeypatch, caplog):
+    def broken(*args: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(looks, "check_origin", broken)
+    with pytest.raises(InvalidStatus) as refused:
+        talk(service)
+    response = refused.value.response
+    assert response.status_code == 500
+    assert "its log says more" in json.loads(response.body)["error"]
+    assert "secret detail" in caplog.text

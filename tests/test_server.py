@@ -240,3 +240,41 @@ def test_tls_is_spoken(toy, tmp_path):
     finally:
         if process.process.poll() is None:
             process.end(signal.SIGKILL)
+
+
+def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
+    with serving(toy, "--drain-seconds", "600") as process:
+        process.process.send_signal(signal.SIGTERM)
+        while process.ask("GET", "/v2/health/ready")[0] == 200:
+            pass
+        assert process.end() == 0
+
+
+def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(toy):
+    process = Process(toy, "--drain-seconds", "0.1")
+    while not any("serving at" in line for line in process.lines):
+        time.sleep(0.001)
+    process.process.send_signal(signal.SIGUSR1)
+    assert process.end() in (0, -signal.SIGTERM)
+
+
+def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"nonsense")
+    assert Process(str(bad), "--workers", "2").end(sent=None) == 1
+
+
+def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so(toy):
+    slow = b"P2 3000 3000 255\n" + b"7 " * 9_000_000
+    answers: list[tuple[int, Any]] = []
+    with serving(toy, "--shutdown-seconds", "1", "--max-bytes", "30000000", "--decode-seconds", "100") as process:
+        client = threading.Thread(target=lambda: answers.append(process.ask("POST", "/v1/classify", slow)))
+        client.start()
+        while "glimpse_requests_running 2.0" not in process.ask("GET", "/metrics")[1]:
+            pass
+        time.sleep(0.3)
+        assert process.end() == 0
+        client.join()
+    ((status, answer),) = answers
+    assert status == 503
+    assert "the service was stopped before the answer" in answer["error"]

@@ -77,16 +77,13 @@ class Entrance:
             except Refusal as refusal:
                 await self._refuse(asked, refusal, sending, begun)
             except asyncio.CancelledError:
-                asked.status = asked.status or 503
+                if not begun:
+                    stopped = Refusal(503, "the service was stopped before the answer; ask another one", "shutdown")
+                    await self._refuse(asked, stopped, sending, begun)
                 raise
             except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
                 _log.exception("a request failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
-                fault = Refusal(
-                    500,
-                    f"the service failed at this request, which is its fault; its log says more under {asked.id}",
-                    "internal",
-                )
-                await self._refuse(asked, fault, sending, begun)
+                await self._refuse(asked, _fault(asked), sending, begun)
         finally:
             self._metrics.ended()
             self._told(asked)
@@ -111,6 +108,10 @@ class Entrance:
             asked.status = refusal.status
             # Before it was accepted; what is refused later, the conversation itself tells.
             await respond(asked, error_answer(refusal), _denying(send))
+        except Exception:  # noqa: BLE001 - likewise
+            _log.exception("a handshake failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
+            self._metrics.refused("internal")
+            await respond(asked, error_answer(_fault(asked)), _denying(send))
         finally:
             self._told(asked)
 
@@ -124,6 +125,14 @@ class Entrance:
         seconds = time.monotonic() - asked.arrived
         self._metrics.request(asked.route or "none", asked.scope.get("method", "WEBSOCKET"), asked.status, seconds)
         logs.access(asked, seconds)
+
+
+def _fault(asked: Asked) -> Refusal:
+    return Refusal(
+        500,
+        f"the service failed at this request, which is its fault; its log says more under {asked.id}",
+        "internal",
+    )
 
 
 def _denying(send: Send) -> Send:

@@ -305,7 +305,11 @@ def check_origin(headers: Mapping[str, str], settings: Settings) -> None:
     origin = headers.get("origin")
     if origin is None or "*" in settings.cors or origin in settings.cors:
         return
-    if urlsplit(origin).netloc != headers.get("host"):
+    try:
+        own = urlsplit(origin).netloc == headers.get("host")
+    except ValueError:
+        own = False
+    if not own:
         raise Refusal(403, f"expected a page of an origin that is allowed (--cors), got one of {origin!r:.200}", "auth")
 
 

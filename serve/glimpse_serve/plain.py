@@ -80,7 +80,11 @@ class Plain:
                     "model": model_of(entry),
                     "images": await self._several(asked, entry, parts, limits, explain),
                 }
-        return pack(json_answer(content), asked.headers.get("accept-encoding", ""))
+        accepted = asked.headers.get("accept-encoding", "")
+        if explain is None:
+            return pack(json_answer(content), accepted)
+        # Pictures are large, and others need not wait while they are written.
+        return await asyncio.to_thread(lambda: pack(json_answer(content), accepted))
 
     async def _one(
         self, asked: Asked, entry: Entry, part: Part, limits: tuple[int | None, float | None], explain: str | None

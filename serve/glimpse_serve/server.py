@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from glimpse_serve import logs
@@ -51,7 +52,9 @@ class Server(uvicorn.Server):
             self.should_exit = True
         else:
             signal.raise_signal(DRAIN)
-            threading.Timer(self._drain_seconds, self._stop).start()
+            timer = threading.Timer(self._drain_seconds, self._stop)
+            timer.daemon = True  # it keeps nobody who is told twice
+            timer.start()
         self._told = True
 
     def _stop(self) -> None:
@@ -71,6 +74,11 @@ class Supervisor(Multiprocess):
         super().__init__(config, sockets)
         self._drain_seconds = drain_seconds
         self._stop_at: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended because a worker could not start."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
 
     def handle_term(self) -> None:
         """Begin to stop."""
@@ -108,14 +116,16 @@ def serve(settings: Settings) -> int:
     """
     logs.configure(settings.log_level, settings.log_format)
     _allow_files(settings.max_connections)
+    signal.signal(DRAIN, signal.SIG_IGN)  # until the service takes it; it would end the process
     with _environment(settings), _listening(settings) as listener:
         config = _config(settings)
         address = address_of(settings, listener)
         # Told whatever is logged: a port that was chosen freely is known from nowhere else.
         print(f"glimpse serve: serving at {address} (described at {address}/docs)", file=sys.stderr, flush=True)
         if settings.workers > 1:
-            Supervisor(config, [listener], settings.drain_seconds).run()
-            return 0
+            supervisor = Supervisor(config, [listener], settings.drain_seconds)
+            supervisor.run()
+            return 1 if supervisor.failed else 0
         server = Server(config, settings.drain_seconds)
         server.run([listener])
         return 0 if server.started else 1
