@@ -164,6 +164,7 @@ def test_only_the_pages_that_were_named_may_call(tmp_path):
         got = service.ask("OPTIONS", "/v1/classify", Origin="https://evil.org", **asked)
         assert "access-control-allow-origin" not in got.headers
         assert got.status == 400
+        assert got.error == "expected a call that is allowed to other origins (--cors), got Disallowed CORS origin"
     with running(Settings(models=models)) as service:
         got = service.ask("OPTIONS", "/v1/classify", Origin="https://good.org", **asked)
         assert (got.status, "access-control-allow-origin" in got.headers) == (405, False)

@@ -6,7 +6,9 @@ import re
 import ssl
 from typing import Any, NamedTuple
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
 
 from glimpse_serve.asked import Scope
 from glimpse_serve.key_ring import KeyRing
@@ -118,13 +120,25 @@ def with_cors(application: Any, settings: Settings) -> Any:
     """
     if not settings.cors:
         return application
-    return CORSMiddleware(
+    return _Cors(
         application,
         allow_origins=settings.cors,
         allow_methods=("GET", "POST"),
         allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "Inference-Header-Content-Length"),
         expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
     )
+
+
+class _Cors(CORSMiddleware):
+    """Starlette's, that says no in the form of all errors."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        sentence = f"expected a call that is allowed to other origins (--cors), got {bytes(answer.body).decode()}"
+        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        return JSONResponse({"error": sentence}, answer.status_code, headers)
 
 
 def check_doors(settings: Settings, keys: KeyRing) -> None:
