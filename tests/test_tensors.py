@@ -273,6 +273,6 @@ def test_json_of_nothing_but_brackets_is_refused_before_it_is_read():
 
 
 def test_a_shape_without_end_is_told_in_short():
-    with pytest.raises(Refusal, match="of shape .* got ") as refused:
+    with pytest.raises(Refusal, match=r"of shape .* got ") as refused:
         read(asked(images(shape=[1] * 10_000)))
     assert len(refused.value.sentence) < 300
