@@ -16,6 +16,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """Tags of a TIFF. A decoder makes room for a whole tile, of which the image may be a small part."""
+STRIP = 64
+"""Rows that are converted at once: wider numbers of a whole image would take several times its memory."""
 MAX_PIXELS = 2**26
 """Largest image that is decoded unless the caller says otherwise: 8192 x 8192 pixels, 200 MB as RGB."""
 
@@ -195,8 +197,11 @@ def _announced(picture: Image.Image) -> tuple[int, int]:
 def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8[np.ndarray, "height width channels"]:
     """Convert a loaded picture of any mode to 8-bit grey or RGB."""
     if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format != "TIFF"):
-        wide = np.asarray(picture).astype(np.int64)
-        return ((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+        wide = np.asarray(picture)
+        narrow = np.empty((*wide.shape, 1), np.uint8)
+        for top in range(0, len(wide), STRIP):
+            narrow[top : top + STRIP, :, 0] = (wide[top : top + STRIP].astype(np.int64) * 255 + 32767) // 65535
+        return narrow
     if picture.mode in ("I", "F"):
         raise ImageError(
             f"the image {name!r} has 32 bits a pixel, whose range nobody states; expected 8 or 16 bits, "
@@ -204,7 +209,11 @@ def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8
         )
     grey = picture.mode in ("1", "L", "LA", "La")
     if picture.has_transparency_data:
-        layered = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.uint16)
-        return ((layered[..., :-1] * layered[..., -1:] + 127) // 255).astype(np.uint8)
+        layered = np.asarray(picture.convert("LA" if grey else "RGBA"))
+        opaque = np.empty((*layered.shape[:2], layered.shape[2] - 1), np.uint8)
+        for top in range(0, len(layered), STRIP):
+            strip = layered[top : top + STRIP].astype(np.uint16)
+            opaque[top : top + STRIP] = (strip[..., :-1] * strip[..., -1:] + 127) // 255
+        return opaque
     flat = np.asarray(picture.convert("L" if grey else "RGB"))
     return flat[..., None].copy() if grey else flat.copy()

@@ -298,3 +298,17 @@ def test_a_tile_that_is_larger_than_its_image_counts_as_what_it_is():
     assert pixels.decode(tiled(100, 128)).shape == (100, 100, 1)
     with pytest.raises(pixels.TooManyPixelsError, match="announces 32768 x 32768 pixels"):
         pixels.decode(tiled(100, 32768))
+
+
+@pytest.mark.parametrize(("mode", "bands"), [("RGBA", 4), ("LA", 2)])
+def test_an_image_higher_than_a_strip_is_composited_all_over(mode, bands):
+    layers = np.random.default_rng(1).integers(0, 256, (2 * pixels.STRIP + 7, 5, bands)).astype(np.uint16)
+    expected = (layers[..., :-1] * layers[..., -1:] + 127) // 255
+    decoded = pixels.decode(encode(Image.fromarray(layers.astype(np.uint8), mode)))
+    np.testing.assert_array_equal(decoded, expected)
+
+
+def test_an_image_of_16_bits_higher_than_a_strip_is_scaled_all_over():
+    wide = np.random.default_rng(1).integers(0, 65536, (2 * pixels.STRIP + 7, 5)).astype(np.uint16)
+    decoded = pixels.decode(encode(Image.fromarray(wide)))
+    np.testing.assert_array_equal(decoded[..., 0], np.rint(wide / 257))

@@ -1,9 +1,11 @@
 import contextlib
+import errno
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -278,3 +280,21 @@ def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so
     ((status, answer),) = answers
     assert status == 503
     assert "the service was stopped before the answer" in answer["error"]
+
+
+def test_workers_that_stop_leave_nobody_waiting_at_the_door(toy):
+    with serving(toy, "--workers", "2") as process:
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+        begun = socket.create_connection(("127.0.0.1", process.port), 20)
+        begun.sendall(head + IMAGE[:10])
+        time.sleep(0.2)
+        process.process.send_signal(signal.SIGTERM)
+        refused = False
+        while not refused:
+            with socket.socket() as late:
+                refused = late.connect_ex(("127.0.0.1", process.port)) == errno.ECONNREFUSED
+        assert process.process.poll() is None
+        begun.sendall(IMAGE[10:])
+        assert begun.recv(65536).startswith(b"HTTP/1.1 200")
+        begun.close()
+        assert process.end(sent=None) == 0

@@ -6,8 +6,9 @@ import re
 import ssl
 from typing import Any, NamedTuple
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from glimpse_serve.asked import Scope
 from glimpse_serve.key_ring import KeyRing
@@ -131,16 +132,13 @@ def with_cors(application: Any, settings: Settings) -> Any:
 class _Cors(CORSMiddleware):
     """Starlette's, that says no in the form of all errors."""
 
-    def preflight_response(self, request_headers: Any) -> Any:
-        """Answer a browser that asks whether its page may ask."""
-        response = super().preflight_response(request_headers)
-        if response.status_code >= 400:
-            origin = request_headers.get("origin", "")
-            why = bytes(response.body).decode()
-            sentence = f"expected a request that --cors allows, got one of a page of {origin!r:.200} ({why})"
-            headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-            return JSONResponse({"error": sentence}, response.status_code, headers)
-        return response
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        sentence = f"expected a call that is allowed to other origins (--cors), got {bytes(answer.body).decode()}"
+        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        return JSONResponse({"error": sentence}, answer.status_code, headers)
 
 
 def check_doors(settings: Settings, keys: KeyRing) -> None:

@@ -88,6 +88,12 @@ class Supervisor(Multiprocess):
         """Likewise."""
         self._begin_to_stop()
 
+    def terminate_all(self) -> None:
+        """Tell the workers to stop, and let go of what they listen at: who came meanwhile would wait for nobody."""
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
+
     def keep_subprocess_alive(self) -> None:
         """Replace workers that died, and end the draining when it is time."""
         if self._stop_at is None:
