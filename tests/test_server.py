@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
+from glimpse_serve import server
 from tests import toys
 from tests.service import png
 
@@ -298,3 +300,40 @@ def test_workers_that_stop_leave_nobody_waiting_at_the_door(toy):
         assert begun.recv(65536).startswith(b"HTTP/1.1 200")
         begun.close()
         assert process.end(sent=None) == 0
+
+
+class Worker:
+    """What a supervisor sees of a worker."""
+
+    started = 0
+
+    def __init__(self, *args: object) -> None:
+        self.exitcode: int | None = None
+        self.pid = id(self)
+
+    def start(self) -> None:
+        Worker.started += 1
+
+    def is_alive(self, timeout: float) -> bool:
+        return self.exitcode is None
+
+    def kill(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+@pytest.mark.parametrize(("steady", "goes_on"), [(0.0, True), (1000.0, False)])
+def test_a_worker_that_can_not_start_ends_those_that_serve_no_more(monkeypatch, steady, goes_on):
+    monkeypatch.setattr(server, "STEADY_SECONDS", steady)
+    monkeypatch.setattr(server, "Process", Worker)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    supervisor = server.Supervisor(uvicorn.Config("nothing", workers=2), [], 0.0)
+    serving, spoilt = Worker(), Worker()
+    supervisor.processes = [serving, spoilt]  # type: ignore[list-item]
+    supervisor.keep_subprocess_alive()
+    spoilt.exitcode = 3
+    before = Worker.started
+    supervisor.keep_subprocess_alive()
+    assert (supervisor.should_exit.is_set(), supervisor.failed) == (not goes_on, not goes_on)
+    assert Worker.started - before == goes_on
+    assert (supervisor.processes[1].pid != spoilt.pid) == goes_on

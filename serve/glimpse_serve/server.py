@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from glimpse_serve import logs
 from glimpse_serve.settings import Settings
@@ -30,6 +31,10 @@ SHARED = "GLIMPSE_SERVE_SHARED"
 """Names the folder that workers share."""
 DRAIN = signal.SIGUSR1
 """Tells a process that the service is about to stop."""
+STEADY_SECONDS = 20.0
+"""A worker that has lived so long has begun to serve."""
+AGAIN_SECONDS = 5.0
+"""After which a worker that could not start is tried again, while others serve."""
 
 
 class Server(uvicorn.Server):
@@ -74,11 +79,10 @@ class Supervisor(Multiprocess):
         super().__init__(config, sockets)
         self._drain_seconds = drain_seconds
         self._stop_at: float | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended because a worker could not start."""
-        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+        self._seen_at: dict[int | None, float] = {}
+        self._again_at = 0.0
+        self.failed = False
+        """Whether it ended because no worker could start."""
 
     def handle_term(self) -> None:
         """Begin to stop."""
@@ -96,10 +100,30 @@ class Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that died, and end the draining when it is time."""
-        if self._stop_at is None:
+        now = time.monotonic()
+        if self._stop_at is not None:
+            if now >= self._stop_at:
+                self.should_exit.set()
+        elif now >= self._again_at and not self.should_exit.is_set():
             super().keep_subprocess_alive()
-        elif time.monotonic() >= self._stop_at:
-            self.should_exit.set()
+            if self.should_exit.is_set():  # a worker could not start
+                self._make_do(now)
+            pids = [process.pid for process in self.processes]
+            self._seen_at = {pid: self._seen_at.get(pid, now) for pid in pids}
+
+    def _make_do(self, now: float) -> None:
+        """End, or try again where others serve: they need not end because a file was spoilt since they began."""
+        steady = now - STEADY_SECONDS
+        alive = [process.pid for process in self.processes if process.exitcode is None]
+        if not any(self._seen_at.get(pid, now) <= steady for pid in alive):
+            self.failed = True
+            return
+        self.should_exit.clear()
+        self._again_at = now + AGAIN_SECONDS
+        for place, process in enumerate(self.processes):
+            if process.exitcode == STARTUP_FAILURE:
+                self.processes[place] = Process(self.config, self.sockets)
+                self.processes[place].start()
 
     def _begin_to_stop(self) -> None:
         if self._stop_at is not None or not self._drain_seconds:
