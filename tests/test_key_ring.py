@@ -57,10 +57,13 @@ def test_a_key_is_revoked_and_another_added_while_it_runs(tmp_path):
     ring = KeyRing(str(file))
     write(file, BOBS)
     ring.refresh()
+    assert ring.find(ALICE)  # until the file rests
+    ring.refresh()
     assert ring.find(ALICE) is None
     assert ring.find(BOB)
     write(file, "# nobody any more")
-    ring.refresh()
+    for _ in range(2):
+        ring.refresh()
     assert len(ring) == 0
     assert ring.required
 
@@ -80,7 +83,8 @@ def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog
         assert ring.find(ALICE)
         assert caplog.text.count("the keys stay as they were") == 1
     write(file, BOBS)
-    ring.refresh()
+    for _ in range(2):
+        ring.refresh()
     assert ring.find(BOB)
 
 

@@ -286,12 +286,13 @@ def test_uvicorn_speaks_in_the_same_form(configured):
     config = uvicorn.Config("nowhere:app", log_config=None, access_log=False)
     assert config.log_level is None
     error = logging.getLogger("uvicorn.error")
-    error.warning("Invalid HTTP request received.", extra={"color_message": "\x1b[31m"})
+    error.warning("Unsupported upgrade request.", extra={"color_message": "\x1b[31m"})
+    error.warning("Invalid HTTP request received.")  # whoever sent it is told, and it is counted
     error.info('%s - "WebSocket %s" [accepted]', "127.0.0.1", "/v1/look?token=hush")
     logging.getLogger("websockets").info("of no weight")
     assert not logging.getLogger("uvicorn.access").hasHandlers()
     entry = only(read())
-    assert (entry["logger"], entry["message"]) == ("uvicorn.error", "Invalid HTTP request received.")
+    assert (entry["logger"], entry["message"]) == ("uvicorn.error", "Unsupported upgrade request.")
     assert "color_message" not in entry
 
 

@@ -188,6 +188,40 @@ def test_models_from_elsewhere_are_not_touched(toy, directory):
     asyncio.run(main())
 
 
+def test_a_name_that_is_served_from_elsewhere_is_not_taken_over_nor_out(toy, other, directory):
+    async def main() -> None:
+        models = Registry(Nobody, Told())
+        await models.load("owl", 1, toy)
+        watch = Watch(directory, models)
+        file = put(other, directory / "owl.onnx")
+        await watch.look(rested=True)
+        assert "once, and it is served from 'a file that was named'" in models.refused[str(file)]
+        file.unlink()
+        for _ in range(3):
+            await watch.look()
+        assert models.find("owl").model.card.data == "made up"
+        assert models.refused == {}
+
+    asyncio.run(main())
+
+
+def test_of_two_files_of_one_name_the_other_follows_when_the_first_is_gone(toy, other, directory):
+    first = put(toy, directory / "owl/1/model.onnx")
+    second = put(other, directory / "owl.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        assert len(models.refused) == 1
+        served, waiting = (first, second) if models.find("owl").model.card.data == "made up" else (second, first)
+        assert str(waiting) in models.refused
+        served.unlink()
+        for _ in range(4):
+            await watch.look()
+        assert models.find("owl").model.session.path == waiting
+        assert models.refused == {}
+
+    play(directory, scene)
+
+
 def test_a_directory_that_goes_away_leaves_what_is_served_and_is_told_once(toy, directory, caplog):
     put(toy, directory / "owl.onnx")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -36,6 +37,9 @@ SHARED = "GLIMPSE_SERVE_SHARED"
 """Names the folder that worker processes share."""
 DRAIN = signal.SIGUSR1
 """Tells a process that the service is about to stop."""
+
+
+_log = logging.getLogger("glimpse_serve.app")
 
 
 class Service:
@@ -134,7 +138,10 @@ class Service:
         """See to what may change while the service runs."""
         while True:
             await asyncio.sleep(1)
-            await asyncio.to_thread(self._keys.refresh)
+            try:
+                await asyncio.to_thread(self._keys.refresh)
+            except Exception:  # noqa: BLE001 - keys have to be revocable tomorrow as well
+                _log.exception("looking after the keys failed; it is tried again")
 
 
 class _Seen:

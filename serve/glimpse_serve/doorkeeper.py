@@ -124,7 +124,15 @@ def with_cors(application: Any, settings: Settings) -> Any:
         application,
         allow_origins=settings.cors,
         allow_methods=("GET", "POST"),
-        allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "Inference-Header-Content-Length"),
+        allow_headers=(
+            "Authorization",
+            "X-API-Key",
+            "Content-Type",
+            "X-Request-ID",
+            "Inference-Header-Content-Length",
+            "Content-Encoding",
+            "traceparent",
+        ),
         expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
     )
 

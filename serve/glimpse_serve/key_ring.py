@@ -52,6 +52,7 @@ class KeyRing:
         self._given = read_entries(entries.replace(",", "\n"), "the keys that were given")
         self._signature: tuple[int, ...] | None = None
         self._told = ""
+        self._seen: tuple[int, ...] | None = None
         self._keys = list(self._given)
         if self._file is not None:
             self._signature = _signature(self._file)
@@ -78,13 +79,19 @@ class KeyRing:
         return found
 
     def refresh(self) -> None:
-        """Read the file again if it has changed. One that can't be read leaves the keys as they were, and is told."""
+        """Read the file again if it has changed and rests: if it is as it was when last looked at.
+
+        One that can't be read leaves the keys as they were, and is told.
+        """
         if self._file is None:
             return
-        signature = _signature(self._file)
+        signature, before = _signature(self._file), self._seen
+        self._seen = signature
         if signature == self._signature and signature:
             self._told = ""
             return
+        if signature != before and signature:
+            return  # it may be written right now; next time it rests
         try:
             keys = self._given + self._read(self._file)
             _check_names(keys)

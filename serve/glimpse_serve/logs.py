@@ -127,6 +127,8 @@ def configure(level: str, form: str, descriptor: int = 2) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+    # It warns of every damaged form, which anybody can send; its sender is told.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     uvicorn = logging.getLogger("uvicorn.error")
     uvicorn.removeFilter(_of_weight)
     if wanted > logging.DEBUG:
@@ -223,9 +225,18 @@ def _without_secrets(line: str) -> str:
     return _SECRET.sub(rf"\g<1>{HIDDEN}", line)
 
 
+_SAID_OTHERWISE = frozenset(
+    (
+        # uvicorn's, of a conversation that was refused with an answer of its own, which is as it should be
+        "ASGI callable returned without completing handshake.",
+        # uvicorn's, of bytes that are no HTTP, which anybody can send and the metrics count
+        "Invalid HTTP request received.",
+    )
+)
+
+
 def _of_weight(record: logging.LogRecord) -> bool:
-    # uvicorn says so of a conversation that was refused with an answer of its own, which is as it should be.
-    if record.msg == "ASGI callable returned without completing handshake.":
+    if record.msg in _SAID_OTHERWISE:
         return False
     return record.levelno >= logging.WARNING or record.module == "multiprocess"
 

@@ -132,9 +132,7 @@ class Registry:
             check_name(name)
             session = await asyncio.to_thread(self._open, path)
         except ModelError as error:
-            self.refused[str(path)] = str(error)
-            self._observer.load_refused(name)
-            _log.error("refused the model %s: %s", name, error, extra={"model": name, "file": str(path)})
+            self.refuse(name, path, str(error))
             raise
         model = ServedModel(name, version, session)
         entry = Entry(model, self._engine_of(model), time.time())
@@ -145,6 +143,18 @@ class Registry:
             "serving %s version %d", name, version, extra={"model": name, "file": str(path), "sha256": session.sha256}
         )
         return entry
+
+    def refuse(self, name: str, path: Path, sentence: str) -> None:
+        """Note that a file is not served, and tell it.
+
+        Args:
+            name: By which it would have been called.
+            path: The file.
+            sentence: Why.
+        """
+        self.refused[str(path)] = sentence
+        self._observer.load_refused(name)
+        _log.error("refused the model %s: %s", name, sentence, extra={"model": name, "file": str(path)})
 
     def unload(self, name: str, version: int) -> None:
         """Take a model out; what it has begun it ends.

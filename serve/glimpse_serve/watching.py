@@ -68,11 +68,26 @@ class Watch:
             quiet = rested or before.get(found.path) == found.signature
             if quiet and self._tried.get(found.path) != found.signature:
                 self._tried[found.path] = found.signature
+                if self._is_taken(found):
+                    continue
                 try:
                     await self._registry.load(found.name, found.version, found.path)
                 except ModelError:
                     continue  # the registry has noted and told it
                 self._served[found.name, found.version] = found
+
+    def _is_taken(self, found: Found) -> bool:
+        """Whether what a file would be called is served from another one, of which one would take the other out."""
+        own = self._served.get((found.name, found.version))
+        if found.version not in self._registry.versions(found.name) or (own and own.path == found.path):
+            return False
+        self._registry.refuse(
+            found.name,
+            found.path,
+            f"expected version {found.version} of {found.name!r} once, and it is served from "
+            f"{str(own.path) if own else 'a file that was named'!r}; rename one of them, or take it away",
+        )
+        return True
 
     def _forget(self, before: dict[Path, tuple[int, ...]]) -> None:
         """Take out what is missing for the second time: a file that is replaced may be missing for a moment."""
@@ -83,6 +98,9 @@ class Watch:
         for key in [key for key, found in self._served.items() if found.path in gone]:
             del self._served[key]
             self._registry.unload(*key)
+            # Another file of that name may take its place.
+            for file in [file for file in self._tried if str(file) in self._registry.refused]:
+                del self._tried[file]
 
     async def run(self, seconds: float) -> None:
         """Look again and again, until cancelled.
