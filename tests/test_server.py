@@ -200,6 +200,17 @@ def test_a_model_that_is_none_keeps_it_from_starting_and_is_told_in_a_sentence(t
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "nosuch.invalid"])
+def test_an_address_that_is_not_to_be_had_is_told(toy, host):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = Process(toy, "--host", host, "--port", str(taken.getsockname()[1]), "--allow-anonymous")
+        assert process.end(sent=None) == 2
+    told = "".join(process.lines)
+    assert f"expected to listen at {host!r}, port" in told
+    assert "choose another with --host and --port" in told
+    assert "Traceback" not in told
+
+
 def test_tls_is_spoken(toy, tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(

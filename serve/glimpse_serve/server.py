@@ -37,6 +37,10 @@ AGAIN_SECONDS = 5.0
 """After which a worker that could not start is tried again, while others serve."""
 
 
+class ListenError(ValueError):
+    """An address at which the service can't listen."""
+
+
 class Server(uvicorn.Server):
     """One process. It drains before it stops, and what stopped it is no failure.
 
@@ -206,7 +210,13 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ListenError(
+                f"expected to listen at {settings.host!r}, port {settings.port}, and can't ({error.strerror}); choose "
+                "another with --host and --port, or end what listens there"
+            ) from error
         listener.set_inheritable(True)
         yield listener
     finally:
