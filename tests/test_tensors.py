@@ -276,3 +276,9 @@ def test_a_shape_without_end_is_told_in_short():
     with pytest.raises(Refusal, match=r"of shape .* got ") as refused:
         read(asked(images(shape=[1] * 10_000)))
     assert len(refused.value.sentence) < 300
+
+
+def test_numbers_without_end_are_to_come_as_bytes():
+    with pytest.raises(Refusal, match=r"at most 4,194,304 bytes of JSON, got 6,000,") as refused:
+        read(asked(images(data=[1.5] * 1_200_000)))
+    assert refused.value.status == 413

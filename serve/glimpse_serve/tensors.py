@@ -24,6 +24,8 @@ HEADER_LENGTH = "inference-header-content-length"
 WHOLE_PIXELS = 2**20
 """Pixels of a request for a model without a retina, at most: it computes on all of them, in many channels."""
 
+MAX_JSON_BYTES = 2**22
+"""Of the JSON of a request: numbers take ten times as much memory while they are read."""
 MAX_NESTED = 2**17
 """Lists and objects in the JSON of a request, at most: each takes twenty times as much memory as it has letters."""
 MAX_LOCATION = 1000
@@ -180,6 +182,13 @@ def check_index_request(body: bytes) -> None:
 
 
 def _read_json(text: memoryview) -> Mapping[str, Any]:
+    if len(text) > MAX_JSON_BYTES:
+        raise Refusal(
+            413,
+            f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}; send tensors as bytes behind it, with "
+            "binary_data_size",
+            "size",
+        )
     letters = bytes(text)
     nested = letters.count(b"[") + letters.count(b"{")
     if nested > MAX_NESTED:
