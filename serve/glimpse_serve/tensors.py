@@ -185,8 +185,8 @@ def _read_json(text: memoryview) -> Mapping[str, Any]:
     if len(text) > MAX_JSON_BYTES:
         raise Refusal(
             413,
-            f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}; send tensors as bytes behind it, with "
-            "binary_data_size",
+            f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}; send tensors as bytes behind it "
+            "(binary_data_size)",
             "size",
         )
     letters = bytes(text)
