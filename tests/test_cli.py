@@ -28,7 +28,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [
         (
             ["evalute", "a.ckpt"],
-            "expected one of train, evaluate, export, inspect, classify, explain, compare, play, demo; got 'evalute'",
+            "expected one of train, evaluate, export, inspect, classify, serve, explain, compare, play, demo; got",
         ),
         (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
         (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
