@@ -1,4 +1,5 @@
 import asyncio
+import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from glimpse.runtime import GlimpseSession
+from glimpse_serve import registry as registry_module
 from glimpse_serve.naming import ModelError
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Registry
@@ -183,3 +185,23 @@ def test_when_it_was_loaded_is_known(file):
     before = time.time()
     load(models, ("owl", 1, file))
     assert before <= models.find().loaded_at <= time.time()
+
+
+def test_memory_is_given_back_after_a_model_was_replaced(file, monkeypatch):
+    given: list[bool] = []
+    monkeypatch.setattr(registry_module, "TRIM_SECONDS", 0.01)
+    real = registry_module.give_back_memory
+    monkeypatch.setattr(registry_module, "give_back_memory", lambda: given.append(real()))
+
+    async def main() -> None:
+        models = registry()
+        await models.load("owl", 1, file)
+        await models.load("owl", 2, file)
+        await asyncio.sleep(0.1)
+        assert given == []
+        await models.load("owl", 2, file)
+        while not given:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert given == [platform.libc_ver()[0] == "glibc"]
