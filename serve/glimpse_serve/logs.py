@@ -127,6 +127,8 @@ def configure(level: str, form: str, descriptor: int = 2) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
+        if name != "uvicorn":
+            logger.setLevel(logging.NOTSET)  # that of its parent, whatever another server in the process has set
     # It warns of every damaged form, which anybody can send; its sender is told.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     uvicorn = logging.getLogger("uvicorn.error")
