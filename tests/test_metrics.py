@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from glimpse_serve.metrics import FOLDER, MOST, SHARED, Metrics
+from glimpse_serve.metrics import FOLDER, MOST, Metrics
+from glimpse_serve.settings import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,9 @@ from glimpse_serve.rate_limits import RateLimiter
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.registry import Registry
 from glimpse_serve.served import ServedModel
-from glimpse_serve.settings import Settings
+from glimpse_serve.settings import DRAIN, SHARED, Settings
 from glimpse_serve.tracing import Tracing
 from glimpse_serve.watching import Watch
-
-SHARED = "GLIMPSE_SERVE_SHARED"
-"""Names the folder that worker processes share."""
-DRAIN = signal.SIGUSR1
-"""Tells a process that the service is about to stop."""
-
 
 _log = logging.getLogger("glimpse_serve.app")
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import glimpse
+from glimpse_serve.settings import SHARED
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
     from prometheus_client.registry import Collector
 
-SHARED = "GLIMPSE_SERVE_SHARED"
-"""Names the folder that workers share; unset where there is one process."""
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for its folder."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -23,14 +23,10 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from glimpse_serve import logs
-from glimpse_serve.settings import Settings
+from glimpse_serve.settings import DRAIN, SHARED, Settings
 
 SETTINGS = "GLIMPSE_SERVE_SETTINGS"
 """Holds the settings as JSON, for the workers."""
-SHARED = "GLIMPSE_SERVE_SHARED"
-"""Names the folder that workers share."""
-DRAIN = signal.SIGUSR1
-"""Tells a process that the service is about to stop."""
 STEADY_SECONDS = 20.0
 """A worker that has lived so long has begun to serve."""
 AGAIN_SECONDS = 5.0

@@ -5,8 +5,14 @@ Every field is an option of ``glimpse serve`` (``max_queue`` is ``--max-queue``)
 """
 
 import json
+import signal
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+SHARED = "GLIMPSE_SERVE_SHARED"
+"""The environment variable that names the folder which worker processes share."""
+DRAIN = signal.SIGUSR1
+"""Tells a process that the service is about to stop."""
 
 
 @dataclass(frozen=True)
