@@ -57,8 +57,8 @@ def explain(
     if missing:
         path, reason = missing.groups()
         return (
-            f"{_parser_key(message)}expected a class that can be imported, got {path!r}: {reason}; correct the path, or "
-            "add the folder of its module to PYTHONPATH"
+            f"{_parser_key(message)}expected a class that can be imported, got {path!r}: {reason}; correct the path, "
+            "or add the folder of its module to PYTHONPATH"
         )
     return _bad_value(message, args, files) or _shortened(message)
 
