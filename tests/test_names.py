@@ -223,8 +223,8 @@ def test_a_class_that_there_is_not_is_refused_with_its_file_and_the_right_name(g
     assert refused(capsys, "--config", "own.yaml") == f"glimpse train: own.yaml: {group}: {sentence}"
     for option in ([f"--{group}", given], [f"--{group}={given}"]):
         assert refused(capsys, *option) == f"glimpse train: --{group}: {sentence}"
-    option = f"--{group}.class_path"
-    assert refused(capsys, option, given) == f"glimpse train: {option}: {sentence}"
+    told = refused(capsys, f"--{group}.class_path", given)
+    assert told == f"glimpse train: --{group}.class_path: {sentence}"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ class Parser(LightningArgumentParser):
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """The configuration as YAML, headed by the versions that :attr:`dump_header` holds."""
         header = "".join(f"# {line}\n" for line in self.dump_header or ())
-        return header + super().dump(*args, **kwargs)
+        text: str = super().dump(*args, **kwargs)
+        return header + text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Hand the mistake on."""
