@@ -34,6 +34,7 @@ from glimpse.contract import (
     seal,
 )
 from glimpse.export_check import Parity, compare, session_of
+from glimpse.graphs.annotations import drop_annotations
 from glimpse.graphs.assembly import Plan, assemble, metadata
 from glimpse.graphs.passes import simplify
 from glimpse.graphs.piece import Piece, state_sizes, step_of
@@ -101,6 +102,7 @@ def export_model(
         )
     model = build(observer, card, images)
     store_in_half(model)
+    drop_annotations(model)
     if card.budgets:
         card = replace(card, **_measured(card, model, images))
     del model.metadata_props[:]

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from glimpse.contract import CARD_KEY, LOGITS, ModelCard
+from glimpse.graphs.annotations import drop_program_annotations
 from glimpse.graphs.whole import Episode
 from glimpse.observer import Observer
 
@@ -106,6 +107,7 @@ def _write(
         dimensions |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
         program = torch.export.export(episode, (example,), dynamic_shapes=(dimensions,))
+    drop_program_annotations(program)
     torch.export.save(program, path, extra_files={CARD_KEY: card.to_json()})
 
 

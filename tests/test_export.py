@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,14 @@ def test_a_file_has_its_graphs_inputs_and_outputs(exported, which):
     assert [entry.name for entry in model.graph.input] == [*card.inputs, *card.options]
     assert [entry.name for entry in model.graph.output] == list(card.outputs)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18}
+
+
+@pytest.mark.parametrize("which", GRAPHS)
+def test_a_file_names_no_module_of_ours_and_no_source(exported, which):
+    content = getattr(exported, which).read_bytes()
+    assert set(re.findall(rb"glimpse\.[a-z_0-9]+", content)) == {b"glimpse.card", b"glimpse.sha256"}
+    assert b"pkg.torch" not in content
+    assert b'File "' not in content
 
 
 @pytest.mark.parametrize("which", GRAPHS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -186,6 +187,14 @@ def test_the_runtime_hands_on_what_the_card_promises(written, folder):
     assert (found.maps is not None) is written.card.has_maps
     assert (found.boxes is not None) is written.card.has_retina
     np.testing.assert_allclose(found.probabilities, written.expect(written.images[:2])[PROBABILITIES], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_names_no_module_of_ours_and_no_source(written, folder):
+    content = (folder / f"{written.name}.onnx").read_bytes()
+    assert set(re.findall(rb"glimpse\.[a-z_0-9]+", content)) == {b"glimpse.card", b"glimpse.sha256"}
+    assert b"pkg.torch" not in content
+    assert b'File "' not in content
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,17 @@ def answers_of(folder: Path, name: str) -> Episode:
 
 def found_in(folder: Path, name: str) -> Any:
     return torch.load(folder / f"{name}.found", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_names_no_module_of_ours_and_no_source(name, folder):
+    with zipfile.ZipFile(folder / f"{name}.pt2") as held:
+        texts = [held.read(entry) for entry in held.namelist() if entry.endswith(".json")]
+    assert texts
+    for text in texts:
+        assert not re.search(rb"\bglimpse\.[a-z_]+\.", text)
+        assert b".py" not in text
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from glimpse.training.checkpoint import CheckpointError, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining, RollOut
 from glimpse.training.mistakes import ParserError, check_decided, explain, root_sentence
+from glimpse.training.names import check_names, import_path
 from glimpse.training.options import FUSED, Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.training.quiet import quiet
 from glimpse.training.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
@@ -119,7 +120,7 @@ class TrainingCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our own options, spread the seed, and hand what the data know to the model."""
         add_own_options(parser)
-        parser.set_defaults({"data": {"class_path": "ImageData"}})
+        parser.set_defaults({"data": {"class_path": import_path("ImageData")}})
         for target in ("seed_everything", "data.init_args.seed", "model.init_args.seed"):
             parser.link_arguments("seed", target)
         for known in ("classes", "image_shape"):
@@ -295,7 +296,7 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         The complete command line, and a name for the run.
 
     Raises:
-        UsageError: When there is no such command or recipe, or an option is given that something else decides.
+        UsageError: When there is no such command, recipe or class, or an option is given that something else decides.
     """
     if args and not args[0].startswith("-") and args[0] != COMMAND:
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
@@ -311,8 +312,9 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     contents = {str(path): read_recipe(path) for path in chosen}
     files.update({path: list(option_names(content)) for path, content in contents.items()})
     check_decided(args, files)
+    check_names(options, contents)
     # No parser's default: options of the default family would stay behind when a recipe chooses another one.
-    family = [] if any(map(names_family, contents.values())) else [f"--model={DEFAULT_FAMILY}"]
+    family = [] if any(map(names_family, contents.values())) else [f"--model={import_path(DEFAULT_FAMILY)}"]
     last = chosen[-1]
     name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
     return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name

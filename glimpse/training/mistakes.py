@@ -47,9 +47,19 @@ def explain(
         return f"{lacking[-1] if lacking else message}: expected a value after it, got none"
     lost = re.search(r"[Ee]xpected a dot import path string: (\S+)", message)
     if lost:
-        key = re.search(r'Parser key "([\w.]+)"', message)
-        named = f"{key.group(1)}: " if key else ""
-        return f"{named}expected the name of a class, found none called {lost.group(1)!r}; give it as MODULE.CLASS"
+        return (
+            f"{_parser_key(message)}expected the name of a class, found none called {lost.group(1)!r}; give it as "
+            "MODULE.CLASS"
+        )
+    missing = re.search(
+        r"given class_path '([\w.]+)':\s+(No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+')", message
+    )
+    if missing:
+        path, reason = missing.groups()
+        return (
+            f"{_parser_key(message)}expected a class that can be imported, got {path!r}: {reason}; correct the path, "
+            "or add the folder of its module to PYTHONPATH"
+        )
     return _bad_value(message, args, files) or _shortened(message)
 
 
@@ -75,6 +85,12 @@ def root_sentence(error: BaseException) -> str:
     """The sentence of the error that a parser wrapped while it made an object."""
     found = re.search(r"^  - (.+?)$", str(error), re.MULTILINE) if "Does not validate" in str(error) else None
     return _shortened(found.group(1) if found else str(error), 2 * LONGEST)
+
+
+def _parser_key(message: str) -> str:
+    """The option that a parser's message is about, with a colon; empty where it names none."""
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    return f"{key.group(1)}: " if key else ""
 
 
 def _option_name(arg: str) -> str:

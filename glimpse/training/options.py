@@ -10,6 +10,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.invocation import UsageError
 from glimpse.training.families import FAMILIES
 from glimpse.training.mistakes import DECIDED, ParserError
+from glimpse.training.names import SHORT_NAMES
 from glimpse.training.recipes import DEFAULT_RECIPE, recipes
 
 FUSED = "fused"
@@ -54,10 +55,16 @@ training uses one thread unless OMP_NUM_THREADS says otherwise"""
 
 
 class Parser(LightningArgumentParser):
-    """A parser that knows no abbreviations, and leaves it to the command to explain a mistake."""
+    """A parser that names our classes by short names, knows no abbreviations, and has the command explain a mistake."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False, "parser_mode": SHORT_NAMES})
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The configuration as YAML, headed by the versions that :attr:`dump_header` holds."""
+        header = "".join(f"# {line}\n" for line in self.dump_header or ())
+        text: str = super().dump(*args, **kwargs)
+        return header + text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Hand the mistake on."""
