@@ -28,7 +28,7 @@ INT16 = np.iinfo(np.int16)
 
 def exact(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
     """The product in int32, as ONNX defines ``MatMulInteger``."""
-    return (left.astype(np.int32) - zero) @ weight.astype(np.int32)
+    return np.asarray((left.astype(np.int32) - zero) @ weight.astype(np.int32), np.int32)
 
 
 def saturating(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
@@ -37,7 +37,7 @@ def saturating(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
     rows = np.pad(weight, ((0, len(weight) % 2), (0, 0))).astype(np.int32)
     pairs = even[:, ::2, None] * rows[None, ::2] + even[:, 1::2, None] * rows[None, 1::2]
     product = np.clip(pairs, INT16.min, INT16.max).sum(1, dtype=np.int32)
-    return (product - zero * rows.sum(0, dtype=np.int32)).astype(np.int32)
+    return np.asarray(product - zero * rows.sum(0, dtype=np.int32), np.int32)
 
 
 def by_onnxruntime(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
