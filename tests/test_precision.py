@@ -7,7 +7,7 @@ from glimpse.export_check import session_of
 from glimpse.graphs.assembly import Plan, assemble
 from glimpse.graphs.passes import simplify
 from glimpse.graphs.piece import Piece
-from glimpse.graphs.precision import NARROW, to_half, to_int8
+from glimpse.graphs.precision import LARGEST_INT8, NARROW, to_half, to_int8
 from tests.test_piece import agree, answers, expected, given
 
 
@@ -85,7 +85,7 @@ def test_int8_weights_have_a_scale_for_each_column(stepping):
         numbers = numpy_helper.to_array(tensor).astype(int)
         scale = piece.array(name.removesuffix("_int8") + "_scale")
         assert scale.shape == numbers.shape[1:]
-        assert (np.abs(numbers).max(0) <= 127).all()
+        assert (np.abs(numbers).max(0) <= LARGEST_INT8).all()
         assert name.removesuffix("_int8") not in piece.weights
 
 
@@ -96,7 +96,7 @@ def test_int8_weights_are_the_nearest_to_the_models(steps):
     name = "model.classifier.weight"
     near = piece.array(f"{name}_int8").astype(np.float32) * piece.array(f"{name}_scale")
     weight = stepping.model.classifier.weight.detach().numpy().T
-    assert np.abs(near - weight).max() <= np.abs(weight).max() / 127 / 2 * 1.001
+    assert np.abs(near - weight).max() <= np.abs(weight).max() / LARGEST_INT8 / 2 * 1.001
 
 
 def test_int8_products_nearly_agree_and_mostly_keep_the_label(stepping):

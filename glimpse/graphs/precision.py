@@ -13,6 +13,9 @@ from glimpse.graphs.piece import Piece
 
 NARROW = 16
 """Matrices with fewer rows or columns, those of places and of few classes, stay as they are: they weigh nothing."""
+LARGEST_INT8 = 64
+"""Largest magnitude of an int8 weight. x86 processors without VNNI instructions add two products of a uint8 and an int8
+in an int16 (``pmaddubsw``), which saturates: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 65 does not."""
 SMALLEST = 1e-30
 """Keeps a column of zeros from being divided by nothing."""
 
@@ -80,8 +83,9 @@ def _forget_unread(piece: Piece) -> None:
 def to_int8(piece: Piece, narrow: int = NARROW) -> None:
     """Have a piece's matrix products computed in whole numbers; in place.
 
-    A weight becomes int8, symmetric, with a scale for each column; what it is multiplied with becomes uint8 at every
-    call, with one scale (``DynamicQuantizeLinear``). The rest stays float32.
+    A weight becomes int8 in [-64, 64], symmetric, with a scale for each column; what it is multiplied with becomes
+    uint8 at every call, with one scale (``DynamicQuantizeLinear``). The rest stays float32. The range of the weights
+    keeps the products exact on every processor (``LARGEST_INT8``).
 
     Args:
         piece: Nodes and weights in float32.
@@ -95,7 +99,7 @@ def to_int8(piece: Piece, narrow: int = NARROW) -> None:
             continue
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         matrix = np.asarray(weight, np.float32).T if transposed else np.asarray(weight, np.float32)
-        scale = np.maximum(np.abs(matrix).max(0), SMALLEST) / 127
+        scale = np.maximum(np.abs(matrix).max(0), SMALLEST) / LARGEST_INT8
         name = node.output[0]
         whole = piece.store(f"{node.input[1]}_int8", np.round(matrix / scale).astype(np.int8))
         scales = piece.store(f"{node.input[1]}_scale", scale.astype(np.float32))
