@@ -1,8 +1,10 @@
 import csv
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
 from glimpse.invocation import invocation
@@ -129,6 +131,19 @@ def test_the_shortest_run_can_be_gone_on_from(folder):
     assert train("--ckpt_path", "run/last.ckpt", "--output", "run", *short) == 0
     assert recipe.is_file()
     assert len((folder / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on_and_can_interrupt_again(capsys, monkeypatch):
+    def interrupt(_: Callback, trainer: Trainer, *__: object) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.EpochLog, "on_train_epoch_start", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert capsys.readouterr().err.endswith(f"go on with: {invocation()} train --ckpt_path runs/tiny/last.ckpt\n")
 
 
 def test_steps_may_be_the_end_instead_of_epochs(capsys):
