@@ -182,21 +182,13 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
 
 
 def test_a_reader_that_goes_away_is_no_traceback():
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout
-    assert process.stderr
-    process.stdout.close()
-    told = process.stderr.read()
-    process.stderr.close()
-    process.wait()
+    program = "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        told = process.stderr.read()
     assert told == b""
 
 

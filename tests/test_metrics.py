@@ -2,8 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -42,7 +43,7 @@ def read_openmetrics(text: bytes) -> dict[str, Any]:
 
 
 class Worker:
-    """A process that counts what it is told to."""
+    """A process that counts what it is told to; it ends on leaving the context."""
 
     def __init__(self, shared: Path | None) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in (SHARED, FOLDER)}
@@ -52,8 +53,14 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
+
+    def __enter__(self) -> Self:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
 
     def do(self, expression: str):
         assert self.process.stdin is not None
@@ -69,21 +76,17 @@ class Worker:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def end(self) -> None:
-        self.process.communicate()
-
 
 @pytest.fixture
 def workers(tmp_path):
-    made: list[Worker] = []
+    with ExitStack() as made:
 
-    def make(shared: Path | None = tmp_path) -> Worker:
-        made.append(Worker(shared))
-        return made[-1]
+        def make(shared: Path | None = tmp_path) -> Worker:
+            worker = Worker(shared)
+            made.callback(worker.process.kill)
+            return made.enter_context(worker)
 
-    yield make
-    for worker in made:
-        worker.end()
+        yield make
 
 
 @pytest.fixture
