@@ -168,6 +168,7 @@ def test_all_good_images_are_answered(service):
             assert (json.loads(body)["width"], json.loads(body)["height"]) == (width, height), name
 
 
+@pytest.mark.slow
 def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and_disturb_nobody(service):
     chance = random.Random(6)
     good = good_images()

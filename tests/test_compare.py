@@ -79,6 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return " ".join(told.err.split())
 
 
+@pytest.mark.slow
 def test_every_figure_is_that_of_the_model_alone(done, monkeypatch):
     monkeypatch.chdir(done.folder)
     entries = {entry["name"]: entry for entry in done.figures["entries"]}
@@ -162,6 +163,7 @@ def test_a_finished_run_is_taken_as_it_is_and_gives_the_same_page(done, started)
     assert figures == done.figures
 
 
+@pytest.mark.slow
 def test_overwriting_trains_anew(started):
     before = read_checkpoint("out/runs/hard/last.ckpt")["state_dict"]
     changed = [*COMMAND, "--overwrite", "true", "--seed", "1"]

@@ -84,6 +84,7 @@ def tool(name: str, module: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(
     "command",
     [
@@ -260,6 +261,7 @@ def files(folder: Path) -> Iterator[tuple[str, int]]:
         yield str(path), path.lstat().st_mtime_ns
 
 
+@pytest.mark.child
 @pytest.mark.slow
 def test_the_steps_of_the_image_give_a_service_without_torch_that_stops_when_told(image, port, tmp_path):
     listed = image.run(

@@ -344,6 +344,7 @@ def test_new_ids_differ():
     assert len({logs.request_id_of({}) for _ in range(1000)}) == 1000
 
 
+@pytest.mark.child
 def test_standard_error_is_where_lines_go_and_a_stopped_reader_keeps_no_process_from_ending():
     script = """
 import logging

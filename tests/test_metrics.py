@@ -238,6 +238,7 @@ def test_a_version_that_is_none_is_no_fault(counted):
     assert counted.render("application/openmetrics-text;version=abc")[1].startswith("application/openmetrics-text")
 
 
+@pytest.mark.child
 def test_workers_tell_the_sum_of_all(workers, tmp_path):
     first, second = workers(), workers()
     for worker, waiting in ((first, 2), (second, 3)):
@@ -261,6 +262,7 @@ def test_workers_tell_the_sum_of_all(workers, tmp_path):
     assert read_openmetrics(text).keys() >= {"glimpse_requests", "glimpse_stage_seconds"}
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("announced", [True, False])
 def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypatch, announced):
     dying, living = workers(), workers()
@@ -283,6 +285,7 @@ def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypa
     assert found["glimpse_model_loaded,model=digits,sha256=abababababab,version=1"] == 2
 
 
+@pytest.mark.child
 def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(workers, tmp_path):
     dying = workers()
     dying.do("m.began()")
@@ -297,6 +300,7 @@ def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(wor
     assert told(eval(run.stdout)[0])["glimpse_requests_running"] == 0
 
 
+@pytest.mark.child
 def test_a_model_that_workers_took_out_is_told_no_more(workers):
     first, second = workers(), workers()
     first.do('m.unloaded("digits", 1)')
@@ -305,12 +309,14 @@ def test_a_model_that_workers_took_out_is_told_no_more(workers):
     assert not [name for name in first.told() if name.startswith("glimpse_model_loaded")]
 
 
+@pytest.mark.child
 def test_the_file_of_a_worker_that_just_starts_does_no_harm(workers, tmp_path):
     worker = workers()
     (tmp_path / "metrics" / f"counter_{os.getpid()}.db").touch()
     assert worker.told()["glimpse_requests_running"] == 0
 
 
+@pytest.mark.child
 def test_one_process_writes_no_files(workers, tmp_path):
     alone = workers(None)
     alone.do('m.refused("image")')

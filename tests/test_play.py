@@ -176,6 +176,7 @@ def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tm
     assert "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'" in told
 
 
+@pytest.mark.child
 def test_a_game_without_a_model_does_without_onnxruntime():
     program = "import sys; sys.modules['onnxruntime'] = None; import glimpse.play, glimpse.terminal, glimpse.play_page"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -322,6 +322,7 @@ def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith(f"play at {opened[0]}\nend it with Ctrl-C\n")
 
 
+@pytest.mark.child
 def test_a_browser_that_is_waited_for_is_answered(tmp_path, monkeypatch):
     servers: list[PlayServer] = []
     statuses: list[bool] = []

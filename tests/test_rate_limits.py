@@ -72,6 +72,7 @@ def hammer(file: Path, seconds: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.child
 def test_processes_share_a_bucket_and_get_no_more_together_than_one_alone(tmp_path):
     file = tmp_path / "rates"
     with ExitStack() as stack:
@@ -85,6 +86,7 @@ def test_processes_share_a_bucket_and_get_no_more_together_than_one_alone(tmp_pa
     assert 20 <= sum(taken) <= 20 + 50 * (spent + 1.5)
 
 
+@pytest.mark.child
 def test_one_that_is_killed_in_the_middle_locks_nobody_out(tmp_path):
     file = tmp_path / "rates"
     for _ in range(3):

@@ -121,6 +121,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 IMAGE = png(toys.noise(20, 30, 1))
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     with serving(toy) as process:
@@ -138,6 +139,7 @@ def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     assert asked[0]["model"] == "toy"
 
 
+@pytest.mark.child
 def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
     with serving(toy, "--drain-seconds", "1") as process:
         statuses: list[int] = []
@@ -165,6 +167,7 @@ def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
     assert set(statuses) == {200}
 
 
+@pytest.mark.child
 def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
     with serving(toy, "--workers", "2") as process:
         for _ in range(20):
@@ -186,6 +189,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
     assert counted.count("glimpse_model_loaded{") >= 1
 
 
+@pytest.mark.child
 def test_a_rate_is_one_for_all_workers(toy):
     with serving(toy, "--workers", "2", "--rate", "0.001", "--burst", "10") as process:
         statuses = [process.ask("GET", "/v1/models")[0] for _ in range(30)]
@@ -194,6 +198,7 @@ def test_a_rate_is_one_for_all_workers(toy):
     assert statuses.count(429) == 20
 
 
+@pytest.mark.child
 def test_a_model_that_is_none_keeps_it_from_starting_and_is_told_in_a_sentence(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
@@ -204,6 +209,7 @@ def test_a_model_that_is_none_keeps_it_from_starting_and_is_told_in_a_sentence(t
     assert "Traceback" not in told
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("host", ["127.0.0.1", "nosuch.invalid"])
 def test_an_address_that_is_not_to_be_had_is_told(toy, host):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -216,6 +222,7 @@ def test_an_address_that_is_not_to_be_had_is_told(toy, host):
     assert "Traceback" not in told
 
 
+@pytest.mark.child
 def test_tls_is_spoken(toy, tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
@@ -258,6 +265,7 @@ def test_tls_is_spoken(toy, tmp_path):
         assert process.end() == 0
 
 
+@pytest.mark.child
 def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
     with serving(toy, "--drain-seconds", "600") as process:
         process.process.send_signal(signal.SIGTERM)
@@ -266,6 +274,7 @@ def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
         assert process.end() == 0
 
 
+@pytest.mark.child
 def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(toy):
     with Process(toy, "--drain-seconds", "0.1") as process:
         while not any("serving at" in line for line in process.lines):
@@ -274,6 +283,7 @@ def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(t
         assert process.end() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.child
 def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
@@ -281,6 +291,7 @@ def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
         assert process.end(sent=None) == 1
 
 
+@pytest.mark.child
 def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so(toy):
     slow = b"P2 3000 3000 255\n" + b"7 " * 9_000_000
     answers: list[tuple[int, Any]] = []
@@ -297,6 +308,7 @@ def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so
     assert "the service was stopped before the answer" in answer["error"]
 
 
+@pytest.mark.child
 def test_workers_that_stop_leave_nobody_waiting_at_the_door(toy):
     with serving(toy, "--workers", "2") as process:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()

@@ -275,6 +275,7 @@ class Player:
         return status
 
 
+@pytest.mark.child
 def test_a_person_plays(tmp_path):
     with Player(tmp_path, "--images", "2") as player:
         player.see("image 1 of 2")
@@ -295,6 +296,7 @@ def test_a_person_plays(tmp_path):
     assert record.count('"image"') == 2
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(
     ("how", "status", "start"),
     [("q", 0, ()), ("\x03", 130, ()), ("\x03", 130, IGNORING), (signal.SIGTERM, 143, ())],
@@ -315,6 +317,7 @@ def test_whoever_leaves_finds_the_terminal_as_it_was(how, status, start, tmp_pat
     assert (tmp_path / "played.json").read_text().count('"image"') == 1
 
 
+@pytest.mark.child
 def test_a_record_that_can_not_be_written_leaves_the_terminal_as_it_was(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
