@@ -79,7 +79,6 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return " ".join(told.err.split())
 
 
-@pytest.mark.slow
 def test_every_figure_is_that_of_the_model_alone(done, monkeypatch):
     monkeypatch.chdir(done.folder)
     entries = {entry["name"]: entry for entry in done.figures["entries"]}
