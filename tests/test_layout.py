@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,18 @@ def test_nothing_has_a_careless_name() -> None:
 def test_signatures_are_checked_under_pytest() -> None:
     with pytest.raises(TypeCheckError, match="windows"):
         geometry.windows("8", 1, 2)  # type: ignore[arg-type]
+
+
+def test_a_test_that_is_not_marked_starts_no_python_process() -> None:
+    with pytest.raises(RuntimeError, match=r"test_layout.* starts a Python process; mark it with @pytest\.mark\.child"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+def test_a_program_without_the_hook_that_fails_is_told(without_hook: Callable[..., str], tmp_path: Path) -> None:
+    told = without_hook(
+        "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ['SIDE'], __name__)", "1", cwd=tmp_path, SIDE="2"
+    )
+    assert told == f"{tmp_path} ['1'] 2 __main__\n"
+    with pytest.raises(AssertionError, match=r"(?s)status 1\nbegun\n.*ValueError: nothing"):
+        without_hook("print('begun'); raise ValueError('nothing')")
+    assert without_hook("from glimpse import geometry; geometry.windows(8.0, 1, 2)") == ""
