@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from glimpse.invocation import invocation
 from glimpse.training import command
+from glimpse.training.callbacks import EpochLog
 from glimpse.training.command import main
 
 TINY = """
@@ -144,7 +145,7 @@ def test_who_interrupts_a_run_is_told_how_to_go_on_and_can_interrupt_again(capsy
         if trainer.current_epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.EpochLog, "on_train_epoch_start", interrupt)
+    monkeypatch.setattr(EpochLog, "on_train_epoch_start", interrupt)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train()
