@@ -76,17 +76,25 @@ export KMP_BLOCKTIME ?= 0
 export GOMP_SPINCOUNT ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test serve check bench
+# How many processes share the tests. Each imports torch and holds up to 3 GiB.
+WORKERS ?= 2
+# A file's tests stay together, as they share its fixtures, and files come in their order: the small ones last.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo test test-fast serve check bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## train, evaluate, export and classify on real images; writes demo/ with an index.html
 	$(BIN)/glimpse demo $(ARGS)
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-fast: $(INSTALLED) ## run the tests that are neither slow nor start a Python process, in less than two minutes
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not child' $(ARGS)
 
 serve: $(INSTALLED) ## answer requests over HTTP with the models that come with Glimpse; others: make serve ARGS=model.onnx
 	$(BIN)/glimpse serve $(ARGS)

@@ -3,8 +3,11 @@
 import argparse
 import importlib.util
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -64,17 +67,36 @@ def run(args: argparse.Namespace) -> int:
     images = still_to_play(settings.images, args.seed, {played.image for played in record.entries}, args.images)
     game = Game(looking, images, args.seed, record, opponent, time.monotonic)
     try:
-        if args.browser:
-            from glimpse.play_page import serve
+        with interruptible():
+            if args.browser:
+                from glimpse.play_page import serve
 
-            serve(game, args.port, args.open)
-        else:
-            from glimpse.terminal import play
+                serve(game, args.port, args.open)
+            else:
+                from glimpse.terminal import play
 
-            play(game, sys.stdin.fileno())
+                play(game, sys.stdin.fileno())
     finally:
         print(summary(record, before))
     return 0
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the game, also where the process was started with SIGINT ignored.
+
+    A shell without job control starts a command with ``&`` in that way, and every process that the command starts
+    inherits it. Python then installs no handler, and Ctrl-C would do nothing. A handler of the caller stays as it is.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def core(options: dict[str, Any], root: str | None) -> Looking:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.children import ForkServer
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -37,6 +38,39 @@ for variable, value in {
 # GLIMPSE_NO_TYPECHECK=1 leaves it out of a whole run, to measure or to step through with a debugger.
 if not os.environ.get("GLIMPSE_NO_TYPECHECK"):
     install_import_hook(["glimpse", "glimpse_envs", "glimpse_serve"], "beartype.beartype")
+
+
+running: list[pytest.Item] = []
+"""The test that runs, with its fixtures; none between tests."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the users of ``without_hook``, which starts a Python process; who starts one otherwise is marked by hand."""
+    for item in items:
+        if "without_hook" in getattr(item, "fixturenames", ()):
+            item.add_marker("child")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Remember which test runs."""
+    running.append(item)
+    try:
+        return (yield)
+    finally:
+        running.clear()
+
+
+def refuse_unmarked(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse a Python process to a test that is not marked, so that ``make test-fast`` is rid of all that start one."""
+    if event != "subprocess.Popen" or not running or running[0].get_closest_marker("child"):
+        return
+    if Path(os.fsdecode(arguments[0])).name.startswith("python"):
+        raise RuntimeError(f"{running[0].nodeid} starts a Python process; mark it with @pytest.mark.child")
+
+
+sys.addaudithook(refuse_unmarked)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +155,7 @@ for graph, name, state_size in (("adaptive", "model", 32), ("episode", "episode"
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> Exported:
     """A small model of random weights with a restless gaze, exported once a session, without the hook."""
     import torch
 
@@ -133,7 +167,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     model = restless(SMALL, 7, torch.tensor([0.13]), torch.tensor([0.31]))
     torch.save(model.state_dict(), folder / "weights.pt")
     torch.save(images, folder / "images.pt")
-    run_without_hook(EXPORT, str(folder), json.dumps(SMALL))
+    without_hook(EXPORT, str(folder), json.dumps(SMALL))
     adaptive, episode, step = (folder / f"{name}.onnx" for name in ("model", "episode", "step"))
     return Exported(adaptive, episode, step, model, 6, 2, 2, 3, images)
 
@@ -172,19 +206,11 @@ def keep_in_sight(model: HardAttention, glimpses: Tensor) -> None:
         head.weight.mul_(scale[:, None])
 
 
-def run_without_hook(program: str, *arguments: str) -> str:
-    """Run a program in a process of its own, where signatures aren't checked, and return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
 @pytest.fixture(scope="session")
-def without_hook() -> Callable[..., str]:
-    """See :func:`run_without_hook`."""
-    return run_without_hook
+def without_hook() -> Iterator[Callable[..., str]]:
+    """:meth:`tests.children.ForkServer.run`: a program in a process of its own, where signatures aren't checked."""
+    with ForkServer() as server:
+        yield server.run
 
 
 class Stepping(NamedTuple):
@@ -294,7 +320,7 @@ for name, options in json.loads(sys.argv[2]).items():
 
 
 @pytest.fixture(scope="session")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stepping]:
+def steps(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> dict[str, Stepping]:
     """Hard models of every kind of part and their steps, exported once a session, without the hook."""
     import torch
 
@@ -307,7 +333,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stepping]:
         locations = torch.rand(200, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         keep_in_sight(model, made[name].observer(1).retina(made[name].images(200), locations))
         torch.save(model.state_dict(), folder / f"{name}.pt")
-    run_without_hook(STEP, str(folder), json.dumps(STEPS))
+    without_hook(STEP, str(folder), json.dumps(STEPS))
     return made
 
 

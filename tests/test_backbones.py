@@ -19,6 +19,7 @@ def resnet() -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "features"),
     [("resnet18", 512), ("mobilenet_v3_small", 576), ("vgg11_bn", 512), ("efficientnet_b0", 1280)],
@@ -42,6 +43,7 @@ def test_grey_is_three_equal_channels():
         backbone(torch.zeros(2, 4, 64, 64))
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_makes_the_network_that_wrote_it(resnet, tmp_path):
     torch.save(resnet.state_dict(), tmp_path / "whole.pth")
     headless = {key: part for key, part in resnet.state_dict().items() if not key.startswith("fc.")}

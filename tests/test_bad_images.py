@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -151,21 +151,24 @@ class Line:
             length = int(value) if name.lower() == b"content-length" else length
         return status, self._stream.read(length)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
         self._socket.close()
 
 
 def test_all_good_images_are_answered(service):
-    line = Line(service)
-    for name, content in good_images().items():
-        status, body = line.ask("/v1/classify", content)
-        assert status == 200, (name, body)
-        width, height = (21, 33) if name == "jpeg turned" else (33, 21)
-        assert (json.loads(body)["width"], json.loads(body)["height"]) == (width, height), name
-    line.close()
+    with Line(service) as line:
+        for name, content in good_images().items():
+            status, body = line.ask("/v1/classify", content)
+            assert status == 200, (name, body)
+            width, height = (21, 33) if name == "jpeg turned" else (33, 21)
+            assert (json.loads(body)["width"], json.loads(body)["height"]) == (width, height), name
 
 
+@pytest.mark.slow
 def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and_disturb_nobody(service):
     chance = random.Random(6)
     good = good_images()
@@ -174,41 +177,40 @@ def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and
         corpus += mutants(content, list(good.values()), chance)
     assert len(corpus) >= 5000
     beside = [png(noise(20, 30, 1, seed=seed)) for seed in range(8)]
-    line = Line(service)
-    expected = [json.loads(line.ask("/v1/classify", image)[1]) for image in beside]
-    line.close()
+    with Line(service) as line:
+        expected = [json.loads(line.ask("/v1/classify", image)[1]) for image in beside]
     over = threading.Event()
     wrong: list[Any] = []
     asked_beside = Counter[str]()
 
     def look_beside() -> None:
         """Good images between the damaged ones, and in one batch with them."""
-        line, number = Line(service), 0
-        while not over.is_set():
-            status, body = line.ask("/v1/classify", beside[number % 8])
-            answer = json.loads(body)
-            right = expected[number % 8]
-            close = status == 200 and all(
-                abs(answer["probabilities"][name] - right["probabilities"][name]) < 1e-4
-                for name in right["probabilities"]
-            )
-            if not close or answer["class"] != right["class"]:
-                wrong.append((status, answer))
-            asked_beside["good"] += 1
-            number += 1
-        line.close()
+        number = 0
+        with Line(service) as line:
+            while not over.is_set():
+                status, body = line.ask("/v1/classify", beside[number % 8])
+                answer = json.loads(body)
+                right = expected[number % 8]
+                close = status == 200 and all(
+                    abs(answer["probabilities"][name] - right["probabilities"][name]) < 1e-4
+                    for name in right["probabilities"]
+                )
+                if not close or answer["class"] != right["class"]:
+                    wrong.append((status, answer))
+                asked_beside["good"] += 1
+                number += 1
 
     statuses = Counter[int]()
 
     def send(part: list[bytes]) -> None:
-        line = Line(service)
-        for content in part:
-            status, body = line.ask("/v1/classify", content)
-            statuses[status] += 1
-            answer = json.loads(body)
-            if status != 200 and not (400 <= status < 500 and list(answer) == ["error"] and len(answer["error"]) > 20):
-                wrong.append((status, answer, content[:40]))
-        line.close()
+        with Line(service) as line:
+            for content in part:
+                status, body = line.ask("/v1/classify", content)
+                statuses[status] += 1
+                answer = json.loads(body)
+                is_error = 400 <= status < 500 and list(answer) == ["error"] and len(answer["error"]) > 20
+                if status != 200 and not is_error:
+                    wrong.append((status, answer, content[:40]))
 
     observer = threading.Thread(target=look_beside)
     senders = [threading.Thread(target=send, args=(corpus[start::4],)) for start in range(4)]

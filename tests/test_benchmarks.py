@@ -178,6 +178,7 @@ def write_recipe(path: Path, **model: Any) -> Path:
     return path
 
 
+@pytest.mark.child
 @pytest.mark.slow
 def test_a_run_is_written_with_all_that_its_figure_needs(tmp_path):
     recipe = write_recipe(tmp_path / "tiny.yaml", num_glimpses=2)

@@ -146,13 +146,12 @@ def site(package: Path, exported: Any, tmp_path_factory: pytest.TempPathFactory)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    browser = Chromium(program, tmp_path_factory.mktemp("profile"))
     try:
-        browser.ask("Page.navigate", url=f"http://127.0.0.1:{server.server_address[1]}/")
-        browser.until("globalThis.look !== undefined", 60)
-        yield Site(browser, folder, session, card, exported.images.numpy())
+        with Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
+            browser.ask("Page.navigate", url=f"http://127.0.0.1:{server.server_address[1]}/")
+            browser.until("globalThis.look !== undefined", 60)
+            yield Site(browser, folder, session, card, exported.images.numpy())
     finally:
-        browser.close()
         server.shutdown()
         thread.join()
         server.server_close()

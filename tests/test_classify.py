@@ -330,6 +330,7 @@ def test_without_onnxruntime_it_says_what_to_install(bright, capsys, monkeypatch
     assert "pip install 'glimpse-attention[serve]'" in capsys.readouterr().err
 
 
+@pytest.mark.child
 def test_it_runs_without_torch_or_matplotlib(model, bright, tmp_path):
     program = (
         "import argparse, sys; from glimpse import classify, classify_options; parser = argparse.ArgumentParser();"

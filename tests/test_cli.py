@@ -154,6 +154,7 @@ sys.exit(cli.main(["demo"]))
 """
 
 
+@pytest.mark.child
 @FULL
 @pytest.mark.parametrize(("what", "out"), [("file", None), ("output", "/dev/full"), ("file", "/dev/full")])
 def test_a_full_disk_is_one_sentence(what, out, tmp_path):
@@ -181,25 +182,19 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
     assert (os.environ["KMP_BLOCKTIME"], os.environ["OMP_WAIT_POLICY"]) == ("0", "active")
 
 
+@pytest.mark.child
 def test_a_reader_that_goes_away_is_no_traceback():
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout
-    assert process.stderr
-    process.stdout.close()
-    told = process.stderr.read()
-    process.stderr.close()
-    process.wait()
+    program = "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        told = process.stderr.read()
     assert told == b""
 
 
+@pytest.mark.child
 def test_the_module_starts_the_command():
     run = subprocess.run([sys.executable, "-m", "glimpse", "--version"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr, run.stdout.split()[0]) == (0, "", "glimpse")

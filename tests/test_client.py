@@ -210,6 +210,7 @@ def test_threads_may_share_it(client):
     assert found == [expected] * 60
 
 
+@pytest.mark.child
 def test_it_needs_neither_the_runtime_nor_the_server():
     program = "import sys, glimpse_serve.client; print(*{'onnxruntime', 'starlette', 'uvicorn'} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,12 +1,15 @@
 import csv
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
 from glimpse.invocation import invocation
 from glimpse.training import command
+from glimpse.training.callbacks import EpochLog
 from glimpse.training.command import main
 
 TINY = """
@@ -70,6 +73,7 @@ def test_a_run_leaves_everything_beside_its_checkpoints(folder, capsys):
     assert "litlogger" not in told.out + told.err
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_makes_the_same_run_again_in_a_folder_of_its_own(folder):
     assert train("--model.num_glimpses", "2", "--seed", "3") == 0
     assert main(["--config", "runs/tiny/config.yaml"], "glimpse train") == 0
@@ -77,6 +81,7 @@ def test_the_saved_configuration_makes_the_same_run_again_in_a_folder_of_its_own
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_one_seed_decides_the_run():
     for seed in ("3", "4"):
         assert train("--seed", seed, "--output", f"seed-{seed}", "--trainer.max_epochs", "1") == 0
@@ -84,6 +89,7 @@ def test_one_seed_decides_the_run():
     assert not torch.equal(first["observer.model.policy.mean.weight"], second["observer.model.policy.mean.weight"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_it_would_have(folder):
     stop = "--trainer.callbacks=[{class_path: test_command.StopAfterOne}]"
     assert train("--output", "straight") == 0
@@ -96,6 +102,7 @@ def test_a_resumed_run_goes_on_as_it_would_have(folder):
     assert len((folder / "halted" / "metrics.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_what_a_run_cannot_go_on_from(folder, capsys):
     assert train("--trainer.max_epochs", "1") == 0
     capsys.readouterr()
@@ -111,6 +118,7 @@ def test_what_a_run_cannot_go_on_from(folder, capsys):
     assert "expected the run's config.yaml beside runs/tiny/last.ckpt" in refused(capsys, *again)
 
 
+@pytest.mark.slow
 def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
     assert train("--output", "a", "--trainer.max_epochs", "1") == 0
     assert train("--output", "b", "--trainer.max_epochs", "1") == 0
@@ -121,6 +129,7 @@ def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
     assert {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()} == held
 
 
+@pytest.mark.slow
 def test_the_shortest_run_can_be_gone_on_from(folder):
     stop = "--trainer.callbacks=[{class_path: test_command.StopAfterOne}]"
     short = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
@@ -129,6 +138,19 @@ def test_the_shortest_run_can_be_gone_on_from(folder):
     assert train("--ckpt_path", "run/last.ckpt", "--output", "run", *short) == 0
     assert recipe.is_file()
     assert len((folder / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on_and_can_interrupt_again(capsys, monkeypatch):
+    def interrupt(_: Callback, trainer: Trainer, *__: object) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_start", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert capsys.readouterr().err.endswith(f"go on with: {invocation()} train --ckpt_path runs/tiny/last.ckpt\n")
 
 
 def test_steps_may_be_the_end_instead_of_epochs(capsys):
@@ -145,6 +167,7 @@ def test_a_run_without_validation_has_a_last_model_only(folder, capsys):
     assert "best" not in told.out
 
 
+@pytest.mark.slow
 def test_an_output_folder_is_not_used_twice(folder, capsys):
     assert train("--output", "run", "--trainer.max_epochs", "1") == 0
     capsys.readouterr()

@@ -144,6 +144,7 @@ def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
     assert [budget.max_glimpses for budget in card.budgets if budget.confidence is None] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "found"),
     [

@@ -162,6 +162,7 @@ def test_a_finished_run_is_taken_as_it_is_and_gives_the_same_page(done, started)
     assert figures == done.figures
 
 
+@pytest.mark.slow
 def test_overwriting_trains_anew(started):
     before = read_checkpoint("out/runs/hard/last.ckpt")["state_dict"]
     changed = [*COMMAND, "--overwrite", "true", "--seed", "1"]

@@ -1,9 +1,10 @@
 import asyncio
+import contextlib
 import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,11 @@ def service(files: tuple[str, ...]) -> Iterator[Running]:
         yield made
 
 
-def opened(service: Running) -> socket.socket:
-    return socket.create_connection((service.host, service.port), 10)
+@pytest.fixture
+def opened() -> Iterator[Callable[[Running], socket.socket]]:
+    """Opens connections, which are closed when the test is over."""
+    with contextlib.ExitStack() as lines:
+        yield lambda service: lines.enter_context(socket.create_connection((service.host, service.port), 10))
 
 
 def rest(line: socket.socket) -> bytes:
@@ -38,7 +42,6 @@ def rest(line: socket.socket) -> bytes:
     found = b""
     while chunk := line.recv(65536):
         found += chunk
-    line.close()
     return found
 
 
@@ -58,7 +61,7 @@ def refused(service: Running, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\nHost", HEAD[:-2]])
-def test_headers_that_do_not_end_are_not_waited_for(service, start):
+def test_headers_that_do_not_end_are_not_waited_for(service, opened, start):
     line = opened(service)
     line.sendall(start)
     status, sentence = told(rest(line))
@@ -66,7 +69,7 @@ def test_headers_that_do_not_end_are_not_waited_for(service, start):
     assert refused(service, "slow")
 
 
-def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service):
+def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service, opened):
     line = opened(service)
     line.settimeout(0.05)
     answer = b""
@@ -80,21 +83,20 @@ def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service):
         except ConnectionError:
             break
     assert answer.startswith(b"HTTP/1.1 408")
-    line.close()
 
 
-def test_who_says_nothing_is_told_nothing(service):
+def test_who_says_nothing_is_told_nothing(service, opened):
     assert rest(opened(service)) == b""
 
 
-def test_a_body_that_stops_half_way_is_not_waited_for(service):
+def test_a_body_that_stops_half_way_is_not_waited_for(service, opened):
     line = opened(service)
     line.sendall(HEAD + IMAGE[:-5])
     status, sentence = told(rest(line))
     assert (status, "the whole body within 0.3 s" in sentence) == (408, True)
 
 
-def test_headers_without_end_are_refused(service):
+def test_headers_without_end_are_refused(service, opened):
     line = opened(service)
     line.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000)
     status, sentence = told(rest(line))
@@ -105,14 +107,14 @@ def test_headers_without_end_are_refused(service):
 @pytest.mark.parametrize(
     "nonsense", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"HELO example.org\r\n", b"\0" * 50]
 )
-def test_what_is_no_http_is_told(service, nonsense):
+def test_what_is_no_http_is_told(service, opened, nonsense):
     line = opened(service)
     line.sendall(nonsense)
     status, sentence = told(rest(line))
     assert (status, "a request in HTTP/1.1" in sentence) == (400, True)
 
 
-def test_one_connection_too_many_is_refused_and_room_is_made_again(service):
+def test_one_connection_too_many_is_refused_and_room_is_made_again(service, opened):
     lines = [opened(service) for _ in range(4)]
     for line in lines:
         line.sendall(HEAD + IMAGE)
@@ -127,7 +129,7 @@ def test_one_connection_too_many_is_refused_and_room_is_made_again(service):
     assert service.ask("POST", "/v1/classify", IMAGE).status == 200
 
 
-def test_a_kept_connection_may_rest_but_has_to_go_on_at_once_when_it_goes_on(service):
+def test_a_kept_connection_may_rest_but_has_to_go_on_at_once_when_it_goes_on(service, opened):
     line = opened(service)
     for _ in range(3):
         line.sendall(HEAD + IMAGE)
@@ -137,13 +139,12 @@ def test_a_kept_connection_may_rest_but_has_to_go_on_at_once_when_it_goes_on(ser
     assert told(rest(line))[0] == 408
 
 
-def test_requests_one_behind_the_other_are_all_answered(service):
+def test_requests_one_behind_the_other_are_all_answered(service, opened):
     line = opened(service)
     line.sendall((HEAD + IMAGE) * 3)
     answer = b""
     while answer.count(b"HTTP/1.1 200") < 3:
         answer += line.recv(65536)
-    line.close()
 
 
 def test_who_does_not_read_his_answer_is_left(files, monkeypatch):
@@ -151,22 +152,21 @@ def test_who_does_not_read_his_answer_is_left(files, monkeypatch):
     counted = Counter[str]()
     with running(Settings(models=files)) as service:
         monkeypatch.setattr(GuardedProtocol, "count", staticmethod(lambda kind: counted.update([kind])))
-        line = socket.socket()
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        line.settimeout(10)
-        line.connect((service.host, service.port))
-        ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-        try:
-            for _ in range(400):
-                line.sendall(ask)
-                if counted:
-                    break
-        except OSError:
-            pass
-        while not counted:
-            time.sleep(0.01)
-        assert service.ask("GET", "/v2").status == 200
-        line.close()
+        with socket.socket() as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.settimeout(10)
+            line.connect((service.host, service.port))
+            ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+            try:
+                for _ in range(400):
+                    line.sendall(ask)
+                    if counted:
+                        break
+            except OSError:
+                pass
+            while not counted:
+                time.sleep(0.01)
+            assert service.ask("GET", "/v2").status == 200
     assert counted["unread"] == 1
 
 
@@ -188,7 +188,7 @@ def test_the_settings_of_a_worker_come_from_its_environment(monkeypatch, tmp_pat
     monkeypatch.setattr(GuardedProtocol, "settings", None)
 
 
-def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(service):
+def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(service, opened):
     line = opened(service)
     line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
     line.settimeout(10)
@@ -197,14 +197,13 @@ def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(servic
     assert rest(line) == b""
 
 
-def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service):
+def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service, opened):
     line = opened(service)
     line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
     line.settimeout(10)
     assert b"404 Not Found" in line.recv(65536)
     line.sendall(b"abcGET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200 OK" in line.recv(65536)
-    line.close()
 
 
 @pytest.mark.parametrize(
@@ -216,7 +215,7 @@ def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service):
         (b"POST", b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
     ],
 )
-def test_a_handshake_that_is_none_is_told_in_the_form_of_all_errors(service, method, headers):
+def test_a_handshake_that_is_none_is_told_in_the_form_of_all_errors(service, opened, method, headers):
     line = opened(service)
     line.sendall(method + b" /v1/look HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n")
     line.sendall(headers + b"\r\n")

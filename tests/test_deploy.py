@@ -84,6 +84,7 @@ def tool(name: str, module: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(
     "command",
     [
@@ -260,6 +261,7 @@ def files(folder: Path) -> Iterator[tuple[str, int]]:
         yield str(path), path.lstat().st_mtime_ns
 
 
+@pytest.mark.child
 @pytest.mark.slow
 def test_the_steps_of_the_image_give_a_service_without_torch_that_stops_when_told(image, port, tmp_path):
     listed = image.run(
@@ -289,24 +291,24 @@ def test_the_steps_of_the_image_give_a_service_without_torch_that_stops_when_tol
     program = shutil.which(entrypoint[0], path=image.environment["PATH"])
     assert program
     assert program.startswith(str(image.root))
-    process = subprocess.Popen([program, *entrypoint[1:]], env={**image.environment, **own}, cwd=image.root / "tmp")
-    try:
-        deadline = time.monotonic() + 60
-        while image.run(check, **own).returncode and time.monotonic() < deadline:
-            assert process.poll() is None
-        assert image.run(check, **own).returncode == 0
-        address = f"http://127.0.0.1:{port}/v1/classify"
-        request = urllib.request.Request(address, png(toys.noise(20, 30, 1)), {"X-API-Key": secret})
-        with urllib.request.urlopen(request, timeout=20) as response:
-            assert json.loads(response.read())["class"] in toys.ADAPTIVE.classes
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(address, b"", timeout=20)
-        with caught.value:
-            assert caught.value.code == 401
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait()
+    command, environment = [program, *entrypoint[1:]], {**image.environment, **own}
+    with subprocess.Popen(command, env=environment, cwd=image.root / "tmp") as process:
+        try:
+            deadline = time.monotonic() + 60
+            while image.run(check, **own).returncode and time.monotonic() < deadline:
+                assert process.poll() is None
+            assert image.run(check, **own).returncode == 0
+            address = f"http://127.0.0.1:{port}/v1/classify"
+            request = urllib.request.Request(address, png(toys.noise(20, 30, 1)), {"X-API-Key": secret})
+            with urllib.request.urlopen(request, timeout=20) as response:
+                assert json.loads(response.read())["class"] in toys.ADAPTIVE.classes
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(address, b"", timeout=20)
+            with caught.value:
+                assert caught.value.code == 401
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     # Its file system may be read only.
     assert dict(files(image.root)) == before

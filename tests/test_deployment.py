@@ -373,6 +373,7 @@ def test_the_manual_turns_tf32_off_in_words_that_triton_reads(model, tmp_path):
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
 
 
+@pytest.mark.child
 def test_the_manual_writes_what_it_says(tmp_path):
     manual = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
     (example,) = [text for text in re.findall(r"```python\n(.*?)```", manual, re.DOTALL) if "write_triton" in text]

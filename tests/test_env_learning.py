@@ -104,6 +104,7 @@ def test_a_model_made_to_answer_at_once_names_its_likeliest_class(learnt):
     assert found.answers.tolist() == logits[:, :CLASSES].argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_figures_and_curves_are_written(tmp_path, capsys):
     file = tmp_path / "learning.json"
     assert env_learning.main(["--quick", "--output", str(file)]) == 0

@@ -119,18 +119,21 @@ def test_the_commands_work_as_they_are_pasted(shipped, tmp_path):
     assert (tmp_path / "seven.png").read_bytes() == examples.image()
 
 
+@pytest.mark.child
 def test_the_program_works_as_it_is_pasted(shipped, tmp_path):
     said = run([sys.executable, "-"], examples.python(shipped.address, False), tmp_path)
     assert said.startswith("7 (")
     assert said.endswith("glimpses\n")
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("model", ["digits-hard", "digits-soft"])
 def test_the_program_for_triton_works_as_it_is_pasted(shipped, tmp_path, model):
     said = run([sys.executable, "-W", "ignore", "-"], examples.triton(shipped.address, False, model), tmp_path)
     assert len(said.strip(" []\n").split()) == 10
 
 
+@pytest.mark.child
 def test_the_key_goes_along_where_one_is_wanted(tmp_path, monkeypatch):
     from glimpse_serve.key_ring import make_key
 

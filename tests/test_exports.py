@@ -1,10 +1,8 @@
 """Every family, from the command line to a file that answers as its model does, on images of any size where it can."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,13 +88,10 @@ class Written(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> Path:
     """One file for each case, exported without the hook."""
     path = tmp_path_factory.mktemp("exports")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-W", "ignore", "-c", EXPORT, str(path), json.dumps(CASES), json.dumps(DATA)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    without_hook(EXPORT, str(path), json.dumps(CASES), json.dumps(DATA))
     return path
 
 
@@ -237,17 +232,14 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def runs(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> tuple[Path, dict[str, Any]]:
     """Every family trained for two steps, evaluated and exported: the folder, and what each command told."""
     path = tmp_path_factory.mktemp("families")
     for kind, options in SMALLEST.items():
         recipe = RECIPE.format(name=FAMILIES[kind].__name__, options=json.dumps(options))
         (path / f"{kind}.yaml").write_text(recipe)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-W", "ignore", "-c", COMMANDS, *SMALLEST]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=path, check=False)
-    assert done.returncode == 0, done.stderr
-    return path, json.loads(done.stdout.splitlines()[-1])
+    told = without_hook(COMMANDS, *SMALLEST, cwd=path)
+    return path, json.loads(told.splitlines()[-1])
 
 
 def test_no_family_is_forgotten():

@@ -254,6 +254,7 @@ def test_an_even_map_has_the_boxs_share_of_the_image_inside(shown):
     torch.testing.assert_close(found["entropy"], torch.ones(12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_each_model_has_its_maps_and_the_controls(kind, shown):
     observer, pixels = small(kind).eval().observer, shown.pixels[:3]
@@ -304,6 +305,7 @@ def test_a_summary_is_a_mean_and_its_standard_error():
     assert found["error"] == pytest.approx(math.sqrt(14 / 3) / 2)
 
 
+@pytest.mark.slow
 def test_the_worth_of_maps_is_written_model_by_model(runs, tmp_path, capsys):
     file = tmp_path / "worth.json"
     assert map_worth.main([str(runs["hard"]), str(runs["cnn"]), "--quick", "--output", str(file)]) == 0

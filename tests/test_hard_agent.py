@@ -45,6 +45,7 @@ def train(roll_out: Any, updates: int, **options: Any) -> tuple[list[float], Alo
     return losses, training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -93,6 +94,7 @@ def run_of(folder: Path, *options: str) -> int:
     return main(["train", "--config", "digits", "--output", str(folder), *sizes, *limits, *options])
 
 
+@pytest.mark.slow
 def test_the_command_trains_the_same_model_in_the_environment(tmp_path):
     for name in ("fused", "env"):
         assert run_of(tmp_path / name, "--rollout", name) == 0

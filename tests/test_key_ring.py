@@ -98,6 +98,7 @@ def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog
         (f"{ALICES} rate=1 more", "line 1"),
         (f"bob sha256:{'G' * 64}", "line 1"),
     ],
+    ids=["no-sum", "short-sum", "slash", "word-as-rate", "rest", "no-hexadecimal-sum"],  # keys differ in each process
 )
 def test_a_line_that_is_none_is_told_without_showing_it(text, sentence):
     with pytest.raises(KeyFileError, match=sentence) as told:

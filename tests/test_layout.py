@@ -1,8 +1,10 @@
 """The house rules that a machine can hold: what imports torch, what has tests, what nothing is called."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,15 +88,51 @@ def light_modules() -> list[str]:
     return [name for name in names if name in LIGHT or name.split(".")[0] == "glimpse_serve"]
 
 
+# Imports each module in a child of a process that has imported a few packages that all may import, to save their time.
+IMPORTS = """
+import json, os, sys, traceback
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be missing in a child, which waits for it at its end
+import numpy, onnxruntime, PIL.Image, starlette.applications, uvicorn
+
+def brought(name, heavy):
+    try:
+        __import__(name)
+    except Exception:
+        return traceback.format_exc()
+    return [package for package in heavy if package in sys.modules]
+
+found = {}
+for name in json.loads(sys.argv[1]):
+    reading, writing = os.pipe()
+    if not os.fork():
+        with os.fdopen(writing, "w") as stream:
+            json.dump(brought(name, json.loads(sys.argv[2])), stream)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        found[name] = json.load(stream)
+    os.wait()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def brought() -> dict[str, list[str] | str]:
+    """Heavy packages that each light module brings, imported in a process of its own; a traceback where it can't be."""
+    command = [sys.executable, "-c", IMPORTS, json.dumps(light_modules()), json.dumps(HEAVY)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, list[str] | str] = json.loads(run.stdout)
+    return found
+
+
+@pytest.mark.child
 @pytest.mark.parametrize("name", light_modules())
-def test_importing_it_brings_nothing_heavy(name: str) -> None:
+def test_importing_it_brings_nothing_heavy(name: str, brought: dict[str, list[str] | str]) -> None:
     for package in NEEDED.get(name, ()):
         pytest.importorskip(package)
-    program = f"import sys, {name}; print(*[heavy for heavy in {HEAVY!r} if heavy in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == []
+    assert brought[name] == []
 
 
 def test_every_module_has_its_tests() -> None:
@@ -132,3 +170,18 @@ def test_nothing_has_a_careless_name() -> None:
 def test_signatures_are_checked_under_pytest() -> None:
     with pytest.raises(TypeCheckError, match="windows"):
         geometry.windows("8", 1, 2)  # type: ignore[arg-type]
+
+
+def test_a_test_that_is_not_marked_starts_no_python_process() -> None:
+    with pytest.raises(RuntimeError, match=r"test_layout.* starts a Python process; mark it with @pytest\.mark\.child"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+def test_a_program_without_the_hook_that_fails_is_told(without_hook: Callable[..., str], tmp_path: Path) -> None:
+    told = without_hook(
+        "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ['SIDE'], __name__)", "1", cwd=tmp_path, SIDE="2"
+    )
+    assert told == f"{tmp_path} ['1'] 2 __main__\n"
+    with pytest.raises(AssertionError, match=r"(?s)status 1\nbegun\n.*ValueError: nothing"):
+        without_hook("print('begun'); raise ValueError('nothing')")
+    assert without_hook("from glimpse import geometry; geometry.windows(8.0, 1, 2)") == ""

@@ -91,6 +91,7 @@ def test_threads_may_read_at_once(tmp_path, write):
         np.testing.assert_array_equal(part, image[top : top + 90, left : left + 90])
 
 
+@pytest.mark.child
 def test_of_a_huge_tiled_tiff_only_the_tiles_under_the_windows_are_loaded(tmp_path):
     """A 16384 x 16384 RGB image takes 768 MB; looking at it takes a fiftieth."""
     path, side, tile = tmp_path / "huge.tif", 16384, zlib.compress(noise(512, 512, 3).tobytes())

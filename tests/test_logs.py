@@ -344,6 +344,7 @@ def test_new_ids_differ():
     assert len({logs.request_id_of({}) for _ in range(1000)}) == 1000
 
 
+@pytest.mark.child
 def test_standard_error_is_where_lines_go_and_a_stopped_reader_keeps_no_process_from_ending():
     script = """
 import logging
@@ -354,16 +355,17 @@ for number in range(2000):
 print("done", flush=True)
 """
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'serve'}"}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "done\n"
-    assert process.wait(timeout=60) == 0  # While nobody has read a line.
-    assert process.stderr is not None
-    written, told = process.stderr.read(), process.stdout.read()
-    process.stdout.close()
-    process.stderr.close()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "done\n"
+            assert process.wait(timeout=60) == 0  # While nobody has read a line.
+            assert process.stderr is not None
+            written, told = process.stderr.read(), process.stdout.read()
+        finally:
+            process.kill()
     assert told == ""
     numbers = [json.loads(line)["number"] for line in written.splitlines()[:-1]]
     assert numbers == list(range(len(numbers)))

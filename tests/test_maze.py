@@ -67,6 +67,7 @@ def play(environment: MazeEnv, policy: Policy, **reset: object) -> float:
 # What it is, and how it ends.
 
 
+@pytest.mark.slow
 def test_gymnasium_finds_nothing_to_complain_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -386,6 +387,7 @@ def test_over_all_mazes_the_best_policy_earns_exactly_the_optimum(arguments):
     assert np.mean(returns) == pytest.approx(environment.optimal_return(), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_looks", [9, 4])
 def test_over_mazes_as_they_come_the_best_policy_earns_the_optimum_on_average(num_looks):
     environment = MazeEnv(num_looks=num_looks)

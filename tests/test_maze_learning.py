@@ -50,6 +50,7 @@ def test_the_exact_figure_is_the_mean_over_all_mazes(monkeypatch):
     assert len({episode.looks for episode in episodes}) == 2
 
 
+@pytest.mark.slow
 def test_sampled_figures_agree_with_exact_ones():
     policy = benchmark.looking(1)
     drawn, known = benchmark.sampled(policy, 400), benchmark.exact(policy)
@@ -62,6 +63,7 @@ def test_an_agent_at_random_hardly_comes_out():
     assert benchmark.sampled(benchmark.at_random(0), 200)["success"] < 0.12
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_drawn(tmp_path, capsys):
     output = tmp_path / "maze.json"
     assert benchmark.main(["--quick", "--output", str(output)]) == 0

@@ -2,8 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
@@ -42,7 +43,7 @@ def read_openmetrics(text: bytes) -> dict[str, Any]:
 
 
 class Worker:
-    """A process that counts what it is told to."""
+    """A process that counts what it is told to; it ends on leaving the context."""
 
     def __init__(self, shared: Path | None) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in (SHARED, FOLDER)}
@@ -52,8 +53,14 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
+
+    def __enter__(self) -> Self:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
 
     def do(self, expression: str):
         assert self.process.stdin is not None
@@ -69,21 +76,17 @@ class Worker:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def end(self) -> None:
-        self.process.communicate()
-
 
 @pytest.fixture
 def workers(tmp_path):
-    made: list[Worker] = []
+    with ExitStack() as made:
 
-    def make(shared: Path | None = tmp_path) -> Worker:
-        made.append(Worker(shared))
-        return made[-1]
+        def make(shared: Path | None = tmp_path) -> Worker:
+            worker = Worker(shared)
+            made.callback(worker.process.kill)
+            return made.enter_context(worker)
 
-    yield make
-    for worker in made:
-        worker.end()
+        yield make
 
 
 @pytest.fixture
@@ -235,6 +238,7 @@ def test_a_version_that_is_none_is_no_fault(counted):
     assert counted.render("application/openmetrics-text;version=abc")[1].startswith("application/openmetrics-text")
 
 
+@pytest.mark.child
 def test_workers_tell_the_sum_of_all(workers, tmp_path):
     first, second = workers(), workers()
     for worker, waiting in ((first, 2), (second, 3)):
@@ -258,6 +262,7 @@ def test_workers_tell_the_sum_of_all(workers, tmp_path):
     assert read_openmetrics(text).keys() >= {"glimpse_requests", "glimpse_stage_seconds"}
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("announced", [True, False])
 def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypatch, announced):
     dying, living = workers(), workers()
@@ -280,6 +285,7 @@ def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypa
     assert found["glimpse_model_loaded,model=digits,sha256=abababababab,version=1"] == 2
 
 
+@pytest.mark.child
 def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(workers, tmp_path):
     dying = workers()
     dying.do("m.began()")
@@ -294,6 +300,7 @@ def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(wor
     assert told(eval(run.stdout)[0])["glimpse_requests_running"] == 0
 
 
+@pytest.mark.child
 def test_a_model_that_workers_took_out_is_told_no_more(workers):
     first, second = workers(), workers()
     first.do('m.unloaded("digits", 1)')
@@ -302,12 +309,14 @@ def test_a_model_that_workers_took_out_is_told_no_more(workers):
     assert not [name for name in first.told() if name.startswith("glimpse_model_loaded")]
 
 
+@pytest.mark.child
 def test_the_file_of_a_worker_that_just_starts_does_no_harm(workers, tmp_path):
     worker = workers()
     (tmp_path / "metrics" / f"counter_{os.getpid()}.db").touch()
     assert worker.told()["glimpse_requests_running"] == 0
 
 
+@pytest.mark.child
 def test_one_process_writes_no_files(workers, tmp_path):
     alone = workers(None)
     alone.do('m.refused("image")')

@@ -153,6 +153,7 @@ def estimate(
     return Estimate(torch.stack(gradients), exact_gradient(model, images, reward))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["improvement", "terminal"])
 @pytest.mark.parametrize("baseline", ["none", "learned", "leave-one-out"])
 def test_the_estimators_mean_is_the_exact_gradient(model, images, reward, baseline):
@@ -209,6 +210,7 @@ def test_the_comparison_tells_a_baseline_that_knows_the_glimpse(model, images):
     assert estimate(model, images, "improvement", "learned", peek, batches=60).worst > NOT_THE_SAME
 
 
+@pytest.mark.slow
 def test_the_comparison_tells_a_discount(model, images):
     # With a discount the second choice's reward counts less for the first: another expectation's gradient.
     assert estimate(model, images, "improvement", "leave-one-out", batches=100, discount=0.2).worst > NOT_THE_SAME
@@ -289,6 +291,7 @@ def gaussian_estimate(baseline: str, sampler: Callable[..., Callable[..., Choice
     return Estimate(torch.stack(gradients), gaussian_exact(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["none", "learned", "leave-one-out"])
 def test_the_gaussian_estimators_mean_is_the_integral_clamped_samples_included(baseline):
     estimated = gaussian_estimate(baseline)

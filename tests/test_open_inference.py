@@ -36,9 +36,8 @@ def service(folder: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def client(service: Running) -> Iterator[triton.InferenceServerClient]:
-    made = triton.InferenceServerClient(f"{service.host}:{service.port}", concurrency=8)
-    yield made
-    made.close()
+    with triton.InferenceServerClient(f"{service.host}:{service.port}", concurrency=8) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -187,13 +186,13 @@ def test_a_step_is_taken_by_its_caller(client, folder):
 
 def test_many_at_once_are_answered_as_each_alone(service, client, session):
     def ask(start: int) -> int:
-        own = triton.InferenceServerClient(f"{service.host}:{service.port}")  # no thread may use another's
-        for seed in range(start, start + 15):
-            batch = images(1 + seed % 4, seed)
-            more = {"confidence": np.array(0.45, np.float32)} if seed % 3 == 0 else {}
-            expected = session.infer({"images": batch, **more}, session.card.outputs)
-            same(own.infer("adaptive", given(images=batch, **more)), expected)
-        own.close()
+        # No thread may use another's client.
+        with triton.InferenceServerClient(f"{service.host}:{service.port}") as own:
+            for seed in range(start, start + 15):
+                batch = images(1 + seed % 4, seed)
+                more = {"confidence": np.array(0.45, np.float32)} if seed % 3 == 0 else {}
+                expected = session.infer({"images": batch, **more}, session.card.outputs)
+                same(own.infer("adaptive", given(images=batch, **more)), expected)
         return start
 
     with ThreadPoolExecutor(8) as pool:

@@ -122,6 +122,7 @@ def test_a_form_without_a_good_image_is_refused(service):
     assert "got 2 that can't" in got.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("query", "image"), [("?explain=path&max_glimpses=1", (20, 30, 1)), ("", (600, 600, 1))])
 def test_a_form_of_as_many_images_as_are_allowed_is_not_too_much(tmp_path, query, image):
     body, kind = form(*[("image", png(noise(*image)))] * 40)

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,6 +153,20 @@ def test_who_plays_nothing_leaves_no_file(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.default_int_handler, lambda *_: None])
+def test_ctrl_c_ends_a_game_that_was_started_with_it_ignored(before, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    within = []
+    served(monkeypatch, lambda _: within.append(signal.getsignal(signal.SIGINT)))
+    outside = signal.signal(signal.SIGINT, before)
+    try:
+        assert cli.main(["play", "--browser"]) == 0
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, outside)
+    assert within == [signal.default_int_handler if before is signal.SIG_IGN else before]
+
+
 def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -161,6 +176,7 @@ def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tm
     assert "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'" in told
 
 
+@pytest.mark.child
 def test_a_game_without_a_model_does_without_onnxruntime():
     program = "import sys; sys.modules['onnxruntime'] = None; import glimpse.play, glimpse.terminal, glimpse.play_page"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -11,7 +12,7 @@ import threading
 import time
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -45,11 +46,10 @@ class Browser:
         port = self.server.server_address[1]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         given = {"Host": f"localhost:{port}", **{name.replace("_", "-"): value for name, value in headers.items()}}
-        connection.request(method, path, body, given)
-        response = connection.getresponse()
-        text = response.read()
-        connection.close()
-        return response, text
+        with contextlib.closing(connection):
+            connection.request(method, path, body, given)
+            response = connection.getresponse()
+            return response, response.read()
 
     def state(self) -> dict[str, Any]:
         response, text = self.send("GET", "/state")
@@ -322,6 +322,7 @@ def test_serving_ends_with_an_interrupt(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith(f"play at {opened[0]}\nend it with Ctrl-C\n")
 
 
+@pytest.mark.child
 def test_a_browser_that_is_waited_for_is_answered(tmp_path, monkeypatch):
     servers: list[PlayServer] = []
     statuses: list[bool] = []
@@ -363,6 +364,26 @@ class Chromium:
         self._to, self._from = os.fdopen(ours[0], "wb", 0), os.fdopen(ours[1], "rb")
         self._count, self._session = 0, ""
         self.complaints: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self._to, self._from):
+            stream.close()
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+    def _attach(self) -> None:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
@@ -436,21 +457,14 @@ class Chromium:
             self.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
         self.until("!busy")
 
-    def close(self) -> None:
-        self._to.close()
-        self._from.close()
-        self.process.terminate()
-        self.process.wait(20)
-
 
 @pytest.fixture
 def chromium(tmp_path):
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None or shutil.which("bash") is None:
         pytest.skip("there is no Chromium to try the page in")
-    browser = Chromium(program, tmp_path / "profile")
-    yield browser
-    browser.close()
+    with Chromium(program, tmp_path / "profile") as browser:
+        yield browser
 
 
 def test_a_person_plays_in_a_real_browser(browser, chromium):

@@ -1,12 +1,12 @@
 """Programs of torch.export: made in a subprocess without the hook, and run in one that knows nothing of Glimpse."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,10 @@ assert "glimpse" not in sys.modules
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> Path:
     """Every case, exported, and what its program answers where there is no Glimpse."""
     path = tmp_path_factory.mktemp("programs")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-W", "ignore", "-c", EXPORT, str(path), json.dumps(CASES), json.dumps(DATA)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    without_hook(EXPORT, str(path), json.dumps(CASES), json.dumps(DATA))
     command = [sys.executable, "-W", "ignore", "-c", RUN, str(path), json.dumps(list(CASES)), CARD_KEY]
     done = subprocess.run(command, capture_output=True, text=True, cwd=path, check=False)
     assert done.returncode == 0, done.stderr
@@ -167,6 +164,7 @@ def test_the_card_is_that_of_an_episode(name, folder):
     )
 
 
+@pytest.mark.child
 @pytest.mark.slow
 def test_the_manual_names_a_class(folder, tmp_path):
     manual = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")

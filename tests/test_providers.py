@@ -78,6 +78,7 @@ def test_a_provider_that_fails_on_the_model_is_refused(toy):
         open_session(toy.read_bytes()[:500], "cpu", 1, {})
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(("own", "kept"), [(None, "1"), ("0", "0")])
 def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -71,26 +72,28 @@ def hammer(file: Path, seconds: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.child
 def test_processes_share_a_bucket_and_get_no_more_together_than_one_alone(tmp_path):
     file = tmp_path / "rates"
-    processes = [hammer(file, 1.0) for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    started = time.monotonic()
-    taken = [int(process.communicate()[0]) for process in processes]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(hammer(file, 1.0)) for _ in range(3)]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        started = time.monotonic()
+        taken = [int(process.communicate()[0]) for process in processes]
     spent = time.monotonic() - started
     assert 20 <= sum(taken) <= 20 + 50 * (spent + 1.5)
 
 
+@pytest.mark.child
 def test_one_that_is_killed_in_the_middle_locks_nobody_out(tmp_path):
     file = tmp_path / "rates"
     for _ in range(3):
-        process = hammer(file, 30.0)
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with hammer(file, 30.0) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
     limiter = RateLimiter(file)
     assert limiter.take("bob", 1.0, 1) == 0
     limiter.close()

@@ -37,6 +37,7 @@ def options(request, tmp_path) -> dict[str, Any]:
     return given
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("mode", ACTION_MODES)
 def test_every_id_passes_gymnasiums_and_stable_baselines_checks_in_every_mode(options, mode, monkeypatch):
@@ -51,11 +52,13 @@ def test_every_id_passes_gymnasiums_and_stable_baselines_checks_in_every_mode(op
     assert [sentence for sentence in told if not ADVICE.search(sentence)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ACTION_MODES)
 def test_every_vector_environment_is_what_single_ones_are(options, mode):
     check_vector_env(options.pop("id"), action_mode=mode, split="test", steps=25, **options)
 
 
+@pytest.mark.child
 def test_anywhere_an_id_is_enough():
     program = (
         "import gymnasium, sys; before = 'torch' in sys.modules;"
@@ -72,6 +75,7 @@ def test_anywhere_an_id_is_enough():
     assert run.stdout.split() == ["False", "GlimpseEnv", "GlimpseVectorEnv"]
 
 
+@pytest.mark.child
 def test_importing_the_package_brings_no_torch():
     program = "import sys, glimpse_envs; print('torch' in sys.modules)"
     folders = [str(path) for path in glimpse_envs.__path__]

@@ -11,6 +11,7 @@ TINY = ["fit", "--config", "digits", "--model.hidden", "8", "--model.gaze_hidden
 BRIEF = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
 
 
+@pytest.mark.slow
 def test_it_resolves_what_the_training_then_writes_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, recipe = rehearse([*TINY, *BRIEF], "glimpse")

@@ -350,6 +350,7 @@ def test_threads_with_limits_of_their_own_do_not_disturb_one_another(tmp_path, g
         alike(prediction, session.predict_one(image, size=size, **limit))
 
 
+@pytest.mark.child
 def test_a_session_prints_nothing(tmp_path):
     path = write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     program = f"from glimpse.runtime import GlimpseSession; GlimpseSession({str(path)!r})"

@@ -1,9 +1,7 @@
 """The benchmarks of the runtime, at sizes at which their figures mean nothing: what they compare must be comparable."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +58,7 @@ class RecurrentAttention(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[..., str]) -> Path:
     """What quick runs of all of them wrote, over the embedded digits, in one process without the hook."""
     folder = tmp_path_factory.mktemp("runtime")
     data = ImageData("digits", canvas_height=28, canvas_width=28)
@@ -73,12 +71,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer.save_checkpoint(folder / "last.ckpt")
     (folder / "rival").mkdir()
     (folder / "rival" / "model.py").write_text(RIVAL)
-    path = os.pathsep.join((str(REPOSITORY / "benchmarks"), str(REPOSITORY)))
-    command = [sys.executable, "-c", QUICK, str(folder), str(folder / "last.ckpt"), str(folder / "rival")]
-    environment = {**os.environ, "PYTHONPATH": path, "GLIMPSE_DATA": str(folder)}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    (folder / "told.txt").write_text(run.stdout)
+    paths = (str(folder), str(folder / "last.ckpt"), str(folder / "rival"))
+    (folder / "told.txt").write_text(without_hook(QUICK, *paths, GLIMPSE_DATA=str(folder)))
     return folder
 
 
@@ -235,6 +229,7 @@ def test_large_images_are_made_of_all_the_tiles(tmp_path):
     assert (image[:64, 64:128] == 1).all()
 
 
+@pytest.mark.child
 def test_a_process_that_ends_early_says_how(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     np.save(tmp_path / "image.npy", np.zeros((8, 8), np.uint8))

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
@@ -70,6 +71,7 @@ def judged(service: Running, described: Any) -> tuple[list[str], Counter[str], C
     return faults, checks, statuses
 
 
+@pytest.mark.slow
 def test_the_service_keeps_to_its_description(tmp_path: Path):
     with running(Settings(models=toy_files(tmp_path))) as made:
         described = narrowed(made.ask("GET", "/openapi.json").json)

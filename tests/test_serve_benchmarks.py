@@ -152,12 +152,14 @@ def test_every_side_serves_the_same_file():
     assert {LITSERVE, BATCHED}.isdisjoint(side.name for side in sides_of(None))
 
 
+@pytest.mark.child
 def test_a_server_that_ends_at_its_start_says_how(tmp_path):
     side = Side("broken", (sys.executable, "-c", "raise SystemExit('no FILE')"), "/", {}, {})
     with pytest.raises(RuntimeError, match="broken ended with status 1: no here"):
         Running(side, Path("here"), tmp_path)
 
 
+@pytest.mark.child
 def test_processes_are_found_and_measured_with_their_children():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -219,6 +221,7 @@ def test_ratios_are_of_runs_within_a_round_and_litserve_has_its_better_form():
     ]
 
 
+@pytest.mark.child
 @pytest.mark.slow
 def test_a_quick_run_measures_every_side(tmp_path):
     pytest.importorskip("fastapi")

@@ -7,7 +7,7 @@ import pytest
 
 import serve_faults
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.child]
 
 
 def played(name: str) -> dict[str, Any]:

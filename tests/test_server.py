@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import uvicorn
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class Process:
-    """``glimpse serve`` as its users start it."""
+    """``glimpse serve`` as its users start it; it is killed on leaving the context where it still runs."""
 
     def __init__(self, *args: str, **environment: str) -> None:
         paths = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve"))
@@ -43,6 +43,14 @@ class Process:
         self.port = 0
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end(sent=None)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -101,12 +109,8 @@ class Process:
 
 @contextlib.contextmanager
 def serving(*args: str, **environment: str) -> Iterator[Process]:
-    process = Process(*args, **environment)
-    try:
+    with Process(*args, **environment) as process:
         yield process.ready()
-    finally:
-        if process.process.poll() is None:
-            process.end(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
 IMAGE = png(toys.noise(20, 30, 1))
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     with serving(toy) as process:
@@ -134,6 +139,7 @@ def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
     assert asked[0]["model"] == "toy"
 
 
+@pytest.mark.child
 def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
     with serving(toy, "--drain-seconds", "1") as process:
         statuses: list[int] = []
@@ -161,6 +167,7 @@ def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
     assert set(statuses) == {200}
 
 
+@pytest.mark.child
 def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
     with serving(toy, "--workers", "2") as process:
         for _ in range(20):
@@ -182,6 +189,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
     assert counted.count("glimpse_model_loaded{") >= 1
 
 
+@pytest.mark.child
 def test_a_rate_is_one_for_all_workers(toy):
     with serving(toy, "--workers", "2", "--rate", "0.001", "--burst", "10") as process:
         statuses = [process.ask("GET", "/v1/models")[0] for _ in range(30)]
@@ -190,27 +198,31 @@ def test_a_rate_is_one_for_all_workers(toy):
     assert statuses.count(429) == 20
 
 
+@pytest.mark.child
 def test_a_model_that_is_none_keeps_it_from_starting_and_is_told_in_a_sentence(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
-    process = Process(str(bad))
-    assert process.end(sent=None) not in (0, None)
+    with Process(str(bad)) as process:
+        assert process.end(sent=None) not in (0, None)
     told = "".join(process.lines)
     assert "can't load the model" in told
     assert "Traceback" not in told
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("host", ["127.0.0.1", "nosuch.invalid"])
 def test_an_address_that_is_not_to_be_had_is_told(toy, host):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = Process(toy, "--host", host, "--port", str(taken.getsockname()[1]), "--allow-anonymous")
-        assert process.end(sent=None) == 2
+        port = str(taken.getsockname()[1])
+        with Process(toy, "--host", host, "--port", port, "--allow-anonymous") as process:
+            assert process.end(sent=None) == 2
     told = "".join(process.lines)
     assert f"expected to listen at {host!r}, port" in told
     assert "choose another with --host and --port" in told
     assert "Traceback" not in told
 
 
+@pytest.mark.child
 def test_tls_is_spoken(toy, tmp_path):
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
@@ -235,8 +247,7 @@ def test_tls_is_spoken(toy, tmp_path):
         check=True,
         capture_output=True,
     )
-    process = Process(toy, "--tls-certificate", str(certificate), "--tls-key", str(key))
-    try:
+    with Process(toy, "--tls-certificate", str(certificate), "--tls-key", str(key)) as process:
         assert process._found.wait(60)
         context = ssl.create_default_context(cafile=str(certificate))
         for _ in range(200):
@@ -252,11 +263,9 @@ def test_tls_is_spoken(toy, tmp_path):
                 connection.close()
         assert response.getheader("strict-transport-security")
         assert process.end() == 0
-    finally:
-        if process.process.poll() is None:
-            process.end(signal.SIGKILL)
 
 
+@pytest.mark.child
 def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
     with serving(toy, "--drain-seconds", "600") as process:
         process.process.send_signal(signal.SIGTERM)
@@ -265,20 +274,24 @@ def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
         assert process.end() == 0
 
 
+@pytest.mark.child
 def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(toy):
-    process = Process(toy, "--drain-seconds", "0.1")
-    while not any("serving at" in line for line in process.lines):
-        time.sleep(0.001)
-    process.process.send_signal(signal.SIGUSR1)
-    assert process.end() in (0, -signal.SIGTERM)
+    with Process(toy, "--drain-seconds", "0.1") as process:
+        while not any("serving at" in line for line in process.lines):
+            time.sleep(0.001)
+        process.process.send_signal(signal.SIGUSR1)
+        assert process.end() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.child
 def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
-    assert Process(str(bad), "--workers", "2").end(sent=None) == 1
+    with Process(str(bad), "--workers", "2") as process:
+        assert process.end(sent=None) == 1
 
 
+@pytest.mark.child
 def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so(toy):
     slow = b"P2 3000 3000 255\n" + b"7 " * 9_000_000
     answers: list[tuple[int, Any]] = []
@@ -295,21 +308,21 @@ def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so
     assert "the service was stopped before the answer" in answer["error"]
 
 
+@pytest.mark.child
 def test_workers_that_stop_leave_nobody_waiting_at_the_door(toy):
     with serving(toy, "--workers", "2") as process:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
-        begun = socket.create_connection(("127.0.0.1", process.port), 20)
-        begun.sendall(head + IMAGE[:10])
-        time.sleep(0.2)
-        process.process.send_signal(signal.SIGTERM)
-        refused = False
-        while not refused:
-            with socket.socket() as late:
-                refused = late.connect_ex(("127.0.0.1", process.port)) == errno.ECONNREFUSED
-        assert process.process.poll() is None
-        begun.sendall(IMAGE[10:])
-        assert begun.recv(65536).startswith(b"HTTP/1.1 200")
-        begun.close()
+        with socket.create_connection(("127.0.0.1", process.port), 20) as begun:
+            begun.sendall(head + IMAGE[:10])
+            time.sleep(0.2)
+            process.process.send_signal(signal.SIGTERM)
+            refused = False
+            while not refused:
+                with socket.socket() as late:
+                    refused = late.connect_ex(("127.0.0.1", process.port)) == errno.ECONNREFUSED
+            assert process.process.poll() is None
+            begun.sendall(IMAGE[10:])
+            assert begun.recv(65536).startswith(b"HTTP/1.1 200")
         assert process.end(sent=None) == 0
 
 

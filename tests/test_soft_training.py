@@ -151,6 +151,7 @@ def test_only_the_last_belief_may_be_trained():
 BACKBONE: dict[str, Any] = {"backbone": "resnet18", "backbone_layer": LAYER}
 
 
+@pytest.mark.slow
 def test_a_backbone_begins_with_the_weights_of_a_local_file_and_never_again(pretrained, tmp_path):
     given = tmp_path / "gone.pth"
     given.write_bytes(pretrained.read_bytes())
@@ -211,6 +212,7 @@ trainer: {{max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, accelera
 """
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_are_told_in_a_line_before_anything_is_written(
     pretrained, tmp_path, monkeypatch, capsys
 ):

@@ -48,6 +48,7 @@ def test_no_embedded_digit_is_in_two_parts():
     assert len(set(everything)) == 1797
 
 
+@pytest.mark.slow
 def test_no_mnist_digit_is_in_two_parts(mnist_root):
     source = SOURCES["mnist"](str(mnist_root), False)
     assert [len(part) for part in (source.train, source.validation, source.test)] == [57_000, 3_000, 10_000]

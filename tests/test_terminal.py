@@ -9,7 +9,9 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -215,10 +217,20 @@ def test_a_path_numbers_its_fixations():
     assert [plain(lines)[index] for index in (2 * 21 + 5, 7 * 21 + 15)] == ["1", "2"]
 
 
-class Player:
-    """Somebody at a terminal of 80x24 in which the game runs."""
+IGNORING = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+"""Starts a command with SIGINT ignored, as a shell without job control does in the background."""
 
-    def __init__(self, folder: Path, *args: str) -> None:
+
+class Player:
+    """Somebody at a terminal of 80x24 in which the game runs; the game is ended and the terminal closed on leaving it.
+
+    Args:
+        folder: Where the game runs.
+        args: Of ``glimpse play``.
+        start: What the command is started by.
+    """
+
+    def __init__(self, folder: Path, *args: str, start: Sequence[str] = ()) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(slave)
@@ -229,10 +241,19 @@ class Player:
             "TERM": "xterm-256color",
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / name) for name in ("", "envs", "serve")),
         }
-        command = [sys.executable, "-m", "glimpse", "play", *args]
+        command = [*start, sys.executable, "-m", "glimpse", "play", *args]
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=environment, start_new_session=True
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
 
     def see(self, text: str, seconds: float = 60.0) -> None:
         """Wait until a text is on the screen, from what was last waited for on."""
@@ -251,56 +272,60 @@ class Player:
         while select.select([self.master], [], [], 0.2)[0]:
             self.shown += os.read(self.master, 65536).decode(errors="replace")
         assert termios.tcgetattr(self.slave) == self.before
-        os.close(self.master)
-        os.close(self.slave)
         return status
 
 
+@pytest.mark.child
 def test_a_person_plays(tmp_path):
-    player = Player(tmp_path, "--images", "2")
-    player.see("image 1 of 2")
-    player.press("\x1b[C\x1b[1;2A\n")
-    player.see("2 left")
-    player.press("3")
-    player.see("Enter: the next image")
-    player.press("\r")
-    player.see("image 2 of 2")
-    player.press("8")
-    player.see("Enter: the result")
-    player.press("\n")
-    player.see(LEAVE_SCREEN)
-    player.see("2 images played")
-    player.see("kept in played.json")
-    assert player.leave() == 0
+    with Player(tmp_path, "--images", "2") as player:
+        player.see("image 1 of 2")
+        player.press("\x1b[C\x1b[1;2A\n")
+        player.see("2 left")
+        player.press("3")
+        player.see("Enter: the next image")
+        player.press("\r")
+        player.see("image 2 of 2")
+        player.press("8")
+        player.see("Enter: the result")
+        player.press("\n")
+        player.see(LEAVE_SCREEN)
+        player.see("2 images played")
+        player.see("kept in played.json")
+        assert player.leave() == 0
     record = (tmp_path / "played.json").read_text()
     assert record.count('"image"') == 2
 
 
-@pytest.mark.parametrize(("how", "status"), [("q", 0), ("\x03", 130), (signal.SIGTERM, 143)])
-def test_whoever_leaves_finds_the_terminal_as_it_was(how, status, tmp_path):
-    player = Player(tmp_path, "--images", "3")
-    player.see("image 1 of 3")
-    player.press("1")
-    player.see("Enter: the next image")
-    if isinstance(how, str) and how == "q":
-        player.press("q")
-    else:
-        # The terminal is not this process's controlling one, so that the signal of Ctrl-C is sent by hand.
-        player.process.send_signal(signal.SIGINT if how == "\x03" else how)
-    player.see(LEAVE_SCREEN)
-    player.see("1 image played")
-    assert player.leave() == status
+@pytest.mark.child
+@pytest.mark.parametrize(
+    ("how", "status", "start"),
+    [("q", 0, ()), ("\x03", 130, ()), ("\x03", 130, IGNORING), (signal.SIGTERM, 143, ())],
+)
+def test_whoever_leaves_finds_the_terminal_as_it_was(how, status, start, tmp_path):
+    with Player(tmp_path, "--images", "3", start=start) as player:
+        player.see("image 1 of 3")
+        player.press("1")
+        player.see("Enter: the next image")
+        if isinstance(how, str) and how == "q":
+            player.press("q")
+        else:
+            # The terminal is not this process's controlling one, so that the signal of Ctrl-C is sent by hand.
+            player.process.send_signal(signal.SIGINT if how == "\x03" else how)
+        player.see(LEAVE_SCREEN)
+        player.see("1 image played")
+        assert player.leave() == status
     assert (tmp_path / "played.json").read_text().count('"image"') == 1
 
 
+@pytest.mark.child
 def test_a_record_that_can_not_be_written_leaves_the_terminal_as_it_was(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    player = Player(tmp_path, "--output", "folder/played.json", "--images", "2")
-    player.see("image 1 of 2")
-    folder.rmdir()
-    player.press("1")
-    player.see(LEAVE_SCREEN)
-    player.see("Nothing was played.")
-    player.see("glimpse: can't use")
-    assert player.leave() == 2
+    with Player(tmp_path, "--output", "folder/played.json", "--images", "2") as player:
+        player.see("image 1 of 2")
+        folder.rmdir()
+        player.press("1")
+        player.see(LEAVE_SCREEN)
+        player.see("Nothing was played.")
+        player.see("glimpse: can't use")
+        assert player.leave() == 2

@@ -142,12 +142,14 @@ def test_a_collector_is_told_over_the_wire(tmp_path, monkeypatch):
     thread = threading.Thread(target=collector.serve_forever)
     thread.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
-    with running(Settings(models=toy_files(tmp_path)[:1], tracing=True)) as service:
-        assert service.ask("POST", "/v1/classify", png(noise(20, 30, 1)), traceparent=GOOD).status == 200
-        assert service.ask("POST", "/v1/classify", b"none", traceparent=GOOD).status == 422
-    collector.shutdown()
-    thread.join()
-    collector.server_close()
+    try:
+        with running(Settings(models=toy_files(tmp_path)[:1], tracing=True)) as service:
+            assert service.ask("POST", "/v1/classify", png(noise(20, 30, 1)), traceparent=GOOD).status == 200
+            assert service.ask("POST", "/v1/classify", b"none", traceparent=GOOD).status == 422
+    finally:
+        collector.shutdown()
+        thread.join()
+        collector.server_close()
     spans = [
         span
         for body in bodies

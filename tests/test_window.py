@@ -104,6 +104,7 @@ def test_without_a_screen_the_error_says_what_else_there_is(monkeypatch):
         Window(4.0).show(frame(), "maze")
 
 
+@pytest.mark.child
 def test_importing_it_leaves_pygame_alone():
     program = "import sys, glimpse_envs.window; print('pygame' in sys.modules)"
     sources = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "envs")))

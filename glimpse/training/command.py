@@ -1,6 +1,7 @@
 """The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -231,11 +232,14 @@ class TrainingCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train; when the user stops it, say how to go on."""
+        handler = signal.getsignal(signal.SIGINT)
         try:
             self.trainer.fit(**kwargs)
         except SystemExit as stop:
             if not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
+            # Lightning ignores SIGINT from the first one on; the rest of this process, and its children, must not.
+            signal.signal(signal.SIGINT, handler)
             if (self.output / LAST_FILE).exists():
                 last = shlex.quote(str(self.output / LAST_FILE))
                 print(f"stopped; go on with: {invocation()} train --ckpt_path {last}", file=sys.stderr)
