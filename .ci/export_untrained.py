@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.export import export_model, versions
 from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver

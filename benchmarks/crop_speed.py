@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.geometry import to_pixels, to_unit, windows
+from glimpse.images.geometry import to_pixels, to_unit, windows
 from glimpse.retina import PIXEL_MAX, extract_glimpse
 from machine import Samples, interleave, threads
 

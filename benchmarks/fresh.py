@@ -134,7 +134,7 @@ def _opened(task: dict[str, Any]) -> Any:
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(task["file"], options, providers=["CPUExecutionProvider"])
         return lambda: session.run(None, {"images": image[None, None]})
-    from glimpse.lazy import ArrayImage
+    from glimpse.images.lazy import ArrayImage
     from glimpse.runtime import GlimpseSession
 
     model = GlimpseSession(task["file"], threads=1, provider="cpu", warm_up=False)

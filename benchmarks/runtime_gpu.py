@@ -25,7 +25,7 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
-from glimpse.contract import CONFIDENCE, INPUT  # noqa: E402
+from glimpse.contract.tensors import CONFIDENCE, INPUT  # noqa: E402
 from runtime_models import (  # noqa: E402
     CPU,
     CUDA,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from glimpse.calibration import budget_table, fit_temperature
 from glimpse.commands import describe, load_with_data
-from glimpse.contract import ModelCard, seal
+from glimpse.contract.card import ModelCard
+from glimpse.contract.seal import seal
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError
 from glimpse.evaluate import beliefs, costs_of

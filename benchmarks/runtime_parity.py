@@ -22,19 +22,8 @@ import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from glimpse.contract import (  # noqa: E402
-    GLIMPSE,
-    GRAPHS,
-    INPUT,
-    INPUT_TYPES,
-    LOCATION,
-    LOGITS,
-    NEXT_LOCATION,
-    NEXT_STATE,
-    PRECISIONS,
-    STATE,
-    TARGETS,
-)
+from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # noqa: E402
+from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
 from glimpse.evaluate import beliefs  # noqa: E402
 from glimpse.export import ASTRAY, TOLERANCE  # noqa: E402
 from glimpse.export_check import Parity, compare  # noqa: E402

@@ -25,10 +25,11 @@ import torchvision  # noqa: E402
 from jaxtyping import UInt8  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from glimpse.contract import INPUT, seal  # noqa: E402
+from glimpse.contract.seal import seal  # noqa: E402
+from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.export import build  # noqa: E402
 from glimpse.graphs.builder import OPSET  # noqa: E402
-from glimpse.lazy import ArrayImage  # noqa: E402
+from glimpse.images.lazy import ArrayImage  # noqa: E402
 from glimpse.models.convolutional import ConvolutionalNet  # noqa: E402
 from glimpse.observer import WholeImageObserver  # noqa: E402
 from glimpse.retina import fractions  # noqa: E402

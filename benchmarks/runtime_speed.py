@@ -19,7 +19,8 @@ settle_threads()
 import onnx  # noqa: E402
 import torch  # noqa: E402
 
-from glimpse.contract import INPUT, LOGITS, seal  # noqa: E402
+from glimpse.contract.seal import seal  # noqa: E402
+from glimpse.contract.tensors import INPUT, LOGITS  # noqa: E402
 from glimpse.runtime import GlimpseSession  # noqa: E402
 from product_chain import chain_of, multiply_accumulates, optimised, products_of  # noqa: E402
 from rival import MISSING, NAME, rival_episode  # noqa: E402

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse import pixels
 from glimpse.answers import Prediction
-from glimpse.contract import INPUT, PROBABILITIES
+from glimpse.contract.tensors import INPUT, PROBABILITIES
+from glimpse.images import pixels
 from glimpse.runtime import GlimpseSession
 
 JSON, BYTES = "application/json", "application/octet-stream"

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glimpse.contract import INPUT, PROBABILITIES, ModelCard
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import INPUT, PROBABILITIES
 from machine import REPOSITORY
 from serve_processes import Memory, memory, send, tree
 

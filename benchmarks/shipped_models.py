@@ -24,7 +24,8 @@ import onnx  # noqa: E402
 import torch  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
-from glimpse.contract import INPUT, ModelCard  # noqa: E402
+from glimpse.contract.card import ModelCard  # noqa: E402
+from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.data.datamodule import ImageData  # noqa: E402
 from glimpse.providers import open_session  # noqa: E402
 from glimpse.runtime import GlimpseSession  # noqa: E402

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 
 if TYPE_CHECKING:
     from glimpse.runtime import Prediction

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from glimpse.geometry import to_pixels, to_unit
+from glimpse.images.geometry import to_pixels, to_unit
 from glimpse.scores import Keys, Queries, Score, Scores, Values, pick, wide
 
 Mask = Bool[Tensor, "batch places"]

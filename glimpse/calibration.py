@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.contract import Budget
+from glimpse.contract.card import Budget
 
 COLDEST, HOTTEST = 0.05, 20.0
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.album import FILM_FORMATS
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.invocation import UsageError
 
 BATCH_SIZE = 16

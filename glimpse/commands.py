@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glimpse.calibration import budget_table, fit_temperature
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.data.sources import DataError, data_root
 from glimpse.deployment import check_model_name, check_repository, write_triton
@@ -38,11 +38,11 @@ class Form:
     """What is written of a model.
 
     Attributes:
-        graph: One of :data:`glimpse.contract.GRAPHS`; the adaptive one of a model that looks through a retina, and the
-            episode of any other, when left out.
-        input_type: What the graph takes, one of :data:`glimpse.contract.INPUT_TYPES`.
-        precision: What it computes in, one of :data:`glimpse.contract.PRECISIONS`.
-        chosen_target: What it is to run on, one of :data:`glimpse.contract.TARGETS`; a GPU when left out and
+        graph: One of :data:`glimpse.contract.card.GRAPHS`; the adaptive one of a model that looks through a retina, and
+            the episode of any other, when left out.
+        input_type: What the graph takes, one of :data:`glimpse.contract.card.INPUT_TYPES`.
+        precision: What it computes in, one of :data:`glimpse.contract.card.PRECISIONS`.
+        chosen_target: What it is to run on, one of :data:`glimpse.contract.card.TARGETS`; a GPU when left out and
             the precision is float16, else a processor.
         license: Under which the model may be used.
         weights: What the weights are rounded to and stored as: ``float32``, which leaves them as they are, or

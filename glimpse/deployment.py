@@ -16,16 +16,9 @@ from typing import Any
 
 import onnxruntime
 
-from glimpse.contract import (
-    CARD_KEY,
-    GLIMPSE,
-    INPUT,
-    LOCATION,
-    PROBABILITIES,
-    SEAL_KEY,
-    STATE,
-    ModelCard,
-)
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import SEAL_KEY
+from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, PROBABILITIES, STATE
 from glimpse.written import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
 
 MAX_BATCH = 32

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from glimpse.data.frozen import generator_for
-from glimpse.geometry import grid
+from glimpse.images.geometry import grid
 from glimpse.observer import Observer
 
 FIXATIONS = ("own", "random", "centre", "grid")

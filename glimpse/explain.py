@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from glimpse.geometry import to_pixels
+from glimpse.images.geometry import to_pixels
 
 Function = Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch outputs"]]
 

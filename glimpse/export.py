@@ -21,18 +21,9 @@ from onnx import helper
 from torch import Tensor
 
 import glimpse
-from glimpse.contract import (
-    GRAPHS,
-    INPUT,
-    INPUT_TYPES,
-    LOGITS,
-    MAX_GLIMPSES,
-    PRECISIONS,
-    TARGETS,
-    Budget,
-    ModelCard,
-    seal,
-)
+from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, Budget, ModelCard
+from glimpse.contract.seal import seal
+from glimpse.contract.tensors import INPUT, LOGITS, MAX_GLIMPSES
 from glimpse.export_check import Parity, compare, session_of
 from glimpse.graphs.annotations import drop_annotations
 from glimpse.graphs.assembly import Plan, assemble, metadata

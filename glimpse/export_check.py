@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from glimpse.calibration import glimpses_until
-from glimpse.contract import (
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import (
     BOXES,
     CONFIDENCE,
     FIRST_LOCATION,
@@ -28,7 +29,6 @@ from glimpse.contract import (
     NEXT_STATE,
     PROBABILITIES,
     STATE,
-    ModelCard,
 )
 from glimpse.graphs.whole import Episode
 from glimpse.inference import Arrays

@@ -9,7 +9,7 @@ from glimpse.invocation import UsageError, did_you_mean, invocation
 
 if TYPE_CHECKING:
     from glimpse.commands import Destination, Form
-    from glimpse.contract import ModelCard
+    from glimpse.contract.card import ModelCard
 
 DESTINATIONS = ("triton", "kserve", "program")
 NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", "storage_uri")

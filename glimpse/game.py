@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from glimpse.data.frozen import generator_for
-from glimpse.geometry import boxes
+from glimpse.images.geometry import boxes
 from glimpse.opponent import Opponent
 from glimpse.played import Entry, Record
 from glimpse.seen import Mosaic, Seen, mosaic

@@ -12,11 +12,28 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from glimpse import contract, crop, geometry
 from glimpse.answers import Limits, Prediction, join, reasons_of
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import (
+    BOXES,
+    CONFIDENCE,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSE,
+    GLIMPSES,
+    INPUT,
+    LOCATION,
+    LOCATIONS,
+    MAPS,
+    MAX_GLIMPSES,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+)
+from glimpse.images import crop, geometry
+from glimpse.images.pixels import ImageError
 from glimpse.inference import Arrays, Call
-from glimpse.pixels import ImageError
 from glimpse.shown import Scene
 
 
@@ -116,12 +133,12 @@ def to_the_end(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Predicti
         images: As the graph takes them, (batch, channels, height, width).
         limit: When to stop; its time does not count.
     """
-    given = {contract.INPUT: images, contract.MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
+    given = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
     if limit.confidence is not None:
-        given[contract.CONFIDENCE] = np.array(limit.confidence, np.float32)
+        given[CONFIDENCE] = np.array(limit.confidence, np.float32)
     found = graph(given)
-    reasons = reasons_of(limit.told(found[contract.PROBABILITIES][:, -1]))
-    return prediction_of(found)._replace(glimpses=found[contract.GLIMPSES], reasons=reasons)
+    reasons = reasons_of(limit.told(found[PROBABILITIES][:, -1]))
+    return prediction_of(found)._replace(glimpses=found[GLIMPSES], reasons=reasons)
 
 
 def one_by_one(graph: Call, scenes: Sequence[Scene]) -> Prediction:
@@ -134,16 +151,16 @@ def one_by_one(graph: Call, scenes: Sequence[Scene]) -> Prediction:
     Raises:
         ImageError: When one has too many pixels, or their attention maps are not of one size.
     """
-    return _side_by_side([prediction_of(graph({contract.INPUT: _planes(scene.whole())})) for scene in scenes])
+    return _side_by_side([prediction_of(graph({INPUT: _planes(scene.whole())})) for scene in scenes])
 
 
 def prediction_of(found: Arrays) -> Prediction:
     """What a graph that takes images found, without the glimpses and the reasons."""
     return Prediction(
-        found[contract.PROBABILITIES],
-        found[contract.LOCATIONS],
-        found.get(contract.BOXES),
-        found.get(contract.MAPS),
+        found[PROBABILITIES],
+        found[LOCATIONS],
+        found.get(BOXES),
+        found.get(MAPS),
     )
 
 
@@ -156,7 +173,7 @@ def look_at_images(graph: Call, images: npt.NDArray[Any]) -> Look:
     """
 
     def look(rows: Any, locations: Any, state: Any) -> Taken:
-        return _taken(graph({contract.INPUT: _some(images, rows), **_onwards(locations, state)}))
+        return _taken(graph({INPUT: _some(images, rows), **_onwards(locations, state)}))
 
     return look
 
@@ -178,10 +195,10 @@ def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) 
         if card.has_retina:
             box = _clipped(_widest(card, scene, location), scene)
             pixels = scene.read(box)
-            given[contract.FRAME] = np.array([box.left, box.top, scene.width, scene.height], np.float32)
+            given[FRAME] = np.array([box.left, box.top, scene.width, scene.height], np.float32)
         else:
             pixels = scene.whole()
-        return _taken(graph({contract.INPUT: _planes(pixels), **given}))
+        return _taken(graph({INPUT: _planes(pixels), **given}))
 
     def look(rows: Any, locations: Any, state: Any) -> Taken:
         parts = [
@@ -216,11 +233,11 @@ def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seque
             scenes = [images[row] for row in rows]
             glimpses = np.concatenate([_cut(card, *each) for each in zip(scenes, locations[:, None], strict=True)])
             height, width = np.array([(scene.height, scene.width) for scene in scenes], np.float32).T
-        found = graph({contract.GLIMPSE: glimpses, contract.LOCATION: locations, contract.STATE: state})
+        found = graph({GLIMPSE: glimpses, LOCATION: locations, STATE: state})
         windows = geometry.boxes(locations, height, width, *retina)
         boxes = np.stack([np.stack(box, axis=-1) for box in windows], axis=1)
-        seen = Prediction(found[contract.PROBABILITIES][:, None], locations[:, None], boxes[:, None])
-        return Taken(seen, found[contract.NEXT_STATE], found[contract.NEXT_LOCATION])
+        seen = Prediction(found[PROBABILITIES][:, None], locations[:, None], boxes[:, None])
+        return Taken(seen, found[NEXT_STATE], found[NEXT_LOCATION])
 
     return look
 
@@ -272,11 +289,11 @@ def _renewed(seen: Prediction, rows: npt.NDArray[np.int64], now: Prediction) -> 
 def _onwards(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32]) -> Arrays:
     """Inputs of an adaptive graph that takes one glimpse and goes on from what is known."""
     one = np.array(1, np.int64)
-    return {contract.FIRST_LOCATION: locations, contract.STATE: state, contract.MAX_GLIMPSES: one}
+    return {FIRST_LOCATION: locations, STATE: state, MAX_GLIMPSES: one}
 
 
 def _taken(found: Arrays) -> Taken:
-    return Taken(prediction_of(found), found[contract.NEXT_STATE], found[contract.NEXT_LOCATION])
+    return Taken(prediction_of(found), found[NEXT_STATE], found[NEXT_LOCATION])
 
 
 def _retina(card: ModelCard) -> tuple[int, int, int]:

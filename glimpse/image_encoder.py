@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from glimpse.geometry import to_unit
+from glimpse.images.geometry import to_unit
 from glimpse.retina import fractions
 
 Images = Float[Tensor, "batch channels height width"] | UInt8[Tensor, "batch channels height width"]

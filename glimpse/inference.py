@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glimpse import contract
+from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, STATE
 from glimpse.loading import ModelFile
 from glimpse.providers import DEVICES, ProviderError, open_session
 
@@ -35,7 +35,7 @@ class Graph:
     def __init__(self, model: ModelFile, provider: str, threads: int) -> None:
         card = model.card
         self._model, self._provider, self._threads = model, provider, threads
-        self._outputs = [name for name in model.card.outputs if name != contract.LOGITS]
+        self._outputs = [name for name in model.card.outputs if name != LOGITS]
         self._lock = threading.Lock()
         self._single: Any = None
         self._general: Any = None
@@ -53,7 +53,7 @@ class Graph:
         """Run the graph once.
 
         Args:
-            given: Its inputs, as :mod:`glimpse.contract` describes them; those with a default may be left out.
+            given: Its inputs, as :mod:`glimpse.contract.card` describes them; those with a default may be left out.
             outputs: Names of the outputs that are wanted; all but the logits if left out.
 
         Returns:
@@ -71,14 +71,14 @@ class Graph:
             assert card.state_size is not None
             glimpse = np.zeros((1, card.num_scales or 1, card.channels, *(card.glimpse_size,) * 2), np.float32)
             place, state = np.zeros((1, 2), np.float32), np.zeros((1, card.state_size), np.float32)
-            return {contract.GLIMPSE: glimpse, contract.LOCATION: place, contract.STATE: state}
-        return {contract.INPUT: np.zeros((1, card.channels, card.height, card.width), card.input_type)}
+            return {GLIMPSE: glimpse, LOCATION: place, STATE: state}
+        return {INPUT: np.zeros((1, card.channels, card.height, card.width), card.input_type)}
 
     def _is_single(self, given: Arrays) -> bool:
         card = self._model.card
         if card.graph == "step":
-            return len(given[contract.GLIMPSE]) == 1
-        return given[contract.INPUT].shape == (1, card.channels, card.height, card.width)
+            return len(given[GLIMPSE]) == 1
+        return given[INPUT].shape == (1, card.channels, card.height, card.width)
 
     def _any_size(self) -> Any:
         with self._lock:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.loading import ModelFile, load
 
 

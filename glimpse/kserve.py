@@ -8,7 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.written import DeploymentError, check_ours, marked, seal_of
 
 METRICS = {"cpu": 80, "concurrency": 8, "rps": 50}

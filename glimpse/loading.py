@@ -7,8 +7,26 @@ from typing import Any, NamedTuple
 
 import onnxruntime
 
-from glimpse import contract
-from glimpse.contract import ContractError, ModelCard
+from glimpse.contract.card import CARD_KEY, GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, ContractError, ModelCard
+from glimpse.contract.seal import read_seal
+from glimpse.contract.tensors import (
+    BOXES,
+    CONFIDENCE,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSE,
+    GLIMPSES,
+    INPUT,
+    LOCATION,
+    LOCATIONS,
+    LOGITS,
+    MAPS,
+    MAX_GLIMPSES,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+)
 from glimpse.providers import quiet_options
 
 _ADVICE = "expected an ONNX file written by 'glimpse export'"
@@ -45,15 +63,15 @@ def load(path: Path) -> ModelFile:
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no parent of their own
         raise ContractError(f"onnxruntime can't load the model {str(path)!r} ({error}); {_ADVICE}") from error
-    text = session.get_modelmeta().custom_metadata_map.get(contract.CARD_KEY)
+    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
     if text is None:
         raise ContractError(
-            f"{str(path)!r} has no model card (metadata key {contract.CARD_KEY!r}), so nothing says what its numbers "
+            f"{str(path)!r} has no model card (metadata key {CARD_KEY!r}), so nothing says what its numbers "
             f"mean; {_ADVICE}"
         )
     try:
         card = ModelCard.from_json(text)
-        sha256 = contract.read_seal(content)
+        sha256 = read_seal(content)
         _check_card(card)
         tensors = _check_graph(session, card)
     except ContractError as error:
@@ -80,8 +98,8 @@ def _read(path: Path) -> bytes:
 
 def _check_card(card: ModelCard) -> None:
     """Refuse a card that this version does not know how to follow."""
-    known = {"graph": contract.GRAPHS, "input_type": contract.INPUT_TYPES, "precision": contract.PRECISIONS}
-    known |= {"target": contract.TARGETS}
+    known = {"graph": GRAPHS, "input_type": INPUT_TYPES, "precision": PRECISIONS}
+    known |= {"target": TARGETS}
     known |= {"size_policy": ("fit",)}
     for name, choices in known.items():
         if getattr(card, name) not in choices:
@@ -137,22 +155,22 @@ def _tensors(card: ModelCard) -> dict[str, tuple[str, list[int | str | None]]]:
     time: list[int | str | None] = [] if card.graph == "step" else [None]
     scales, size, classes = card.num_scales, card.glimpse_size, len(card.classes)
     return {
-        contract.INPUT: (card.input_type.removesuffix("32"), ["any batch", card.channels, height, width]),
-        contract.FIRST_LOCATION: ("float", [None, 2]),
-        contract.CONFIDENCE: ("float", []),
-        contract.MAX_GLIMPSES: ("int64", []),
-        contract.STATE: ("float", [None, card.state_size]),
-        contract.FRAME: ("float", [4]),
-        contract.GLIMPSE: ("float", ["any batch", scales, card.channels, size, size]),
-        contract.LOCATION: ("float", ["any batch", 2]),
-        contract.LOGITS: ("float", [None, *time, classes]),
-        contract.PROBABILITIES: ("float", [None, *time, classes]),
-        contract.LOCATIONS: ("float", [None, None, 2]),
-        contract.BOXES: ("float", [None, None, scales, 4]),
-        contract.MAPS: ("float", [None, None, None, None]),
-        contract.GLIMPSES: ("int64", [None]),
-        contract.NEXT_STATE: ("float", [None, card.state_size]),
-        contract.NEXT_LOCATION: ("float", [None, 2]),
+        INPUT: (card.input_type.removesuffix("32"), ["any batch", card.channels, height, width]),
+        FIRST_LOCATION: ("float", [None, 2]),
+        CONFIDENCE: ("float", []),
+        MAX_GLIMPSES: ("int64", []),
+        STATE: ("float", [None, card.state_size]),
+        FRAME: ("float", [4]),
+        GLIMPSE: ("float", ["any batch", scales, card.channels, size, size]),
+        LOCATION: ("float", ["any batch", 2]),
+        LOGITS: ("float", [None, *time, classes]),
+        PROBABILITIES: ("float", [None, *time, classes]),
+        LOCATIONS: ("float", [None, None, 2]),
+        BOXES: ("float", [None, None, scales, 4]),
+        MAPS: ("float", [None, None, None, None]),
+        GLIMPSES: ("int64", [None]),
+        NEXT_STATE: ("float", [None, card.state_size]),
+        NEXT_LOCATION: ("float", [None, 2]),
     }
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from glimpse import pixels
 from glimpse.album import Album
 from glimpse.heatmaps import draw_maps
+from glimpse.images import pixels
 from glimpse.invocation import UsageError, nearest
 from glimpse.observed_maps import explicit_maps, implicit_maps
 from glimpse.training.checkpoint import load_training

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from glimpse.game import Game, GameError
-from glimpse.geometry import to_unit
+from glimpse.images.geometry import to_unit
 from glimpse.played import AlreadyPlayedError, Entry, PlayedError, cells, chance, compare
 from glimpse.visualise import draw_scanpath, time_colours
 

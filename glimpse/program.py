@@ -13,7 +13,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from glimpse.contract import CARD_KEY, LOGITS, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.tensors import LOGITS
 from glimpse.graphs.annotations import drop_program_annotations
 from glimpse.graphs.whole import Episode
 from glimpse.observer import Observer

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.geometry import boxes, to_pixels, window_start, windows
+from glimpse.images.geometry import boxes, to_pixels, window_start, windows
 from glimpse.retina import extract_glimpse, fractions
 
 # How many sigmas outside the image a Gaussian filter begins to fade.

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glimpse.geometry import window_start, windows
+from glimpse.images.geometry import window_start, windows
 
 PIXEL_MAX = 255
 

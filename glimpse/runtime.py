@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
-from glimpse import gazing, pixels, shown
+from glimpse import gazing, shown
 from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, is_whole, limits
-from glimpse.contract import INPUT, ContractError, ModelCard
+from glimpse.contract.card import ContractError, ModelCard
+from glimpse.contract.tensors import INPUT
+from glimpse.images import pixels
+from glimpse.images.lazy import LazyImage
+from glimpse.images.pixels import ImageError
 from glimpse.inference import Arrays, Graph
-from glimpse.lazy import LazyImage
 from glimpse.loading import load
-from glimpse.pixels import ImageError
 from glimpse.providers import ProviderError
 from glimpse.shown import Image, Scene
 
@@ -58,7 +60,7 @@ class GlimpseSession:
     images in [0, 1] as well. With ``size="fit"``, the default for arrays in memory, they are put onto the model's
     canvas. With ``size="native"`` they are taken as they are: a model with a retina, run glimpse by glimpse, then looks
     at a part as small as its windows of an image as large as you like, and reads only that. Lazy images
-    (:mod:`glimpse.lazy`) are always native. An array that is mapped from a file (``np.memmap``, as
+    (:mod:`glimpse.images.lazy`) are always native. An array that is mapped from a file (``np.memmap``, as
     ``np.load(path, mmap_mode="r")`` makes it) is taken like a lazy image, unless ``size="fit"`` is asked for.
 
     Attributes:
@@ -249,7 +251,8 @@ class GlimpseSession:
         ``max_glimpses`` is one that the model was trained to take, and that locations are finite.
 
         Args:
-            given: The graph's inputs, as :mod:`glimpse.contract` describes them; those with a default may be left out.
+            given: The graph's inputs, as :mod:`glimpse.contract.card` describes them; those with a default may be left
+                out.
             outputs: Names of the outputs that are wanted; all but the logits if left out.
 
         Returns:

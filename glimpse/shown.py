@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from glimpse import pixels
-from glimpse.contract import ModelCard
-from glimpse.geometry import Box
-from glimpse.lazy import ArrayImage, LazyImage, unreadable
-from glimpse.pixels import MAX_PIXELS, ImageError
+from glimpse.contract.card import ModelCard
+from glimpse.images import pixels
+from glimpse.images.geometry import Box
+from glimpse.images.lazy import ArrayImage, LazyImage, unreadable
+from glimpse.images.pixels import MAX_PIXELS, ImageError
 
 Image = npt.NDArray[Any] | LazyImage
 Pixels = Shaped[np.ndarray, "height width channels"]
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
         """All its pixels.
 
         Raises:
-            ImageError: When there are more than :data:`glimpse.pixels.MAX_PIXELS`.
+            ImageError: When there are more than :data:`glimpse.images.pixels.MAX_PIXELS`.
         """
         if self.height * self.width > MAX_PIXELS:
             raise ImageError(

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from glimpse.charts import draw_learning_curves
 from glimpse.comparison import CURVES, LEGEND, PICTURES, Comparison, Told, picture
 from glimpse.data.datamodule import ImageData
-from glimpse.geometry import to_pixels
 from glimpse.heatmaps import draw_map, legend
+from glimpse.images.geometry import to_pixels
 from glimpse.lettering import to_picture
 from glimpse.observed_maps import explicit_maps, implicit_maps
 from glimpse.observer import Observer

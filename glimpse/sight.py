@@ -9,11 +9,12 @@ import numpy.typing as npt
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from glimpse import animation, crop, map_pictures, pixels, visualise
+from glimpse import animation, map_pictures, visualise
 from glimpse.image_paths import ImageSource
+from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
-    from glimpse.lazy import LazyImage
+    from glimpse.images.lazy import LazyImage
     from glimpse.runtime import GlimpseSession, Prediction
 
 LAZY_SUFFIXES = frozenset((".npy", ".zarr", ".tif", ".tiff"))
@@ -56,7 +57,7 @@ def read(source: ImageSource, native: bool = False) -> "UInt8[np.ndarray, 'heigh
         return pixels.decode(sys.stdin.buffer.read(), "standard input")
     if not native or source.path.suffix.lower() not in LAZY_SUFFIXES:
         return pixels.decode(source.path)
-    from glimpse.lazy import open_lazily
+    from glimpse.images.lazy import open_lazily
 
     try:
         return open_lazily(source.path)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import ImageDraw
 
 from glimpse.game import Game, GameError
-from glimpse.geometry import boxes, to_pixels, to_unit
 from glimpse.half_blocks import beside, half_blocks, paint, scale_for, scaled
+from glimpse.images.geometry import boxes, to_pixels, to_unit
 from glimpse.keys import keyboard
 from glimpse.lettering import Colour
 from glimpse.played import AlreadyPlayedError

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.geometry import to_pixels
+from glimpse.images.geometry import to_pixels
 from glimpse.lettering import Colour, draw_text, font, to_picture
 
 BACKGROUND: Colour = (22, 24, 29)

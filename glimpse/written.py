@@ -6,7 +6,8 @@ A file that may be replaced begins with a mark: a comment with the SHA-256 of th
 import hashlib
 from pathlib import Path
 
-from glimpse.contract import ContractError, read_seal
+from glimpse.contract.card import ContractError
+from glimpse.contract.seal import read_seal
 
 _MARK = "# Written by Glimpse. SHA-256 of what follows: "
 _AGAIN = "export the model again with this version of Glimpse"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from glimpse.contract import ModelCard
+    from glimpse.contract.card import ModelCard
     from glimpse.graphs.piece import Piece
     from glimpse.models.hard import HardAttention, HardObserver
 
@@ -132,7 +132,7 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.export import export_model, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina
@@ -256,7 +256,7 @@ class Stepping(NamedTuple):
 
     def card(self, graph: str, **changes: Any) -> ModelCard:
         """What a file of it would say."""
-        from glimpse.contract import ModelCard
+        from glimpse.contract.card import ModelCard
 
         known: dict[str, Any] = {
             "model": "hard",

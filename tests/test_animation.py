@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from glimpse import animation, visualise
-from glimpse.geometry import boxes as windows_of
 from glimpse.heatmaps import legend
+from glimpse.images.geometry import boxes as windows_of
 
 CLASSES = ("cat", "dog", "a name that is far longer than the room that a heading has for it")
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75], [1.4, 0.0], [0.1, 0.1]], np.float32)

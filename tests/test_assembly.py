@@ -8,10 +8,10 @@ import onnx
 import pytest
 import torch
 
-from glimpse import crop, geometry
-from glimpse.contract import (
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import SEAL_KEY
+from glimpse.contract.tensors import (
     BOXES,
-    CARD_KEY,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -25,13 +25,12 @@ from glimpse.contract import (
     NEXT_LOCATION,
     NEXT_STATE,
     PROBABILITIES,
-    SEAL_KEY,
     STATE,
-    ModelCard,
 )
 from glimpse.export_check import session_of
 from glimpse.graphs.assembly import Plan, assemble, metadata
 from glimpse.graphs.passes import simplify
+from glimpse.images import crop, geometry
 from glimpse.models.hard import look
 
 Numbers = dict[str, npt.NDArray[Any]]

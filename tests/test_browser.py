@@ -19,7 +19,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from glimpse.contract import BOXES, CARD_KEY, GLIMPSES, INPUT, PROBABILITIES, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, PROBABILITIES
 from tests.test_play_page import Chromium
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -18,11 +18,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageSequence
 
-from glimpse import classify, classify_options, geometry, map_pictures, pixels, sight, visualise
-from glimpse.contract import CARD_KEY, SEAL_KEY, ContractError, ModelCard, seal
+from glimpse import classify, classify_options, map_pictures, sight, visualise
+from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
+from glimpse.contract.seal import SEAL_KEY, seal
+from glimpse.images import geometry, pixels
 from glimpse.invocation import UsageError
 from glimpse.runtime import GlimpseSession
-from tests import test_lazy, toys
+from tests import toys
+from tests.glimpse.images import test_lazy
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
 MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)

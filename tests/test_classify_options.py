@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glimpse import classify_options, cli
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.invocation import UsageError
 
 CARD = ModelCard(

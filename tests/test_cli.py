@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glimpse import cli
-from glimpse.contract import ContractError
+from glimpse.contract.card import ContractError
 
 SCRIPT = Path(__file__).parents[1] / "train.py"
 

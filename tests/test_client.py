@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from glimpse.lazy import Corners
+from glimpse.images.lazy import Corners
 from glimpse.runtime import GlimpseSession
 from glimpse_serve import shipped
 from glimpse_serve.client import Answer, Client, ServiceError

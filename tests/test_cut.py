@@ -8,12 +8,12 @@ import onnx
 import pytest
 import torch
 
-from glimpse import crop
-from glimpse.contract import FRAME, INPUT, LOCATION
+from glimpse.contract.tensors import FRAME, INPUT, LOCATION
 from glimpse.export_check import session_of
-from glimpse.geometry import window_start, windows
 from glimpse.graphs.builder import Builder, value
 from glimpse.graphs.cut import Canvas, Cutter, Grid
+from glimpse.images import crop
+from glimpse.images.geometry import window_start, windows
 from glimpse.retina import extract_glimpse
 
 EDGES = (-1.0, -0.999, -0.4, 0.0, 0.3, 0.999, 1.0)

@@ -13,11 +13,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse import contract, deployment
-from glimpse.contract import CARD_KEY, SEAL_KEY, ContractError, ModelCard
+from glimpse import deployment
+from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
+from glimpse.contract.seal import SEAL_KEY, read_seal, seal
 from glimpse.deployment import write_triton
 from glimpse.written import DeploymentError
-from tests.test_contract import CARD, NO_RETINA
+from tests.glimpse.contract.test_card import CARD, NO_RETINA
 
 EPISODE = replace(CARD, classes=('the "first"', "Ä\\n"), num_glimpses=3)
 ADAPTIVE = replace(EPISODE, graph="adaptive", state_size=5)
@@ -90,7 +91,7 @@ def write_sealed(card: ModelCard, path: Path) -> Path:
     graph = helper.make_graph(nodes, "toy", inputs, outputs, defaults)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(model, {CARD_KEY: card.to_json(), SEAL_KEY: "0" * 64})
-    path.write_bytes(contract.seal(model.SerializeToString()))
+    path.write_bytes(seal(model.SerializeToString()))
     return path
 
 
@@ -212,7 +213,7 @@ def test_a_client_reads_the_card_and_the_seal_in_the_configuration(model, tmp_pa
     source = model(EPISODE)
     config = read(write_triton(source, EPISODE, tmp_path / "models", "digits").parent)
     assert ModelCard.from_json(config.parameters[CARD_KEY].string_value) == EPISODE
-    assert config.parameters[SEAL_KEY].string_value == contract.read_seal(source.read_bytes())
+    assert config.parameters[SEAL_KEY].string_value == read_seal(source.read_bytes())
 
 
 @pytest.mark.parametrize("card", [STEP, SINGLE], ids=["step", "single"])

@@ -14,7 +14,9 @@ from onnx import numpy_helper
 
 from glimpse import export
 from glimpse.calibration import budget_table
-from glimpse.contract import CARD_KEY, INPUT, MAX_GLIMPSES, Budget, ModelCard, read_seal, seal
+from glimpse.contract.card import CARD_KEY, Budget, ModelCard
+from glimpse.contract.seal import read_seal, seal
+from glimpse.contract.tensors import INPUT, MAX_GLIMPSES
 from glimpse.export_check import Parity, session_of
 from glimpse.graphs.assembly import metadata
 from glimpse.models.convolutional import ConvolutionalNet
@@ -290,7 +292,7 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.export import export_model
 from glimpse.processor import processor
 from glimpse.models.hard import HardAttention, HardObserver
@@ -342,7 +344,7 @@ import json, sys
 from pathlib import Path
 import torch
 from dataclasses import replace
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.export import beliefs_of_file
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.retina import Retina

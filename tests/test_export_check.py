@@ -11,9 +11,9 @@ from onnx import numpy_helper
 
 from glimpse import export_check
 from glimpse.calibration import glimpses_until
-from glimpse.contract import (
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.tensors import (
     BOXES,
-    CARD_KEY,
     FIRST_LOCATION,
     FRAME,
     GLIMPSES,
@@ -23,7 +23,6 @@ from glimpse.contract import (
     NEXT_STATE,
     PROBABILITIES,
     STATE,
-    ModelCard,
 )
 from glimpse.export import TOLERANCE
 from glimpse.export_check import Parity, compare, session_of

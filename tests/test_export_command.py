@@ -9,8 +9,8 @@ from glimpse import cli, commands
 from glimpse.commands import Exported, Form
 from glimpse.export_check import Parity
 from glimpse.program import ProgramParity
+from tests.glimpse.contract.test_card import CARD
 from tests.test_cli import refused
-from tests.test_contract import CARD
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.contract import BOXES, CARD_KEY, GLIMPSES, INPUT, LOGITS, MAPS, PROBABILITIES, ModelCard, read_seal
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import read_seal
+from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, LOGITS, MAPS, PROBABILITIES
 from glimpse.data.datamodule import ImageData
 from glimpse.graphs.whole import Episode
 from glimpse.runtime import GlimpseSession

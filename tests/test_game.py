@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glimpse.game import Game, GameError, Round, order, still_to_play
-from glimpse.geometry import grid
+from glimpse.images.geometry import grid
 from glimpse.played import AlreadyPlayedError, Record, Settings, compare
 from glimpse_envs.single import GlimpseEnv
 from glimpse_envs.task import Task

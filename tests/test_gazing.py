@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse import gazing, pixels
+from glimpse import gazing
 from glimpse.answers import Limits, Prediction
-from glimpse.lazy import ArrayImage
+from glimpse.images import pixels
+from glimpse.images.lazy import ArrayImage
 from glimpse.runtime import GlimpseSession
 from glimpse.shown import scene_of
 from tests import toys

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from glimpse import pixels
 from glimpse.image_paths import SUFFIXES, ImagePathError, find_images
+from glimpse.images import pixels
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from glimpse.contract import Budget, ContractError
+from glimpse.contract.card import Budget, ContractError
 from glimpse.inspection import inspect
 from tests import toys
 

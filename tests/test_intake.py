@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glimpse.pixels import ImageError, TooManyPixelsError
+from glimpse.images.pixels import ImageError, TooManyPixelsError
 from glimpse_serve import intake
 from glimpse_serve.intake import Intake, Part, image_refusal, images, is_form, unless_gone
 from glimpse_serve.refusal import Refusal

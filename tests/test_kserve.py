@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from glimpse.contract import ContractError, read_seal
+from glimpse.contract.card import ContractError
+from glimpse.contract.seal import read_seal
 from glimpse.kserve import METRICS, write_kserve
 from glimpse.written import DeploymentError
 from tests.test_deployment import ADAPTIVE, EPISODE, write_sealed

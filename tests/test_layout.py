@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import TypeCheckError
 
-from glimpse import geometry
+from glimpse.images import geometry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve")
@@ -32,13 +32,13 @@ LIGHT = (
     "glimpse.classify",
     "glimpse.classify_options",
     "glimpse.cli",
-    "glimpse.contract",
-    "glimpse.crop",
+    "glimpse.contract.card",
+    "glimpse.images.crop",
     "glimpse.deployment",
     "glimpse.episode",
     "glimpse.export_command",
     "glimpse.gazing",
-    "glimpse.geometry",
+    "glimpse.images.geometry",
     "glimpse.half_blocks",
     "glimpse.heatmaps",
     "glimpse.image_paths",
@@ -47,12 +47,12 @@ LIGHT = (
     "glimpse.invocation",
     "glimpse.keys",
     "glimpse.kserve",
-    "glimpse.lazy",
+    "glimpse.images.lazy",
     "glimpse.lettering",
     "glimpse.loading",
     "glimpse.map_pictures",
     "glimpse.opponent",
-    "glimpse.pixels",
+    "glimpse.images.pixels",
     "glimpse.played",
     "glimpse.progress",
     "glimpse.processor",

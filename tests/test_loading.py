@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse.contract import CARD_KEY, SEAL_KEY, ContractError
+from glimpse.contract.card import CARD_KEY, ContractError
+from glimpse.contract.seal import SEAL_KEY
 from glimpse.loading import load
 from tests import toys
 from tests.test_runtime import CARD, MAP_CARD, PLAIN_CARD, write_model

@@ -8,7 +8,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from glimpse.lazy import ArrayImage, Corners
+from glimpse.images.lazy import ArrayImage, Corners
 from glimpse.runtime import GlimpseSession
 from glimpse_serve import looks
 from glimpse_serve.server import _config

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glimpse.contract import ContractError
+from glimpse.contract.card import ContractError
 from glimpse.opponent import Opponent, OpponentError
 
 

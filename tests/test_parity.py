@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glimpse import crop, geometry
-from glimpse.contract import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
+from glimpse.contract.tensors import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
+from glimpse.images import crop, geometry
 from glimpse.models.hard import HardAttention, look
 from glimpse.retina import Retina, extract_glimpse
 from glimpse.rollout import Choice, Trace, fixed, mode_of, rollout

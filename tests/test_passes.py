@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from glimpse.contract import GLIMPSE
+from glimpse.contract.tensors import GLIMPSE
 from glimpse.graphs.passes import add_in_products, simplify, split_gates, take_in_scaling
 from glimpse.graphs.piece import Piece
 from tests.test_piece import agree, answers, expected, given

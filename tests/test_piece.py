@@ -5,7 +5,7 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from glimpse.contract import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
+from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
 from glimpse.export_check import session_of
 from glimpse.graphs.builder import Builder, value
 from glimpse.graphs.piece import Piece, state_sizes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from glimpse.contract import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION, PROBABILITIES
+from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION, PROBABILITIES
 from glimpse.export_check import session_of
 from glimpse.graphs.assembly import Plan, assemble
 from glimpse.graphs.passes import simplify

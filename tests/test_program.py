@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from glimpse import program
-from glimpse.contract import CARD_KEY, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.graphs.whole import Episode
 from glimpse.observer import Observer
 from glimpse.program import ProgramError, ProgramParity
 from glimpse.rollout import Trace
 from glimpse.training.families import FAMILIES
-from tests.test_contract import CARD, NO_RETINA
+from tests.glimpse.contract.test_card import CARD, NO_RETINA
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = {"dataset": "digits", "canvas_height": 32, "canvas_width": 40, "num_pieces": 2}
@@ -37,7 +37,7 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import torch
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.program import export_program
 from glimpse.training.families import FAMILIES

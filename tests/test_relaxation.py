@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from glimpse import geometry
+from glimpse.images import geometry
 from glimpse.relaxation import bilinear_glimpse, filter_bank, gaussian_glimpse, grid_glimpses, gumbel_softmax
 from glimpse.retina import extract_glimpse
 

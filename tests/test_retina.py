@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from glimpse import geometry
+from glimpse.images import geometry
 from glimpse.retina import Retina, extract_glimpse
 
 

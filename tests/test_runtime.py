@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse import geometry, pixels, runtime
+from glimpse import runtime
 from glimpse.answers import LimitError
-from glimpse.contract import ModelCard
-from glimpse.lazy import ArrayImage
+from glimpse.contract.card import ModelCard
+from glimpse.images import geometry, pixels
+from glimpse.images.lazy import ArrayImage
 from glimpse.runtime import GlimpseSession
 from tests import toys
 from tests.toys import LIMITS, alike, noise, write_sealed, write_toy

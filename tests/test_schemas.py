@@ -3,7 +3,7 @@ from dataclasses import asdict, dataclass
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse_serve import schemas
 from tests.toys import ADAPTIVE, EPISODE
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from glimpse.geometry import boxes
+from glimpse.images.geometry import boxes
 from glimpse.retina import Retina
 from glimpse.seen import Seen, mosaic
 

@@ -18,7 +18,7 @@ import pytest
 import serve_processes
 import serve_report
 import serve_sides
-from glimpse.pixels import decode
+from glimpse.images.pixels import decode
 from glimpse_serve import tensors
 from serve_load import Answers, Task, fault, load, pack, unpack
 from serve_sides import BARE, BATCHED, IMAGES, LITSERVE, OURS, TENSORS, Running, Side, sides_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from glimpse.contract import read_seal
+from glimpse.contract.seal import read_seal
 from glimpse.runtime import GlimpseSession
 from glimpse.training.recipes import find_recipe
 from glimpse_serve import shipped

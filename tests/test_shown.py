@@ -4,10 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse import pixels, shown
-from glimpse.geometry import Box
-from glimpse.lazy import ArrayImage
-from glimpse.pixels import ImageError
+from glimpse import shown
+from glimpse.images import pixels
+from glimpse.images.geometry import Box
+from glimpse.images.lazy import ArrayImage
+from glimpse.images.pixels import ImageError
 from tests.toys import ADAPTIVE, noise
 
 FLOATS = replace(ADAPTIVE, input_type="float32")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import crop, pixels, sight, visualise
+from glimpse import sight, visualise
 from glimpse.image_paths import ImageSource
-from glimpse.pixels import ImageError
+from glimpse.images import crop, pixels
+from glimpse.images.pixels import ImageError
 from glimpse.runtime import GlimpseSession
 from tests import toys
 

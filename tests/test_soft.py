@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from glimpse.backbones import torchvision_backbone
 from glimpse.data.datamodule import ImageData
-from glimpse.geometry import grid
 from glimpse.image_encoder import ImageEncoder
+from glimpse.images.geometry import grid
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.rollout import Trace
 from glimpse.scores import SCORES

@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from glimpse.contract import GLIMPSE, LOCATION, STATE
+from glimpse.contract.tensors import GLIMPSE, LOCATION, STATE
 from glimpse.export_check import session_of
 from glimpse.graphs import storage
 from glimpse.graphs.assembly import Plan, assemble

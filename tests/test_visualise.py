@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import geometry, visualise
+from glimpse import visualise
+from glimpse.images import geometry
 
 
 def scanpath(locations: Any, height: int, width: int, size: int = 8, num_scales: int = 1) -> tuple[Any, Any]:

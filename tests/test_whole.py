@@ -8,10 +8,11 @@ import onnx
 import pytest
 import torch
 
-from glimpse import geometry
-from glimpse.contract import CARD_KEY, INPUT, LOCATIONS, LOGITS, MAPS, PROBABILITIES, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.tensors import INPUT, LOCATIONS, LOGITS, MAPS, PROBABILITIES
 from glimpse.export_check import session_of
 from glimpse.graphs.whole import Episode
+from glimpse.images import geometry
 from glimpse.training.soft import SoftAttentionTraining
 
 SOFT = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8}
@@ -22,7 +23,7 @@ import json, sys
 from pathlib import Path
 import onnx
 import torch
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.graphs.whole import whole_of
 from glimpse.training.soft import SoftAttentionTraining
 

@@ -1,6 +1,6 @@
 import pytest
 
-from glimpse.contract import ContractError
+from glimpse.contract.card import ContractError
 from glimpse.written import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
 
 

@@ -11,8 +11,26 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse import contract, geometry
-from glimpse.contract import ModelCard, seal
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import SEAL_KEY, seal
+from glimpse.contract.tensors import (
+    BOXES,
+    CONFIDENCE,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSE,
+    GLIMPSES,
+    INPUT,
+    LOCATION,
+    LOCATIONS,
+    LOGITS,
+    MAX_GLIMPSES,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+)
+from glimpse.images import geometry
 from glimpse.runtime import GlimpseSession
 
 ADAPTIVE = ModelCard(
@@ -47,7 +65,7 @@ def write_toy(path: Path, card: ModelCard) -> Path:
 
 def write_sealed(path: Path, model: onnx.ModelProto, card: str | None) -> Path:
     """Write a model with a card, or without one, and its seal."""
-    properties = {contract.SEAL_KEY: "0" * 64} | ({} if card is None else {contract.CARD_KEY: card})
+    properties = {SEAL_KEY: "0" * 64} | ({} if card is None else {CARD_KEY: card})
     helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(seal(model.SerializeToString()))
@@ -191,7 +209,7 @@ def filled(draft: Draft, batch: str, *tail: int, value: Any = 0.0, given: str | 
 
 def step(card: ModelCard) -> onnx.ModelProto:
     draft = Draft()
-    found = think(draft, card, contract.GLIMPSE, contract.LOCATION, contract.STATE)
+    found = think(draft, card, GLIMPSE, LOCATION, STATE)
     for value, name in zip(found, card.outputs, strict=True):
         draft.rename(value, name)
     return finish(draft, card, {})
@@ -199,28 +217,28 @@ def step(card: ModelCard) -> onnx.ModelProto:
 
 def episode(card: ModelCard) -> onnx.ModelProto:
     draft = Draft()
-    batch = draft.op("Shape", contract.INPUT, start=0, end=1)
-    location, state = filled(draft, batch, 2, given=contract.FIRST_LOCATION), filled(draft, batch, 3)
+    batch = draft.op("Shape", INPUT, start=0, end=1)
+    location, state = filled(draft, batch, 2, given=FIRST_LOCATION), filled(draft, batch, 3)
     taken = []
     for _ in range(card.num_glimpses):
-        glimpse, boxes = crop(draft, card, contract.INPUT, location, None)
+        glimpse, boxes = crop(draft, card, INPUT, location, None)
         logits, probabilities, state, following = think(draft, card, glimpse, location, state)
         taken.append((logits, probabilities, location, boxes))
         location = following
     for name, values in zip(card.outputs, zip(*taken, strict=True), strict=True):
         draft.rename(draft.op("Concat", *(draft.op("Unsqueeze", value, [1]) for value in values), axis=1), name)
-    return finish(draft, card, {contract.FIRST_LOCATION: np.zeros((1, 2), np.float32)})
+    return finish(draft, card, {FIRST_LOCATION: np.zeros((1, 2), np.float32)})
 
 
 def adaptive(card: ModelCard) -> onnx.ModelProto:
     assert card.state_size is not None
     assert card.num_scales is not None
     draft, classes = Draft(), len(card.classes)
-    batch = draft.op("Shape", contract.INPUT, start=0, end=1)
+    batch = draft.op("Shape", INPUT, start=0, end=1)
     carried: dict[str, tuple[str, int, tuple[int, ...]]] = {
-        "location": (filled(draft, batch, 2, given=contract.FIRST_LOCATION), TensorProto.FLOAT, (2,)),
+        "location": (filled(draft, batch, 2, given=FIRST_LOCATION), TensorProto.FLOAT, (2,)),
         "knowledge": (
-            filled(draft, batch, card.state_size, given=contract.STATE),
+            filled(draft, batch, card.state_size, given=STATE),
             TensorProto.FLOAT,
             (card.state_size,),
         ),
@@ -232,7 +250,7 @@ def adaptive(card: ModelCard) -> onnx.ModelProto:
         "seen": (filled(draft, batch, card.num_scales, 4), TensorProto.FLOAT, (card.num_scales, 4)),
     }
     body = Draft(draft)
-    glimpse, boxes = crop(body, card, contract.INPUT, "location", contract.FRAME)
+    glimpse, boxes = crop(body, card, INPUT, "location", FRAME)
     logits, probabilities, state, following = think(body, card, glimpse, "location", "knowledge")
     column = body.op("Unsqueeze", "told", [1])
     block = body.op("Unsqueeze", "told", [1, 2])
@@ -245,7 +263,7 @@ def adaptive(card: ModelCard) -> onnx.ModelProto:
         "seen": body.op("Where", block, "seen", boxes),
         "count": body.op("Add", "count", body.op("Cast", body.op("Not", "told"), to=TensorProto.INT64)),
     }
-    sure = body.op("GreaterOrEqual", body.op("ReduceMax", kept["odds"], [1], keepdims=0), contract.CONFIDENCE)
+    sure = body.op("GreaterOrEqual", body.op("ReduceMax", kept["odds"], [1], keepdims=0), CONFIDENCE)
     kept["told"] = body.op("Or", "told", sure)
     all_told = body.op("ReduceMin", body.op("Cast", kept["told"], to=TensorProto.INT64), [0], keepdims=0)
     going_on = body.op("Equal", all_told, np.array(0))
@@ -262,23 +280,23 @@ def adaptive(card: ModelCard) -> onnx.ModelProto:
     draft.nodes.append(
         helper.make_node(
             "Loop",
-            [contract.MAX_GLIMPSES, draft.constant(np.array(True)), *(first for first, _, _ in carried.values())],
+            [MAX_GLIMPSES, draft.constant(np.array(True)), *(first for first, _, _ in carried.values())],
             ends,
             body=helper.make_graph(body.nodes, "look", inputs, outputs),
         )
     )
     after = dict(zip((*carried, *card.outputs[:4]), ends, strict=True))
     for name in card.outputs[:4]:
-        axes = [1, 0, 2, 3] if name == contract.BOXES else [1, 0, 2]
+        axes = [1, 0, 2, 3] if name == BOXES else [1, 0, 2]
         draft.rename(draft.op("Transpose", after[name], perm=axes), name)
     for name, value in zip(card.outputs[4:], ("count", "knowledge", "location"), strict=True):
         draft.rename(after[value], name)
     defaults = {
-        contract.FIRST_LOCATION: np.zeros((1, 2), np.float32),
-        contract.CONFIDENCE: np.array(2, np.float32),
-        contract.MAX_GLIMPSES: np.array(card.num_glimpses),
-        contract.STATE: np.zeros((1, card.state_size), np.float32),
-        contract.FRAME: np.zeros(4, np.float32),
+        FIRST_LOCATION: np.zeros((1, 2), np.float32),
+        CONFIDENCE: np.array(2, np.float32),
+        MAX_GLIMPSES: np.array(card.num_glimpses),
+        STATE: np.zeros((1, card.state_size), np.float32),
+        FRAME: np.zeros(4, np.float32),
     }
     return finish(draft, card, defaults)
 
@@ -290,21 +308,21 @@ def finish(draft: Draft, card: ModelCard, defaults: dict[str, Any]) -> onnx.Mode
     sides = ["height", "width"] if card.any_size else [card.height, card.width]
     square = [card.glimpse_size, card.glimpse_size]
     shapes: dict[str, tuple[str, list[Any]]] = {
-        contract.INPUT: (card.input_type, ["batch", card.channels, *sides]),
-        contract.FIRST_LOCATION: ("float32", ["locations", 2]),
-        contract.CONFIDENCE: ("float32", []),
-        contract.MAX_GLIMPSES: ("int64", []),
-        contract.STATE: ("float32", ["batch" if card.graph == "step" else "states", card.state_size]),
-        contract.FRAME: ("float32", [4]),
-        contract.GLIMPSE: ("float32", ["batch", scales, card.channels, *square]),
-        contract.LOCATION: ("float32", ["batch", 2]),
-        contract.LOGITS: ("float32", ["batch", *time, classes]),
-        contract.PROBABILITIES: ("float32", ["batch", *time, classes]),
-        contract.LOCATIONS: ("float32", ["batch", "time", 2]),
-        contract.BOXES: ("float32", ["batch", "time", scales, 4]),
-        contract.GLIMPSES: ("int64", ["batch"]),
-        contract.NEXT_STATE: ("float32", ["batch", card.state_size]),
-        contract.NEXT_LOCATION: ("float32", ["batch", 2]),
+        INPUT: (card.input_type, ["batch", card.channels, *sides]),
+        FIRST_LOCATION: ("float32", ["locations", 2]),
+        CONFIDENCE: ("float32", []),
+        MAX_GLIMPSES: ("int64", []),
+        STATE: ("float32", ["batch" if card.graph == "step" else "states", card.state_size]),
+        FRAME: ("float32", [4]),
+        GLIMPSE: ("float32", ["batch", scales, card.channels, *square]),
+        LOCATION: ("float32", ["batch", 2]),
+        LOGITS: ("float32", ["batch", *time, classes]),
+        PROBABILITIES: ("float32", ["batch", *time, classes]),
+        LOCATIONS: ("float32", ["batch", "time", 2]),
+        BOXES: ("float32", ["batch", "time", scales, 4]),
+        GLIMPSES: ("int64", ["batch"]),
+        NEXT_STATE: ("float32", ["batch", card.state_size]),
+        NEXT_LOCATION: ("float32", ["batch", 2]),
     }
 
     def described(name: str) -> Any:

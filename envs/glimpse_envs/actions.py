@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from glimpse.geometry import grid
+from glimpse.images.geometry import grid
 
 ACTION_MODES = ("declare", "joint", "box", "location")
 LARGEST_LOGIT = 5.0

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.geometry import Window, window_start, windows
+from glimpse.images.geometry import Window, window_start, windows
 from glimpse.retina import PIXEL_MAX, Retina
 
 CHUNK_PIXELS = 2**22

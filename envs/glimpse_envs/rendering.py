@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from glimpse.geometry import boxes, to_pixels
+from glimpse.images.geometry import boxes, to_pixels
 from glimpse.lettering import draw_text
 from glimpse.visualise import BACKGROUND, RIGHT, TEXT, WRONG, draw_retina, draw_scanpath
 from glimpse_envs.actions import Move

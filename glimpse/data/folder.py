@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from glimpse.data.sources import SPLIT_SEED, DataError, Part, Source
-from glimpse.pixels import ImageError, decode, fit
+from glimpse.images.pixels import ImageError, decode, fit
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MEMORY_LIMIT = 8 * 2**30

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from glimpse.contract import (
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import SEAL_KEY
+from glimpse.contract.tensors import (
     BOXES,
-    CARD_KEY,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -29,14 +30,12 @@ from glimpse.contract import (
     NEXT_LOCATION,
     NEXT_STATE,
     PROBABILITIES,
-    SEAL_KEY,
     STATE,
-    ModelCard,
 )
-from glimpse.geometry import windows
 from glimpse.graphs.builder import Builder, onnx_type, value
 from glimpse.graphs.cut import Canvas, Cutter, Grid
 from glimpse.graphs.piece import BELIEF, GAZE, Piece
+from glimpse.images.geometry import windows
 
 LOOKS = "looks"
 NEVER = 2.0

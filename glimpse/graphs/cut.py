@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glimpse.geometry import windows
 from glimpse.graphs.builder import Builder, onnx_type
+from glimpse.images.geometry import windows
 from glimpse.retina import PIXEL_MAX
 
 
@@ -142,7 +142,7 @@ class Cutter:
 
 
 class Grid:
-    """Where windows lie on images: :func:`glimpse.geometry.window_start` as nodes.
+    """Where windows lie on images: :func:`glimpse.images.geometry.window_start` as nodes.
 
     Args:
         build: The graph.

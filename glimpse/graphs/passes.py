@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from glimpse.contract import GLIMPSE
+from glimpse.contract.tensors import GLIMPSE
 from glimpse.graphs.piece import Piece
 
 

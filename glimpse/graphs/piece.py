@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from glimpse.contract import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
+from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
 from glimpse.graphs.builder import OPSET, Builder
 from glimpse.models.hard import HardAttention, State
 

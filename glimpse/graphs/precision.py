@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse.contract import NEXT_LOCATION
+from glimpse.contract.tensors import NEXT_LOCATION
 from glimpse.graphs.piece import Piece
 
 NARROW = 16

@@ -6,12 +6,13 @@ from jaxtyping import Shaped, UInt8
 from onnx import helper
 from torch import Tensor, nn
 
-from glimpse.contract import INPUT, ModelCard
-from glimpse.geometry import boxes
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import INPUT
 from glimpse.graphs.assembly import metadata
 from glimpse.graphs.builder import OPSET
 from glimpse.graphs.piece import Piece
 from glimpse.graphs.precision import to_half
+from glimpse.images.geometry import boxes
 from glimpse.observer import Observer
 from glimpse.retina import fractions
 
@@ -30,7 +31,7 @@ class Episode(nn.Module):
         self.temperature = temperature
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> tuple[Tensor, ...]:
-        """The outputs of an episode that the model's card names, as :mod:`glimpse.contract` describes them."""
+        """The outputs of an episode that the model's card names, as :mod:`glimpse.contract.card` describes them."""
         trace = self.observer(images)
         logits = trace.logits if self.temperature == 1 else trace.logits / self.temperature
         outputs = [trace.logits, logits.softmax(2), trace.locations]

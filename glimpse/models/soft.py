@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from glimpse.attention import GlobalAttention, LocalAttention
 from glimpse.core import Core
-from glimpse.geometry import grid
 from glimpse.heads import precisely
 from glimpse.image_encoder import mean_location, middles, standardise
+from glimpse.images.geometry import grid
 from glimpse.observer import Observer
 from glimpse.rollout import Trace, rollout
 from glimpse.scores import LocationScore, score_function

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from glimpse.lazy import ArrayImage, LazyImage, open_lazily
+from glimpse.images.lazy import ArrayImage, LazyImage, open_lazily
 
 RETRIED = (429, 503)
 """Statuses after which it is tried again, when the service says so."""
@@ -272,8 +272,8 @@ class Client:
         """Have a model look at an image of any size that stays here: only the pixels it looks at are sent.
 
         Args:
-            image: An image that is read by parts, see :mod:`glimpse.lazy`; its file's path (.npy, .zarr, a tiled .tif);
-                or uint8 pixels (height, width, channels).
+            image: An image that is read by parts, see :mod:`glimpse.images.lazy`; its file's path (.npy, .zarr, a tiled
+                .tif); or uint8 pixels (height, width, channels).
             model: Which model; the first by default.
             version: Which version; the greatest by default.
             confidence: Probability at which it stops looking.

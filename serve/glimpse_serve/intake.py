@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from glimpse.pixels import ImageError, TooManyPixelsError
+from glimpse.images.pixels import ImageError, TooManyPixelsError
 from glimpse_serve.engine import Crew, overdue
 from glimpse_serve.jobs import Canvas
 from glimpse_serve.refusal import Refusal

@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse import answers, geometry, pixels
+from glimpse import answers
 from glimpse.answers import Glance, Prediction
-from glimpse.lazy import Corners
-from glimpse.pixels import ImageError
+from glimpse.images import geometry, pixels
+from glimpse.images.lazy import Corners
+from glimpse.images.pixels import ImageError
 from glimpse_serve.asked import ASKED, Answer, Asked, Handler, Receive, Scope, Send
 from glimpse_serve.house import House
 from glimpse_serve.plain import answer_of, model_of

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from glimpse.pixels import FORMATS
+from glimpse.images.pixels import FORMATS
 from glimpse_serve import examples, schemas, tensors
 from glimpse_serve.asked import JSON
 from glimpse_serve.looks import LOOK_QUERY

@@ -8,7 +8,7 @@ from typing import Any
 
 from glimpse import answers
 from glimpse.answers import Prediction
-from glimpse.pixels import decode
+from glimpse.images.pixels import decode
 from glimpse_serve import watched
 from glimpse_serve.asked import Answer, Asked, Handler, json_answer
 from glimpse_serve.house import House

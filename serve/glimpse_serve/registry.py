@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from glimpse.contract import ContractError
+from glimpse.contract.card import ContractError
 from glimpse.providers import ProviderError
 from glimpse.runtime import GlimpseSession
 from glimpse_serve.engine import Engine

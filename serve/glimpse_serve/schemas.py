@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from glimpse import contract
 from glimpse.answers import REASONS
-from glimpse.contract import Budget, ModelCard
+from glimpse.contract import card
+from glimpse.contract.card import Budget, ModelCard
 from glimpse_serve import tensors
 from glimpse_serve.naming import NAME
 from glimpse_serve.plain import EXPLAIN
@@ -341,5 +341,5 @@ def _attributes(docstring: str) -> dict[str, Schema]:
 
 def _in_json(what: str) -> str:
     """A docstring's words for readers of JSON: names of the contract's lists are spelt out."""
-    spelt = re.sub(r"``([A-Z_]+)``", lambda name: ", ".join(f"`{each}`" for each in getattr(contract, name[1])), what)
+    spelt = re.sub(r"``([A-Z_]+)``", lambda name: ", ".join(f"`{each}`" for each in getattr(card, name[1])), what)
     return re.sub(r"\s+", " ", spelt).replace("``", "`").replace("None", "null")

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from glimpse import pixels
-from glimpse.contract import GLIMPSES, INPUT, LOCATIONS, ModelCard
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
+from glimpse.images import pixels
 from glimpse.runtime import GlimpseSession
 from glimpse_serve.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch
 from glimpse_serve.refusal import Refusal

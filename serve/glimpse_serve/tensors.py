@@ -12,8 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse import contract
-from glimpse.contract import ModelCard
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import (
+    BOXES,
+    CONFIDENCE,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSE,
+    GLIMPSES,
+    INPUT,
+    LOCATION,
+    LOCATIONS,
+    LOGITS,
+    MAPS,
+    MAX_GLIMPSES,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+)
 from glimpse.inference import Arrays
 from glimpse_serve.jobs import Tensors
 from glimpse_serve.refusal import Refusal
@@ -62,14 +79,14 @@ def inputs_of(card: ModelCard) -> dict[str, Spec]:
     state = (-1, card.state_size or 0)
     glimpse = (-1, card.num_scales or 1, card.channels, card.glimpse_size or 1, card.glimpse_size or 1)
     known = {
-        contract.INPUT: Spec(pixels, (-1, card.channels, *size)),
-        contract.FIRST_LOCATION: Spec("FP32", (-1, 2)),
-        contract.CONFIDENCE: Spec("FP32", ()),
-        contract.MAX_GLIMPSES: Spec("INT64", ()),
-        contract.STATE: Spec("FP32", state),
-        contract.FRAME: Spec("FP32", (4,)),
-        contract.GLIMPSE: Spec("FP32", glimpse),
-        contract.LOCATION: Spec("FP32", (-1, 2)),
+        INPUT: Spec(pixels, (-1, card.channels, *size)),
+        FIRST_LOCATION: Spec("FP32", (-1, 2)),
+        CONFIDENCE: Spec("FP32", ()),
+        MAX_GLIMPSES: Spec("INT64", ()),
+        STATE: Spec("FP32", state),
+        FRAME: Spec("FP32", (4,)),
+        GLIMPSE: Spec("FP32", glimpse),
+        LOCATION: Spec("FP32", (-1, 2)),
     }
     return {name: known[name] for name in (*card.inputs, *card.options)}
 
@@ -83,14 +100,14 @@ def outputs_of(card: ModelCard) -> dict[str, Spec]:
     time = () if card.graph == "step" else (-1,)
     classes, state = len(card.classes), (-1, card.state_size or 0)
     known = {
-        contract.LOGITS: Spec("FP32", (-1, *time, classes)),
-        contract.PROBABILITIES: Spec("FP32", (-1, *time, classes)),
-        contract.LOCATIONS: Spec("FP32", (-1, -1, 2)),
-        contract.BOXES: Spec("FP32", (-1, -1, card.num_scales or 1, 4)),
-        contract.MAPS: Spec("FP32", (-1, -1, -1, -1)),
-        contract.GLIMPSES: Spec("INT64", (-1,)),
-        contract.NEXT_STATE: Spec("FP32", state),
-        contract.NEXT_LOCATION: Spec("FP32", (-1, 2)),
+        LOGITS: Spec("FP32", (-1, *time, classes)),
+        PROBABILITIES: Spec("FP32", (-1, *time, classes)),
+        LOCATIONS: Spec("FP32", (-1, -1, 2)),
+        BOXES: Spec("FP32", (-1, -1, card.num_scales or 1, 4)),
+        MAPS: Spec("FP32", (-1, -1, -1, -1)),
+        GLIMPSES: Spec("INT64", (-1,)),
+        NEXT_STATE: Spec("FP32", state),
+        NEXT_LOCATION: Spec("FP32", (-1, 2)),
     }
     return {name: known[name] for name in card.outputs}
 
@@ -284,19 +301,19 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             413, f"expected at most {max_images} images in a request, got {batch}; send them in several", "size"
         )
     for name, array in given.items():
-        if name in (contract.FIRST_LOCATION, contract.STATE, contract.LOCATION) and len(array) not in (1, batch):
+        if name in (FIRST_LOCATION, STATE, LOCATION) and len(array) not in (1, batch):
             raise _wrong(f"expected {name!r} for 1 or {batch} images, got it for {len(array)}")
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise _wrong(f"expected finite numbers for {name!r}, got NaN or infinity")
-        if name in (contract.FIRST_LOCATION, contract.LOCATION) and np.abs(array).max() > MAX_LOCATION:
+        if name in (FIRST_LOCATION, LOCATION) and np.abs(array).max() > MAX_LOCATION:
             raise _wrong(
                 f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
             )
-    for name in (contract.STATE, contract.LOCATION):
+    for name in (STATE, LOCATION):
         if card.graph == "step" and len(given[name]) != batch:
             raise _wrong(f"expected {name!r} for {batch} glimpses, got it for {len(given[name])}")
-    if contract.INPUT in given:
-        images = given[contract.INPUT]
+    if INPUT in given:
+        images = given[INPUT]
         pixels = batch * images.shape[2] * images.shape[3]
         own = batch * card.height * card.width
         most = max(own, max_pixels if card.has_retina else min(max_pixels, WHOLE_PIXELS))
@@ -306,10 +323,10 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             )
         if images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
             raise _wrong(f"expected images in [0, 1], got {images.min():g} to {images.max():g}; scale them")
-    if contract.MAX_GLIMPSES in given and not 1 <= given[contract.MAX_GLIMPSES] <= card.num_glimpses:
+    if MAX_GLIMPSES in given and not 1 <= given[MAX_GLIMPSES] <= card.num_glimpses:
         raise _wrong(
             f"expected max_glimpses from 1 to {card.num_glimpses}, those that the model was trained to take, got "
-            f"{given[contract.MAX_GLIMPSES]}"
+            f"{given[MAX_GLIMPSES]}"
         )
 
 
@@ -339,14 +356,14 @@ def _wanted(asked: Mapping[str, Any], card: ModelCard) -> tuple[tuple[str, ...],
 
 def _key(given: Arrays, outputs: tuple[str, ...], card: ModelCard) -> Any:
     """What requests have in common that may be answered together; None for one that may not."""
-    if card.inputs != (contract.INPUT,) or not given.keys() <= {
-        contract.INPUT,
-        contract.CONFIDENCE,
-        contract.MAX_GLIMPSES,
+    if card.inputs != (INPUT,) or not given.keys() <= {
+        INPUT,
+        CONFIDENCE,
+        MAX_GLIMPSES,
     }:
         return None
-    options = [float(given[name]) if name in given else None for name in (contract.CONFIDENCE, contract.MAX_GLIMPSES)]
-    return (given[contract.INPUT].shape[1:], *options, outputs)
+    options = [float(given[name]) if name in given else None for name in (CONFIDENCE, MAX_GLIMPSES)]
+    return (given[INPUT].shape[1:], *options, outputs)
 
 
 def _timeout(parameters: Mapping[str, Any]) -> float | None:

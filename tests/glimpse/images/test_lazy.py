@@ -12,8 +12,8 @@ import pytest
 import tifffile
 import zarr
 
-from glimpse.lazy import ArrayImage, LazyImage, open_lazily
-from glimpse.pixels import ImageError
+from glimpse.images.lazy import ArrayImage, LazyImage, open_lazily
+from glimpse.images.pixels import ImageError
 from glimpse.runtime import GlimpseSession
 from tests import toys
 from tests.toys import alike, noise
@@ -101,7 +101,7 @@ def test_of_a_huge_tiled_tiff_only_the_tiles_under_the_windows_are_loaded(tmp_pa
     toys.write_toy(tmp_path / "step.onnx", toys.STEP)
     program = f"""
 import resource
-from glimpse.lazy import open_lazily
+from glimpse.images.lazy import open_lazily
 from glimpse.runtime import GlimpseSession
 sessions = [GlimpseSession({str(tmp_path)!r} + name) for name in ("/adaptive.onnx", "/step.onnx")]
 import tifffile, zarr
@@ -112,7 +112,7 @@ labels = [int(session.predict_one(image).probabilities[-1].argmax()) for session
 assert labels[0] == labels[1]
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 16_000, "kilobytes"
@@ -133,7 +133,7 @@ def test_a_box_that_is_not_inside_the_image_is_refused(box):
         (np.zeros((3, 40, 50), np.uint8), r"got shape \(3, 40, 50\); move the channels last"),
         (np.zeros(4, np.uint8), r"got shape \(4,\)"),
         (np.zeros((0, 5), np.uint8), r"got shape \(0, 5\); it has no pixels"),
-        ("image.tif", "got str; open a file with glimpse.lazy.open_lazily"),
+        ("image.tif", "got str; open a file with glimpse.images.lazy.open_lazily"),
     ],
 )
 def test_an_array_that_is_no_image_is_refused(array, sentence):

@@ -136,7 +136,7 @@ def check(image: object, name: str) -> None:
         ImageError: Saying what was expected and what came.
     """
     if not isinstance(image, np.ndarray):
-        came, advice = type(image).__name__, "decode a file with glimpse.pixels.decode first"
+        came, advice = type(image).__name__, "decode a file with glimpse.images.pixels.decode first"
     elif image.dtype != np.uint8:
         came, advice = f"{image.dtype} {image.shape}", "scale values to 0..255 and convert them with astype('uint8')"
     elif image.ndim != 3 or image.shape[2] not in (1, 3):

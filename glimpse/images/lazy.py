@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from glimpse.pixels import ImageError
+from glimpse.images.pixels import ImageError
 
 Corners = tuple[int, int, int, int]
 """A box in pixels, (left, top, right, bottom), right and bottom exclusive."""
@@ -58,7 +58,7 @@ class ArrayImage:
     def __init__(self, array: Any, name: str = "the image") -> None:
         shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
         if shape is None or dtype is None:
-            came, advice = type(array).__name__, "open a file with glimpse.lazy.open_lazily"
+            came, advice = type(array).__name__, "open a file with glimpse.images.lazy.open_lazily"
         elif np.dtype(dtype) != np.uint8:
             came, advice = f"{dtype} {shape}", "convert it to 8 bits and say which value is white"
         elif len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
@@ -139,7 +139,7 @@ def open_lazily(path: str | Path) -> ArrayImage:
     if opener is None:
         raise ImageError(
             f"expected a .npy, .tif, .tiff or .zarr image to read by windows, got {str(path)!r}; read a smaller image "
-            "as a whole with glimpse.pixels.decode"
+            "as a whole with glimpse.images.pixels.decode"
         )
     if not path.exists():
         raise ImageError(f"there is no image {str(path)!r}; check the path")

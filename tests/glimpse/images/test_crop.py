@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse import crop, geometry
+from glimpse.images import crop, geometry
 
 
 def naive(image: Any, location: Any, size: int, num_scales: int, zoom: int) -> Any:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse import geometry
+from glimpse.images import geometry
 
 
 def test_units_and_pixels_are_inverse_and_put_the_edges_at_plus_and_minus_one():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Float32
 
-from glimpse.geometry import window_start, windows
+from glimpse.images.geometry import window_start, windows
 
 
 def extract_glimpse(

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from glimpse import contract
+from glimpse.contract.card import Budget, ContractError, ModelCard
+from glimpse.contract.seal import SEAL_KEY, read_seal, seal
+from glimpse.contract.tensors import INPUT
 
-CARD = contract.ModelCard(
+CARD = ModelCard(
     model="hard",
     graph="episode",
     classes=("0", "1", "2"),
@@ -26,7 +28,7 @@ CARD = contract.ModelCard(
     test_error=0.031,
     versions={"glimpse": "0.1.0"},
 )
-BUDGET = vars(contract.Budget(6, None, 6.0, 0.98, 1000, 0.2))
+BUDGET = vars(Budget(6, None, 6.0, 0.98, 1000, 0.2))
 NO_RETINA: dict[str, Any] = {"glimpse_size": None, "num_scales": None, "zoom": None}
 
 
@@ -41,22 +43,22 @@ def changed(**values: object) -> str:
 
 
 def test_a_card_comes_back_as_it_was_written():
-    assert contract.ModelCard.from_json(CARD.to_json()) == CARD
+    assert ModelCard.from_json(CARD.to_json()) == CARD
 
 
 def test_a_card_without_a_measured_error_says_so():
-    card = contract.ModelCard.from_json(changed(test_error=None))
+    card = ModelCard.from_json(changed(test_error=None))
     assert card.test_error is None
 
 
 def test_the_classes_keep_their_order():
-    assert contract.ModelCard.from_json(changed(classes=["b", "a", "c"])).classes == ("b", "a", "c")
+    assert ModelCard.from_json(changed(classes=["b", "a", "c"])).classes == ("b", "a", "c")
 
 
 def test_the_outputs_are_named_once_each_and_unlike_the_input():
     every = ("logits", "probabilities", "locations", "boxes", "maps")
     assert replace(CARD, has_maps=True).outputs == every
-    assert contract.INPUT not in every
+    assert INPUT not in every
 
 
 def test_a_model_answers_with_boxes_if_it_has_a_retina_and_with_maps_if_it_has_maps():
@@ -78,9 +80,9 @@ def test_each_kind_of_graph_has_its_inputs_and_outputs():
 
 
 def test_budgets_come_back_as_they_were_written():
-    budgets = (contract.Budget(6, None, 6.0, 0.98, 1000, 0.2), contract.Budget(6, 0.9, 2.5, 0.979, 400, None))
+    budgets = (Budget(6, None, 6.0, 0.98, 1000, 0.2), Budget(6, 0.9, 2.5, 0.979, 400, None))
     card = replace(CARD, budgets=budgets, multiply_accumulates=(100, 200), measured_on="a processor", license="MIT")
-    assert contract.ModelCard.from_json(card.to_json()) == card
+    assert ModelCard.from_json(card.to_json()) == card
 
 
 @pytest.mark.parametrize(
@@ -96,60 +98,60 @@ def test_budgets_come_back_as_they_were_written():
     ],
 )
 def test_a_budget_that_is_none_is_refused(changes, sentence):
-    with pytest.raises(contract.ContractError, match=sentence):
-        contract.ModelCard.from_json(changed(budgets=changes))
+    with pytest.raises(ContractError, match=sentence):
+        ModelCard.from_json(changed(budgets=changes))
 
 
 def unsealed(weights: bytes = b"weights") -> bytes:
-    key = contract.SEAL_KEY.encode()
+    key = SEAL_KEY.encode()
     return weights + b"\x0a" + bytes([len(key)]) + key + b"\x12\x40" + b"0" * 64 + b"the rest"
 
 
 def test_a_sealed_file_tells_its_digest_and_is_as_long_as_before():
-    sealed = contract.seal(unsealed())
+    sealed = seal(unsealed())
     assert len(sealed) == len(unsealed())
-    assert contract.read_seal(sealed) == hashlib.sha256(unsealed()).hexdigest()
+    assert read_seal(sealed) == hashlib.sha256(unsealed()).hexdigest()
 
 
 @pytest.mark.parametrize("change", [b"Weights", b"weight"])
 def test_a_changed_file_is_refused(change):
-    sealed = contract.seal(unsealed()).replace(b"weights", change)
-    with pytest.raises(contract.ContractError, match=r"expected a file with the SHA-256 .*were changed.*export"):
-        contract.read_seal(sealed)
+    sealed = seal(unsealed()).replace(b"weights", change)
+    with pytest.raises(ContractError, match=r"expected a file with the SHA-256 .*were changed.*export"):
+        read_seal(sealed)
 
 
 def test_a_file_without_a_seal_is_refused():
-    with pytest.raises(contract.ContractError, match=r"expected a file with a seal .*found none; export"):
-        contract.read_seal(b"weights")
+    with pytest.raises(ContractError, match=r"expected a file with a seal .*found none; export"):
+        read_seal(b"weights")
 
 
 def test_the_card_of_a_model_without_a_retina_comes_back_as_it_was_written():
     card = replace(CARD, **NO_RETINA, model="soft", has_maps=True, any_size=False)
-    assert contract.ModelCard.from_json(card.to_json()) == card
+    assert ModelCard.from_json(card.to_json()) == card
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000], ids=["open", "deep", "long"])
 def test_what_is_no_json_is_refused(text):
-    with pytest.raises(contract.ContractError, match=r"card is no valid JSON .*export the model again"):
-        contract.ModelCard.from_json(text)
+    with pytest.raises(ContractError, match=r"card is no valid JSON .*export the model again"):
+        ModelCard.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["[]", '"card"', "{}", "null"])
 def test_what_is_no_card_is_refused(text):
-    with pytest.raises(contract.ContractError, match="expected a model card of schema version 3, got None"):
-        contract.ModelCard.from_json(text)
+    with pytest.raises(ContractError, match="expected a model card of schema version 3, got None"):
+        ModelCard.from_json(text)
 
 
 def test_another_schema_version_is_refused():
-    with pytest.raises(contract.ContractError, match="schema version 3, got 1; export the model again"):
-        contract.ModelCard.from_json(changed(schema_version=1))
+    with pytest.raises(ContractError, match="schema version 3, got 1; export the model again"):
+        ModelCard.from_json(changed(schema_version=1))
 
 
 def test_missing_and_unknown_entries_are_named():
-    with pytest.raises(contract.ContractError, match=r"lacks \['zoom'\] and has unknown entries \[\]"):
-        contract.ModelCard.from_json(without("zoom"))
-    with pytest.raises(contract.ContractError, match=r"lacks \[\] and has unknown entries \['colour'\]"):
-        contract.ModelCard.from_json(changed(colour="red"))
+    with pytest.raises(ContractError, match=r"lacks \['zoom'\] and has unknown entries \[\]"):
+        ModelCard.from_json(without("zoom"))
+    with pytest.raises(ContractError, match=r"lacks \[\] and has unknown entries \['colour'\]"):
+        ModelCard.from_json(changed(colour="red"))
 
 
 @pytest.mark.parametrize(
@@ -172,12 +174,12 @@ def test_missing_and_unknown_entries_are_named():
     ],
 )
 def test_an_entry_of_another_type_is_named_with_what_it_should_say(name, value, sentence):
-    with pytest.raises(contract.ContractError, match=f"card should say {sentence}.*; export the model again"):
-        contract.ModelCard.from_json(changed(**{name: value}))
+    with pytest.raises(ContractError, match=f"card should say {sentence}.*; export the model again"):
+        ModelCard.from_json(changed(**{name: value}))
 
 
 def test_every_entry_of_a_card_is_checked():
     for name in json.loads(CARD.to_json()).keys() - {"schema_version"}:
         wrong: object = [] if name in {"recipe", "versions"} else {}
-        with pytest.raises(contract.ContractError, match=f"under '{name}', got "):
-            contract.ModelCard.from_json(changed(**{name: wrong}))
+        with pytest.raises(ContractError, match=f"under '{name}', got "):
+            ModelCard.from_json(changed(**{name: wrong}))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import pixels
+from glimpse.images import pixels
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
 GREY = RGB[..., :1]

@@ -9,63 +9,35 @@ takes them in a loop, which it leaves when every image is told with the confiden
 a state, and look at a part of a larger image. A *step* takes in one glimpse, which its caller has cut.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from glimpse.contract.tensors import (
+    BOXES,
+    CONFIDENCE,
+    FIRST_LOCATION,
+    FRAME,
+    GLIMPSE,
+    GLIMPSES,
+    INPUT,
+    LOCATION,
+    LOCATIONS,
+    LOGITS,
+    MAPS,
+    MAX_GLIMPSES,
+    NEXT_LOCATION,
+    NEXT_STATE,
+    PROBABILITIES,
+    STATE,
+)
+
 CARD_KEY = "glimpse.card"
-SEAL_KEY = "glimpse.sha256"
 SCHEMA_VERSION = 3
 GRAPHS = ("adaptive", "episode", "step")
 INPUT_TYPES = ("uint8", "float32")
 PRECISIONS = ("float32", "float16", "int8")
 TARGETS = ("cpu", "gpu")
-
-INPUT = "images"
-"""(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
-card says. Of an episode and an adaptive graph."""
-FIRST_LOCATION = "first_location"
-"""float32 (batch or 1, 2): where to look first, (x, y) in [-1, 1]; the middle when left out. Of models that look
-through a retina, in an episode and an adaptive graph."""
-CONFIDENCE = "confidence"
-"""float32 (): an image is told when a class has this probability or more; more than 1, which is never, when left out.
-Of an adaptive graph."""
-MAX_GLIMPSES = "max_glimpses"
-"""int64 (): how many glimpses to take at most; one at least is taken, those of the card when left out. Of an adaptive
-graph."""
-STATE = "state"
-"""float32 (batch or 1, state_size): what the model knows already; zeros, which is nothing, when left out of an adaptive
-graph, where it needs a batch of one."""
-FRAME = "frame"
-"""float32 (4,): left and top of the images within the larger image that they are a part of, and its width and height,
-pixels. Locations and boxes are those of the larger image. Zeros, for images that are no part of another, when left out.
-Of an adaptive graph."""
-GLIMPSE = "glimpse"
-"""float32 (batch, scales, channels, size, size): pixels in [0, 1], finest scale first; 0 outside the image. Of a
-step."""
-LOCATION = "location"
-"""float32 (batch, 2): where the glimpse was cut, (x, y) in [-1, 1]. Of a step."""
-
-LOGITS = "logits"
-"""float32 (batch, time, classes): the belief after each glimpse, before the softmax. Of a step without the time."""
-PROBABILITIES = "probabilities"
-"""float32 (batch, time, classes): the softmax of the logits over the card's temperature. Of a step without the time."""
-LOCATIONS = "locations"
-"""float32 (batch, time, 2): each fixation, (x, y) in [-1, 1]; the mean location where attention is spread out."""
-BOXES = "boxes"
-"""float32 (batch, time, scales, 4): each glimpse's windows, pixels, (left, top, right, bottom), finest scale first. Of
-models that look through a retina."""
-MAPS = "maps"
-"""float32 (batch, time, map_height, map_width): each glimpse's attention weights over equal cells of the image, which
-sum to one. Of models whose attention is spread out."""
-GLIMPSES = "glimpses"
-"""int64 (batch,): how many glimpses each image took; what follows them in the other outputs repeats the last. Of an
-adaptive graph."""
-NEXT_STATE = "next_state"
-"""float32 (batch, state_size): what the model knows after the last glimpse. Of an adaptive graph and a step."""
-NEXT_LOCATION = "next_location"
-"""float32 (batch, 2): where it would look next, (x, y) in [-1, 1]. Of an adaptive graph and a step."""
 
 
 class ContractError(ValueError):
@@ -241,53 +213,7 @@ def _check_names(values: dict[str, Any], made: type, what: str) -> None:
         raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown}; {_AGAIN}")
 
 
-def seal(file: bytes) -> bytes:
-    """Write a file's SHA-256 into it.
-
-    Args:
-        file: An ONNX file with an entry ``SEAL_KEY`` in its metadata, whose value are 64 zeros.
-
-    Raises:
-        ContractError: When it has no such entry.
-    """
-    place = _seal_at(file)
-    return file[:place] + hashlib.sha256(file).hexdigest().encode() + file[place + _DIGITS :]
-
-
-def read_seal(file: bytes) -> str:
-    """Tell the SHA-256 that a file carries, and that it has.
-
-    It is that of the file with 64 zeros in its own place.
-
-    Args:
-        file: An ONNX file that :func:`seal` has sealed.
-
-    Raises:
-        ContractError: When it carries none, or it is that of another file: something in it was changed.
-    """
-    place = _seal_at(file)
-    unsealed = hashlib.sha256(file[:place])
-    unsealed.update(b"0" * _DIGITS)
-    unsealed.update(memoryview(file)[place + _DIGITS :])
-    carried, found = file[place : place + _DIGITS].decode("ascii", "replace"), unsealed.hexdigest()
-    if carried != found:
-        raise ContractError(
-            f"expected a file with the SHA-256 {carried[:12]}..., as it says of itself, got one with {found[:12]}...: "
-            "its weights or its card were changed, or it was cut short; copy it again, or export the model again"
-        )
-    return found
-
-
-def _seal_at(file: bytes) -> int:
-    """Where the digits of a file's seal begin: an entry of its metadata, as protobuf lays it out."""
-    if file.count(_SEAL) != 1:
-        raise ContractError(f"expected a file with a seal (metadata key {SEAL_KEY!r}), found none; {_AGAIN}")
-    return file.index(_SEAL) + len(_SEAL)
-
-
 _AGAIN = "export the model again with this version of Glimpse"
-_DIGITS = 64
-_SEAL = b"\x0a" + bytes([len(SEAL_KEY)]) + SEAL_KEY.encode() + b"\x12" + bytes([_DIGITS])
 _TEXT, _WHOLE, _OBJECT = ("a text", (str,)), ("a whole number", (int,)), ("an object", (dict,))
 _WHOLE_OR_NULL, _TRUTH = ("a whole number or null", (int, type(None))), ("true or false", (bool,))
 _TEXT_OR_NULL = ("a text or null", (str, type(None)))

@@ -1,0 +1,1 @@
+"""What an exported file promises: its card, its tensors, its seal. No torch."""
