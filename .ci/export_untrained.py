@@ -11,7 +11,7 @@ from glimpse.contract.card import ModelCard
 from glimpse.export import export_model, versions
 from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 
 CLASSES = ("zero", "one", "two")
 

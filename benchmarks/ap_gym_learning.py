@@ -27,8 +27,8 @@ from ap_gym_tasks import PUBLISHED, SOURCE, TASKS, Task, environment  # noqa: E4
 from glimpse.charts import draw_learning_curves  # noqa: E402
 from glimpse.data.frozen import generator_for  # noqa: E402
 from glimpse.models.hard import HardAttention  # noqa: E402
-from glimpse.objectives import classification_loss, policy_loss, returns_of  # noqa: E402
 from glimpse.rollout import mode_of, sample_from  # noqa: E402
+from glimpse.training.objectives import classification_loss, policy_loss, returns_of  # noqa: E402
 
 EXPLORATION, OTHER_ACTIONS = 1, 2
 """Places of the random streams among those of one seed."""

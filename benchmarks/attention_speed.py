@@ -17,9 +17,9 @@ settle_threads()
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from glimpse.attention import GlobalAttention, LocalAttention  # noqa: E402
 from glimpse.data.frozen import generator_for  # noqa: E402
-from glimpse.scores import score_function  # noqa: E402
+from glimpse.nn.attention import GlobalAttention, LocalAttention  # noqa: E402
+from glimpse.nn.scores import score_function  # noqa: E402
 
 GLOBAL, LOCAL = "global", ("local-p", "local-m")
 PASSES = ("forward", "forward and backward")

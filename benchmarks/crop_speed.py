@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glimpse.images.geometry import to_pixels, to_unit, windows
-from glimpse.retina import PIXEL_MAX, extract_glimpse
+from glimpse.nn.retina import PIXEL_MAX, extract_glimpse
 from machine import Samples, interleave, threads
 
 ZOOM = 2

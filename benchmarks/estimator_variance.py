@@ -22,8 +22,8 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.frozen import generator_for
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.relaxed import look_relaxed
-from glimpse.objectives import classification_loss
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
+from glimpse.training.objectives import classification_loss
 from gradient_estimators import (
     HELD,
     LEARNED,

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from glimpse.data.frozen import generator_for
-from glimpse.heads import LocationPolicy
 from glimpse.models.hard import HardAttention
 from glimpse.models.relaxed import sense_smoothly
-from glimpse.objectives import leave_one_out, policy_loss
-from glimpse.retina import Retina
+from glimpse.nn.heads import LocationPolicy
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
+from glimpse.training.objectives import leave_one_out, policy_loss
 
 PLAIN, LEARNED, LEFT_OUT = "score function", "score function, learned baseline", "score function, leave-one-out"
 BELIEF = "score function, belief as baseline"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glimpse.retina import fractions
+from glimpse.nn.retina import fractions
 
 NAME = "kevinzakka/recurrent-visual-attention"
 MISSING = f"left out: no copy of github.com/{NAME} was named with --rival"

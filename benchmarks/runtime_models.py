@@ -22,9 +22,9 @@ from glimpse.evaluate import beliefs, costs_of
 from glimpse.export import build, versions
 from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import Retina
 from glimpse.providers import PROVIDERS
-from glimpse.retina import Retina
 
 SEED = 0
 """Fixes weights that nobody trained."""

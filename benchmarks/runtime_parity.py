@@ -28,7 +28,7 @@ from glimpse.evaluate import beliefs  # noqa: E402
 from glimpse.export import ASTRAY, TOLERANCE  # noqa: E402
 from glimpse.export_check import Parity, compare  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
-from glimpse.retina import fractions  # noqa: E402
+from glimpse.nn.retina import fractions  # noqa: E402
 from runtime_models import CPU, CUDA, Model, in_input_type, session_for, trained_model  # noqa: E402
 
 COMPUTING = {CPU: (CPU,), CUDA: (CUDA, CPU)}

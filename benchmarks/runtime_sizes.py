@@ -30,9 +30,9 @@ from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.export import build  # noqa: E402
 from glimpse.graphs.builder import OPSET  # noqa: E402
 from glimpse.images.lazy import ArrayImage  # noqa: E402
-from glimpse.models.convolutional import ConvolutionalNet  # noqa: E402
-from glimpse.observer import WholeImageObserver  # noqa: E402
-from glimpse.retina import fractions  # noqa: E402
+from glimpse.models.cnn import ConvolutionalNet  # noqa: E402
+from glimpse.models.observer import WholeImageObserver  # noqa: E402
+from glimpse.nn.retina import fractions  # noqa: E402
 from glimpse.runtime import GlimpseSession  # noqa: E402
 from runtime_models import SEED, real_images, retina_model, session_for, untrained_card  # noqa: E402
 

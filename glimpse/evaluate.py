@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from glimpse.data.frozen import generator_for
 from glimpse.images.geometry import grid
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
 
 FIXATIONS = ("own", "random", "centre", "grid")
 """The model's own fixations, and the baselines that the same weights are run under."""

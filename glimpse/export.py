@@ -33,10 +33,10 @@ from glimpse.graphs.precision import to_half, to_int8
 from glimpse.graphs.storage import store_in_half
 from glimpse.graphs.whole import whole_of
 from glimpse.models.hard import HardObserver
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import PIXEL_MAX, fractions
 from glimpse.processor import processor
 from glimpse.providers import open_session
-from glimpse.retina import PIXEL_MAX, fractions
 
 TOLERANCE = 1e-4
 """Largest difference in a probability, or in an attention weight, between a float32 file and the model."""

@@ -33,9 +33,9 @@ from glimpse.contract.tensors import (
 from glimpse.graphs.whole import Episode
 from glimpse.inference import Arrays
 from glimpse.models.hard import HardObserver
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import fractions
 from glimpse.providers import open_session
-from glimpse.retina import fractions
 
 TIE = 1e-5
 """Fixations that differ by less than this, in half images, and yet by a whole pixel, are a rounding tie; so are a

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from glimpse.explain import fixation_density, integrated, jacobian, resize_map, saliency, smoothed
-from glimpse.observer import Observer
-from glimpse.retina import fractions
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
 
 METHODS = {"jacobian": jacobian, "smoothed": smoothed, "integrated": integrated}

@@ -17,7 +17,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import LOGITS
 from glimpse.graphs.annotations import drop_program_annotations
 from glimpse.graphs.whole import Episode
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
 
 TOLERANCE = 1e-4
 """Largest difference in any number between the program and the model."""

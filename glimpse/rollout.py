@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.heads import LocationPolicy
+from glimpse.nn.heads import LocationPolicy
 
 
 class Choice(NamedTuple):

@@ -16,8 +16,8 @@ from glimpse.data.datamodule import ImageData
 from glimpse.heatmaps import draw_map, legend
 from glimpse.images.geometry import to_pixels
 from glimpse.lettering import to_picture
+from glimpse.models.observer import Observer
 from glimpse.observed_maps import explicit_maps, implicit_maps
-from glimpse.observer import Observer
 from glimpse.visualise import time_colours
 
 PANEL = 288

@@ -135,7 +135,7 @@ import torch
 from glimpse.contract.card import ModelCard
 from glimpse.export import export_model, versions
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 
 folder, small = Path(sys.argv[1]), json.loads(sys.argv[2])
 model = HardAttention(**small)
@@ -248,7 +248,7 @@ class Stepping(NamedTuple):
 
     def observer(self, num_glimpses: int) -> HardObserver:
         from glimpse.models.hard import HardObserver
-        from glimpse.retina import Retina
+        from glimpse.nn.retina import Retina
 
         return HardObserver(
             self.model, Retina(self.options["glimpse_size"], self.options["num_scales"], 2), num_glimpses

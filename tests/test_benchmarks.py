@@ -16,7 +16,7 @@ import throughput
 import training_speed
 from glimpse.data.datamodule import ImageData
 from glimpse.data.frozen import generator_for
-from glimpse.objectives import losses
+from glimpse.training.objectives import losses
 from stage_times import Timed
 from training_speed import Alone, BareStep, Setup
 

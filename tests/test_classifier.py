@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glimpse.data.datamodule import ImageData
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
 from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, check_options, schedule_steps
 

@@ -14,7 +14,7 @@ from glimpse.graphs.builder import Builder, value
 from glimpse.graphs.cut import Canvas, Cutter, Grid
 from glimpse.images import crop
 from glimpse.images.geometry import window_start, windows
-from glimpse.retina import extract_glimpse
+from glimpse.nn.retina import extract_glimpse
 
 EDGES = (-1.0, -0.999, -0.4, 0.0, 0.3, 0.999, 1.0)
 PLACES = np.array([(x, y) for x in EDGES for y in EDGES] + [(0.123, -0.77), (-1.4, 1.3)], np.float32)

@@ -15,8 +15,8 @@ import estimator_variance as benchmark
 from estimator_variance import Estimates
 from glimpse.models.hard import HardAttention
 from glimpse.models.relaxed import sense_smoothly
-from glimpse.relaxation import bilinear_glimpse
-from glimpse.retina import Retina
+from glimpse.nn.relaxation import bilinear_glimpse
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Trace, fixed, rollout
 from gradient_estimators import (
     HELD,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from glimpse import evaluate
-from glimpse.models.convolutional import ConvolutionalNet
+from glimpse.models.cnn import ConvolutionalNet
 from glimpse.models.hard import HardAttention, HardObserver, State, Step, look
-from glimpse.observer import WholeImageObserver
-from glimpse.retina import Retina
+from glimpse.models.observer import WholeImageObserver
+from glimpse.nn.retina import Retina
 
 RETINA = Retina(4, 2, 2)
 

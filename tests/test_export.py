@@ -19,11 +19,11 @@ from glimpse.contract.seal import read_seal, seal
 from glimpse.contract.tensors import INPUT, MAX_GLIMPSES
 from glimpse.export_check import Parity, session_of
 from glimpse.graphs.assembly import metadata
-from glimpse.models.convolutional import ConvolutionalNet
+from glimpse.models.cnn import ConvolutionalNet
 from glimpse.models.hard import HardObserver
-from glimpse.observer import WholeImageObserver
+from glimpse.models.observer import WholeImageObserver
+from glimpse.nn.retina import Retina
 from glimpse.processor import processor
-from glimpse.retina import Retina
 
 GRAPHS = {"path": "adaptive", "episode": "episode", "step": "step"}
 
@@ -296,7 +296,7 @@ from glimpse.contract.card import ModelCard
 from glimpse.export import export_model
 from glimpse.processor import processor
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 
 folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
 model = HardAttention(**options).eval()
@@ -347,7 +347,7 @@ from dataclasses import replace
 from glimpse.contract.card import ModelCard
 from glimpse.export import beliefs_of_file
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 
 folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
 model = HardAttention(**options).eval()

@@ -27,8 +27,8 @@ from glimpse.contract.tensors import (
 from glimpse.export import TOLERANCE
 from glimpse.export_check import Parity, compare, session_of
 from glimpse.models.hard import HardObserver
+from glimpse.nn.retina import Retina
 from glimpse.providers import ProviderError
-from glimpse.retina import Retina
 
 GRAPHS = pytest.mark.parametrize("graph", ["path", "episode", "step"])
 

@@ -6,10 +6,10 @@ import pytest
 import pytorch_lightning as lightning
 import torch
 
-from glimpse import objectives
 from glimpse.data.datamodule import ImageData
 from glimpse.rollout import Trace
 from glimpse.training import hard as training
+from glimpse.training import objectives
 from glimpse.training.hard import HardAttentionTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from glimpse.episode import EpisodeRule
 from glimpse.models.hard import HardAttention, look
-from glimpse.objectives import rewards_of
-from glimpse.retina import Retina, extract_glimpse
+from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import follow
+from glimpse.training.objectives import rewards_of
 from glimpse_envs.actions import Move
 from glimpse_envs.looking import Looking, State, renewed, taken
 from glimpse_envs.scenes import Pictures

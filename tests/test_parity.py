@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glimpse.contract.tensors import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
 from glimpse.images import crop, geometry
 from glimpse.models.hard import HardAttention, look
-from glimpse.retina import Retina, extract_glimpse
+from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import Choice, Trace, fixed, mode_of, rollout
 
 Array = npt.NDArray[Any]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from glimpse.data.datamodule import ImageData
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse_envs.prefiltered import PrefilteredRetina, prefiltered_bytes
 
 EDGES = torch.tensor([-1.0, -0.9999999, -0.8, -0.6, -0.5, 0.0, 0.25, 0.5, 0.9999999, 1.0])

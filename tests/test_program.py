@@ -19,7 +19,7 @@ from glimpse import program
 from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.graphs.whole import Episode
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
 from glimpse.program import ProgramError, ProgramParity
 from glimpse.rollout import Trace
 from glimpse.training.families import FAMILIES

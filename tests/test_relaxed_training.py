@@ -9,12 +9,12 @@ import yaml
 from glimpse.data.datamodule import ImageData
 from glimpse.models.hard import HardObserver, look
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
-from glimpse.objectives import classification_loss, losses
 from glimpse.rollout import sample_from
 from glimpse.training import relaxed
 from glimpse.training.checkpoint import load_training
 from glimpse.training.families import FAMILIES
 from glimpse.training.hard import SPREADS, HardAttentionTraining
+from glimpse.training.objectives import classification_loss, losses
 from glimpse.training.relaxed import SOFTNESS, RelaxedAttentionTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -8,7 +8,7 @@ from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import ImageData
 from glimpse.data.frozen import TEST_CANVASES
 from glimpse.data.sources import embedded_digits
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse_envs import scenes
 from glimpse_envs.prefiltered import PrefilteredRetina
 from glimpse_envs.scenes import DrawnScenes, FixedScenes, Pictures, SceneError

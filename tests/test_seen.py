@@ -1,7 +1,7 @@
 import numpy as np
 
 from glimpse.images.geometry import boxes
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse.seen import Seen, mosaic
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.retina import extract_glimpse
+from glimpse.nn.retina import extract_glimpse
 from glimpse_envs.scenes import Pictures
 from glimpse_envs.single import GlimpseEnv
 from glimpse_envs.task import TaskError

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from glimpse.episode import EpisodeRule
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 from glimpse_envs.actions import Actions, Move
 from glimpse_envs.looking import Classifier, Looking

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from glimpse.episode import EpisodeRule
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse_envs.actions import Actions, Move
 from glimpse_envs.scenes import Scenes, random_locations, random_places
 

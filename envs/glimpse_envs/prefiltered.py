@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from glimpse.images.geometry import Window, window_start, windows
-from glimpse.retina import PIXEL_MAX, Retina
+from glimpse.nn.retina import PIXEL_MAX, Retina
 
 CHUNK_PIXELS = 2**22
 """Pixels that are filtered at a time."""
 
 
 class PrefilteredRetina:
-    """A :class:`glimpse.retina.Retina` over fixed images; equal to it within half a grey level.
+    """A :class:`glimpse.nn.retina.Retina` over fixed images; equal to it within half a grey level.
 
     Args:
         images: The images.

@@ -16,7 +16,7 @@ from torch import Tensor
 from glimpse.data.canvas import Canvas
 from glimpse.data.frozen import BLOCK, generator_for
 from glimpse.data.sources import Part
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse_envs.prefiltered import PrefilteredRetina, prefiltered_bytes
 
 PREFILTER_LIMIT = 2**30

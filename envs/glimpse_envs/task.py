@@ -14,7 +14,7 @@ from glimpse.data.folder import image_folder
 from glimpse.data.frozen import TEST_CANVASES, VALIDATION_CANVASES
 from glimpse.data.sources import SOURCES, DataError, Source, data_root
 from glimpse.episode import REWARDS, EpisodeRule
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse_envs.actions import ACTION_MODES, Actions
 from glimpse_envs.looking import Classifier, Looking
 from glimpse_envs.scenes import DrawnScenes, FixedScenes, Pictures, Scenes

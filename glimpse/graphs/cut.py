@@ -1,4 +1,4 @@
-"""The retina as ONNX nodes: the same cut as :mod:`glimpse.retina`, out of images that no node touches as a whole.
+"""The retina as ONNX nodes: the same cut as :mod:`glimpse.nn.retina`, out of images that no node touches as a whole.
 
 There are two forms. A single image's window is a ``Pad`` by negative numbers, which cuts, and by positive ones, where
 it hangs over the edge: nothing is faster on a processor, but it takes one window at a time, and its numbers lie in the
@@ -12,7 +12,7 @@ import numpy as np
 
 from glimpse.graphs.builder import Builder, onnx_type
 from glimpse.images.geometry import windows
-from glimpse.retina import PIXEL_MAX
+from glimpse.nn.retina import PIXEL_MAX
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from glimpse.graphs.builder import OPSET
 from glimpse.graphs.piece import Piece
 from glimpse.graphs.precision import to_half
 from glimpse.images.geometry import boxes
-from glimpse.observer import Observer
-from glimpse.retina import fractions
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import fractions
 
 
 class Episode(nn.Module):

@@ -1,4 +1,4 @@
-"""The retina in numpy: the same crop as :mod:`glimpse.retina`, for where there is no torch.
+"""The retina in numpy: the same crop as :mod:`glimpse.nn.retina`, for where there is no torch.
 
 The two are held together by a parity test. Only the pixels under the largest window are ever read, so that the cost
 does not depend on the image's size.

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from glimpse.core import Core
-from glimpse.encoders import GlimpseEncoder
-from glimpse.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy, precisely
-from glimpse.observer import Observer
-from glimpse.retina import Retina
+from glimpse.models.observer import Observer
+from glimpse.nn.core import Core
+from glimpse.nn.encoders import GlimpseEncoder
+from glimpse.nn.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy, precisely
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Chooser, Trace, fixed, follow, mode_of, rollout
 
 GAZES = ("eyes", "layer", "nothing")
@@ -57,9 +57,9 @@ class HardAttention(nn.Module):
         glimpse_size: Side of a glimpse in pixels, the same at every scale.
         num_scales: Windows in a glimpse.
         hidden: Length of the encoding and of the core's output.
-        what: Glimpse encoder, see :class:`glimpse.encoders.GlimpseEncoder`.
+        what: Glimpse encoder, see :class:`glimpse.nn.encoders.GlimpseEncoder`.
         combine: How what and where are joined, see there.
-        core: Recurrent cell, see :class:`glimpse.core.Core`.
+        core: Recurrent cell, see :class:`glimpse.nn.core.Core`.
         policy: ``gaussian`` or ``grid``.
         relative: For a Gaussian policy, whether it computes a saccade or a location.
         grid_cells: For a grid policy, cells along each side of the image.
@@ -195,7 +195,7 @@ class HardObserver(Observer):
         self.retina: Retina
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look deterministically, see :meth:`glimpse.observer.Observer.forward`."""
+        """Look deterministically, see :meth:`glimpse.models.observer.Observer.forward`."""
         return look(self.model, self.retina, images, self.num_glimpses)
 
     def following(

@@ -25,11 +25,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from glimpse.heads import GridPolicy, LocationPolicy
-from glimpse.image_encoder import mean_location
 from glimpse.models.hard import HardAttention
-from glimpse.relaxation import bilinear_glimpse, gaussian_glimpse, grid_glimpses, gumbel_softmax
-from glimpse.retina import Retina
+from glimpse.nn.encoders import mean_location
+from glimpse.nn.heads import GridPolicy, LocationPolicy
+from glimpse.nn.relaxation import bilinear_glimpse, gaussian_glimpse, grid_glimpses, gumbel_softmax
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Trace, fixed, rollout
 
 RELAXATIONS = ("gumbel", "gumbel-st", "gaussian", "bilinear")

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glimpse.attention import MultiHeadSelfAttention, rollout_attention
-from glimpse.heads import precisely
-from glimpse.image_encoder import ImageEncoder, Images, mean_location, middles, standardise
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
+from glimpse.nn.attention import MultiHeadSelfAttention, rollout_attention
+from glimpse.nn.encoders import ImageEncoder, Images, mean_location, middles, standardise
+from glimpse.nn.heads import precisely
 from glimpse.rollout import Trace
 
 STEMS = ("conv", "linear")
@@ -140,7 +140,7 @@ class SelfAttentionObserver(Observer):
         super().__init__(model, num_glimpses=1)
 
     def forward(self, images: Images) -> Trace:
-        """Look, see :meth:`glimpse.observer.Observer.forward`."""
+        """Look, see :meth:`glimpse.models.observer.Observer.forward`."""
         logits, weights = self.model(images)
         seen = self.model.attention_map(weights, *images.shape[-2:])
         shares = seen.flatten(1)

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from glimpse.attention import GlobalAttention, LocalAttention
-from glimpse.core import Core
-from glimpse.heads import precisely
-from glimpse.image_encoder import mean_location, middles, standardise
 from glimpse.images.geometry import grid
-from glimpse.observer import Observer
+from glimpse.models.observer import Observer
+from glimpse.nn.attention import GlobalAttention, LocalAttention
+from glimpse.nn.core import Core
+from glimpse.nn.encoders import mean_location, middles, standardise
+from glimpse.nn.heads import precisely
+from glimpse.nn.scores import LocationScore, score_function
 from glimpse.rollout import Trace, rollout
-from glimpse.scores import LocationScore, score_function
 
 ATTENTIONS = ("global", "local-m", "local-p")
 
@@ -76,13 +76,13 @@ class SoftAttention(nn.Module):
         num_classes: How many classes there are.
         channels: Channels of the image.
         hidden: Length of the core's output, which is the query.
-        score: Score function, see :func:`glimpse.scores.score_function`.
+        score: Score function, see :func:`glimpse.nn.scores.score_function`.
         attention: ``global``; ``local-p``, around a centre that the query predicts; or ``local-m``, around centres that
             go over the image row by row, one for each glimpse (Luong et al. 2015, section 3.2).
         window: For local attention, cells from the centre to the window's edge.
         gate: Whether the context is multiplied by ``sigmoid(w^T h)``, how much the core wants to see (Xu et al. 2015,
             section 4.2.1).
-        core: Recurrent cell, see :class:`glimpse.core.Core`.
+        core: Recurrent cell, see :class:`glimpse.nn.core.Core`.
         num_glimpses: Glimpses in an episode; only ``local-m`` needs to know.
         map_size: Height and width of the map; only the location score needs to know.
 
@@ -199,7 +199,7 @@ class SoftObserver(Observer):
         return isinstance(attention, GlobalAttention) and not isinstance(attention.score, LocationScore)
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look, see :meth:`glimpse.observer.Observer.forward`. Training and evaluation are the same here."""
+        """Look, see :meth:`glimpse.models.observer.Observer.forward`. Training and evaluation are the same here."""
         model = self.model
         features = model.encode(images)
         state = model.initial_state(features)

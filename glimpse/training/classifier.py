@@ -11,8 +11,8 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.frozen import Batch
-from glimpse.observer import Observer
-from glimpse.retina import fractions
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
 
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")

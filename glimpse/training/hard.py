@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from glimpse.core import CORES
 from glimpse.data.frozen import Batch, generator_for
-from glimpse.encoders import COMBINE, WHAT
 from glimpse.episode import REWARDS, EpisodeRule
-from glimpse.heads import POLICIES
 from glimpse.models.hard import GAZES, HardAttention, HardObserver, look
-from glimpse.objectives import BASELINES, losses
-from glimpse.retina import Retina
+from glimpse.nn.core import CORES
+from glimpse.nn.encoders import COMBINE, WHAT
+from glimpse.nn.heads import POLICIES
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Chooser, Trace, sample_from
 from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.objectives import BASELINES, losses
 
 RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Chooser, Tensor | None], Trace]
 """A roll-out in an environment: model, retina, images, labels, classes, rule, how to choose, where to look first."""

@@ -5,17 +5,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from glimpse.core import CORES
 from glimpse.data.frozen import Batch, generator_for
-from glimpse.encoders import COMBINE, WHAT
 from glimpse.episode import EpisodeRule
 from glimpse.models.hard import GAZES, HardAttention, HardObserver
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
-from glimpse.objectives import classification_loss, losses
-from glimpse.retina import Retina
+from glimpse.nn.core import CORES
+from glimpse.nn.encoders import COMBINE, WHAT
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Trace
 from glimpse.training.classifier import ClassifierTraining, check_options
 from glimpse.training.hard import SPREADS, check_retina
+from glimpse.training.objectives import classification_loss, losses
 
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
 """Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""

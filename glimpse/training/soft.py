@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.backbones import Backbone, torchvision_backbone
-from glimpse.core import CORES
 from glimpse.data.frozen import Batch
-from glimpse.image_encoder import ImageEncoder
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
-from glimpse.objectives import classification_loss
-from glimpse.scores import SCORES
+from glimpse.nn.backbones import Backbone, torchvision_backbone
+from glimpse.nn.core import CORES
+from glimpse.nn.encoders import ImageEncoder
+from glimpse.nn.scores import SCORES
 from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.objectives import classification_loss
 
 COUNTS = ("num_glimpses", "hidden", "window")
 RANGES = {"coverage": (0.0, math.inf)}

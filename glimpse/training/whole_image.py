@@ -6,12 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from glimpse.data.frozen import Batch
-from glimpse.models.convolutional import POOLING, ConvolutionalNet
-from glimpse.models.fully_connected import FullyConnectedNet
+from glimpse.models.cnn import POOLING, ConvolutionalNet
+from glimpse.models.mlp import FullyConnectedNet
+from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
-from glimpse.objectives import classification_loss
-from glimpse.observer import WholeImageObserver
 from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.objectives import classification_loss
 
 
 class WholeImageTraining(ClassifierTraining):

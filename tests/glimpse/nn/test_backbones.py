@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from glimpse.backbones import torchvision_backbone
+from glimpse.nn.backbones import torchvision_backbone
 
 
 @pytest.fixture(scope="module")

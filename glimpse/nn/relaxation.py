@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glimpse.images.geometry import boxes, to_pixels, window_start, windows
-from glimpse.retina import extract_glimpse, fractions
+from glimpse.nn.retina import extract_glimpse, fractions
 
 # How many sigmas outside the image a Gaussian filter begins to fade.
 FADING = 5.0
@@ -31,10 +31,10 @@ def bilinear_glimpse(
     widest, is cut in whole pixels and blended with itself a pixel further along each axis; pooling then averages over
     the zoom**k bilinear taps along each axis. As with the hard cut, the cost does not depend on the image's size.
 
-    Where the location puts the widest window on whole pixels, this is :func:`glimpse.retina.extract_glimpse`; between
-    them that function rounds to the nearest, the upper one on a tie, and this one blends the two. Smaller windows keep
-    their whole-pixel offsets from the widest one, hence lie half a pixel left of and above the location where the
-    widths differ by an odd number.
+    Where the location puts the widest window on whole pixels, this is :func:`glimpse.nn.retina.extract_glimpse`;
+    between them that function rounds to the nearest, the upper one on a tie, and this one blends the two. Smaller
+    windows keep their whole-pixel offsets from the widest one, hence lie half a pixel left of and above the location
+    where the widths differ by an odd number.
 
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
@@ -242,7 +242,7 @@ def grid_glimpses(
 ) -> Float[Tensor, "batch cells scales channels size size"]:
     """Cut the hard glimpse at every one of some fixed places out of every image.
 
-    Each is that of :func:`glimpse.retina.extract_glimpse`. As the places are the same for all images, every block of
+    Each is that of :func:`glimpse.nn.retina.extract_glimpse`. As the places are the same for all images, every block of
     pixels that some glimpse pools is averaged once, by two matrix products a scale; the glimpses are looked up there.
     So the cost grows with the image's size and, for places on a grid, hardly with their overlap.
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from glimpse.retina import Retina
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Trace
 
 

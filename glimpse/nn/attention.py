@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from glimpse.images.geometry import to_pixels, to_unit
-from glimpse.scores import Keys, Queries, Score, Scores, Values, pick, wide
+from glimpse.nn.scores import Keys, Queries, Score, Scores, Values, pick, wide
 
 Mask = Bool[Tensor, "batch places"]
 

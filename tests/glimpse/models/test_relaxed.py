@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.heads import GaussianPolicy, GridPolicy
 from glimpse.models.hard import HardAttention, Step
 from glimpse.models.relaxed import (
     POLICY_OF,
@@ -17,8 +16,9 @@ from glimpse.models.relaxed import (
     sense_smoothly,
     spread_over,
 )
-from glimpse.relaxation import bilinear_glimpse, gaussian_glimpse
-from glimpse.retina import Retina
+from glimpse.nn.heads import GaussianPolicy, GridPolicy
+from glimpse.nn.relaxation import bilinear_glimpse, gaussian_glimpse
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Trace, fixed, sample_from
 
 SIZE, SCALES, ZOOM = 4, 2, 2

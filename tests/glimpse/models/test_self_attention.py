@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glimpse.attention import rollout_attention
 from glimpse.models.self_attention import STEMS, SelfAttention, positions
+from glimpse.nn.attention import rollout_attention
 
 EXPORT = """
 import sys

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glimpse.core import CORES, Core
+from glimpse.nn.core import CORES, Core
 
 
 @pytest.mark.parametrize("cell", CORES)

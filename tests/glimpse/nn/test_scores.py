@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from glimpse.scores import score_function
+from glimpse.nn.scores import score_function
 
 Array = npt.NDArray[np.float64]
 BATCH, QUERY, KEY, VALUE = 3, 6, 6, 4

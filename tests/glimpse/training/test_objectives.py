@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse import objectives
 from glimpse.episode import EpisodeRule
-from glimpse.heads import GaussianPolicy
 from glimpse.models.hard import HardAttention, Step, look
-from glimpse.retina import Retina
+from glimpse.nn.heads import GaussianPolicy
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Trace, fixed, rollout, sample_from
+from glimpse.training import objectives
 
 LABELS = torch.tensor([0, 2])
 GLIMPSES = 3

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glimpse.backbones import torchvision_backbone
 from glimpse.data.datamodule import ImageData
-from glimpse.image_encoder import ImageEncoder
 from glimpse.images.geometry import grid
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
+from glimpse.nn.backbones import torchvision_backbone
+from glimpse.nn.encoders import ImageEncoder
+from glimpse.nn.scores import SCORES
 from glimpse.rollout import Trace
-from glimpse.scores import SCORES
 
 Array = npt.NDArray[np.float64]
 HIDDEN = FEATURES = 12

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from glimpse.image_encoder import ImageEncoder, middles, standardise
+from glimpse.nn.encoders import ImageEncoder, middles, standardise
 
 
 def pictures(batch: int, channels: int, height: int, width: int) -> torch.Tensor:

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glimpse.heads import precisely
-from glimpse.image_encoder import ImageEncoder, Images, standardise
+from glimpse.nn.encoders import ImageEncoder, Images, standardise
+from glimpse.nn.heads import precisely
 
 POOLING = ("max", "mean")
 
@@ -18,7 +18,7 @@ class ConvolutionalNet(nn.Module):
     Args:
         num_classes: How many classes there are.
         channels: Channels of the image.
-        widths: Channels of each stage, see :class:`glimpse.image_encoder.ImageEncoder`.
+        widths: Channels of each stage, see :class:`glimpse.nn.encoders.ImageEncoder`.
         depths: Layers of each stage, see there.
         pooling: ``max``: of a feature the place where it is strongest. ``mean``: its mean over all places.
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.heads import GaussianPolicy, GridPolicy
 from glimpse.models.hard import HardAttention, State, Step, look
-from glimpse.retina import Retina
+from glimpse.nn.heads import GaussianPolicy, GridPolicy
+from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, fixed, follow, mode_of, rollout, sample_from
 
 RETINA = Retina(6, 2, 2)

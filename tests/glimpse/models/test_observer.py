@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.observer import Observer
-from glimpse.retina import Retina
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import Retina
 
 RETINA = Retina(6, 2, 2)
 

@@ -1,7 +1,7 @@
 """Score functions: how well queries fit places, one unbounded number a pair.
 
 Queries are (batch, features) or (batch, queries, features), keys (batch, places, features). What becomes of the scores
-is the business of :mod:`glimpse.attention`.
+is the business of :mod:`glimpse.nn.attention`.
 """
 
 import math

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glimpse.encoders import COMBINE, WHAT, GlimpseEncoder
+from glimpse.nn.encoders import COMBINE, WHAT, GlimpseEncoder
 
 
 def inputs(channels: int, num_scales: int, size: int, batch: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.attention import (
+from glimpse.nn.attention import (
     GlobalAttention,
     LocalAttention,
     MultiHeadSelfAttention,
@@ -14,8 +14,8 @@ from glimpse.attention import (
     masked_softmax,
     rollout_attention,
 )
-from glimpse.scores import SCORES, score_function
-from tests.test_scores import BATCH, KEY, QUERY, VALUE, Array, ask, build, weight
+from glimpse.nn.scores import SCORES, score_function
+from tests.glimpse.nn.test_scores import BATCH, KEY, QUERY, VALUE, Array, ask, build, weight
 
 
 def softmax(x: Array) -> Any:

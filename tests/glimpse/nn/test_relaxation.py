@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from glimpse.images import geometry
-from glimpse.relaxation import bilinear_glimpse, filter_bank, gaussian_glimpse, grid_glimpses, gumbel_softmax
-from glimpse.retina import extract_glimpse
+from glimpse.nn.relaxation import bilinear_glimpse, filter_bank, gaussian_glimpse, grid_glimpses, gumbel_softmax
+from glimpse.nn.retina import extract_glimpse
 
 RETINAS = [(8, 1, 2), (5, 3, 2), (4, 2, 3), (4, 3, 2), (3, 3, 3), (9, 1, 1), (5, 2, 1)]
 SHAPES = [(1, 23, 40), (3, 31, 12)]

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.models.fully_connected import FullyConnectedNet
+from glimpse.models.mlp import FullyConnectedNet
 
 EXPORT = """
 import sys
 import numpy, onnxruntime, torch
-from glimpse.models.fully_connected import FullyConnectedNet
+from glimpse.models.mlp import FullyConnectedNet
 from torch.export import Dim
 
 torch.manual_seed(0)

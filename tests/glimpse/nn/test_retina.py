@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glimpse.images import geometry
-from glimpse.retina import Retina, extract_glimpse
+from glimpse.nn.retina import Retina, extract_glimpse
 
 
 def naive(image: Tensor, location: Tensor, size: int, num_scales: int, zoom: int) -> Tensor:

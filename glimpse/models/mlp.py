@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glimpse.heads import precisely
-from glimpse.image_encoder import Images, standardise
+from glimpse.nn.encoders import Images, standardise
+from glimpse.nn.heads import precisely
 
 
 class FullyConnectedNet(nn.Module):

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Normal
 
-from glimpse.heads import GaussianPolicy, GridPolicy, LocationPolicy
+from glimpse.nn.heads import GaussianPolicy, GridPolicy, LocationPolicy
 
 
 def generator(seed: int = 0) -> torch.Generator:

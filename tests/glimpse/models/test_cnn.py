@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.models.convolutional import POOLING, ConvolutionalNet
+from glimpse.models.cnn import POOLING, ConvolutionalNet
 
 EXPORT = """
 import sys
 import numpy, onnxruntime, torch
-from glimpse.models.convolutional import ConvolutionalNet
+from glimpse.models.cnn import ConvolutionalNet
 from torch.export import Dim
 
 torch.manual_seed(0)

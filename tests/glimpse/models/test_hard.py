@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 import torch
 
-from glimpse.core import CORES
 from glimpse.models.hard import GAZES, HardAttention, look
-from glimpse.retina import Retina
+from glimpse.nn.core import CORES
+from glimpse.nn.retina import Retina
 
 
 def make(**changes: Any) -> HardAttention:

@@ -1,0 +1,1 @@
+"""The parts of models: retina, encoders, recurrent core, heads, attention and its scores."""
