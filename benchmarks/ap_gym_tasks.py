@@ -12,7 +12,7 @@ import gymnasium
 from ap_gym.envs.image import ImageClassificationDataset
 from ap_gym.envs.image_classification import ImageClassificationVectorEnv
 
-from glimpse.data.sources import SOURCES, Part
+from glimpse.data.datasets import SOURCES, Part
 
 
 @dataclass(frozen=True)

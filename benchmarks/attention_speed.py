@@ -17,7 +17,7 @@ settle_threads()
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from glimpse.data.frozen import generator_for  # noqa: E402
+from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.nn.attention import GlobalAttention, LocalAttention  # noqa: E402
 from glimpse.nn.scores import score_function  # noqa: E402
 

@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from gymnasium.vector import AutoresetMode  # noqa: E402
 
-from glimpse.data.sources import DataError  # noqa: E402
+from glimpse.data.datasets import DataError  # noqa: E402
 from glimpse_envs.actions import ACTION_MODES  # noqa: E402
 from glimpse_envs.scenes import FixedScenes  # noqa: E402
 from glimpse_envs.task import Task  # noqa: E402

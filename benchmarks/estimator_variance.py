@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.relaxed import look_relaxed
 from glimpse.nn.retina import Retina

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.models.hard import HardAttention
 from glimpse.models.relaxed import sense_smoothly
 from glimpse.nn.heads import LocationPolicy

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from glimpse.commands import load_with_data  # noqa: E402
-from glimpse.data.frozen import generator_for  # noqa: E402
+from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.map_scores import agreement  # noqa: E402
 from glimpse.models.self_attention import SelfAttention  # noqa: E402
 from glimpse.nn.attention import rollout_attention  # noqa: E402

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from glimpse.commands import load_with_data  # noqa: E402
-from glimpse.data.frozen import generator_for  # noqa: E402
+from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.explain import centre_map, random_map, resize_map  # noqa: E402
 from glimpse.map_scores import agreement, deletion, insertion, map_entropy, pointing_game  # noqa: E402
 from glimpse.models.observer import Observer  # noqa: E402

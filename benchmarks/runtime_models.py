@@ -17,7 +17,7 @@ from glimpse.commands import describe, load_with_data
 from glimpse.contract.card import ModelCard
 from glimpse.contract.seal import seal
 from glimpse.data.datamodule import ImageData
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.evaluate import beliefs, costs_of
 from glimpse.export import build, versions
 from glimpse.graphs.piece import state_sizes

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.training import HardAttentionTraining
 from glimpse.training.command import TrainingCLI, complete_arguments
 from glimpse.training.quiet import quiet

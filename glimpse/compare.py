@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from glimpse.commands import load_with_data
 from glimpse.comparison import FIGURES, PAGE, Comparison, Entry, table, write_page
 from glimpse.data.datamodule import FOLDER, ImageData
-from glimpse.data.sources import DataError, data_root
+from glimpse.data.datasets import DataError, data_root
 from glimpse.evaluate import Evaluation, evaluate
 from glimpse.invocation import UsageError, invocation
 from glimpse.rehearsal import flattened, rehearse

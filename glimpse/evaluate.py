@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.images.geometry import grid
 from glimpse.models.observer import Observer
 

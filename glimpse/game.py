@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.images.geometry import boxes
 from glimpse.opponent import Opponent
 from glimpse.played import Entry, Record

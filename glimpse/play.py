@@ -12,7 +12,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.game import Game, GameError, still_to_play
 from glimpse.invocation import UsageError, nearest
 from glimpse.opponent import Opponent

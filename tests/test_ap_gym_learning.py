@@ -19,7 +19,7 @@ import ap_gym_learning
 from ap_gym_learning import Recipe, main, objective
 from ap_gym_play import Played, anywhere, contrasted, learner, measure, nowhere, play
 from ap_gym_tasks import Images, circle_square, environment, registered
-from glimpse.data.sources import Part
+from glimpse.data.datasets import Part
 from glimpse.rollout import mode_of, sample_from
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import stage_times
 import throughput
 import training_speed
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.training.objectives import losses
 from stage_times import Timed
 from training_speed import Alone, BareStep, Setup

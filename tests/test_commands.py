@@ -12,7 +12,7 @@ from glimpse import commands
 from glimpse.calibration import budget_table, fit_temperature
 from glimpse.commands import Destination, Form, describe, evaluate_checkpoint, export_checkpoint, load_with_data
 from glimpse.data.datamodule import ImageData
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.evaluate import beliefs, costs_of
 from glimpse.export import ExportError
 from glimpse.export_check import Parity

@@ -8,7 +8,7 @@ import torch
 
 from glimpse.cli import main
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.training.checkpoint import load_training
 from glimpse.training.hard import HardAttentionTraining
 from glimpse_envs.hard_agent import BatchScenes, look_in_environment

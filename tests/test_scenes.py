@@ -6,8 +6,8 @@ import torch
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import TEST_CANVASES
-from glimpse.data.sources import embedded_digits
+from glimpse.data.datasets import embedded_digits
+from glimpse.data.held_out import TEST_CANVASES
 from glimpse.nn.retina import Retina
 from glimpse_envs import scenes
 from glimpse_envs.prefiltered import PrefilteredRetina

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.models.hard import HardAttention
 from glimpse_envs.scenes import FixedScenes, Pictures
 from glimpse_envs.task import Task, TaskError

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.frozen import BLOCK, generator_for
-from glimpse.data.sources import Part
+from glimpse.data.datasets import Part
+from glimpse.data.held_out import BLOCK, generator_for
 from glimpse.nn.retina import Retina
 from glimpse_envs.prefiltered import PrefilteredRetina, prefiltered_bytes
 
@@ -220,7 +220,7 @@ class DrawnScenes:
     def freeze(self, seed: int) -> Pictures:
         """Draw one canvas for each image, the same ones every time.
 
-        They are drawn block by block, as :class:`glimpse.data.frozen.FrozenBlocks` draws those of a training.
+        They are drawn block by block, as :class:`glimpse.data.held_out.FrozenBlocks` draws those of a training.
 
         Args:
             seed: Freezes them.

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.data.canvas import Canvas
+from glimpse.data.datasets import SOURCES, DataError, Part, Source, data_root
 from glimpse.data.folder import folder_classes, image_folder
-from glimpse.data.frozen import TEST_CANVASES, VALIDATION_CANVASES, Batch, FrozenBlocks, generator_for
-from glimpse.data.sources import SOURCES, DataError, Part, Source, data_root
+from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, Batch, FrozenBlocks, generator_for
 
 FOLDER = "folder"
 FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from glimpse.data.sources import SPLIT_SEED, DataError, Part, Source
+from glimpse.data.datasets import SPLIT_SEED, DataError, Part, Source
 from glimpse.images.pixels import ImageError, decode, fit
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})

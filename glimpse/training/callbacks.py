@@ -16,7 +16,7 @@ from torch import Tensor
 
 from glimpse.charts import draw_confusion, draw_learning_curves
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import Batch
+from glimpse.data.held_out import Batch
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 

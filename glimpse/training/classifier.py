@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import Batch
+from glimpse.data.held_out import Batch
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 import glimpse
 from glimpse.data.datamodule import ImageData
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 from glimpse.invocation import UsageError, invocation
 from glimpse.training.callbacks import (
     BEST_FILE,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.data.frozen import Batch
+from glimpse.data.held_out import Batch
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.nn.backbones import Backbone, torchvision_backbone
 from glimpse.nn.core import CORES

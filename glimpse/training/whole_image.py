@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from glimpse.data.frozen import Batch
+from glimpse.data.held_out import Batch
 from glimpse.models.cnn import POOLING, ConvolutionalNet
 from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from glimpse.data.sources import SOURCES, DataError, Part, data_root, embedded_digits, torchvision_source
+from glimpse.data.datasets import SOURCES, DataError, Part, data_root, embedded_digits, torchvision_source
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
 LABELS = (np.arange(60) % 10).astype(np.uint8)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import EpochBatches, ImageData
-from glimpse.data.sources import DataError
+from glimpse.data.datasets import DataError
 
 FIRST_BLOCKS = {"digits": "01f06e757c555aa3076bc572452b791d", "mnist": "24595ff746b9b6b2b22f2819f25cdc6e"}
 """SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""

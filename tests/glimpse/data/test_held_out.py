@@ -3,8 +3,8 @@ import torch
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import ImageData
-from glimpse.data.frozen import FrozenBlocks, generator_for
-from glimpse.data.sources import Part
+from glimpse.data.datasets import Part
+from glimpse.data.held_out import FrozenBlocks, generator_for
 
 
 def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):

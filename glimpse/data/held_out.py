@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.sources import DataError, Part
+from glimpse.data.datasets import DataError, Part
 
 Batch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from glimpse.data import folder
+from glimpse.data.datasets import DataError, Part
 from glimpse.data.folder import folder_classes, image_folder
-from glimpse.data.sources import DataError, Part
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
