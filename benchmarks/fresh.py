@@ -113,7 +113,7 @@ def child(task: dict[str, Any]) -> dict[str, Any]:
 
 def _import(kind: str) -> None:
     if kind == "glimpse":
-        import glimpse.runtime  # noqa: F401
+        import glimpse.runtime.session  # noqa: F401
     else:
         import numpy  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -135,7 +135,7 @@ def _opened(task: dict[str, Any]) -> Any:
         session = onnxruntime.InferenceSession(task["file"], options, providers=["CPUExecutionProvider"])
         return lambda: session.run(None, {"images": image[None, None]})
     from glimpse.images.lazy import ArrayImage
-    from glimpse.runtime import GlimpseSession
+    from glimpse.runtime.session import GlimpseSession
 
     model = GlimpseSession(task["file"], threads=1, provider="cpu", warm_up=False)
     if task["size"] == "native":

@@ -15,7 +15,7 @@ from typing import Any
 
 import glimpse
 from glimpse.cli import THREADS
-from glimpse.processor import processor
+from glimpse.runtime.providers import processor
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "onnxruntime", "onnxruntime-gpu")
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -32,7 +32,7 @@ from glimpse.contract.card import Budget  # noqa: E402
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import CONFIDENCE, GLIMPSES, INPUT, LOGITS, MAX_GLIMPSES  # noqa: E402
 from glimpse.evaluate import beliefs  # noqa: E402
-from glimpse.runtime import GlimpseSession  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from runtime_models import Model, session_for, trained_model  # noqa: E402
 
 BATCH = 64

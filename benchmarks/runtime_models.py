@@ -24,7 +24,7 @@ from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import Retina
-from glimpse.providers import PROVIDERS
+from glimpse.runtime.providers import PROVIDERS
 
 SEED = 0
 """Fixes weights that nobody trained."""

@@ -33,7 +33,7 @@ from glimpse.images.lazy import ArrayImage  # noqa: E402
 from glimpse.models.cnn import ConvolutionalNet  # noqa: E402
 from glimpse.models.observer import WholeImageObserver  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
-from glimpse.runtime import GlimpseSession  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from runtime_models import SEED, real_images, retina_model, session_for, untrained_card  # noqa: E402
 
 SIDES = (64, 256, 1024, 4096, 16384)

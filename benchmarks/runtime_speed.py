@@ -21,7 +21,7 @@ import torch  # noqa: E402
 
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import INPUT, LOGITS  # noqa: E402
-from glimpse.runtime import GlimpseSession  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from product_chain import chain_of, multiply_accumulates, optimised, products_of  # noqa: E402
 from rival import MISSING, NAME, rival_episode  # noqa: E402
 from runtime_models import Model, paper_model, real_images, session_for, trained_model  # noqa: E402

@@ -1,7 +1,8 @@
 """How soon a session is ready, and what memory it takes: ``python benchmarks/runtime_start.py [--checkpoint FILE]``.
 
 Options as well: ``--root DIR``, ``--output FILE``, ``--quick``. Every figure is of a fresh process, which imports
-``glimpse.runtime``, opens a file and classifies one image; one that imports numpy and onnxruntime alone stands beside.
+``glimpse.runtime.session``, opens a file and classifies one image; one that imports numpy and onnxruntime alone stands
+beside.
 """
 
 import argparse

@@ -27,7 +27,7 @@ settle_threads()
 
 import numpy as np  # noqa: E402
 
-from glimpse.runtime import GlimpseSession  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from glimpse_serve import shipped  # noqa: E402
 from serve_clients import Crowd, Service, ended, request, serving  # noqa: E402
 

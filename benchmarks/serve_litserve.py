@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import litserve
 from fastapi import Body, Response
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from serve_rivals import BYTES, JSON, answers_to, canvases_in, fitted, written
 
 BATCH, PATIENCE_SECONDS = 32, 0.01

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse.answers import Prediction
 from glimpse.contract.tensors import INPUT, PROBABILITIES
 from glimpse.images import pixels
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.prediction import Prediction
+from glimpse.runtime.session import GlimpseSession
 
 JSON, BYTES = "application/json", "application/octet-stream"
 

@@ -27,8 +27,8 @@ from onnx import TensorProto, numpy_helper  # noqa: E402
 from glimpse.contract.card import ModelCard  # noqa: E402
 from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.data.datamodule import ImageData  # noqa: E402
-from glimpse.providers import open_session  # noqa: E402
-from glimpse.runtime import GlimpseSession  # noqa: E402
+from glimpse.runtime.providers import open_session  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from glimpse_serve.shipped import ShippedModel, models  # noqa: E402
 from runtime_models import available_dataset  # noqa: E402
 

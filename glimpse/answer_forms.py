@@ -18,7 +18,7 @@ from jaxtyping import Float
 from glimpse.contract.card import ModelCard
 
 if TYPE_CHECKING:
-    from glimpse.runtime import Prediction
+    from glimpse.runtime.session import Prediction
 
 STOPPED = {"confident": "sure enough", "budget": "budget used", "time": "time is up"}
 """Why a model stopped looking, in words."""

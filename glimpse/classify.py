@@ -20,7 +20,7 @@ from glimpse.progress import ProgressLine
 from glimpse.sight import LAZY_SUFFIXES, Look, animate, draw, extent, look, look_natively, read, sight_of
 
 if TYPE_CHECKING:
-    from glimpse.runtime import GlimpseSession
+    from glimpse.runtime.session import GlimpseSession
 
 
 class _Shot(NamedTuple):
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         read_too = [args.model, *map(Path, args.lists)]
         _check_output(args.output, [*read_too, *(source.path for source in sources if source.path)])
     try:
-        from glimpse.runtime import GlimpseSession
+        from glimpse.runtime.session import GlimpseSession
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise

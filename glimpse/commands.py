@@ -21,9 +21,9 @@ from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes
 from glimpse.graphs.storage import round_weights
 from glimpse.kserve import check_manifest, check_service_name, write_kserve
-from glimpse.loading import load
 from glimpse.models.hard import HardObserver
 from glimpse.program import ProgramParity, check_program_file, export_program
+from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.classifier import ClassifierTraining
 

@@ -20,7 +20,7 @@ from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluate import FIXATIONS, Evaluation
 from glimpse.invocation import invocation
-from glimpse.runtime import GlimpseSession, Prediction
+from glimpse.runtime.session import GlimpseSession, Prediction
 from glimpse.sight import Sight, draw
 from glimpse.training.checkpoint import load_training
 from glimpse.training.command import main as train

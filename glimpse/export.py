@@ -35,8 +35,7 @@ from glimpse.graphs.whole import whole_of
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import PIXEL_MAX, fractions
-from glimpse.processor import processor
-from glimpse.providers import open_session
+from glimpse.runtime.providers import open_session, processor
 
 TOLERANCE = 1e-4
 """Largest difference in a probability, or in an attention weight, between a float32 file and the model."""

@@ -31,11 +31,11 @@ from glimpse.contract.tensors import (
     STATE,
 )
 from glimpse.graphs.whole import Episode
-from glimpse.inference import Arrays
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
-from glimpse.providers import open_session
+from glimpse.runtime.graph import Arrays
+from glimpse.runtime.providers import open_session
 
 TIE = 1e-5
 """Fixations that differ by less than this, in half images, and yet by a whole pixel, are a rounding tie; so are a
@@ -82,7 +82,7 @@ def compare(
         card: Says which graph the file holds.
         file: The file.
         images: Pixels in [0, 255].
-        provider: What runs the file, one of :data:`glimpse.providers.PROVIDERS`.
+        provider: What runs the file, one of :data:`glimpse.runtime.providers.PROVIDERS`.
     """
     session = session_of(file, provider)
     episode = Episode(observer, card.temperature).eval()
@@ -227,6 +227,6 @@ def session_of(file: bytes, provider: str = "cpu") -> Any:
 
     Args:
         file: An ONNX file.
-        provider: One of :data:`glimpse.providers.PROVIDERS`.
+        provider: One of :data:`glimpse.runtime.providers.PROVIDERS`.
     """
     return open_session(file, provider, threads=1, sizes={})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.contract.card import ModelCard
-from glimpse.loading import ModelFile, load
+from glimpse.runtime.model_file import ModelFile, load
 
 
 def inspect(path: Path, as_json: bool = False) -> str:

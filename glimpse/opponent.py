@@ -42,7 +42,7 @@ class Opponent:
 
     def __init__(self, path: Path) -> None:
         # A game without a model does without onnxruntime.
-        from glimpse.runtime import GlimpseSession
+        from glimpse.runtime.session import GlimpseSession
 
         self.session = GlimpseSession(path)
         self.path = path

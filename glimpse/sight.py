@@ -15,7 +15,7 @@ from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
-    from glimpse.runtime import GlimpseSession, Prediction
+    from glimpse.runtime.session import GlimpseSession, Prediction
 
 LAZY_SUFFIXES = frozenset((".npy", ".zarr", ".tif", ".tiff"))
 """What the names of images end with that can be read by parts, in small letters."""

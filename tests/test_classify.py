@@ -23,7 +23,7 @@ from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
 from glimpse.contract.seal import SEAL_KEY, seal
 from glimpse.images import geometry, pixels
 from glimpse.invocation import UsageError
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from tests import toys
 from tests.glimpse.images import test_lazy
 
@@ -320,10 +320,10 @@ def test_a_name_that_would_upset_the_terminal_is_quoted(model, bright, tmp_path,
 
 
 def test_without_onnxruntime_it_says_what_to_install(bright, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "glimpse.runtime", None)
+    monkeypatch.setitem(sys.modules, "glimpse.runtime.session", None)
 
     def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "glimpse.runtime":
+        if name == "glimpse.runtime.session":
             raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
         return original(name, *args, **kwargs)
 
@@ -466,7 +466,7 @@ def test_what_the_user_set_reaches_the_session(model, bright, monkeypatch, capsy
             self.card = replace(self.card, graph="episode")
             return super().run(canvases)._replace(reasons=("time",) * len(canvases))
 
-    monkeypatch.setattr("glimpse.runtime.GlimpseSession", Watched)
+    monkeypatch.setattr("glimpse.runtime.session.GlimpseSession", Watched)
     assert run(model, bright) == 0
     assert given == {"session": {}, "run": {}}
     options = ("--provider", "cuda", "--threads", 2, "--max-glimpses", 2, "--confidence", 0.9, "--time", 250)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from glimpse.images.lazy import Corners
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import shipped
 from glimpse_serve.client import Answer, Client, ServiceError
 from glimpse_serve.key_ring import make_key

@@ -16,8 +16,8 @@ from glimpse.data.datasets import DataError
 from glimpse.evaluate import beliefs, costs_of
 from glimpse.export import ExportError
 from glimpse.export_check import Parity
-from glimpse.loading import load
 from glimpse.program import ProgramParity
+from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import CheckpointError, load_training
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining

@@ -18,7 +18,7 @@ from glimpse.demo import Example
 from glimpse.evaluate import Evaluation
 from glimpse.export_check import Parity
 from glimpse.invocation import invocation
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse.training.command import main as train_command
 
 TINY = """

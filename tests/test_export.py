@@ -23,7 +23,7 @@ from glimpse.models.cnn import ConvolutionalNet
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import WholeImageObserver
 from glimpse.nn.retina import Retina
-from glimpse.processor import processor
+from glimpse.runtime.providers import processor
 
 GRAPHS = {"path": "adaptive", "episode": "episode", "step": "step"}
 
@@ -294,7 +294,7 @@ from pathlib import Path
 import torch
 from glimpse.contract.card import ModelCard
 from glimpse.export import export_model
-from glimpse.processor import processor
+from glimpse.runtime.providers import processor
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.nn.retina import Retina
 

@@ -28,7 +28,7 @@ from glimpse.export import TOLERANCE
 from glimpse.export_check import Parity, compare, session_of
 from glimpse.models.hard import HardObserver
 from glimpse.nn.retina import Retina
-from glimpse.providers import ProviderError
+from glimpse.runtime.providers import ProviderError
 
 GRAPHS = pytest.mark.parametrize("graph", ["path", "episode", "step"])
 

@@ -20,7 +20,7 @@ from glimpse.contract.seal import read_seal
 from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, LOGITS, MAPS, PROBABILITIES
 from glimpse.data.datamodule import ImageData
 from glimpse.graphs.whole import Episode
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 

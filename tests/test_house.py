@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
 from glimpse_serve.asked import Asked
 from glimpse_serve.house import Condition

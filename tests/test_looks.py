@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from glimpse.images.lazy import ArrayImage, Corners
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import looks
 from glimpse_serve.server import _config
 from glimpse_serve.settings import Settings

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.settings import Settings
 from tests.service import Running, png, running, toy_files
 from tests.toys import noise

@@ -170,8 +170,8 @@ def test_ctrl_c_ends_a_game_that_was_started_with_it_ignored(before, monkeypatch
 def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for module in ("runtime", "gazing", "inference", "loading", "providers"):
-        monkeypatch.delitem(sys.modules, f"glimpse.{module}", raising=False)
+    for module in ("session", "stepping", "graph", "model_file", "providers"):
+        monkeypatch.delitem(sys.modules, f"glimpse.runtime.session.{module}", raising=False)
     told = refused(capsys, "--browser", "--model", "m.onnx")
     assert "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'" in told
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import registry as registry_module
 from glimpse_serve.naming import ModelError
 from glimpse_serve.refusal import Refusal

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch, Watched
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.served import SMALL_PIXELS, ServedModel

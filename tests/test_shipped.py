@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from glimpse.contract.seal import read_seal
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse.training.recipes import find_recipe
 from glimpse_serve import shipped
 from glimpse_serve.shipped import HARD, SOFT, ShippedModel

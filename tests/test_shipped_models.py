@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 import shipped_models
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.shipped import HARD, models
 
 

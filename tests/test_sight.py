@@ -11,7 +11,7 @@ from glimpse import sight, visualise
 from glimpse.image_paths import ImageSource
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from tests import toys
 
 

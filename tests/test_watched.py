@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import shipped
 from glimpse_serve.jobs import Canvas, Watch
 from glimpse_serve.watched import picture, watch

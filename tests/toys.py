@@ -31,7 +31,7 @@ from glimpse.contract.tensors import (
     STATE,
 )
 from glimpse.images import geometry
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 
 ADAPTIVE = ModelCard(
     model="hard",

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glimpse.answers import Prediction
-from glimpse.inference import Arrays
+from glimpse.runtime.graph import Arrays
+from glimpse.runtime.prediction import Prediction
 
 SMALL_BYTES = 2**14
 """An image file up to this size, of as many pixels at most, is decoded within a few tenths of a millisecond."""

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from glimpse import answers
-from glimpse.answers import Glance, Prediction
 from glimpse.images import geometry, pixels
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
+from glimpse.runtime.limits import LimitError, limits
+from glimpse.runtime.prediction import Glance, Prediction
 from glimpse_serve.asked import ASKED, Answer, Asked, Handler, Receive, Scope, Send
 from glimpse_serve.house import House
 from glimpse_serve.plain import answer_of, model_of
@@ -386,8 +386,8 @@ def beginning_of(text: str | None, most: int) -> Beginning:
         )
     confidence = None if confidence is None else float(confidence)
     try:
-        answers.limits(most, max_glimpses, confidence, None)
-    except answers.LimitError as error:
+        limits(most, max_glimpses, confidence, None)
+    except LimitError as error:
         raise Refusal(400, str(error), "limit") from error
     return Beginning(said["width"], said["height"], said["channels"], confidence, max_glimpses)
 

@@ -39,7 +39,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
 from glimpse.invocation import UsageError, did_you_mean
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import logs
 from glimpse_serve.app import Service
 from glimpse_serve.asked import Receive, Scope, Send

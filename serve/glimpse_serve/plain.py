@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glimpse import answers
-from glimpse.answers import Prediction
 from glimpse.images.pixels import decode
+from glimpse.runtime.limits import LimitError, limits
+from glimpse.runtime.prediction import Prediction
 from glimpse_serve import watched
 from glimpse_serve.asked import Answer, Asked, Handler, json_answer
 from glimpse_serve.house import House
@@ -169,8 +169,8 @@ def _limits(entry: Entry, query: Mapping[str, str]) -> tuple[int | None, float |
         ) from None
     glimpses = None if max_glimpses is None else int(max_glimpses)
     try:
-        checked = answers.limits(most, glimpses, sure, None)
-    except answers.LimitError as error:
+        checked = limits(most, glimpses, sure, None)
+    except LimitError as error:
         raise Refusal(400, str(error), "limit") from error
     return None if glimpses is None else checked.max_glimpses, checked.confidence
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from glimpse.contract.card import ContractError
-from glimpse.providers import ProviderError
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.providers import ProviderError
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.engine import Engine
 from glimpse_serve.naming import ModelError, check_name
 from glimpse_serve.refusal import Refusal

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from glimpse.answers import REASONS
 from glimpse.contract import card
 from glimpse.contract.card import Budget, ModelCard
+from glimpse.runtime.prediction import REASONS
 from glimpse_serve import tensors
 from glimpse_serve.naming import NAME
 from glimpse_serve.plain import EXPLAIN

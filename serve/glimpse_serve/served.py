@@ -9,7 +9,7 @@ import numpy as np
 from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
 from glimpse.images import pixels
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch
 from glimpse_serve.refusal import Refusal
 from glimpse_serve.watched import watch

@@ -24,7 +24,7 @@ class Settings:
             neither these nor a directory is given.
         directory: A directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
         watch_seconds: How often it is looked at.
-        provider: What the models run on, one of :data:`glimpse.providers.PROVIDERS`.
+        provider: What the models run on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         threads: Threads within an operator.
         host: Address to listen at.
         port: Port to listen at; 0 for a free one.

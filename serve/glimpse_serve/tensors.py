@@ -31,7 +31,7 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
-from glimpse.inference import Arrays
+from glimpse.runtime.graph import Arrays
 from glimpse_serve.jobs import Tensors
 from glimpse_serve.refusal import Refusal
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glimpse import sight
-from glimpse.answers import Glance, Prediction
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.prediction import Glance, Prediction
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.jobs import Watch, Watched
 
 

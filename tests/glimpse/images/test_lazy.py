@@ -14,7 +14,7 @@ import zarr
 
 from glimpse.images.lazy import ArrayImage, LazyImage, open_lazily
 from glimpse.images.pixels import ImageError
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 from tests import toys
 from tests.toys import alike, noise
 
@@ -102,7 +102,7 @@ def test_of_a_huge_tiled_tiff_only_the_tiles_under_the_windows_are_loaded(tmp_pa
     program = f"""
 import resource
 from glimpse.images.lazy import open_lazily
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.session import GlimpseSession
 sessions = [GlimpseSession({str(tmp_path)!r} + name) for name in ("/adaptive.onnx", "/step.onnx")]
 import tifffile, zarr
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from glimpse.answers import Limits, Prediction, join, reasons_of
 from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import (
     BOXES,
@@ -33,8 +32,10 @@ from glimpse.contract.tensors import (
 )
 from glimpse.images import crop, geometry
 from glimpse.images.pixels import ImageError
-from glimpse.inference import Arrays, Call
-from glimpse.shown import Scene
+from glimpse.runtime.graph import Arrays, Call
+from glimpse.runtime.inputs import Scene
+from glimpse.runtime.limits import Limits
+from glimpse.runtime.prediction import Prediction, join, reasons_of
 
 
 class Taken(NamedTuple):

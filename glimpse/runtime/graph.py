@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, STATE
-from glimpse.loading import ModelFile
-from glimpse.providers import DEVICES, ProviderError, open_session
+from glimpse.runtime.model_file import ModelFile
+from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
@@ -25,7 +25,7 @@ class Graph:
 
     Args:
         model: The model.
-        provider: One of :data:`glimpse.providers.PROVIDERS`.
+        provider: One of :data:`glimpse.runtime.providers.PROVIDERS`.
         threads: Threads within an operator.
 
     Raises:

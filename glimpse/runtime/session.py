@@ -9,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
-from glimpse import gazing, shown
-from glimpse.answers import Glance, ImagePrediction, LimitError, Limits, Prediction, cut_short, is_whole, limits
 from glimpse.contract.card import ContractError, ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.images import pixels
 from glimpse.images.lazy import LazyImage
 from glimpse.images.pixels import ImageError
-from glimpse.inference import Arrays, Graph
-from glimpse.loading import load
-from glimpse.providers import ProviderError
-from glimpse.shown import Image, Scene
+from glimpse.runtime import inputs, stepping
+from glimpse.runtime.graph import Arrays, Graph
+from glimpse.runtime.inputs import Image, Scene
+from glimpse.runtime.limits import LimitError, Limits, is_whole, limits
+from glimpse.runtime.model_file import load
+from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, cut_short
+from glimpse.runtime.providers import ProviderError
 
 __all__ = [
     "ContractError",
@@ -66,13 +67,13 @@ class GlimpseSession:
     Attributes:
         card: What the model says of itself.
         sha256: The seal of its file.
-        provider: What it runs on, one of :data:`glimpse.providers.PROVIDERS`.
+        provider: What it runs on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         path: Its file.
 
     Args:
         path: An ONNX file written by ``glimpse export``.
         threads: Threads within an operator, from 1 to 1024.
-        provider: What to run it on, one of :data:`glimpse.providers.PROVIDERS`.
+        provider: What to run it on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         warm_up: Whether to run it once, on black, so that the first image does not wait for memory to be laid out.
 
     Raises:
@@ -131,7 +132,7 @@ class GlimpseSession:
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        return self._answer(shown.planes(canvases, self.card), limit, started)
+        return self._answer(inputs.planes(canvases, self.card), limit, started)
 
     def predict(
         self,
@@ -311,14 +312,14 @@ class GlimpseSession:
                     f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
                     f"pixels and nothing else; {advice}, or export the model for any size"
                 )
-            return [shown.scene_of(*each, self.card) for each in zip(images, names, strict=True)], None
+            return [inputs.scene_of(*each, self.card) for each in zip(images, names, strict=True)], None
         if lazy:
             raise ImageError(
                 "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
                 "leave size='fit' out, or read it as a whole and hand over the array"
             )
-        canvases = np.stack([shown.canvas_of(*each, self.card) for each in zip(images, names, strict=True)])
-        return shown.planes(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
+        canvases = np.stack([inputs.canvas_of(*each, self.card) for each in zip(images, names, strict=True)])
+        return inputs.planes(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
 
     def _in_their_frames(self, found: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
         return found if sizes is None else self.onto_images(found, sizes)
@@ -327,12 +328,12 @@ class GlimpseSession:
         graph = self.card.graph
         by_glimpses = isinstance(subject, list) or limit.seconds is not None or self._shrinks(subject, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
-            return gazing.whole(self._gaze(subject, limit, started))
+            return stepping.whole(self._gaze(subject, limit, started))
         if isinstance(subject, list):
-            return cut_short(gazing.one_by_one(self._graph, subject), limit)
+            return cut_short(stepping.one_by_one(self._graph, subject), limit)
         if graph == "episode":
-            return cut_short(gazing.prediction_of(self._graph({INPUT: subject})), limit)
-        return gazing.to_the_end(self._graph, subject, limit)
+            return cut_short(stepping.prediction_of(self._graph({INPUT: subject})), limit)
+        return stepping.to_the_end(self._graph, subject, limit)
 
     def _shrinks(self, subject: npt.NDArray[Any], limit: Limits) -> bool:
         """Whether a batch is large enough to be worth leaving out the images that are told already.
@@ -341,19 +342,19 @@ class GlimpseSession:
         """
         return limit.confidence is not None and len(subject) >= SHRINKING
 
-    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[gazing.Moment]:
+    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[stepping.Moment]:
         if self.card.graph == "step":
-            look = gazing.look_by_steps(self._graph, self.card, subject)
+            look = stepping.look_by_steps(self._graph, self.card, subject)
         elif isinstance(subject, list):
-            look = gazing.look_through_windows(self._graph, self.card, subject)
+            look = stepping.look_through_windows(self._graph, self.card, subject)
         else:
-            look = gazing.look_at_images(self._graph, subject)
-        return gazing.gaze(look, len(subject), self.card.state_size or 0, limit, started)
+            look = stepping.look_at_images(self._graph, subject)
+        return stepping.gaze(look, len(subject), self.card.state_size or 0, limit, started)
 
     def _glances(self, subject: Subject, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
         if self.card.graph == "episode":
             started = time.perf_counter()
-            moments = gazing.replay(self._answer(subject, limit, started), started)
+            moments = stepping.replay(self._answer(subject, limit, started), started)
         else:
             moments = self._gaze(subject, limit, started=None)
         for index, moment in enumerate(moments):

@@ -27,7 +27,7 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
-from glimpse.providers import quiet_options
+from glimpse.runtime.providers import quiet_options
 
 _ADVICE = "expected an ONNX file written by 'glimpse export'"
 

@@ -6,8 +6,8 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from glimpse.providers import PROVIDERS, ProviderError, open_session
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session
+from glimpse.runtime.session import GlimpseSession
 from tests import toys
 from tests.toys import write_toy
 
@@ -84,6 +84,6 @@ def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept)
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     if own is not None:
         environment["ORT_DISABLE_TELEMETRY"] = own
-    program = "import os, glimpse.providers; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    program = "import os, glimpse.runtime.providers; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert run.stdout.strip() == kept

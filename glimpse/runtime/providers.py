@@ -1,6 +1,8 @@
 """What an exported model runs on: onnxruntime's execution providers by short names, and sessions on them."""
 
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnxruntime
@@ -106,3 +108,13 @@ def _advice(package: str) -> str:
         f"pip uninstall onnxruntime, then pip install {package}, which takes its place: both at once overwrite each "
         "other"
     )
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()

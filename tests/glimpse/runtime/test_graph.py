@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.inference import Graph
-from glimpse.loading import load
-from glimpse.providers import open_session
+from glimpse.runtime.graph import Graph
+from glimpse.runtime.model_file import load
+from glimpse.runtime.providers import open_session
 from tests import toys
 from tests.toys import noise, write_toy
 
@@ -20,7 +20,7 @@ def opened(monkeypatch) -> list[dict[str, int]]:
         sizes.append(dict(given))
         return open_session(content, provider, threads, given)
 
-    monkeypatch.setattr("glimpse.inference.open_session", watched)
+    monkeypatch.setattr("glimpse.runtime.graph.open_session", watched)
     return sizes
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse import runtime
-from glimpse.answers import LimitError
 from glimpse.contract.card import ModelCard
 from glimpse.images import geometry, pixels
 from glimpse.images.lazy import ArrayImage
-from glimpse.runtime import GlimpseSession
+from glimpse.runtime import session as session_module
+from glimpse.runtime.limits import LimitError
+from glimpse.runtime.session import GlimpseSession
 from tests import toys
 from tests.toys import LIMITS, alike, noise, write_sealed, write_toy
 
@@ -354,8 +354,8 @@ def test_threads_with_limits_of_their_own_do_not_disturb_one_another(tmp_path, g
 @pytest.mark.child
 def test_a_session_prints_nothing(tmp_path):
     path = write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
-    program = f"from glimpse.runtime import GlimpseSession; GlimpseSession({str(path)!r})"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    program = f"from glimpse.runtime.session import GlimpseSession; GlimpseSession({str(path)!r})"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert run.stdout == run.stderr == ""
 
@@ -418,6 +418,6 @@ def test_a_large_batch_leaves_out_what_is_told_and_answers_alike(tmp_path, monke
     assert found.glimpses is not None
     assert sum(calls) == found.glimpses.sum()
     calls.clear()
-    monkeypatch.setattr(runtime, "SHRINKING", 41)
+    monkeypatch.setattr(session_module, "SHRINKING", 41)
     alike(found, session.run(canvases, confidence=confidence))
     assert calls == [40]

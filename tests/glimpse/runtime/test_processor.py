@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.processor import processor
+from glimpse.runtime.providers import processor
 
 
 def test_the_processor_has_a_name():

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.answers import LimitError, Limits, Prediction, cut_short, join, limits
+from glimpse.runtime.limits import LimitError, Limits, limits
+from glimpse.runtime.prediction import Prediction, cut_short, join
 
 BELIEFS = np.array(
     [
