@@ -24,8 +24,8 @@ from torch import Tensor  # noqa: E402
 
 from ap_gym_play import Played, anywhere, learner, measure, nowhere, play  # noqa: E402
 from ap_gym_tasks import PUBLISHED, SOURCE, TASKS, Task, environment  # noqa: E402
-from glimpse.charts import draw_learning_curves  # noqa: E402
 from glimpse.data.held_out import generator_for  # noqa: E402
+from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
 from glimpse.models.hard import HardAttention  # noqa: E402
 from glimpse.rollout import mode_of, sample_from  # noqa: E402
 from glimpse.training.objectives import classification_loss, policy_loss, returns_of  # noqa: E402

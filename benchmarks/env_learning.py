@@ -26,7 +26,7 @@ from stable_baselines3 import PPO  # noqa: E402
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 
 from env_agents import BUDGET, CELLS, CENTRE, answering_after, guessing, looking_at  # noqa: E402
-from glimpse.charts import draw_learning_curves  # noqa: E402
+from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
 from glimpse_envs.evaluation import evaluate  # noqa: E402
 from glimpse_envs.sb3 import GlimpseVecEnv, agent_of  # noqa: E402
 

@@ -24,7 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from torch import nn  # noqa: E402
 
-from glimpse.charts import draw_learning_curves  # noqa: E402
+from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
 from glimpse_envs.junctions import WAYS, Maze, draw_maze, every_junction  # noqa: E402
 from glimpse_envs.maze import MazeEnv, Observation  # noqa: E402
 

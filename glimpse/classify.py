@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glimpse import animation
-from glimpse.album import FILM_FORMATS, Album
 from glimpse.answer_forms import AnswerForm, Csv, JsonDocument, JsonLines, Text, describe
 from glimpse.classify_options import BATCH_SIZE, check
+from glimpse.drawing import animation
+from glimpse.drawing.album import FILM_FORMATS, Album
+from glimpse.drawing.view import LAZY_SUFFIXES, Look, animate, draw, extent, look, look_natively, read, sight_of
 from glimpse.image_paths import SUFFIXES, ImageSource, find_images
 from glimpse.images import pixels
 from glimpse.invocation import UsageError
 from glimpse.progress import ProgressLine
-from glimpse.sight import LAZY_SUFFIXES, Look, animate, draw, extent, look, look_natively, read, sight_of
 
 if TYPE_CHECKING:
     from glimpse.runtime.session import GlimpseSession

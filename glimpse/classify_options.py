@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from glimpse.album import FILM_FORMATS
 from glimpse.contract.card import ModelCard
+from glimpse.drawing.album import FILM_FORMATS
 from glimpse.invocation import UsageError
 
 BATCH_SIZE = 16

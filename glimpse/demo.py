@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse import charts
 from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data.datamodule import ImageData
+from glimpse.drawing import charts
+from glimpse.drawing.view import Sight, draw
 from glimpse.evaluate import FIXATIONS, Evaluation
 from glimpse.invocation import invocation
 from glimpse.runtime.session import GlimpseSession, Prediction
-from glimpse.sight import Sight, draw
 from glimpse.training.checkpoint import load_training
 from glimpse.training.command import main as train
 

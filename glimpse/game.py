@@ -11,11 +11,11 @@ import torch
 from jaxtyping import UInt8
 
 from glimpse.data.held_out import generator_for
+from glimpse.drawing.view import Sight
 from glimpse.images.geometry import boxes
 from glimpse.opponent import Opponent
 from glimpse.played import Entry, Record
 from glimpse.seen import Mosaic, Seen, mosaic
-from glimpse.sight import Sight
 from glimpse_envs.actions import Move
 from glimpse_envs.looking import Looking
 

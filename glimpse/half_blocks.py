@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse.lettering import Colour
+from glimpse.drawing.text import Colour
 
 UPPER_HALF = "\N{UPPER HALF BLOCK}"
 RESET = "\x1b[0m"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from glimpse.album import Album
-from glimpse.heatmaps import draw_maps
+from glimpse.drawing.album import Album
+from glimpse.drawing.heatmap import draw_maps
 from glimpse.images import pixels
 from glimpse.invocation import UsageError, nearest
 from glimpse.observed_maps import explicit_maps, implicit_maps

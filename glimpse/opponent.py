@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse import visualise
+from glimpse.drawing import scanpath
+from glimpse.drawing.view import Sight, draw
 from glimpse.played import ModelEntry
-from glimpse.sight import Sight, draw
 
 DATA_OPTIONS = (
     "dataset",
@@ -121,7 +121,7 @@ class Opponent:
         seen = sight.on_image
         if seen.boxes is None:
             return draw(self.session, sight)
-        return visualise.draw_scanpath(sight.image, seen.boxes[0], seen.locations[0])
+        return scanpath.draw_scanpath(sight.image, seen.boxes[0], seen.locations[0])
 
 
 def _size(channels: int, height: int, width: int) -> str:

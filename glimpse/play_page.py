@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from glimpse.drawing.palette import time_colours
+from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.game import Game, GameError
 from glimpse.images.geometry import to_unit
 from glimpse.played import AlreadyPlayedError, Entry, PlayedError, cells, chance, compare
-from glimpse.visualise import draw_scanpath, time_colours
 
 LOCAL = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOCAL, "[::1]"})

@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.charts import draw_learning_curves
 from glimpse.comparison import CURVES, LEGEND, PICTURES, Comparison, Told, picture
 from glimpse.data.datamodule import ImageData
-from glimpse.heatmaps import draw_map, legend
+from glimpse.drawing.charts import draw_learning_curves
+from glimpse.drawing.heatmap import draw_map, legend
+from glimpse.drawing.palette import time_colours
+from glimpse.drawing.text import to_picture
 from glimpse.images.geometry import to_pixels
-from glimpse.lettering import to_picture
 from glimpse.models.observer import Observer
 from glimpse.observed_maps import explicit_maps, implicit_maps
-from glimpse.visualise import time_colours
 
 PANEL = 288
 """Long side of a map's picture, pixels; the page shows it smaller."""

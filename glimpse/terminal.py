@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import ImageDraw
 
+from glimpse.drawing.palette import MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
+from glimpse.drawing.text import Colour
 from glimpse.game import Game, GameError
 from glimpse.half_blocks import beside, half_blocks, paint, scale_for, scaled
 from glimpse.images.geometry import boxes, to_pixels, to_unit
 from glimpse.keys import keyboard
-from glimpse.lettering import Colour
 from glimpse.played import AlreadyPlayedError
-from glimpse.visualise import MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
 
 SIDE, GAP = 30, 2
 """Letters in a line of what stands beside the image, and between the two."""

@@ -18,9 +18,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageSequence
 
-from glimpse import classify, classify_options, map_pictures, sight, visualise
+from glimpse import classify, classify_options
 from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
 from glimpse.contract.seal import SEAL_KEY, seal
+from glimpse.drawing import view
+from glimpse.drawing.answer import draw_answer, draw_attention
+from glimpse.drawing.palette import time_colours
 from glimpse.images import geometry, pixels
 from glimpse.invocation import UsageError
 from glimpse.runtime.session import GlimpseSession
@@ -106,9 +109,9 @@ def run(*arguments: Any) -> int:
     return classify.run(parser.parse_args(["classify", *map(str, arguments)]))
 
 
-def look(model: Path, path: Path) -> sight.Sight:
+def look(model: Path, path: Path) -> view.Sight:
     session, image = GlimpseSession(model), pixels.decode(path)
-    return sight.sight_of(session, image, sight.look(session, [image])[0])
+    return view.sight_of(session, image, view.look(session, [image])[0])
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +206,7 @@ def test_maps_are_drawn_on_the_canvas_that_the_model_saw(soft, tmp_path):
     assert run(soft, path, "--draw", tmp_path / "out") == 0
     seen = look(soft, path)
     assert seen.canvas.shape == (20, 30, 1)
-    expected = map_pictures.draw_attention(seen.canvas, MAPS, seen.on_image.probabilities[0], ("dark", "bright"))
+    expected = draw_attention(seen.canvas, MAPS, seen.on_image.probabilities[0], ("dark", "bright"))
     np.testing.assert_array_equal(pixels.decode(tmp_path / "out" / "tall.png"), np.asarray(expected))
 
 
@@ -212,7 +215,7 @@ def test_an_answer_from_nowhere_is_drawn_beside_the_image_as_it_came(plain, tmp_
     Image.fromarray(noise).save(path)
     assert run(plain, path, "--draw", tmp_path / "out") == 0
     belief = look(plain, path).on_image.probabilities[0, -1]
-    expected = map_pictures.draw_answer(noise, belief, ("dark", "bright"))
+    expected = draw_answer(noise, belief, ("dark", "bright"))
     np.testing.assert_array_equal(pixels.decode(tmp_path / "out" / "tall.png"), np.asarray(expected))
 
 
@@ -251,7 +254,7 @@ def test_draw_writes_a_picture_of_each_image(model, bright, dark, tmp_path, caps
     drawn = pixels.decode(pictures / "dark.png")
     assert drawn.shape[2] == 3
     assert min(drawn.shape[:2]) > 300
-    for colour in visualise.time_colours(2):
+    for colour in time_colours(2):
         assert (drawn == colour).all(-1).any()
 
 
@@ -433,7 +436,7 @@ def test_a_limit_is_kept_and_it_is_said_why_it_stopped(model, greyish, options, 
     _, _, *glimpses, last, drawn = capsys.readouterr().out.strip().splitlines()
     assert (len(glimpses), last.strip()) == (taken, ending)
     assert "drawn in" in drawn
-    colours = visualise.time_colours(2)
+    colours = time_colours(2)
     picture = pixels.decode(tmp_path / "out" / "greyish.png")
     assert (picture == colours[1]).all(-1).any() == (taken == 2)
 
@@ -618,7 +621,7 @@ def test_a_film_shows_a_frame_for_each_glimpse(kind, bright, dark, tmp_path, cap
     assert sorted(path.name for path in films.iterdir()) == [f"bright.{film_format}", f"dark.{film_format}"]
     with Image.open(films / f"dark.{film_format}") as film:
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
-    second = visualise.time_colours(2)[1]
+    second = time_colours(2)[1]
     assert [(frame == second).all(-1).any() for frame in frames] == [False, True]
 
 

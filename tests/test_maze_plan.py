@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glimpse.visualise import RIGHT, WRONG
+from glimpse.drawing.palette import RIGHT, WRONG
 from glimpse_envs.junctions import Junction, Walk, draw_maze
 from glimpse_envs.maze_plan import CLOSING, EXIT, FLOOR, WALL, draw_plan, plan_of, write_plan
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.lettering import Colour, draw_text
-from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
+from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
+from glimpse.drawing.text import Colour, draw_text
 from glimpse_envs.junctions import WAYS, Walk, look_along
 
 WALL, FLOOR, CLOSING, EXIT = range(4)

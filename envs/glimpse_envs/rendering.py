@@ -8,9 +8,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from glimpse.drawing.palette import BACKGROUND, RIGHT, TEXT, WRONG
+from glimpse.drawing.retina import draw_retina
+from glimpse.drawing.scanpath import draw_scanpath
+from glimpse.drawing.text import draw_text
 from glimpse.images.geometry import boxes, to_pixels
-from glimpse.lettering import draw_text
-from glimpse.visualise import BACKGROUND, RIGHT, TEXT, WRONG, draw_retina, draw_scanpath
 from glimpse_envs.actions import Move
 from glimpse_envs.looking import Looking, State
 

@@ -14,9 +14,9 @@ from PIL.Image import Image
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
-from glimpse.charts import draw_confusion, draw_learning_curves
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import Batch
+from glimpse.drawing.charts import draw_confusion, draw_learning_curves
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import numpy.typing as npt
 
-from glimpse import sight
+from glimpse.drawing import view
 from glimpse.runtime.prediction import Glance, Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.jobs import Watch, Watched
@@ -41,7 +41,7 @@ def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: Watched
         image: As it was decoded.
         seen: What was seen.
     """
-    drawn = sight.draw(session, sight.sight_of(session, image, sight.Look(seen.on_canvas, seen.on_image)))
+    drawn = view.draw(session, view.sight_of(session, image, view.Look(seen.on_canvas, seen.on_image)))
     stream = io.BytesIO()
     drawn.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

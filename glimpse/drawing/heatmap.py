@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.lettering import draw_text, font, to_picture
-from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT
+from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT
+from glimpse.drawing.text import draw_text, font, to_picture
 
 LEAST, MOST = "no weight", "most weight"
 """The ends of the scale."""

@@ -10,34 +10,15 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
+from glimpse.drawing.palette import BACKGROUND, OUTSIDE, time_colours
+from glimpse.drawing.text import Colour, font, to_picture
 from glimpse.images.geometry import to_pixels
-from glimpse.lettering import Colour, draw_text, font, to_picture
 
-BACKGROUND: Colour = (22, 24, 29)
-OUTSIDE: Colour = (41, 44, 52)
-"""What lies around the image, where windows hang over its edge."""
-TEXT: Colour = (236, 238, 242)
-MUTED: Colour = (150, 156, 168)
-RIGHT: Colour = (74, 201, 126)
-WRONG: Colour = (255, 92, 92)
-
-_TIME_ANCHORS = np.array([[64, 190, 255], [142, 124, 255], [255, 92, 148], [255, 188, 76]])
 _SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE = 480, 960
 _SUPERSAMPLING = 3
 _GAP = 8
 _PADDING = 20
 _BADGE = 11
-
-
-def time_colours(count: int) -> UInt8[np.ndarray, "count 3"]:
-    """Give each glimpse its RGB colour, from blue by violet and pink to amber.
-
-    Args:
-        count: Glimpses in the episode, at least 1.
-    """
-    place = np.linspace(0, len(_TIME_ANCHORS) - 1, count)
-    channels = [np.interp(place, np.arange(len(_TIME_ANCHORS)), channel) for channel in _TIME_ANCHORS.T]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
 def enlarge(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
@@ -124,128 +105,6 @@ def badge(number: int, colour: Colour) -> Image.Image:
     return layer.reduce(_SUPERSAMPLING)
 
 
-def draw_retina(
-    glimpses: Float[np.ndarray, "time scales channels size size"],
-    captions: Sequence[str],
-    widths: Sequence[int] | None = None,
-    columns: int | None = None,
-    cell: int = 96,
-    shown: int | None = None,
-) -> Image.Image:
-    """Draw what the retina saw: time across, scales down, the finest on top.
-
-    Args:
-        glimpses: Pixels in [0, 1].
-        captions: What stands below each glimpse; a line break starts a second line.
-        widths: Each scale's width in pixels of the image, written beside its row.
-        columns: Glimpses in a row before the next row of glimpses starts; all of them by default.
-        cell: Side of one drawn window, pixels.
-        shown: How many glimpses, the first ones, are drawn; the places of the others stay empty. All by default.
-
-    Raises:
-        ValueError: When there is not one caption for each glimpse.
-    """
-    time, scales = glimpses.shape[:2]
-    if len(captions) != time:
-        raise ValueError(f"expected a caption for each of {time} glimpses, got {len(captions)}")
-    columns = min(columns or time, time)
-    block_height = _block_height(captions, scales, cell)
-    label_width = 0 if widths is None else int(font(13).getlength(f"{max(widths)} px")) + _GAP
-    rows, colours = math.ceil(time / columns), time_colours(time)
-    size = (label_width + columns * (cell + _GAP) - _GAP, rows * (block_height + 2 * _GAP) - 2 * _GAP)
-    picture = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(picture)
-    for index, (seen, caption) in enumerate(zip(glimpses, captions, strict=True)):
-        left = label_width + index % columns * (cell + _GAP)
-        top = index // columns * (block_height + 2 * _GAP)
-        to_come = shown is not None and index >= shown
-        colour = OUTSIDE if to_come else tuple(colours[index].tolist())
-        picture.paste(number := badge(index + 1, colour), (left + cell // 2 - _BADGE, top), number)
-        top += 2 * _BADGE + _GAP // 2
-        for scale, pixels in enumerate(seen):
-            if not to_come:
-                values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
-                window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
-                picture.paste(window, (left, top))
-            draw.rectangle((left, top, left + cell - 1, top + cell - 1), outline=colour if scale == 0 else OUTSIDE)
-            if widths is not None and index % columns == 0:
-                draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, font(13), anchor="rm")
-            top += cell + _GAP // 2
-        for line, text in enumerate("" if to_come else caption.split("\n")):
-            draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
-    return picture
-
-
-def draw_classification(
-    image: UInt8[np.ndarray, "height width channels"],
-    boxes: Shaped[np.ndarray, "time scales 4"],
-    locations: Float[np.ndarray, "time 2"],
-    glimpses: Float[np.ndarray, "time scales seen_channels size size"],
-    probabilities: Float[np.ndarray, "time classes"],
-    classes: Sequence[str],
-    truth: str | None = None,
-    shown: int | None = None,
-) -> Image.Image:
-    """Draw an answer and the path that led to it: the scanpath, and beside it what the retina saw at each glimpse.
-
-    Args:
-        image: Grey or RGB, 0 to 255.
-        boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
-        locations: Fixations, (x, y) in [-1, 1] of this image.
-        glimpses: What was sensed, in [0, 1]; grey from a colour image where the model is a grey one.
-        probabilities: The belief after each glimpse, in [0, 1].
-        classes: Class names, in the order of the probabilities.
-        truth: The right class's name, where it is known; the heading then says whether the answer is right.
-        shown: How many glimpses, the first ones, are drawn, with the answer after them, in a picture of the same size
-            as with all, so that pictures make a film. All by default.
-    """
-    path = draw_scanpath(image, boxes, locations, shown=shown)
-    best = probabilities.argmax(axis=1)
-    captions = [f"{classes[label]}\n{belief[label]:.0%}" for label, belief in zip(best, probabilities, strict=True)]
-    widths = [round(float(box[2] - box[0])) for box in boxes[0]]
-    below = path.width > 1.5 * path.height
-    room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
-    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room), shown)
-
-    gap = _PADDING + _GAP
-    content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
-    picture = Image.new("RGB", (max(content[0], retina.width), max(content[1], retina.height)), BACKGROUND)
-    if below:
-        path_corner, retina_corner = (0, 0), (0, path.height + gap)
-    else:
-        path_corner = (0, (picture.height - path.height) // 2)
-        retina_corner = (path.width + gap, (picture.height - retina.height) // 2)
-    picture.paste(path, path_corner)
-    picture.paste(retina, retina_corner)
-    return entitle(picture, probabilities[:shown][-1], classes, truth)
-
-
-def entitle(
-    content: Image.Image, probabilities: Float[np.ndarray, " classes"], classes: Sequence[str], truth: str | None = None
-) -> Image.Image:
-    """Put an answer above a picture, as its heading.
-
-    Args:
-        content: What led to the answer.
-        probabilities: The last belief, in [0, 1].
-        classes: Class names, in the order of the probabilities.
-        truth: The right class's name, where it is known; the heading then says whether the answer is right.
-    """
-    heading, room = 60, max(content.width, 360)
-    picture = Image.new("RGB", (room + 2 * _PADDING, content.height + heading + 2 * _PADDING), BACKGROUND)
-    picture.paste(content, (_PADDING, heading + _PADDING))
-    draw = ImageDraw.Draw(picture)
-    best = int(probabilities.argmax())
-    answer = str(classes[best])
-    verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
-    colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
-    baseline, end = heading - 4, picture.width - _PADDING
-    right = draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
-    right = draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
-    draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
-    return picture
-
-
 def _outline(draw: ImageDraw.ImageDraw, box: Float[np.ndarray, "4"], colour: Colour, width: float) -> None:
     """Outline a box, the line's middle on the box's edge."""
     half = width * _SUPERSAMPLING / 2
@@ -315,21 +174,3 @@ def _free_place(
         if inside and all(math.hypot(x - other[0], y - other[1]) >= 2 * radius for other in taken):
             return x, y
     return left, top
-
-
-def _block_height(captions: Sequence[str], scales: int, cell: int) -> int:
-    """Height in pixels of one glimpse with its badge and its caption."""
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    return 2 * _BADGE + _GAP // 2 + scales * (cell + _GAP // 2) + 18 * lines + 2
-
-
-def _arrange(captions: Sequence[str], scales: int, room: tuple[int, int]) -> tuple[int, int]:
-    """Choose how many glimpses stand in a row, and the side of their windows: few columns, but nearly the largest."""
-    sides = {}
-    for columns in range(1, len(captions) + 1):
-        rows = math.ceil(len(captions) / columns)
-        fixed = rows * (_block_height(captions, scales, 0) + 2 * _GAP) - 2 * _GAP
-        sides[columns] = min((room[1] - fixed) // (rows * scales), 150, room[0] // columns - _GAP)
-    largest = max(sides.values())
-    columns = next(columns for columns, side in sides.items() if side >= 0.85 * largest)
-    return columns, max(sides[columns], 40)

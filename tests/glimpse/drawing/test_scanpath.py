@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import visualise
+from glimpse.drawing.answer import draw_classification
+from glimpse.drawing.palette import BACKGROUND, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
+from glimpse.drawing.retina import draw_retina
+from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.images import geometry
 
 
@@ -28,12 +31,12 @@ def margins(picture: Image.Image, colour: Any) -> tuple[int, int, int, int]:
 
 
 def test_time_runs_from_blue_to_amber_without_a_repeat():
-    colours = visualise.time_colours(8).astype(int)
+    colours = time_colours(8).astype(int)
     assert colours[0].tolist() == [64, 190, 255]
     assert colours[-1].tolist() == [255, 188, 76]
     distances = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(8, dtype=int)
     assert distances.min() > 40
-    assert visualise.time_colours(1).shape == (1, 3)
+    assert time_colours(1).shape == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_time_runs_from_blue_to_amber_without_a_repeat():
 def test_a_small_image_is_enlarged_by_a_whole_number_and_keeps_its_pixels(shape, enlarged):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     boxes, locations = scanpath([[-0.9, -0.9]], shape[0], shape[1], size=2)
-    picture = visualise.draw_scanpath(image, boxes, locations)
+    picture = draw_scanpath(image, boxes, locations)
     factor = enlarged // max(shape[:2])
     half = factor + 13
     assert picture.size == (shape[1] * factor + 2 * half, shape[0] * factor + 2 * half)
@@ -55,7 +58,7 @@ def test_a_small_image_is_enlarged_by_a_whole_number_and_keeps_its_pixels(shape,
 def test_a_huge_image_is_reduced_to_a_picture_that_fits_a_screen():
     image = np.full((4096, 2048, 3), 77, np.uint8)
     boxes, locations = scanpath([[0, 0], [0.5, 0.5]], 4096, 2048, size=256, num_scales=2)
-    picture = visualise.draw_scanpath(image, boxes, locations)
+    picture = draw_scanpath(image, boxes, locations)
     assert 480 <= picture.width < picture.height <= 960 + 2 * (30 + 13) + 2
 
 
@@ -63,9 +66,9 @@ def test_a_huge_image_is_reduced_to_a_picture_that_fits_a_screen():
 def test_each_finest_box_has_its_colour_at_its_edges(background):
     image = np.full((30, 60, 1), background, np.uint8)
     boxes, locations = scanpath([[-0.6, -0.4], [0.5, 0.3]], 30, 60)
-    picture = visualise.draw_scanpath(image, boxes, locations)
+    picture = draw_scanpath(image, boxes, locations)
     margin, factor = 4 * 8 + 13, 8
-    for box, colour in zip(boxes[:, 0], visualise.time_colours(2), strict=True):
+    for box, colour in zip(boxes[:, 0], time_colours(2), strict=True):
         left, top, right, bottom = margin + box * factor
         for place in ((left, bottom - 9), (right, top + 9), (right - 9, top), (left + 9, bottom)):
             assert near(picture, place, colour)
@@ -75,7 +78,7 @@ def test_each_finest_box_has_its_colour_at_its_edges(background):
 def test_coarse_windows_are_marked_at_their_corners_only():
     image = np.zeros((60, 60, 1), np.uint8)
     boxes, locations = scanpath([[0, 0]], 60, 60, num_scales=2)
-    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
+    picture = np.asarray(draw_scanpath(image, boxes, locations)).astype(int)
     left, top, right, _ = (4 * 8 + 13 + boxes[0, 1] * 8).astype(int)
     assert picture[top - 1 : top + 2, left + 8].max() > 100
     assert picture[top - 1 : top + 2, (left + right) // 2].max() == 0
@@ -84,7 +87,7 @@ def test_coarse_windows_are_marked_at_their_corners_only():
 def test_the_path_joins_the_fixations():
     image = np.zeros((60, 60, 1), np.uint8)
     boxes, locations = scanpath([[-0.7, 0], [0.7, 0]], 60, 60)
-    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
+    picture = np.asarray(draw_scanpath(image, boxes, locations)).astype(int)
     margin = 4 * 8 + 13
     row = margin + 240
     for x in np.linspace(-0.7, 0.7, 9):
@@ -96,27 +99,27 @@ def test_the_path_joins_the_fixations():
 def test_windows_that_hang_over_the_edge_are_drawn_whole():
     image = np.full((28, 28, 1), 128, np.uint8)
     boxes, locations = scanpath([[-1, -1], [1, 1]], 28, 28)
-    picture = visualise.draw_scanpath(image, boxes, locations)
-    left, top, right, bottom = margins(picture, visualise.OUTSIDE)
+    picture = draw_scanpath(image, boxes, locations)
+    left, top, right, bottom = margins(picture, OUTSIDE)
     assert left > 0
     assert top > 0
     assert right < picture.width
     assert bottom < picture.height
-    assert near(picture, (left + 11, top + 30), visualise.time_colours(2)[0])
+    assert near(picture, (left + 11, top + 30), time_colours(2)[0])
 
 
 def test_badges_never_hide_one_another():
     image = np.zeros((28, 28, 1), np.uint8)
     boxes, locations = scanpath([[0.1, 0.1]] * 12, 28, 28)
-    picture = np.asarray(visualise.draw_scanpath(image, boxes, locations)).astype(int)
-    for colour in visualise.time_colours(12)[:-1]:
+    picture = np.asarray(draw_scanpath(image, boxes, locations)).astype(int)
+    for colour in time_colours(12)[:-1]:
         visible = (np.abs(picture - colour).max(-1) <= 3).sum()
         assert visible > 150, "a disc of radius 9.5 less its number"
 
 
 def test_what_the_retina_saw_stands_in_a_grid_of_time_and_scales():
     glimpses = np.linspace(0.1, 0.9, 6).reshape(3, 2, 1, 1, 1).repeat(4, axis=3).repeat(4, axis=4)
-    picture = visualise.draw_retina(glimpses, ["a", "b", "c"], cell=50)
+    picture = draw_retina(glimpses, ["a", "b", "c"], cell=50)
     assert picture.width == 3 * 58 - 8
     for time in range(3):
         for scale in range(2):
@@ -127,29 +130,29 @@ def test_what_the_retina_saw_stands_in_a_grid_of_time_and_scales():
 def test_the_retinas_colours_are_shown_the_right_way_round():
     glimpse = np.zeros((1, 1, 3, 2, 2))
     glimpse[0, 0, :, 0, 1] = (1, 0.5, 0)
-    picture = visualise.draw_retina(glimpse, ["x"], cell=40)
+    picture = draw_retina(glimpse, ["x"], cell=40)
     assert picture.getpixel((30, 26 + 10)) == (255, 128, 0)
     assert picture.getpixel((10, 26 + 30)) == (0, 0, 0)
 
 
 def test_many_glimpses_go_on_in_the_next_row():
     glimpses = np.zeros((5, 1, 1, 4, 4))
-    one = visualise.draw_retina(glimpses, ["x"] * 5)
-    three = visualise.draw_retina(glimpses, ["x"] * 5, columns=2)
+    one = draw_retina(glimpses, ["x"] * 5)
+    three = draw_retina(glimpses, ["x"] * 5, columns=2)
     assert three.width < one.width
     assert three.height > 2.5 * one.height
 
 
 def test_captions_have_room_even_when_they_are_long():
     glimpses = np.zeros((2, 1, 1, 4, 4))
-    picture = visualise.draw_retina(glimpses, ["a name much wider than one window is", "b"], cell=60)
+    picture = draw_retina(glimpses, ["a name much wider than one window is", "b"], cell=60)
     gap = np.asarray(picture)[26 + 64 :, 60:68]
-    assert (gap == visualise.BACKGROUND).all()
+    assert (gap == BACKGROUND).all()
 
 
 def test_a_caption_for_each_glimpse_is_asked_for():
     with pytest.raises(ValueError, match="expected a caption for each of 2 glimpses, got 1"):
-        visualise.draw_retina(np.zeros((2, 1, 1, 4, 4)), ["x"])
+        draw_retina(np.zeros((2, 1, 1, 4, 4)), ["x"])
 
 
 def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1), classes: Any = ("cat", "dog")) -> Any:
@@ -157,7 +160,7 @@ def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1),
     glimpses = np.zeros((3, 2, shape[2], 8, 8))
     probabilities = np.array([[0.5, 0.5], [0.3, 0.7], [0.1, 0.9]])
     image = np.full(shape, 90, np.uint8)
-    return visualise.draw_classification(image, boxes, locations, glimpses, probabilities, classes, truth)
+    return draw_classification(image, boxes, locations, glimpses, probabilities, classes, truth)
 
 
 def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_nobody_knows():
@@ -165,19 +168,19 @@ def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_nobody_kn
         return bool((np.asarray(picture)[:70] == np.array(colour)).all(-1).any())
 
     right, wrong, unknown = (classification(truth) for truth in ("dog", "cat", None))
-    assert has(right, visualise.RIGHT)
-    assert not has(right, visualise.WRONG)
-    assert has(wrong, visualise.WRONG)
-    assert not has(wrong, visualise.RIGHT)
-    assert has(unknown, visualise.TEXT)
-    assert not has(unknown, visualise.RIGHT)
-    assert not has(unknown, visualise.WRONG)
+    assert has(right, RIGHT)
+    assert not has(right, WRONG)
+    assert has(wrong, WRONG)
+    assert not has(wrong, RIGHT)
+    assert has(unknown, TEXT)
+    assert not has(unknown, RIGHT)
+    assert not has(unknown, WRONG)
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (60, 20, 3), (20, 90, 1), (1200, 800, 3), (30, 400, 3)])
 def test_path_and_retina_fit_the_picture_whatever_the_image(shape):
     picture = classification("dog", shape)
-    left, top, right, bottom = margins(picture, visualise.BACKGROUND)
+    left, top, right, bottom = margins(picture, BACKGROUND)
     assert left >= 18
     assert top >= 18
     assert right <= picture.width - 18
@@ -186,16 +189,16 @@ def test_path_and_retina_fit_the_picture_whatever_the_image(shape):
 
 def test_long_and_foreign_class_names_stay_inside():
     picture = classification("a name that is long enough to fill two headings " * 3, classes=("Löwe", "Ψ" * 200))
-    assert margins(picture, visualise.BACKGROUND)[2] <= picture.width - 18
+    assert margins(picture, BACKGROUND)[2] <= picture.width - 18
 
 
 def test_the_first_glimpses_are_drawn_in_the_place_that_they_have_among_all():
     locations = np.array([[-0.4, -0.4], [0.4, 0.4], [1.9, 0.0]], np.float32)
     boxes, locations = scanpath(locations, 28, 28, num_scales=2)
-    whole = visualise.draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations)
-    colours = visualise.time_colours(3)
+    whole = draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations)
+    colours = time_colours(3)
     for shown in (1, 2, 3):
-        part = visualise.draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations, shown=shown)
+        part = draw_scanpath(np.zeros((28, 28, 1), np.uint8), boxes, locations, shown=shown)
         assert part.size == whole.size
         assert [bool((np.asarray(part) == colour).all(-1).any()) for colour in colours] == [
             index < shown for index in range(3)
@@ -204,7 +207,7 @@ def test_the_first_glimpses_are_drawn_in_the_place_that_they_have_among_all():
 
 def test_the_retina_keeps_a_place_for_what_is_to_come():
     glimpses = np.full((3, 1, 1, 4, 4), 0.5, np.float32)
-    part = np.asarray(visualise.draw_retina(glimpses, ["a", "b", "c"], shown=1))
-    whole = np.asarray(visualise.draw_retina(glimpses, ["a", "b", "c"]))
+    part = np.asarray(draw_retina(glimpses, ["a", "b", "c"], shown=1))
+    whole = np.asarray(draw_retina(glimpses, ["a", "b", "c"]))
     assert part.shape == whole.shape
     assert ((part == 128).all(-1).sum(), (whole == 128).all(-1).sum()) == (94 * 94, 3 * 94 * 94)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from glimpse import lettering
+from glimpse.drawing.text import draw_text, to_picture
 
 
 def written(text: str, room: int, place: tuple[int, int] = (10, 20), anchor: str = "lm") -> tuple[Any, int]:
     """Columns that the text takes, and what is returned as its right end."""
     picture = Image.new("L", (400, 40))
-    end = lettering.draw_text(ImageDraw.Draw(picture), place, text, 16, room, (255,), anchor)
+    end = draw_text(ImageDraw.Draw(picture), place, text, 16, room, (255,), anchor)
     return np.nonzero(np.asarray(picture).any(0))[0], end
 
 
@@ -40,6 +40,6 @@ def test_a_text_without_room_keeps_a_letter():
 
 def test_a_picture_is_rgb_whatever_the_image():
     grey = np.array([[[0], [80]], [[160], [255]]], np.uint8)
-    assert np.array_equal(np.asarray(lettering.to_picture(grey)), grey.repeat(3, 2))
+    assert np.array_equal(np.asarray(to_picture(grey)), grey.repeat(3, 2))
     colour = np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8)
-    assert np.array_equal(np.asarray(lettering.to_picture(colour[:, ::-1])), colour[:, ::-1])
+    assert np.array_equal(np.asarray(to_picture(colour[:, ::-1])), colour[:, ::-1])

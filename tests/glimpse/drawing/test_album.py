@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from glimpse.album import Album
+from glimpse.drawing.album import Album
 
 
 def picture(shade: int = 0) -> Image.Image:

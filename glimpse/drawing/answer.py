@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.heatmaps import draw_map, legend
-from glimpse.lettering import draw_text, to_picture
-from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT, badge, enlarge, entitle, time_colours
+from glimpse.drawing.heatmap import draw_map, legend
+from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
+from glimpse.drawing.retina import _arrange, draw_retina
+from glimpse.drawing.scanpath import _PADDING, badge, draw_scanpath, enlarge
+from glimpse.drawing.text import draw_text, to_picture
 
 _GAP = 16
 _LINE = 20
@@ -119,3 +121,73 @@ def draw_answer(
             draw.rectangle((*bar[:2], beside + length - 1, bar[3]), fill=TEXT)
         top += block
     return entitle(picture, probabilities, classes, truth)
+
+
+def draw_classification(
+    image: UInt8[np.ndarray, "height width channels"],
+    boxes: Shaped[np.ndarray, "time scales 4"],
+    locations: Float[np.ndarray, "time 2"],
+    glimpses: Float[np.ndarray, "time scales seen_channels size size"],
+    probabilities: Float[np.ndarray, "time classes"],
+    classes: Sequence[str],
+    truth: str | None = None,
+    shown: int | None = None,
+) -> Image.Image:
+    """Draw an answer and the path that led to it: the scanpath, and beside it what the retina saw at each glimpse.
+
+    Args:
+        image: Grey or RGB, 0 to 255.
+        boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
+        locations: Fixations, (x, y) in [-1, 1] of this image.
+        glimpses: What was sensed, in [0, 1]; grey from a colour image where the model is a grey one.
+        probabilities: The belief after each glimpse, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+        shown: How many glimpses, the first ones, are drawn, with the answer after them, in a picture of the same size
+            as with all, so that pictures make a film. All by default.
+    """
+    path = draw_scanpath(image, boxes, locations, shown=shown)
+    best = probabilities.argmax(axis=1)
+    captions = [f"{classes[label]}\n{belief[label]:.0%}" for label, belief in zip(best, probabilities, strict=True)]
+    widths = [round(float(box[2] - box[0])) for box in boxes[0]]
+    below = path.width > 1.5 * path.height
+    room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
+    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room), shown)
+
+    gap = _PADDING + _GAP
+    content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
+    picture = Image.new("RGB", (max(content[0], retina.width), max(content[1], retina.height)), BACKGROUND)
+    if below:
+        path_corner, retina_corner = (0, 0), (0, path.height + gap)
+    else:
+        path_corner = (0, (picture.height - path.height) // 2)
+        retina_corner = (path.width + gap, (picture.height - retina.height) // 2)
+    picture.paste(path, path_corner)
+    picture.paste(retina, retina_corner)
+    return entitle(picture, probabilities[:shown][-1], classes, truth)
+
+
+def entitle(
+    content: Image.Image, probabilities: Float[np.ndarray, " classes"], classes: Sequence[str], truth: str | None = None
+) -> Image.Image:
+    """Put an answer above a picture, as its heading.
+
+    Args:
+        content: What led to the answer.
+        probabilities: The last belief, in [0, 1].
+        classes: Class names, in the order of the probabilities.
+        truth: The right class's name, where it is known; the heading then says whether the answer is right.
+    """
+    heading, room = 60, max(content.width, 360)
+    picture = Image.new("RGB", (room + 2 * _PADDING, content.height + heading + 2 * _PADDING), BACKGROUND)
+    picture.paste(content, (_PADDING, heading + _PADDING))
+    draw = ImageDraw.Draw(picture)
+    best = int(probabilities.argmax())
+    answer = str(classes[best])
+    verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
+    colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
+    baseline, end = heading - 4, picture.width - _PADDING
+    right = draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
+    right = draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
+    draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
+    return picture

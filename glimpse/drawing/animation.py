@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.heatmaps import draw_map, legend
-from glimpse.lettering import Colour, to_picture
-from glimpse.map_pictures import cover
-from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, TEXT, badge, draw_classification, entitle, time_colours
+from glimpse.drawing.answer import cover, draw_classification, entitle
+from glimpse.drawing.heatmap import draw_map, legend
+from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT, time_colours
+from glimpse.drawing.scanpath import badge
+from glimpse.drawing.text import Colour, to_picture
 
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 900, 3000
 """How long a frame stays, and the last one, before the film begins again."""

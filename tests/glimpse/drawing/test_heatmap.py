@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import heatmaps
-from glimpse.visualise import BACKGROUND
+from glimpse.drawing import heatmap
+from glimpse.drawing.palette import BACKGROUND
 
 
 def lightness(colours: Any) -> Any:
@@ -27,7 +27,7 @@ def inked(picture: Image.Image) -> tuple[int, int, int, int]:
 
 
 def test_the_scale_rises_evenly_in_lightness_from_dark_to_bright():
-    light = lightness(heatmaps.colour_scale(np.linspace(0, 1, 41)))
+    light = lightness(heatmap.colour_scale(np.linspace(0, 1, 41)))
     assert light[0] < 5
     assert light[-1] > 88
     steps = np.diff(light)
@@ -36,7 +36,7 @@ def test_the_scale_rises_evenly_in_lightness_from_dark_to_bright():
 
 
 def test_what_lies_outside_the_scale_takes_its_ends():
-    colours = heatmaps.colour_scale(np.array([[-3.0, 0.0], [1.0, 7.0]]))
+    colours = heatmap.colour_scale(np.array([[-3.0, 0.0], [1.0, 7.0]]))
     assert colours.shape == (2, 2, 3)
     assert (colours[0, 0] == colours[0, 1]).all()
     assert (colours[1, 0] == colours[1, 1]).all()
@@ -44,7 +44,7 @@ def test_what_lies_outside_the_scale_takes_its_ends():
 
 def test_where_there_is_no_weight_the_image_is_grey_and_dimmed():
     image = grey(channels=3)
-    shown = np.asarray(heatmaps.draw_map(image, np.zeros((6, 9)), (9, 6)), int)
+    shown = np.asarray(heatmap.draw_map(image, np.zeros((6, 9)), (9, 6)), int)
     plain = np.asarray(Image.fromarray(image).convert("L"), int)
     assert (shown == shown[..., :1]).all()
     assert np.abs(shown[..., 0] - 0.7 * plain).max() <= 0.5
@@ -53,7 +53,7 @@ def test_where_there_is_no_weight_the_image_is_grey_and_dimmed():
 
 def test_more_weight_is_brighter_on_black_and_each_map_is_scaled_to_its_maximum():
     black, ramp = np.zeros((1, 30, 1), np.uint8), np.linspace(0, 1, 30)[None]
-    drawn = [np.asarray(heatmaps.draw_map(black, scale * ramp, (30, 1))) for scale in (1.0, 1e-3, 1e6)]
+    drawn = [np.asarray(heatmap.draw_map(black, scale * ramp, (30, 1))) for scale in (1.0, 1e-3, 1e6)]
     assert (np.diff(lightness(drawn[0][0])) > 0).all()
     assert np.abs(drawn[0].astype(int) - drawn[1]).max() <= 1
     assert np.abs(drawn[0].astype(int) - drawn[2]).max() <= 1
@@ -64,15 +64,15 @@ def test_a_digit_stays_legible_under_any_weight(weight):
     image = np.array([[[0], [255], [0]]], np.uint8)
     map_ = np.full((1, 3), weight)
     map_[0, 2] = 1
-    light = lightness(np.asarray(heatmaps.draw_map(image, map_, (3, 1)))[0])
+    light = lightness(np.asarray(heatmap.draw_map(image, map_, (3, 1)))[0])
     assert light[1] - light[0] > 8
 
 
 def test_half_precision_and_the_least_of_weights_are_drawn_as_others():
     image, map_ = grey(), np.random.default_rng(1).random((6, 9))
-    plain = np.asarray(heatmaps.draw_map(image, map_), int)
-    assert np.abs(np.asarray(heatmaps.draw_map(image, map_.astype(np.float16)), int) - plain).max() <= 2
-    assert np.abs(np.asarray(heatmaps.draw_map(image, map_ * 1e-200), int) - plain).max() <= 1
+    plain = np.asarray(heatmap.draw_map(image, map_), int)
+    assert np.abs(np.asarray(heatmap.draw_map(image, map_.astype(np.float16)), int) - plain).max() <= 2
+    assert np.abs(np.asarray(heatmap.draw_map(image, map_ * 1e-200), int) - plain).max() <= 1
 
 
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
@@ -80,7 +80,7 @@ def test_weights_that_are_none_are_refused(wrong):
     map_ = np.ones((6, 9))
     map_[2, 3] = wrong
     with pytest.raises(ValueError, match="weights that are finite and not negative, got others; check"):
-        heatmaps.draw_map(grey(), map_)
+        heatmap.draw_map(grey(), map_)
 
 
 @pytest.mark.parametrize(
@@ -95,29 +95,29 @@ def test_weights_that_are_none_are_refused(wrong):
 )
 def test_a_small_image_is_enlarged_by_whole_pixels(shape, shown):
     image, map_ = grey(*shape), np.random.default_rng(1).random(shape)
-    picture = heatmaps.draw_map(image, map_)
+    picture = heatmap.draw_map(image, map_)
     assert picture.size == shown
     factor = shown[0] // shape[1]
-    pixels = np.asarray(heatmaps.draw_map(image, map_, (shape[1], shape[0])))
+    pixels = np.asarray(heatmap.draw_map(image, map_, (shape[1], shape[0])))
     assert np.array_equal(np.asarray(picture), pixels.repeat(factor, 0).repeat(factor, 1))
 
 
 def test_a_large_image_is_reduced_to_a_panel():
-    assert heatmaps.draw_map(grey(600, 1200), np.ones((600, 1200))).size == (480, 240)
+    assert heatmap.draw_map(grey(600, 1200), np.ones((600, 1200))).size == (480, 240)
 
 
 def test_the_legend_shows_what_a_map_shows():
     width = 600
-    bar = np.asarray(heatmaps.legend(width))
+    bar = np.asarray(heatmap.legend(width))
     for row, ground in ((3, 0), (10, 255)):
         ramp = np.linspace(0, 1, width)[None]
-        drawn = np.asarray(heatmaps.draw_map(np.full((1, width, 1), ground, np.uint8), ramp, (width, 1)))
+        drawn = np.asarray(heatmap.draw_map(np.full((1, width, 1), ground, np.uint8), ramp, (width, 1)))
         assert np.array_equal(bar[row, 1:-1], drawn[0, 1:-1])
 
 
 @pytest.mark.parametrize("width", [240, 330, 700])
 def test_the_legend_has_room_for_its_captions(width):
-    picture = heatmaps.legend(width)
+    picture = heatmap.legend(width)
     below = np.asarray(picture)[14:]
     rows = (below != np.array(BACKGROUND)).any((1, 2))
     # One line of captions, or two where they would touch.
@@ -139,8 +139,8 @@ def panels(picture: Image.Image, side: int, columns: int, count: int) -> list[An
 def test_every_map_has_its_panel_after_the_image(columns, chosen):
     rng = np.random.default_rng(2)
     image, maps = grey(60, 60), [(f"map {index}", rng.random((60, 60))) for index in range(5)]
-    picture = heatmaps.draw_maps(image, maps, columns)
-    expected = [np.repeat(image.repeat(4, 0).repeat(4, 1), 3, 2), *(heatmaps.draw_map(image, map_) for _, map_ in maps)]
+    picture = heatmap.draw_maps(image, maps, columns)
+    expected = [np.repeat(image.repeat(4, 0).repeat(4, 1), 3, 2), *(heatmap.draw_map(image, map_) for _, map_ in maps)]
     for panel, drawn in zip(panels(picture, 240, chosen, 6), expected, strict=True):
         assert np.array_equal(panel, np.asarray(drawn))
 
@@ -150,7 +150,7 @@ def test_every_map_has_its_panel_after_the_image(columns, chosen):
 def test_titles_legend_and_note_stay_inside(shape, columns):
     note = "the fixations were held while the image was changed, " * 6
     maps = [("a title that is much too long for any panel, whatever its width " * 3, np.ones(shape[:2]))]
-    with_note, without = (heatmaps.draw_maps(grey(*shape), maps, columns, text) for text in (note, ""))
+    with_note, without = (heatmap.draw_maps(grey(*shape), maps, columns, text) for text in (note, ""))
     for picture in (with_note, without):
         left, top, right, bottom = inked(picture)
         assert left >= 18
@@ -163,6 +163,6 @@ def test_titles_legend_and_note_stay_inside(shape, columns):
 
 def test_maps_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="expected maps of 6x9 pixels, the image's size, got 'soft' of 3x4; resize it"):
-        heatmaps.draw_maps(grey(), [("soft", np.ones((3, 4)))])
+        heatmap.draw_maps(grey(), [("soft", np.ones((3, 4)))])
     with pytest.raises(ValueError, match="expected at least 1 column, got 0; raise it"):
-        heatmaps.draw_maps(grey(), [("soft", np.ones((6, 9)))], 0)
+        heatmap.draw_maps(grey(), [("soft", np.ones((6, 9)))], 0)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse import animation, visualise
-from glimpse.heatmaps import legend
+from glimpse.drawing import animation
+from glimpse.drawing.heatmap import legend
+from glimpse.drawing.palette import BACKGROUND, RIGHT, WRONG, time_colours
 from glimpse.images.geometry import boxes as windows_of
 
 CLASSES = ("cat", "dog", "a name that is far longer than the room that a heading has for it")
@@ -44,28 +45,28 @@ def test_the_frames_of_a_film_are_of_one_size(height, width, channels):
 
 @pytest.mark.parametrize("film", [gaze, maps])
 def test_each_frame_adds_the_colour_of_its_glimpse(film):
-    colours = visualise.time_colours(4)
+    colours = time_colours(4)
     for time, frame in enumerate(film()):
         assert [has(frame, colour) for colour in colours] == [index <= time for index in range(4)]
 
 
 def test_what_was_drawn_in_one_frame_stays_in_its_place():
     first, *_, last = (np.asarray(frame).astype(int) for frame in gaze())
-    blue = (first == visualise.time_colours(4)[0]).all(-1)
+    blue = (first == time_colours(4)[0]).all(-1)
     assert (last[blue] == first[blue]).all(-1).mean() > 0.9
 
 
 def test_the_heading_is_the_belief_after_each_glimpse():
     headings = [np.asarray(frame)[:60] for frame in gaze()]
     assert all((before != after).any() for before, after in pairwise(headings))
-    assert has(gaze(truth="dog")[0], visualise.WRONG)
-    assert has(gaze(truth="dog")[-1], visualise.RIGHT)
+    assert has(gaze(truth="dog")[0], WRONG)
+    assert has(gaze(truth="dog")[-1], RIGHT)
 
 
 def test_many_glimpses_fit_under_the_maps():
     frames = maps(time=40)
     assert frames[0].width == maps()[0].width
-    assert all(has(frames[-1], colour) for colour in visualise.time_colours(40))
+    assert all(has(frames[-1], colour) for colour in time_colours(40))
 
 
 def test_the_last_frame_stays_longest():
@@ -76,7 +77,7 @@ def test_the_last_frame_stays_longest():
 def test_exact_colours_are_those_of_time_and_of_the_scale():
     assert len(animation.exact_colours(300, of_maps=True)) <= 128
     colours = animation.exact_colours(6, of_maps=False)
-    assert {*colours} >= {visualise.BACKGROUND, *map(tuple, visualise.time_colours(6).tolist())}
+    assert {*colours} >= {BACKGROUND, *map(tuple, time_colours(6).tolist())}
     scale = {*animation.exact_colours(6, of_maps=True)} - {*colours}
     assert len(scale) > 20
     assert all(np.abs(np.asarray(legend(400))[3].astype(int) - colour).sum(-1).min() < 12 for colour in scale)

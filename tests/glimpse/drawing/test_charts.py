@@ -1,6 +1,7 @@
 import numpy as np
 
-from glimpse import charts, visualise
+from glimpse.drawing import charts
+from glimpse.drawing.palette import WRONG
 
 
 def test_learning_curves_have_a_panel_for_each_title_and_skip_what_was_not_measured():
@@ -22,11 +23,11 @@ def test_the_policys_line_leads_the_baselines():
 
 def test_mistakes_are_red_and_right_answers_green():
     picture = np.asarray(charts.draw_confusion(np.array([[9, 0], [4, 5]]), ["cat", "dog"])).astype(int)
-    assert (picture == visualise.WRONG).all(-1).sum() > 1000
+    assert (picture == WRONG).all(-1).sum() > 1000
     green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > picture[..., 2] + 20)
     assert green.sum() > 2000
     faultless = np.asarray(charts.draw_confusion(np.array([[9, 0], [0, 5]]), ["cat", "dog"]))
-    assert not (faultless == visualise.WRONG).all(-1).any()
+    assert not (faultless == WRONG).all(-1).any()
 
 
 def test_many_classes_and_none_tested_are_drawn_too():

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from glimpse import animation, map_pictures, visualise
+from glimpse.drawing import animation, answer
+from glimpse.drawing.answer import draw_classification
 from glimpse.image_paths import ImageSource
 from glimpse.images import crop, pixels
 
@@ -154,15 +155,15 @@ def draw(session: "GlimpseSession", seen: Sight, truth: str | None = None) -> Im
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, seen.on_image
     if maps is not None:
-        return map_pictures.draw_attention(seen.canvas, maps[0], probabilities[0], classes, truth)
+        return answer.draw_attention(seen.canvas, maps[0], probabilities[0], classes, truth)
     if boxes is None:
-        return map_pictures.draw_answer(seen.image, probabilities[0, -1], classes, truth)
+        return answer.draw_answer(seen.image, probabilities[0, -1], classes, truth)
     glimpses = _sensed(session, seen)
-    return visualise.draw_classification(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
+    return draw_classification(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
 
 
 def animate(session: "GlimpseSession", seen: Sight, truth: str | None = None) -> list[Image.Image]:
-    """Draw how a model came to its answer, a frame for each glimpse; see :mod:`glimpse.animation`.
+    """Draw how a model came to its answer, a frame for each glimpse; see :mod:`glimpse.drawing.animation`.
 
     Args:
         session: The model.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Int
 from PIL import Image
 
-from glimpse.visualise import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG
+from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

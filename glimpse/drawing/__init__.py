@@ -1,0 +1,1 @@
+"""Drawings of scanpaths, attention maps, glimpses and curves with Pillow. No torch."""
