@@ -27,11 +27,11 @@ import torch  # noqa: E402
 from jaxtyping import Float, Int64  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from glimpse.calibration import glimpses_until  # noqa: E402
 from glimpse.contract.card import Budget  # noqa: E402
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import CONFIDENCE, GLIMPSES, INPUT, LOGITS, MAX_GLIMPSES  # noqa: E402
-from glimpse.evaluate import beliefs  # noqa: E402
+from glimpse.evaluation.calibration import glimpses_until  # noqa: E402
+from glimpse.evaluation.evaluate import beliefs  # noqa: E402
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
 from runtime_models import Model, session_for, trained_model  # noqa: E402
 

@@ -12,13 +12,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from glimpse.calibration import budget_table, fit_temperature
 from glimpse.commands import describe, load_with_data
 from glimpse.contract.card import ModelCard
 from glimpse.contract.seal import seal
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
-from glimpse.evaluate import beliefs, costs_of
+from glimpse.evaluation.calibration import budget_table, fit_temperature
+from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export import build, versions
 from glimpse.graphs.piece import state_sizes
 from glimpse.models.hard import HardAttention, HardObserver

@@ -24,7 +24,7 @@ from torch import Tensor  # noqa: E402
 
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # noqa: E402
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
-from glimpse.evaluate import beliefs  # noqa: E402
+from glimpse.evaluation.evaluate import beliefs  # noqa: E402
 from glimpse.export import ASTRAY, TOLERANCE  # noqa: E402
 from glimpse.export_check import Parity, compare  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402

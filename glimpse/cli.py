@@ -140,7 +140,7 @@ def _environment() -> "RollOut":
 
 def _evaluate(args: argparse.Namespace) -> int:
     from glimpse.commands import evaluate_checkpoint
-    from glimpse.evaluate import table
+    from glimpse.evaluation.evaluate import table
 
     evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
     print(evaluation.to_json() if args.json else table(evaluation))

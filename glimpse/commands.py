@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from glimpse.calibration import budget_table, fit_temperature
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError, data_root
 from glimpse.deployment import check_model_name, check_repository, write_triton
-from glimpse.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
+from glimpse.evaluation.calibration import budget_table, fit_temperature
+from glimpse.evaluation.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
 from glimpse.export import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
 from glimpse.export_check import Parity
 from glimpse.graphs.piece import state_sizes

@@ -14,7 +14,7 @@ from glimpse.commands import load_with_data
 from glimpse.comparison import FIGURES, PAGE, Comparison, Entry, table, write_page
 from glimpse.data.datamodule import FOLDER, ImageData
 from glimpse.data.datasets import DataError, data_root
-from glimpse.evaluate import Evaluation, evaluate
+from glimpse.evaluation.evaluate import Evaluation, evaluate
 from glimpse.invocation import UsageError, invocation
 from glimpse.rehearsal import flattened, rehearse
 from glimpse.side_by_side import draw_pictures, look_at_images

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glimpse.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 
 PAGE, FIGURES = "index.html", "comparison.json"
 PICTURES, LEGEND, CURVES = "pictures", "legend.png", "learning-curves.png"

@@ -19,7 +19,7 @@ from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing import charts
 from glimpse.drawing.view import Sight, draw
-from glimpse.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 from glimpse.invocation import invocation
 from glimpse.runtime.session import GlimpseSession, Prediction
 from glimpse.training.checkpoint import load_training

@@ -189,7 +189,7 @@ def beliefs_of_file(
 
     Returns:
         From batches of images and labels to logits (images, time, classes) and labels, as
-        :func:`glimpse.evaluate.beliefs` has them.
+        :func:`glimpse.evaluation.evaluate.beliefs` has them.
     """
     session = session_of(build(observer, replace(card, graph="episode", state_size=None), images).SerializeToString())
 

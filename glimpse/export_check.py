@@ -10,7 +10,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from glimpse.calibration import glimpses_until
 from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import (
     BOXES,
@@ -30,6 +29,7 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
+from glimpse.evaluation.calibration import glimpses_until
 from glimpse.graphs.whole import Episode
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer

@@ -10,9 +10,9 @@ from PIL.Image import Image
 
 from glimpse.drawing.album import Album
 from glimpse.drawing.heatmap import draw_maps
+from glimpse.evaluation.maps import explicit_maps, implicit_maps
 from glimpse.images import pixels
 from glimpse.invocation import UsageError, nearest
-from glimpse.observed_maps import explicit_maps, implicit_maps
 from glimpse.training.checkpoint import load_training
 from glimpse.training.classifier import ClassifierTraining
 
@@ -73,7 +73,7 @@ def explain(
     Args:
         training: The model.
         canvas: uint8 (height, width, channels), of the size and the channels that the model was trained on.
-        methods: Names out of :data:`glimpse.observed_maps.METHODS`.
+        methods: Names out of :data:`glimpse.evaluation.maps.METHODS`.
         output: The class whose logit is explained; the model's answer when left out.
 
     Returns:

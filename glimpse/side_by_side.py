@@ -16,9 +16,9 @@ from glimpse.drawing.charts import draw_learning_curves
 from glimpse.drawing.heatmap import draw_map, legend
 from glimpse.drawing.palette import time_colours
 from glimpse.drawing.text import to_picture
+from glimpse.evaluation.maps import explicit_maps, implicit_maps
 from glimpse.images.geometry import to_pixels
 from glimpse.models.observer import Observer
-from glimpse.observed_maps import explicit_maps, implicit_maps
 
 PANEL = 288
 """Long side of a map's picture, pixels; the page shows it smaller."""

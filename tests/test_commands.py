@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from glimpse import commands
-from glimpse.calibration import budget_table, fit_temperature
 from glimpse.commands import Destination, Form, describe, evaluate_checkpoint, export_checkpoint, load_with_data
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
-from glimpse.evaluate import beliefs, costs_of
+from glimpse.evaluation.calibration import budget_table, fit_temperature
+from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export import ExportError
 from glimpse.export_check import Parity
 from glimpse.program import ProgramParity

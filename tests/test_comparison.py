@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from glimpse.comparison import COLUMNS, FAMILY_NAMES, Comparison, Entry, Told, budget, cells, table, write_page
-from glimpse.evaluate import Evaluation
+from glimpse.evaluation.evaluate import Evaluation
 from glimpse.training.families import FAMILIES
 
 EVALUATION = Evaluation(

@@ -15,7 +15,7 @@ from PIL import Image
 from glimpse import cli, demo
 from glimpse.commands import Exported
 from glimpse.demo import Example
-from glimpse.evaluate import Evaluation
+from glimpse.evaluation.evaluate import Evaluation
 from glimpse.export_check import Parity
 from glimpse.invocation import invocation
 from glimpse.runtime.session import GlimpseSession

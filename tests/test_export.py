@@ -13,10 +13,10 @@ import torch
 from onnx import numpy_helper
 
 from glimpse import export
-from glimpse.calibration import budget_table
 from glimpse.contract.card import CARD_KEY, Budget, ModelCard
 from glimpse.contract.seal import read_seal, seal
 from glimpse.contract.tensors import INPUT, MAX_GLIMPSES
+from glimpse.evaluation.calibration import budget_table
 from glimpse.export_check import Parity, session_of
 from glimpse.graphs.assembly import metadata
 from glimpse.models.cnn import ConvolutionalNet

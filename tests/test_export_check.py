@@ -10,7 +10,6 @@ import torch
 from onnx import numpy_helper
 
 from glimpse import export_check
-from glimpse.calibration import glimpses_until
 from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import (
     BOXES,
@@ -24,6 +23,7 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
+from glimpse.evaluation.calibration import glimpses_until
 from glimpse.export import TOLERANCE
 from glimpse.export_check import Parity, compare, session_of
 from glimpse.models.hard import HardObserver

@@ -9,8 +9,8 @@ from PIL import Image
 
 from glimpse.cli import main
 from glimpse.data.datamodule import ImageData
+from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps
 from glimpse.look_inside import TITLES, explain
-from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 

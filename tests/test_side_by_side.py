@@ -5,9 +5,9 @@ from PIL import Image
 
 from glimpse.comparison import Comparison, Entry
 from glimpse.data.datamodule import ImageData
-from glimpse.evaluate import Evaluation
+from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.maps import implicit_maps
 from glimpse.models.observer import Observer
-from glimpse.observed_maps import implicit_maps
 from glimpse.side_by_side import choose_images, draw_path, draw_pictures, look_at_images
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.whole_image import ConvolutionalTraining

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.explain import jacobian
-from glimpse.observed_maps import METHODS, explicit_maps, implicit_maps, last_logits
+from glimpse.evaluation.attribution import jacobian
+from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps, last_logits
 from glimpse.rollout import Trace
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.calibration import COLDEST, CONFIDENCES, HOTTEST, budget_table, fit_temperature, glimpses_until
+from glimpse.evaluation.calibration import COLDEST, CONFIDENCES, HOTTEST, budget_table, fit_temperature, glimpses_until
 
 
 def beliefs(images: int, times: int = 3, classes: int = 4, seed: int = 0) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse import evaluate
+from glimpse.evaluation import evaluate
 from glimpse.models.cnn import ConvolutionalNet
 from glimpse.models.hard import HardAttention, HardObserver, State, Step, look
 from glimpse.models.observer import WholeImageObserver

@@ -1,7 +1,8 @@
 """The attention maps of any observer on its images: the explicit one that it shows, and the implicit one of its answer.
 
 *Explicit* attention is what the model itself says it weighed or looked at, on its way to an answer. *Implicit*
-attention is what its answer turns out to depend on, which can be asked of any model; see :mod:`glimpse.explain`.
+attention is what its answer turns out to depend on, which can be asked of any model; see
+:mod:`glimpse.evaluation.attribution`.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from glimpse.explain import fixation_density, integrated, jacobian, resize_map, saliency, smoothed
+from glimpse.evaluation.attribution import fixation_density, integrated, jacobian, resize_map, saliency, smoothed
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
@@ -62,7 +63,7 @@ def implicit_maps(
         method: One of ``METHODS``: jacobian, or through captum smoothed or integrated.
 
     Returns:
-        Maps that each sum to one; see :func:`glimpse.explain.saliency`.
+        Maps that each sum to one; see :func:`glimpse.evaluation.attribution.saliency`.
 
     Raises:
         ModuleNotFoundError: When the method needs captum, which is not installed.
@@ -81,7 +82,7 @@ def implicit_maps(
 def last_logits(
     observer: Observer, images: Shaped[Tensor, "batch channels height width"]
 ) -> Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch classes"]]:
-    """The model as a function of pixels, for all of :mod:`glimpse.explain`: what it believes in the end.
+    """The model as a function of pixels, for all of :mod:`glimpse.evaluation.attribution`: what it believes in the end.
 
     Args:
         observer: The model.

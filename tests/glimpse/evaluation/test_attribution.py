@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glimpse import explain
+from glimpse.evaluation import attribution
 
 
 def images(batch: int = 3, channels: int = 2, height: int = 6, width: int = 9) -> Tensor:
@@ -36,25 +36,25 @@ def differences(function: Any, image: Tensor, step: float = 1e-5) -> Tensor:
 def test_the_full_jacobian_is_that_of_finite_differences(channels, height, width):
     net = network(channels, height * width)
     image = images(1, channels, height, width)[0]
-    exact = explain.full_jacobian(net, image)
+    exact = attribution.full_jacobian(net, image)
     assert exact.shape == (4, channels, height, width)
     assert torch.allclose(exact, differences(net, image), atol=1e-8)
 
 
 def test_a_row_for_each_image_is_the_row_of_its_full_jacobian():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
-    rows = explain.jacobian(net, batch, outputs)
+    rows = attribution.jacobian(net, batch, outputs)
     for row, image, output in zip(rows, batch, outputs, strict=True):
-        assert torch.allclose(row, explain.full_jacobian(net, image)[output], atol=1e-12)
+        assert torch.allclose(row, attribution.full_jacobian(net, image)[output], atol=1e-12)
 
 
 def test_explaining_leaves_images_weights_and_random_state_alone():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
     before, state = batch.clone(), torch.get_rng_state()
     with torch.no_grad():
-        explain.jacobian(net, batch, outputs)
-        explain.smoothed(net, batch, outputs, samples=2)
-        explain.integrated(net, batch, outputs, steps=2)
+        attribution.jacobian(net, batch, outputs)
+        attribution.smoothed(net, batch, outputs, samples=2)
+        attribution.integrated(net, batch, outputs, steps=2)
     assert torch.equal(batch, before)
     assert not batch.requires_grad
     assert all(weight.grad is None for weight in net.parameters())
@@ -63,16 +63,16 @@ def test_explaining_leaves_images_weights_and_random_state_alone():
 
 def test_half_precision_is_explained_in_half_precision():
     net = network().to(torch.bfloat16)
-    exact = explain.jacobian(network(), images(), torch.tensor([2, 0, 3]))
-    rough = explain.jacobian(net, images().bfloat16(), torch.tensor([2, 0, 3]))
+    exact = attribution.jacobian(network(), images(), torch.tensor([2, 0, 3]))
+    rough = attribution.jacobian(net, images().bfloat16(), torch.tensor([2, 0, 3]))
     assert rough.dtype == torch.bfloat16
     assert torch.allclose(rough.double(), exact, atol=0.02 * float(exact.abs().max()) + 1e-3)
 
 
 def test_without_noise_smoothed_is_the_jacobian():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
-    still = explain.smoothed(net, batch, outputs, samples=3, noise=0.0)
-    assert torch.allclose(still, explain.jacobian(net, batch, outputs), atol=1e-12)
+    still = attribution.smoothed(net, batch, outputs, samples=3, noise=0.0)
+    assert torch.allclose(still, attribution.jacobian(net, batch, outputs), atol=1e-12)
 
 
 def test_smoothed_averages_over_the_noise():
@@ -81,7 +81,7 @@ def test_smoothed_averages_over_the_noise():
         return pixels.pow(3).flatten(1).sum(1, keepdim=True)
 
     batch = images(2, 1, 3, 4)
-    smooth = explain.smoothed(cubic, batch, torch.zeros(2, dtype=torch.long), samples=4000, noise=0.5)
+    smooth = attribution.smoothed(cubic, batch, torch.zeros(2, dtype=torch.long), samples=4000, noise=0.5)
     assert torch.allclose(smooth, 3 * (batch.square() + 0.25), atol=0.25)
     assert float((smooth - 3 * (batch.square() + 0.25)).mean().abs()) < 0.05
 
@@ -89,16 +89,16 @@ def test_smoothed_averages_over_the_noise():
 def test_the_seed_alone_decides_the_noise():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
     torch.manual_seed(5)
-    first = explain.smoothed(net, batch, outputs, samples=4, seed=1)
+    first = attribution.smoothed(net, batch, outputs, samples=4, seed=1)
     torch.manual_seed(6)
-    assert torch.equal(first, explain.smoothed(net, batch, outputs, samples=4, seed=1))
-    assert not torch.equal(first, explain.smoothed(net, batch, outputs, samples=4, seed=2))
+    assert torch.equal(first, attribution.smoothed(net, batch, outputs, samples=4, seed=1))
+    assert not torch.equal(first, attribution.smoothed(net, batch, outputs, samples=4, seed=2))
 
 
 def test_integrated_gradients_share_out_the_whole_change_from_black():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
     batch[:, :, 2] = 0
-    shares = explain.integrated(net, batch, outputs, steps=20)
+    shares = attribution.integrated(net, batch, outputs, steps=20)
     change = (net(batch) - net(torch.zeros_like(batch))).detach().gather(1, outputs[:, None])[:, 0]
     assert float(change.abs().min()) > 0.01
     assert torch.allclose(shares.sum((1, 2, 3)), change, atol=1e-8)
@@ -110,7 +110,7 @@ def test_integrated_gradients_of_a_square_are_the_square():
         return pixels.square().flatten(1).sum(1, keepdim=True)
 
     batch = images()
-    shares = explain.integrated(square, batch, torch.zeros(3, dtype=torch.long), steps=2)
+    shares = attribution.integrated(square, batch, torch.zeros(3, dtype=torch.long), steps=2)
     assert torch.allclose(shares, batch.square(), atol=1e-12)
 
 
@@ -124,7 +124,7 @@ def test_a_function_sees_the_batch_in_its_order_and_may_hold_something_for_each_
         return (pixels * held).flatten(1).sum(1, keepdim=True)
 
     batch = images()
-    explained = getattr(explain, kind)(function, batch, torch.zeros(3, dtype=torch.long))
+    explained = getattr(attribution, kind)(function, batch, torch.zeros(3, dtype=torch.long))
     assert torch.allclose(explained, held * batch if kind == "integrated" else held, atol=1e-12)
 
 
@@ -146,19 +146,19 @@ def test_a_function_sees_the_batch_in_its_order_and_may_hold_something_for_each_
 )
 def test_a_function_that_can_not_be_explained_is_refused(kind, function, output, sentence):
     with pytest.raises(ValueError, match=sentence):
-        getattr(explain, kind)(function, images(), torch.full((3,), output))
+        getattr(attribution, kind)(function, images(), torch.full((3,), output))
 
 
 def test_numbers_that_make_no_sense_are_refused():
     batch, outputs = images(), torch.zeros(3, dtype=torch.long)
     with pytest.raises(ValueError, match=r"at least 1 sample and noise of at least 0, got samples=0, noise=0.1"):
-        explain.smoothed(network(), batch, outputs, samples=0, noise=0.1)
+        attribution.smoothed(network(), batch, outputs, samples=0, noise=0.1)
     with pytest.raises(ValueError, match=r"got samples=3, noise=-0.1"):
-        explain.smoothed(network(), batch, outputs, samples=3, noise=-0.1)
+        attribution.smoothed(network(), batch, outputs, samples=3, noise=-0.1)
     with pytest.raises(ValueError, match="expected at least 1 step, got 0; raise it"):
-        explain.integrated(network(), batch, outputs, steps=0)
+        attribution.integrated(network(), batch, outputs, steps=0)
     with pytest.raises(ValueError, match=r"expected a sigma above 0 pixels, got 0.0; raise it"):
-        explain.fixation_density(torch.zeros(1, 1, 2), 3, 3, 0.0)
+        attribution.fixation_density(torch.zeros(1, 1, 2), 3, 3, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["smoothed", "integrated"])
@@ -166,9 +166,9 @@ def test_without_captum_the_extra_is_named(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     batch, outputs = images(), torch.zeros(3, dtype=torch.long)
-    assert explain.jacobian(network(), batch, outputs).abs().sum() > 0
+    assert attribution.jacobian(network(), batch, outputs).abs().sum() > 0
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'glimpse-attention\[explain\]'") as raised:
-        getattr(explain, kind)(network(), batch, outputs)
+        getattr(attribution, kind)(network(), batch, outputs)
     assert raised.value.name == "captum"
 
 
@@ -176,7 +176,7 @@ def test_without_captum_the_extra_is_named(kind, monkeypatch):
 def test_saliency_is_the_size_of_gradients_over_channels(dtype):
     gradients = (images(channels=3) - 0.5).to(dtype)
     sizes = np.abs(gradients.double().numpy()).sum(1)
-    maps = explain.saliency(gradients)
+    maps = attribution.saliency(gradients)
     assert maps.dtype == torch.float32
     assert np.allclose(maps, sizes / sizes.sum((1, 2), keepdims=True), rtol=1e-5)
 
@@ -185,9 +185,9 @@ def test_saliency_of_the_least_gradients_and_of_none():
     gradients = images(4, 1).float()
     gradients[1] *= 1e-42
     gradients[2] = 0
-    maps = explain.saliency(gradients)
+    maps = attribution.saliency(gradients)
     assert torch.allclose(maps.sum((1, 2)), torch.ones(4))
-    assert torch.allclose(maps[1], explain.saliency(images(4, 1).float())[1], rtol=0.05, atol=1e-4)
+    assert torch.allclose(maps[1], attribution.saliency(images(4, 1).float())[1], rtol=0.05, atol=1e-4)
     assert maps[2].unique().tolist() == pytest.approx([1 / 54])
 
 
@@ -206,7 +206,7 @@ def bilinear(cells: Any, height: int, width: int) -> Any:
 )
 def test_cells_are_spread_bilinearly_and_keep_their_sum(cells, pixels):
     maps = images(2, 3, *cells)
-    resized = explain.resize_map(maps, *pixels)
+    resized = attribution.resize_map(maps, *pixels)
     assert resized.shape == (2, 3, *pixels)
     assert torch.allclose(resized.double().sum((2, 3)), maps.sum((2, 3)))
     for one, other in zip(maps.flatten(0, 1), resized.flatten(0, 1), strict=True):
@@ -218,7 +218,7 @@ def test_cells_are_spread_bilinearly_and_keep_their_sum(cells, pixels):
 def test_a_flat_map_stays_exactly_flat(dtype):
     for count in (3, 7, 15):
         flat = torch.full((2, count, count), 1 / count**2, dtype=dtype)
-        resized = explain.resize_map(flat, 61, 100)
+        resized = attribution.resize_map(flat, 61, 100)
         assert (resized == resized[0, 0, 0]).all()
         assert torch.allclose(resized.sum((1, 2)), flat.float().sum((1, 2)))
 
@@ -226,14 +226,14 @@ def test_a_flat_map_stays_exactly_flat(dtype):
 def test_maps_finer_than_the_image_lose_no_peak_and_empty_ones_stay_empty():
     maps = torch.zeros(101, 1, 101)
     maps[torch.arange(100), 0, torch.arange(100)] = 2.0
-    resized = explain.resize_map(maps, 1, 7)
+    resized = attribution.resize_map(maps, 1, 7)
     assert torch.allclose(resized[:100].sum((1, 2)), torch.full((100,), 2.0))
     assert (resized[100] == 0).all()
 
 
 def test_fixation_density_is_the_mean_of_gaussians_inside_the_image():
     locations = torch.tensor([[[0.2, -0.6], [-1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    density = explain.fixation_density(locations, 8, 13, sigma=1.7)
+    density = attribution.fixation_density(locations, 8, 13, sigma=1.7)
     row, column = np.mgrid[:8, :13] + 0.5
     for one, places in zip(density, locations.tolist(), strict=True):
         naive = 0.0
@@ -245,19 +245,19 @@ def test_fixation_density_is_the_mean_of_gaussians_inside_the_image():
 
 
 def test_the_narrowest_density_is_the_pixel_that_is_fixated():
-    density = explain.fixation_density(torch.tensor([[[1.0, -1.0]]], dtype=torch.float16), 5, 4, sigma=1e-3)
+    density = attribution.fixation_density(torch.tensor([[[1.0, -1.0]]], dtype=torch.float16), 5, 4, sigma=1e-3)
     assert float(density[0, 0, 3]) == 1.0
     assert float(density.sum()) == 1.0
 
 
 def test_controls_sum_to_one_and_are_what_they_say():
-    noise = explain.random_map(3, 5, 7, torch.Generator().manual_seed(0))
-    centre = explain.centre_map(3, 5, 7)
+    noise = attribution.random_map(3, 5, 7, torch.Generator().manual_seed(0))
+    centre = attribution.centre_map(3, 5, 7)
     for maps in (noise, centre):
         assert maps.shape == (3, 5, 7)
         assert torch.allclose(maps.sum((1, 2)), torch.ones(3))
     assert len(noise.unique()) == noise.numel()
-    assert torch.equal(noise, explain.random_map(3, 5, 7, torch.Generator().manual_seed(0)))
+    assert torch.equal(noise, attribution.random_map(3, 5, 7, torch.Generator().manual_seed(0)))
     assert (centre.flatten(1).argmax(1) == 17).all()
     assert torch.allclose(centre, centre.flip(1).flip(2), atol=1e-7)
     assert float(centre[0, 2, 4] / centre[0, 2, 3]) == pytest.approx(np.exp(-0.5 / 1.25**2), rel=1e-5)

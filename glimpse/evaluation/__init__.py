@@ -1,0 +1,1 @@
+"""Measuring trained models, their calibration, and what attention maps are worth."""
