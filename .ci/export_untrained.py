@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from glimpse.contract.card import ModelCard
-from glimpse.export import export_model, versions
-from glimpse.graphs.piece import state_sizes
+from glimpse.export.graph.fragment import state_sizes
+from glimpse.export.model import export_model, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.nn.retina import Retina
 

@@ -19,12 +19,12 @@ import torch  # noqa: E402
 from jaxtyping import Float, UInt8  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from glimpse.commands import load_with_data  # noqa: E402
 from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.evaluation.map_metrics import agreement  # noqa: E402
 from glimpse.models.self_attention import SelfAttention  # noqa: E402
 from glimpse.nn.attention import rollout_attention  # noqa: E402
 from glimpse.training.callbacks import LAST_FILE  # noqa: E402
+from glimpse.training.checkpoint import load_with_data  # noqa: E402
 from glimpse.training.classifier import ClassifierTraining  # noqa: E402
 
 MEASURES = ("asymmetry", "one_way", "pearson", "spearman")

@@ -20,7 +20,6 @@ import torch  # noqa: E402
 from jaxtyping import Float, Int64  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from glimpse.commands import load_with_data  # noqa: E402
 from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.evaluation.attribution import centre_map, random_map, resize_map  # noqa: E402
 from glimpse.evaluation.map_metrics import agreement, deletion, insertion, map_entropy, pointing_game  # noqa: E402
@@ -28,6 +27,7 @@ from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps  # noq
 from glimpse.models.observer import Observer  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
 from glimpse.training.callbacks import LAST_FILE  # noqa: E402
+from glimpse.training.checkpoint import load_with_data  # noqa: E402
 from glimpse.training.classifier import ClassifierTraining  # noqa: E402
 
 IMAGES = 300

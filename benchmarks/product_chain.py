@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse.graphs.builder import OPSET
+from glimpse.export.graph.builder import OPSET
 
 PRODUCTS = ("Gemm", "FusedGemm", "MatMul")
 INNER = ("If", "Loop", "Scan")

@@ -12,19 +12,20 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from glimpse.commands import describe, load_with_data
 from glimpse.contract.card import ModelCard
 from glimpse.contract.seal import seal
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
-from glimpse.export import build, versions
-from glimpse.graphs.piece import state_sizes
+from glimpse.export.checkpoint import describe
+from glimpse.export.graph.fragment import state_sizes
+from glimpse.export.model import build, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import Retina
 from glimpse.runtime.providers import PROVIDERS
+from glimpse.training.checkpoint import load_with_data
 
 SEED = 0
 """Fixes weights that nobody trained."""
@@ -51,7 +52,7 @@ class Model:
         target: str = "cpu",
         outputs: tuple[str, ...] | None = None,
     ) -> onnx.ModelProto:
-        """One of its graphs, see :func:`glimpse.export.build`.
+        """One of its graphs, see :func:`glimpse.export.model.build`.
 
         Args:
             graph: Which one.

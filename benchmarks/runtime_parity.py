@@ -25,8 +25,8 @@ from torch import Tensor  # noqa: E402
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # noqa: E402
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
 from glimpse.evaluation.evaluate import beliefs  # noqa: E402
-from glimpse.export import ASTRAY, TOLERANCE  # noqa: E402
-from glimpse.export_check import Parity, compare  # noqa: E402
+from glimpse.export.model import ASTRAY, TOLERANCE  # noqa: E402
+from glimpse.export.parity import Parity, compare  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
 from runtime_models import CPU, CUDA, Model, in_input_type, session_for, trained_model  # noqa: E402

@@ -27,8 +27,8 @@ from torch import Tensor, nn  # noqa: E402
 
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import INPUT  # noqa: E402
-from glimpse.export import build  # noqa: E402
-from glimpse.graphs.builder import OPSET  # noqa: E402
+from glimpse.export.graph.builder import OPSET  # noqa: E402
+from glimpse.export.model import build  # noqa: E402
 from glimpse.images.lazy import ArrayImage  # noqa: E402
 from glimpse.models.cnn import ConvolutionalNet  # noqa: E402
 from glimpse.models.observer import WholeImageObserver  # noqa: E402

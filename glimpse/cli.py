@@ -139,8 +139,8 @@ def _environment() -> "RollOut":
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from glimpse.commands import evaluate_checkpoint
     from glimpse.evaluation.evaluate import table
+    from glimpse.export.checkpoint import evaluate_checkpoint
 
     evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
     print(evaluation.to_json() if args.json else table(evaluation))

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glimpse.commands import load_with_data
 from glimpse.comparison import FIGURES, PAGE, Comparison, Entry, table, write_page
 from glimpse.data.datamodule import FOLDER, ImageData
 from glimpse.data.datasets import DataError, data_root
@@ -19,7 +18,7 @@ from glimpse.invocation import UsageError, invocation
 from glimpse.rehearsal import flattened, rehearse
 from glimpse.side_by_side import draw_pictures, look_at_images
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
-from glimpse.training.checkpoint import read_checkpoint
+from glimpse.training.checkpoint import load_with_data, read_checkpoint
 from glimpse.training.command import MAY_CHANGE
 from glimpse.training.command import main as train
 from glimpse.training.recipes import find_recipe, read_recipe

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from glimpse.commands import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing import charts
 from glimpse.drawing.view import Sight, draw
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.export.checkpoint import Exported, evaluate_checkpoint, export_checkpoint
 from glimpse.invocation import invocation
 from glimpse.runtime.session import GlimpseSession, Prediction
 from glimpse.training.checkpoint import load_training

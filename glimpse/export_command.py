@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from glimpse.invocation import UsageError, did_you_mean, invocation
 
 if TYPE_CHECKING:
-    from glimpse.commands import Destination, Form
     from glimpse.contract.card import ModelCard
+    from glimpse.export.checkpoint import Form
+    from glimpse.export.targets.delivery import Destination
 
 DESTINATIONS = ("triton", "kserve", "program")
 NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", "storage_uri")
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         UsageError: When options don't go with one another.
         ValueError: One of ours, when there is nothing to export, or it would not answer as the model does.
     """
-    from glimpse.commands import Form, check_destination, check_output, deliver, export_as_program, export_checkpoint
+    from glimpse.export.checkpoint import Form, check_output, export_as_program, export_checkpoint
+    from glimpse.export.targets.delivery import check_destination, deliver
 
     _check_applies(args)
     kind, place = args.to or ("", "")
@@ -161,8 +163,8 @@ def _check_applies(args: argparse.Namespace) -> None:
 
 def _destination(args: argparse.Namespace, form: "Form") -> "Destination":
     """Where an export is handed on to, under the name that was given or that of the checkpoint's folder."""
-    from glimpse.commands import Destination, check_name
-    from glimpse.written import DeploymentError
+    from glimpse.export.targets.delivery import Destination, check_name
+    from glimpse.export.targets.ownership import DeploymentError
 
     kind, place = args.to
     name = args.name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from glimpse.contract.card import ModelCard
-    from glimpse.graphs.piece import Piece
+    from glimpse.export.graph.fragment import Piece
     from glimpse.models.hard import HardAttention, HardObserver
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -133,7 +133,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from glimpse.contract.card import ModelCard
-from glimpse.export import export_model, versions
+from glimpse.export.model import export_model, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.nn.retina import Retina
 
@@ -236,13 +236,13 @@ class Stepping(NamedTuple):
         """The step, a new copy each time."""
         import onnx
 
-        from glimpse.graphs.piece import _piece_of
+        from glimpse.export.graph.fragment import _piece_of
 
         return _piece_of(onnx.load(str(self.file)), self.glimpse_shape)
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        from glimpse.graphs.piece import state_sizes
+        from glimpse.export.graph.fragment import state_sizes
 
         return state_sizes(self.model)
 
@@ -303,8 +303,8 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper
-from glimpse.graphs.builder import OPSET, value
-from glimpse.graphs.piece import step_of
+from glimpse.export.graph.builder import OPSET, value
+from glimpse.export.graph.fragment import step_of
 from glimpse.models.hard import HardAttention
 
 folder = Path(sys.argv[1])

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from glimpse import cli, compare
-from glimpse.commands import evaluate_checkpoint
 from glimpse.compare import images_seen, name_of, times_of
+from glimpse.export.checkpoint import evaluate_checkpoint
 from glimpse.training.checkpoint import read_checkpoint
 
 DATA = """

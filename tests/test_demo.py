@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from glimpse import cli, demo
-from glimpse.commands import Exported
 from glimpse.demo import Example
 from glimpse.evaluation.evaluate import Evaluation
-from glimpse.export_check import Parity
+from glimpse.export.checkpoint import Exported
+from glimpse.export.parity import Parity
 from glimpse.invocation import invocation
 from glimpse.runtime.session import GlimpseSession
 from glimpse.training.command import main as train_command

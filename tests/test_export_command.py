@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from glimpse import cli, commands
-from glimpse.commands import Exported, Form
-from glimpse.export_check import Parity
-from glimpse.program import ProgramParity
+from glimpse import cli
+from glimpse.export import checkpoint as checkpoint_module
+from glimpse.export.checkpoint import Exported, Form
+from glimpse.export.parity import Parity
+from glimpse.export.program import ProgramParity
+from glimpse.export.targets.delivery import Destination
 from tests.glimpse.contract.test_card import CARD
 from tests.test_cli import refused
 
@@ -33,7 +35,7 @@ def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp
         card = replace(CARD, graph=form.graph or "adaptive", precision=form.precision, test_error=0.0312)
         return Exported(file, card, Parity(1000, 2e-6, 1, 0))
 
-    monkeypatch.setattr(commands, "export_checkpoint", export)
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", export)
     assert cli.main(["export", "a.ckpt", "--output", str(file), *args]) == 0
     assert asked == [(Path("a.ckpt"), file, None, form)]
     told = capsys.readouterr().out
@@ -46,9 +48,9 @@ def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp
 
 
 @pytest.fixture
-def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[commands.Destination]:
+def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Destination]:
     """Where exports were handed on to."""
-    seen: list[commands.Destination] = []
+    seen: list[Destination] = []
     file = tmp_path / "model.onnx"
     file.write_bytes(b"model")
 
@@ -58,8 +60,8 @@ def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[commands.
         return destination.place
 
     found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
-    monkeypatch.setattr(commands, "export_checkpoint", lambda checkpoint, output, root, form: found)
-    monkeypatch.setattr(commands, "deliver", deliver)
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda checkpoint, output, root, form: found)
+    monkeypatch.setattr(checkpoint_module, "deliver", deliver)
     return seen
 
 
@@ -84,8 +86,8 @@ def test_an_export_is_handed_on_to_a_server(delivered, capsys):
         == 0
     )
     assert delivered == [
-        commands.Destination("triton", Path("models"), "seven"),
-        commands.Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
+        Destination("triton", Path("models"), "seven"),
+        Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
     ]
     told = capsys.readouterr().out
     assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in told
@@ -101,7 +103,7 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
         asked.append(given)
         return replace(CARD, test_error=0.01), ProgramParity(1000, 0.0, 0)
 
-    monkeypatch.setattr(commands, "export_as_program", export)
+    monkeypatch.setattr(checkpoint_module, "export_as_program", export)
     said = ["--license", "MIT", "--made-by", "hand"]
     assert cli.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", *said]) == 0
     assert asked == [(Path("a.ckpt"), file, "data", "MIT", "hand")]
@@ -137,8 +139,8 @@ def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(
     def export(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(commands, "export_checkpoint", export)
-    monkeypatch.setattr(commands, "load_with_data", export)
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", export)
+    monkeypatch.setattr(checkpoint_module, "load_with_data", export)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["export", "a.ckpt", *args]) == 2
     assert sentence in capsys.readouterr().err
@@ -179,7 +181,7 @@ def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tm
     file.write_bytes(b"")
     card = replace(CARD, precision="int8", has_maps=True, num_glimpses=1, test_error=0.5)
     exported = Exported(file, card, Parity(1000, 0.04, 0, 3))
-    monkeypatch.setattr(commands, "export_checkpoint", lambda *_: exported)
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
     assert cli.main(["export", "a.ckpt", "--type", "int8"]) == 0
     told = capsys.readouterr().out
     assert "in int8, 1 glimpse, " in told

@@ -19,7 +19,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.seal import read_seal
 from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, LOGITS, MAPS, PROBABILITIES
 from glimpse.data.datamodule import ImageData
-from glimpse.graphs.whole import Episode
+from glimpse.export.graph.whole import Episode
 from glimpse.runtime.session import GlimpseSession
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
@@ -45,9 +45,9 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import torch
-from glimpse.commands import describe
+from glimpse.export.checkpoint import describe
 from glimpse.data.datamodule import ImageData
-from glimpse.export import export_model
+from glimpse.export.model import export_model
 from glimpse.training.families import FAMILIES
 
 folder, cases, data = Path(sys.argv[1]), json.loads(sys.argv[2]), ImageData(**json.loads(sys.argv[3]))

@@ -34,7 +34,7 @@ LIGHT = (
     "glimpse.cli",
     "glimpse.contract.card",
     "glimpse.images.crop",
-    "glimpse.deployment",
+    "glimpse.export.targets.triton",
     "glimpse.episode",
     "glimpse.export_command",
     "glimpse.runtime.stepping",
@@ -46,7 +46,7 @@ LIGHT = (
     "glimpse.inspection",
     "glimpse.invocation",
     "glimpse.keys",
-    "glimpse.kserve",
+    "glimpse.export.targets.kserve",
     "glimpse.images.lazy",
     "glimpse.drawing.text",
     "glimpse.runtime.model_file",
@@ -62,7 +62,7 @@ LIGHT = (
     "glimpse.runtime.inputs",
     "glimpse.drawing.view",
     "glimpse.drawing.scanpath",
-    "glimpse.written",
+    "glimpse.export.targets.ownership",
 )
 # Packages of an extra that is not among the developers', without which a module can't be imported.
 NEEDED = {"glimpse_serve.on_ray": ("ray",)}

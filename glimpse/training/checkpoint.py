@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import DataError, data_root
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 
@@ -115,3 +117,41 @@ def _damaged(path: Path) -> str:
 
 def _other_version(path: str | Path, sign: str) -> str:
     return f"{path} was written by another version of Glimpse: {sign}; use that version, or train again"
+
+
+def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[ClassifierTraining, ImageData]:
+    """Rebuild a trained model, and read the data that its checkpoint names.
+
+    Args:
+        checkpoint: A checkpoint that training wrote.
+        root: Where the data set lies, when not where it lay in training.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours, or the data have other classes or another shape by now.
+        DataError: When the data are not there.
+    """
+    training, data = load_training(checkpoint, root=root)
+    try:
+        _check_same(checkpoint, training, data)
+        data.setup()
+    except DataError as error:
+        raise DataError(_with_our_options(str(error))) from error
+    return training, data
+
+
+def _check_same(checkpoint: Path, training: ClassifierTraining, data: ImageData) -> None:
+    for what, trained, found in (
+        ("the classes", training.classes, tuple(data.classes)),
+        ("images of the shape", training.image_shape, tuple(data.image_shape)),
+    ):
+        if found != trained:
+            raise CheckpointError(
+                f"{checkpoint} was trained on {what} {', '.join(map(str, trained))}; the data under "
+                f"{data_root(data.root)} now have {', '.join(map(str, found))}; give the data of the training with "
+                "--root, or train again"
+            )
+
+
+def _with_our_options(sentence: str) -> str:
+    """A sentence about the data, with the options that evaluate and export have in place of training's."""
+    return re.sub(r",? or [^,;]*--data\.download true", "", sentence).replace("--data.root", "--root")

@@ -1,0 +1,167 @@
+"""A model's own part of a graph: its step, as torch exports it, ready to be put in as often as it is taken.
+
+Exporting the one step and repeating it here takes seconds; unrolling it in torch first took up to a minute.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
+from glimpse.export.graph.builder import OPSET, Builder
+from glimpse.models.hard import HardAttention, State
+
+BELIEF, GAZE = "belief", "gaze"
+
+
+@dataclass
+class Piece:
+    """Nodes with named inputs and outputs, and the weights they need.
+
+    Attributes:
+        inputs: Names of what it is given.
+        outputs: Names of what it gives.
+        nodes: In an order in which they can be run.
+        weights: By name.
+        glimpse_shape: Scales, channels, and twice the size of the glimpses.
+        flattens: Whether it takes glimpses in any shape that holds the same numbers in the same order.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: list[onnx.NodeProto]
+    weights: dict[str, onnx.TensorProto]
+    glimpse_shape: tuple[int, int, int, int]
+    flattens: bool = False
+
+    def put_into(self, build: Builder, given: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
+        """Repeat the nodes in a graph: those that the wanted outputs need, under names of their own.
+
+        Args:
+            build: The graph.
+            given: For each input, the name of what it is there.
+            wanted: Names of the outputs that are wanted.
+
+        Returns:
+            Their names there.
+        """
+        names = dict(given)
+        for node in self._needed(wanted):
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = ""
+            for place, name in enumerate(node.input):
+                copy.input[place] = self._name(build, names, name)
+            for place, name in enumerate(node.output):
+                names[name] = build.fresh(node.op_type)
+                copy.output[place] = names[name]
+            build.nodes.append(copy)
+        return tuple(names[name] for name in wanted)
+
+    def _name(self, build: Builder, names: dict[str, str], name: str) -> str:
+        return build.weight(self.weights[name]) if name in self.weights else names.get(name, name)
+
+    def _needed(self, wanted: Sequence[str]) -> list[onnx.NodeProto]:
+        read, needed = set(wanted), []
+        for node in reversed(self.nodes):
+            if read & set(node.output):
+                needed.append(node)
+                read |= set(node.input)
+        return needed[::-1]
+
+    def reader_of(self, name: str) -> onnx.NodeProto | None:
+        """The node that reads a value, where there is exactly one and it is no output."""
+        readers = self.readers_of(name)
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def readers_of(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that read a value."""
+        return [node for node in self.nodes if name in node.input]
+
+    def writer_of(self, name: str) -> onnx.NodeProto | None:
+        """The node that a value comes from, None for an input and a weight."""
+        return next((node for node in self.nodes if name in node.output), None)
+
+    def array(self, name: str) -> Any:
+        """A weight's numbers, None where the name is no weight's."""
+        return numpy_helper.to_array(self.weights[name]) if name in self.weights else None
+
+    def store(self, name: str, array: Any) -> str:
+        """Store a weight and return its name."""
+        self.weights[name] = numpy_helper.from_array(array, name)
+        return name
+
+
+class _Glance(nn.Module):
+    """A step of the hard model and the mode of its policy, with tensors in the place of tuples."""
+
+    def __init__(self, model: HardAttention) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, glimpse: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        belief, gaze = state if len(state) == 2 else (*state, state[0][:, :0])
+        step = self.model(glimpse, location, State(belief, gaze))
+        policy = self.model.policy
+        following = policy.location(policy.mode(step.policy))
+        return (step.logits, following, *step.state[: len(state)])
+
+
+def state_sizes(model: HardAttention) -> tuple[int, ...]:
+    """Lengths of the parts of a hard model's state, without the empty ones."""
+    return tuple(part.shape[1] for part in model.initial_state(1) if part.shape[1])
+
+
+def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Piece:
+    """Export a hard model's step.
+
+    Args:
+        model: The model.
+        shape: Scales, channels, and twice the size of its glimpses.
+
+    Returns:
+        From ``glimpse`` (pixels in [0, 1]), ``location``, ``belief`` and ``gaze`` to ``logits``, ``next_location``,
+        ``next_belief`` and ``next_gaze``; without the gaze where its state is empty.
+    """
+    parts = (BELIEF, GAZE)[: len(state_sizes(model))]
+    inputs = (GLIMPSE, LOCATION, *parts)
+    outputs = (LOGITS, NEXT_LOCATION, *(f"next_{part}" for part in parts))
+    batch = {0: torch.export.Dim.DYNAMIC}
+    device = model.mean.device
+    state = tuple(torch.zeros(2, size, device=device) for size in state_sizes(model))
+    example = (torch.zeros(2, *shape, device=device), torch.zeros(2, 2, device=device), *state)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            _Glance(model).eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=(batch, batch, (batch,) * len(state)),
+            verbose=False,
+        )
+    assert program is not None
+    return _piece_of(program.model_proto, shape)
+
+
+def _piece_of(model: onnx.ModelProto, shape: tuple[int, int, int, int]) -> Piece:
+    """Take a model's graph for a piece; nodes that hold a constant become weights."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Constant":
+            nodes.append(node)
+            continue
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        weights[tensor.name] = tensor
+    inputs, outputs = (tuple(entry.name for entry in entries) for entries in (graph.input, graph.output))
+    return Piece(inputs, outputs, nodes, weights, shape)

@@ -1,0 +1,90 @@
+"""A model without a retina as a graph: the whole episode, as torch exports it."""
+
+import onnx
+import torch
+from jaxtyping import Shaped, UInt8
+from onnx import helper
+from torch import Tensor, nn
+
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import INPUT
+from glimpse.export.graph.assembly import metadata
+from glimpse.export.graph.builder import OPSET
+from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.precision import to_half
+from glimpse.images.geometry import boxes
+from glimpse.models.observer import Observer
+from glimpse.nn.retina import fractions
+
+
+class Episode(nn.Module):
+    """The deterministic episode as one graph.
+
+    Args:
+        observer: The model and its way of looking.
+        temperature: What the logits are divided by before the softmax.
+    """
+
+    def __init__(self, observer: Observer, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.observer = observer
+        self.temperature = temperature
+
+    def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> tuple[Tensor, ...]:
+        """The outputs of an episode that the model's card names, as :mod:`glimpse.contract.card` describes them."""
+        trace = self.observer(images)
+        logits = trace.logits if self.temperature == 1 else trace.logits / self.temperature
+        outputs = [trace.logits, logits.softmax(2), trace.locations]
+        retina = self.observer.retina
+        if retina is not None:
+            height, width = images.shape[-2:]
+            seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
+            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2))
+        if trace.maps is not None:
+            outputs.append(trace.maps)
+        return tuple(outputs)
+
+
+def whole_of(
+    observer: Observer, card: ModelCard, images: UInt8[Tensor, "batch channels height width"]
+) -> onnx.ModelProto:
+    """Export a model's episode, unrolled.
+
+    Args:
+        observer: The model.
+        card: Says which images it takes.
+        images: At least 2, to trace it with.
+    """
+    dimensions = {0: torch.export.Dim("batch", min=1)}
+    if card.any_size:
+        dimensions |= {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+    example = images[:2] if card.input_type == "uint8" else fractions(images[:2])
+    with torch.no_grad():
+        program = torch.onnx.export(
+            Episode(observer, card.temperature).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(card.outputs),
+            dynamic_shapes=(dimensions,),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    if card.precision == "float16":
+        _halve(model, card)
+    helper.set_model_props(model, metadata(card))
+    return model
+
+
+def _halve(model: onnx.ModelProto, card: ModelCard) -> None:
+    """Have a graph compute in float16, in place."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    piece = Piece((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
+    to_half(piece, card.input_type)
+    for field in (graph.node, graph.initializer, graph.value_info):
+        del field[:]
+    graph.node.extend(piece.nodes)
+    graph.initializer.extend(piece.weights.values())

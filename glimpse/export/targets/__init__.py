@@ -1,0 +1,1 @@
+"""Where an exported file is deployed: Triton's repository, KServe's manifest."""

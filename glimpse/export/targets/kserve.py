@@ -1,0 +1,160 @@
+"""What KServe wants beside a model repository: the manifest of a service that runs it. Standard library only.
+
+Source: KServe's v1beta1 InferenceService and what its admission webhook refuses.
+"""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from glimpse.contract.card import ModelCard
+from glimpse.export.targets.ownership import DeploymentError, check_ours, marked, seal_of
+
+METRICS = {"cpu": 80, "concurrency": 8, "rps": 50}
+"""What a service may be scaled by, and the figure at which it gets another replica: per cent of the CPU on plain
+Kubernetes; with Knative, requests at once or requests a second."""
+
+
+def check_service_name(name: str) -> None:
+    """Refuse what Kubernetes could not call a service.
+
+    Args:
+        name: What the service is to be called: small letters, digits and ``-``, no more than 63, a letter first.
+
+    Raises:
+        DeploymentError: When it is no such name.
+    """
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise DeploymentError(
+            "expected a service name of 1 to 63 small letters, digits and '-' that begins with a letter and does not "
+            f"end in '-' (a DNS label), got {name!r}; choose another"
+        )
+
+
+def check_manifest(path: Path, name: str, storage_uri: str) -> None:
+    """Refuse what :func:`write_kserve` could not write; nothing is made.
+
+    Args:
+        path: Where the manifest is to be written.
+        name: What the service is to be called.
+        storage_uri: Where the cluster is to find the model repository.
+
+    Raises:
+        DeploymentError: When the name or the address is none, the folder is missing, or the file there was not written
+            by Glimpse or was edited since.
+    """
+    check_service_name(name)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s\"]+", storage_uri):
+        raise DeploymentError(
+            f"expected an address such as s3://bucket/models, got {storage_uri!r}; say where the cluster finds the "
+            "model repository"
+        )
+    if not path.parent.is_dir():
+        raise DeploymentError(
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
+        )
+    if path.exists():
+        check_ours(path)
+
+
+def write_kserve(
+    model: Path,
+    card: ModelCard,
+    path: Path,
+    name: str,
+    storage_uri: str,
+    *,
+    metric: str = "cpu",
+    min_replicas: int = 1,
+    max_replicas: int = 4,
+    gpu: bool = False,
+) -> None:
+    """Write the manifest of a KServe InferenceService that runs the model in Triton.
+
+    KServe starts Triton on whatever lies at the address, so that has to be a model repository, as
+    :func:`glimpse.export.targets.triton.write_triton` writes it, with the model under the same name.
+
+    Args:
+        model: The exported file.
+        card: Its card.
+        path: Where to write; a manifest that Glimpse wrote is replaced.
+        name: What the service is called: small letters, digits and ``-``, no more than 63, a letter first.
+        storage_uri: Where the cluster finds the model repository, such as ``s3://bucket/models`` or ``pvc://claim``.
+        metric: By what it is scaled, one of ``METRICS``: ``cpu`` on plain Kubernetes, ``concurrency`` or ``rps`` with
+            Knative.
+        min_replicas: How few copies of the service run; 0, which needs Knative, lets it sleep.
+        max_replicas: How many run at most.
+        gpu: Whether each replica gets a GPU, which a repository wants that was written for GPUs.
+
+    Raises:
+        ContractError: When the file is not sealed, or was changed after it was.
+        DeploymentError: When an argument is none of those, the folder is missing, or the file there was not written
+            by Glimpse or was edited since.
+    """
+    check_manifest(path, name, storage_uri)
+    if metric not in METRICS:
+        raise DeploymentError(f"expected a metric out of {', '.join(METRICS)}, got {metric!r}; choose one of them")
+    knative = metric != "cpu"
+    if not (0 if knative else 1) <= min_replicas <= max_replicas or not max_replicas:
+        raise DeploymentError(
+            f"expected at least 1 replica (0 with concurrency or rps, which Knative scales by), and at most as many as "
+            f"the greatest number, got {min_replicas} to {max_replicas} by {metric}; change one of them"
+        )
+    digest = seal_of(model)
+    manifest = _MANIFEST.format(
+        name=name,
+        short=digest[:12],
+        digest=digest,
+        family=json.dumps(card.model),
+        graph=json.dumps(card.graph),
+        mode="Knative" if knative else "Standard",
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        metric=metric,
+        target=METRICS[metric],
+        storage_uri=json.dumps(storage_uri),
+        gpu=_GPU if gpu else "",
+    )
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
+        draft = Path(place) / path.name
+        draft.write_text(marked(manifest), encoding="utf-8")
+        draft.replace(path)
+
+
+_MANIFEST = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+  labels:
+    app.kubernetes.io/name: glimpse
+    glimpse-model: "{short}"
+  annotations:
+    glimpse-sha256: "{digest}"
+    glimpse-family: {family}
+    glimpse-graph: {graph}
+    serving.kserve.io/deploymentMode: {mode}
+spec:
+  predictor:
+    minReplicas: {min_replicas}
+    maxReplicas: {max_replicas}
+    scaleMetric: {metric}
+    scaleTarget: {target}
+    model:
+      modelFormat:
+        name: onnx
+      protocolVersion: v2
+      runtime: kserve-tritonserver
+      storageUri: {storage_uri}
+      resources:
+        requests:
+          cpu: 500m
+          memory: 1Gi
+{gpu}        limits:
+          cpu: "1"
+          memory: 2Gi
+{gpu}"""
+_GPU = """\
+          nvidia.com/gpu: "1"
+"""
