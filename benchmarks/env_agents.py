@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 
+from glimpse_envs.classification.vector import Arrays
 from glimpse_envs.evaluation import Agent
-from glimpse_envs.vector import Arrays
 
 BUDGET, CELLS, CLASSES = 4, 25, 10
 """Of the environment: glimpses, cells of the grid of locations, classes."""

@@ -21,10 +21,10 @@ import torch  # noqa: E402
 from gymnasium.vector import AutoresetMode  # noqa: E402
 
 from glimpse.data.datasets import DataError  # noqa: E402
-from glimpse_envs.actions import ACTION_MODES  # noqa: E402
-from glimpse_envs.scenes import FixedScenes  # noqa: E402
-from glimpse_envs.task import Task  # noqa: E402
-from glimpse_envs.tensor import TensorEnv  # noqa: E402
+from glimpse_envs.classification.actions import ACTION_MODES  # noqa: E402
+from glimpse_envs.classification.scenes import FixedScenes  # noqa: E402
+from glimpse_envs.classification.task import Task  # noqa: E402
+from glimpse_envs.classification.tensor import TensorEnv  # noqa: E402
 
 ID = "Glimpse/ClutteredMNIST-v0"
 COUNTS = (64, 1024)

@@ -25,8 +25,8 @@ from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from torch import nn  # noqa: E402
 
 from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
-from glimpse_envs.junctions import WAYS, Maze, draw_maze, every_junction  # noqa: E402
-from glimpse_envs.maze import MazeEnv, Observation  # noqa: E402
+from glimpse_envs.maze.env import MazeEnv, Observation  # noqa: E402
+from glimpse_envs.maze.generator import WAYS, Maze, draw_maze, every_junction  # noqa: E402
 
 SEEDS = (20, 21, 22)
 """Of the training runs; the recipe was chosen on seeds below them."""

@@ -185,7 +185,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace) -> int:
-    from glimpse.play import run
+    from glimpse_envs.play.command import run
 
     return run(args)
 

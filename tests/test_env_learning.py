@@ -13,9 +13,9 @@ import env_agents
 import env_learning
 from env_agents import BUDGET, CELLS, CENTRE, CLASSES
 from env_learning import AS_IT_IS, NARROW, Recipe
+from glimpse_envs.classification.vector import Arrays
 from glimpse_envs.evaluation import Agent, evaluate
 from glimpse_envs.sb3 import GlimpseVecEnv
-from glimpse_envs.vector import Arrays
 
 TINY: dict[str, Any] = {"steps": 128, "num_envs": 8, "n_steps": 4, "batch_size": 16, "hidden": 8, "every": 64}
 

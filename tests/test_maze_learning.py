@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("stable_baselines3")
 
 import maze_learning as benchmark
-from glimpse_envs.junctions import every_junction
-from glimpse_envs.maze import MazeEnv
+from glimpse_envs.maze.env import MazeEnv
+from glimpse_envs.maze.generator import every_junction
 
 COST = MazeEnv().look_cost
 

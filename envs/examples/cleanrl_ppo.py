@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from glimpse_envs.classification.vector import Arrays
 from glimpse_envs.evaluation import evaluate
-from glimpse_envs.vector import Arrays
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
 NUM_ENVS, HORIZON = 64, 16

@@ -22,8 +22,8 @@ from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
+from glimpse_envs.classification.vector import Arrays
 from glimpse_envs.evaluation import evaluate
-from glimpse_envs.vector import Arrays
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
 SEEN = ["glimpse", "location", "time"]

@@ -9,8 +9,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Float, Int64
 
-from glimpse_envs.task import TaskError
-from glimpse_envs.vector import Arrays, GlimpseVectorEnv
+from glimpse_envs.classification.task import TaskError
+from glimpse_envs.classification.vector import Arrays, GlimpseVectorEnv
 
 Agent = Callable[[Arrays, np.ndarray], np.ndarray]
 """Chooses actions, one a row: from what is observed, arrays by name with a row for each environment, and from whether

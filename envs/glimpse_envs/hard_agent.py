@@ -14,10 +14,10 @@ from torch import Tensor
 from glimpse.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
-from glimpse_envs.actions import Actions, Move
-from glimpse_envs.looking import Classifier, Looking
-from glimpse_envs.scenes import Dealt, Sense
-from glimpse_envs.tensor import TensorEnv
+from glimpse_envs.classification.actions import Actions, Move
+from glimpse_envs.classification.core import Classifier, Looking
+from glimpse_envs.classification.scenes import Dealt, Sense
+from glimpse_envs.classification.tensor import TensorEnv
 
 
 class BatchScenes:

@@ -4,12 +4,12 @@ import inspect
 import re
 import sys
 
-from glimpse_envs.maze import MazeEnv
+from glimpse_envs.classification.single import GlimpseEnv
+from glimpse_envs.classification.task import Task
+from glimpse_envs.classification.tensor import TensorEnv
+from glimpse_envs.classification.vector import GlimpseVectorEnv
+from glimpse_envs.maze.env import MazeEnv
 from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE
-from glimpse_envs.single import GlimpseEnv
-from glimpse_envs.task import Task
-from glimpse_envs.tensor import TensorEnv
-from glimpse_envs.vector import GlimpseVectorEnv
 
 HEAD = """# Environments
 
@@ -27,10 +27,10 @@ envs = gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64)
 
 `pip install 'glimpse-attention[envs]'` brings what they need. Beside them:
 
-- `glimpse_envs.tensor.TensorEnv`: the same with tensors in and out, on any device, for trainers.
+- `glimpse_envs.classification.tensor.TensorEnv`: the same with tensors in and out, on any device, for trainers.
 - `glimpse_envs.evaluation.evaluate`: how good an agent is, every image of a split once.
 - `glimpse_envs.sb3.GlimpseVecEnv`: the vector environment as Stable-Baselines3's `VecEnv`.
-- `glimpse_envs.scenes.Pictures`: images and labels of your own, for the argument `dataset`.
+- `glimpse_envs.classification.scenes.Pictures`: images and labels of your own, for the argument `dataset`.
 - `glimpse_envs.checker.check_vector_env`: is a vector environment what so many single ones would be?
 - [Examples](../envs/examples) of agents of Stable-Baselines3, sb3-contrib, TorchRL, and in CleanRL's style.
 

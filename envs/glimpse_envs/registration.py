@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import gymnasium
 
 NAMESPACE = "Glimpse"
-SINGLE, VECTOR = "glimpse_envs.single:GlimpseEnv", "glimpse_envs.vector:GlimpseVectorEnv"
+SINGLE, VECTOR = "glimpse_envs.classification.single:GlimpseEnv", "glimpse_envs.classification.vector:GlimpseVectorEnv"
 
 
 class Entry(NamedTuple):
@@ -78,7 +78,7 @@ MAZE = Entry("Maze-v0", "An agent that sees only the way it looks along; its opt
 
 def register() -> None:
     """Make the ids known to Gymnasium."""
-    gymnasium.register(id=f"{NAMESPACE}/{MAZE.id}", entry_point="glimpse_envs.maze:MazeEnv")
+    gymnasium.register(id=f"{NAMESPACE}/{MAZE.id}", entry_point="glimpse_envs.maze.env:MazeEnv")
     for entry in ENTRIES:
         gymnasium.register(
             id=f"{NAMESPACE}/{entry.id}", entry_point=SINGLE, vector_entry_point=VECTOR, kwargs=dict(entry.options)

@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from glimpse_envs.classification.task import TaskError
+from glimpse_envs.classification.vector import Arrays
 from glimpse_envs.evaluation import Agent, batch_of
-from glimpse_envs.task import TaskError
-from glimpse_envs.vector import Arrays
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm

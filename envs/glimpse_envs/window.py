@@ -2,9 +2,11 @@
 
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, Error
 from jaxtyping import UInt8
@@ -87,3 +89,14 @@ def _import_pygame() -> ModuleType:
             "expected pygame, which shows render mode 'human' on the screen, found none; "
             "run pip install 'glimpse-attention[envs]'"
         ) from error
+
+
+def check_render_mode(mode: str | None, known: Sequence[str]) -> str | None:
+    """Return a render mode that there is.
+
+    Raises:
+        gymnasium.error.UnsupportedMode: When there is no such mode.
+    """
+    if mode is not None and mode not in known:
+        raise gymnasium.error.UnsupportedMode(f"expected render_mode out of {', '.join(known)}, or none; got {mode!r}")
+    return mode

@@ -1,0 +1,1 @@
+"""Environments that show images by glimpses and ask for their classes."""

@@ -1,0 +1,1 @@
+"""A maze seen through a small window, whose shortest path is known."""

@@ -1,0 +1,113 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gymnasium.error import DependencyNotInstalled, Error
+
+from glimpse_envs.window import Window
+
+pygame = pytest.importorskip("pygame")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def with_a_dummy_screen(monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    yield
+    pygame.display.quit()
+
+
+def frame(height: int = 6, width: int = 9) -> np.ndarray:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[2, -4] = (10, 200, 30)
+    return pixels
+
+
+def test_a_frame_is_shown_pixel_for_pixel_under_its_title():
+    window = Window(1000.0)
+    window.show(frame(), "a maze")
+    surface = pygame.display.get_surface()
+    assert surface.get_size() == (9, 6)
+    assert surface.get_at((5, 2))[:3] == (10, 200, 30)
+    assert surface.get_at((2, 5))[:3] == (0, 0, 0)
+    assert pygame.display.get_caption()[0] == "a maze"
+    window.close()
+
+
+def test_the_window_takes_the_size_of_each_frame():
+    window = Window(1000.0)
+    window.show(frame(), "one")
+    window.show(frame(12, 4), "two")
+    assert pygame.display.get_surface().get_size() == (4, 12)
+    window.close()
+
+
+def test_a_closed_window_opens_again_for_the_next_frame():
+    window = Window(1000.0)
+    window.close()
+    window.show(frame(), "one")
+    window.close()
+    window.close()
+    assert not pygame.display.get_init()
+    window.show(frame(), "two")
+    assert pygame.display.get_surface() is not None
+    window.close()
+
+
+def test_two_windows_share_the_only_one_that_there_is():
+    first, second = Window(1000.0), Window(1000.0)
+    first.show(frame(), "one")
+    second.show(frame(3, 5), "two")
+    second.close()
+    first.show(frame(), "one")
+    assert pygame.display.get_surface().get_size() == (9, 6)
+    first.close()
+
+
+def test_whoever_closes_the_window_on_the_screen_sees_no_more():
+    window = Window(1000.0)
+    window.pump()
+    window.show(frame(), "one")
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    window.pump()
+    assert window.dismissed
+    assert not pygame.display.get_init()
+    window.show(frame(), "two")
+    window.pump()
+    assert not pygame.display.get_init()
+
+
+def test_frames_are_shown_at_a_steady_pace():
+    window = Window(50.0)
+    start = pygame.time.get_ticks()
+    for _ in range(4):
+        window.show(frame(), "maze")
+    assert pygame.time.get_ticks() - start >= 3 * 1000 / 50 - 10
+    window.close()
+
+
+def test_without_pygame_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    sentence = r"expected pygame, .* found none; run pip install 'glimpse-attention\[envs\]'"
+    with pytest.raises(DependencyNotInstalled, match=sentence):
+        Window(4.0).show(frame(), "maze")
+
+
+def test_without_a_screen_the_error_says_what_else_there_is(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "none such")
+    with pytest.raises(Error, match=r"expected a screen .* use render_mode='rgb_array'"):
+        Window(4.0).show(frame(), "maze")
+
+
+@pytest.mark.child
+def test_importing_it_leaves_pygame_alone():
+    program = "import sys, glimpse_envs.window; print('pygame' in sys.modules)"
+    sources = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "envs")))
+    environment = {**os.environ, "PYTHONPATH": sources}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.strip() == "False"
