@@ -85,7 +85,7 @@ def figures(run: Run) -> dict[str, Any]:
     Args:
         run: A run that went well.
     """
-    from glimpse.export.checkpoint import evaluate_checkpoint
+    from glimpse.cli.evaluate import evaluate_checkpoint
     from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
     from glimpse.training.checkpoint import load_training, read_checkpoint
 

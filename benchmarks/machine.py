@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import glimpse
-from glimpse.cli import THREADS
+from glimpse.cli.app import THREADS
 from glimpse.runtime.providers import processor
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "onnxruntime", "onnxruntime-gpu")

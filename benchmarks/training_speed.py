@@ -16,12 +16,12 @@ import yaml
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
+from glimpse.cli.train.command import TrainingCLI, complete_arguments
+from glimpse.cli.train.lightning_output import quiet
+from glimpse.cli.train.recipes import find_recipe, read_recipe
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.training import HardAttentionTraining
-from glimpse.training.command import TrainingCLI, complete_arguments
-from glimpse.training.quiet import quiet
-from glimpse.training.recipes import find_recipe, read_recipe
 from machine import Clock, Samples, clocked, interleave, threads
 
 PAPER_MODEL = {

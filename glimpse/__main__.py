@@ -2,12 +2,12 @@
 
 import sys
 
-from glimpse import cli
+from glimpse.cli import app
 
 
 def main() -> int:
     """Run the command line that the process was started with."""
-    return cli.main(sys.argv[1:])
+    return app.main(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
 }
 COMMANDS = """
 import contextlib, io, json, sys
-from glimpse.cli import main
+from glimpse.cli.app import main
 
 told = {}
 for kind in sys.argv[1:]:

@@ -18,7 +18,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 import serve_ray
-from glimpse.invocation import UsageError
+from glimpse.cli.usage import UsageError
 from glimpse_serve import shipped
 from glimpse_serve.doorkeeper import DoorError
 from glimpse_serve.engine import Engine

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import glimpse_serve
-from glimpse.cli import main
+from glimpse.cli.app import main
 from glimpse_serve.key_ring import read_entries
 from glimpse_serve.serve_command import told
 from glimpse_serve.settings import Settings

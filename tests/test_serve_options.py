@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from glimpse.invocation import UsageError
+from glimpse.cli.usage import UsageError
 from glimpse_serve.serve_options import add_arguments, explanations, settings_of
 from glimpse_serve.settings import Settings
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from glimpse.cli.train.recipes import find_recipe
 from glimpse.contract.seal import read_seal
 from glimpse.runtime.session import GlimpseSession
-from glimpse.training.recipes import find_recipe
 from glimpse_serve import shipped
 from glimpse_serve.shipped import HARD, SOFT, ShippedModel
 

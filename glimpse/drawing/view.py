@@ -1,25 +1,18 @@
 """What an exported model sees in an image: reading, looking, and drawing how an answer came about. No torch."""
 
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from glimpse.drawing import animation, answer
 from glimpse.drawing.answer import draw_classification
-from glimpse.image_paths import ImageSource
 from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
     from glimpse.runtime.session import GlimpseSession, Prediction
-
-LAZY_SUFFIXES = frozenset((".npy", ".zarr", ".tif", ".tiff"))
-"""What the names of images end with that can be read by parts, in small letters."""
 
 
 class Look(NamedTuple):
@@ -44,33 +37,6 @@ class Sight(NamedTuple):
     """The answer in the image's own frame, a batch of one."""
 
 
-def read(source: ImageSource, native: bool = False) -> "UInt8[np.ndarray, 'height width channels'] | LazyImage":
-    """Read an image.
-
-    Args:
-        source: Where it comes from.
-        native: Whether it is looked at in its own size. It is then read by parts, if it can be.
-
-    Raises:
-        ImageError: When it can't be read.
-    """
-    if source.path is None:
-        return pixels.decode(sys.stdin.buffer.read(), "standard input")
-    if not native or source.path.suffix.lower() not in LAZY_SUFFIXES:
-        return pixels.decode(source.path)
-    from glimpse.images.lazy import open_lazily
-
-    try:
-        return open_lazily(source.path)
-    except pixels.ImageError as error:
-        if not source.path.suffix.lower().startswith(".tif"):
-            raise
-        try:
-            return pixels.decode(source.path)  # a small one, that need not be tiled
-        except pixels.ImageError:
-            raise error from None
-
-
 def extent(image: "UInt8[np.ndarray, 'height width channels'] | LazyImage") -> tuple[int, int]:
     """Tell an image's height and width, pixels.
 
@@ -81,36 +47,6 @@ def extent(image: "UInt8[np.ndarray, 'height width channels'] | LazyImage") -> t
         return image.shape[0], image.shape[1]
     width, height = image.size
     return height, width
-
-
-def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any) -> list[Look]:
-    """Have a model look at images on its canvas, all of them in one batch.
-
-    Args:
-        session: The model.
-        images: uint8 (height, width, channels), grey or RGB, each of any size; at least one.
-        limits: When it stops: what of ``max_glimpses``, ``confidence`` and ``seconds`` is limited.
-    """
-    on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
-    on_image = session.onto_images(on_canvas, [extent(image) for image in images])
-    return [Look(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
-
-
-def look_natively(
-    session: "GlimpseSession", image: "UInt8[np.ndarray, 'height width channels'] | LazyImage", **limits: Any
-) -> Look:
-    """Have a model look at an image in its own size.
-
-    Args:
-        session: The model.
-        image: Grey or RGB, 0 to 255.
-        limits: See :func:`look`.
-
-    Raises:
-        ImageError: When the model can't take the image in its size.
-    """
-    found = session.predict([image], size="native", **limits).row(0)
-    return Look(found, found)
 
 
 def sight_of(

@@ -12,7 +12,7 @@ from torch import Tensor
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.calibration import budget_table, fit_temperature
-from glimpse.evaluation.evaluate import Evaluation, beliefs, costs_of, errors_of, evaluate
+from glimpse.evaluation.evaluate import beliefs, costs_of, errors_of
 from glimpse.export.graph.fragment import state_sizes
 from glimpse.export.graph.precision import round_weights
 from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
@@ -85,23 +85,6 @@ class Exported(NamedTuple):
     path: Path
     card: ModelCard
     parity: Parity
-
-
-def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> Evaluation:
-    """Evaluate a trained model on the data that its checkpoint names.
-
-    Args:
-        checkpoint: A checkpoint that training wrote.
-        part: ``test`` or ``validation``.
-        root: Where the data set lies, when not where it lay in training.
-
-    Raises:
-        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
-        DataError: When the data are not there.
-    """
-    training, data = load_with_data(checkpoint, root)
-    batches = data.test_dataloader() if part == "test" else data.val_dataloader()
-    return evaluate(training.observer, batches, training.classes, training.image_shape)
 
 
 def export_checkpoint(

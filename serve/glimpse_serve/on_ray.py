@@ -38,7 +38,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
-from glimpse.invocation import UsageError, did_you_mean
+from glimpse.cli.usage import UsageError, did_you_mean
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve import logs
 from glimpse_serve.app import Service

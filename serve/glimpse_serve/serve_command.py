@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 
-from glimpse.invocation import UsageError
+from glimpse.cli.usage import UsageError
 from glimpse_serve.serve_options import settings_of
 from glimpse_serve.settings import Settings
 

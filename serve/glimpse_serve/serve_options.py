@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from typing import Any
 
-from glimpse.invocation import UsageError
+from glimpse.cli.usage import UsageError
 from glimpse_serve.settings import Settings
 
 PREFIX = "GLIMPSE_SERVE_"
@@ -65,7 +65,7 @@ def settings_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Set
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.invocation import did_you_mean
+            from glimpse.cli.usage import did_you_mean
 
             near = did_you_mean(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from glimpse.cli import main
+from glimpse.cli.app import main
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import generator_for
 from glimpse.training.checkpoint import load_training

@@ -12,8 +12,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
+from glimpse.cli.parser import Parser
+from glimpse.cli.usage import UsageError, nearest
 from glimpse.data.datasets import DataError
-from glimpse.invocation import UsageError, nearest
 from glimpse_envs.classification.core import Looking
 from glimpse_envs.classification.task import Task
 from glimpse_envs.play.game import Game, GameError, still_to_play
@@ -276,3 +277,59 @@ def _value(field: "Field[Any]", text: str, given: str) -> Any:
     except (KeyError, ValueError) as error:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise UsageError(f"expected {expected} in --set {given}, got {text!r}") from error
+
+
+def _add_play(parser: Parser) -> None:
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="an environment, such as Glimpse/Digits-v0 or digits for short; if left out, the images that the model "
+        "learned to classify, or the embedded digits without one",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="an ONNX file written by 'glimpse export' to compare with; you play with its retina and its budget",
+    )
+    parser.add_argument("--browser", action="store_true", help="play in a browser, not in this terminal")
+    parser.add_argument("--images", type=int, default=10, metavar="N", help="how many to play; 10 if left out")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="fixes which images, and their order; 0 if left out"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="which images; those of the test if left out",
+    )
+    parser.add_argument("--root", metavar="DIR", help="where the data set lies; GLIMPSE_DATA or ./data if left out")
+    parser.add_argument(
+        "--glimpses", type=int, metavar="N", help="your budget; the model's or the environment's if left out"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="another option of the environment, such as glimpse_size=8; may be given several times",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("played.json"),
+        metavar="FILE",
+        help="the record; played.json if left out. One of the same game is gone on with, with images that it does not "
+        "hold yet; one of another game is refused",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the page on this machine, for --browser; a free one if left out",
+    )
+    parser.add_argument(
+        "--no-open", dest="open", action="store_false", help="with --browser, only say where the page is"
+    )
+    parser.epilog = "What you played is written after every image. In the terminal, ? tells the keys."

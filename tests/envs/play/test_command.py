@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from glimpse import cli
-from glimpse.invocation import UsageError
+from glimpse.cli import app
+from glimpse.cli.usage import UsageError
 from glimpse_envs.play import command
 from glimpse_envs.play.game import Game
 from glimpse_envs.play.opponent import Opponent
@@ -18,7 +18,7 @@ FITTING = ["--set", "canvas_height=40", "--set", "canvas_width=52", "--set", "nu
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    assert cli.main(["play", *args]) == 2
+    assert app.main(["play", *args]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("glimpse: ")
@@ -91,7 +91,7 @@ def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monke
 def test_a_system_without_terminals_has_the_browser(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="this system's terminals can't be played in; play in a browser"):
-        command.check(cli.parse(["play"]))
+        command.check(app.parse(["play"]))
 
 
 def test_a_model_of_other_images_is_refused(exported, capsys):
@@ -101,11 +101,11 @@ def test_a_model_of_other_images_is_refused(exported, capsys):
 
 def test_a_model_brings_its_retina_and_budget(exported):
     opponent = Opponent(exported.path)
-    entry, options = command.choose(cli.parse(["play", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose(app.parse(["play", "--model", "m.onnx"]), opponent)
     assert entry.id == "Digits-v0"
     assert (options["glimpse_size"], options["num_scales"], options["num_glimpses"]) == (6, 2, 3)
     _, options = command.choose(
-        cli.parse(["play", "--model", "m.onnx", "--glimpses", "9", "--set", "num_scales=1"]), opponent
+        app.parse(["play", "--model", "m.onnx", "--glimpses", "9", "--set", "num_scales=1"]), opponent
     )
     assert (options["num_glimpses"], options["num_scales"]) == (9, 1)
 
@@ -114,10 +114,10 @@ def test_a_model_without_an_id_brings_the_images_that_it_learned(exported, monke
     opponent = Opponent(exported.path)
     data = {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_pieces": 4}
     monkeypatch.setitem(opponent.card.recipe, "data", data)
-    entry, options = command.choose(cli.parse(["play", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose(app.parse(["play", "--model", "m.onnx"]), opponent)
     assert entry.id == "MNIST-v0"
     assert data.items() <= options.items()
-    entry, options = command.choose(cli.parse(["play", "digits", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose(app.parse(["play", "digits", "--model", "m.onnx"]), opponent)
     assert (entry.id, options["canvas_height"]) == ("Digits-v0", 28)
 
 
@@ -125,7 +125,7 @@ def test_a_game_is_played_kept_and_gone_on_with(tmp_path, monkeypatch, capsys, e
     monkeypatch.chdir(tmp_path)
     served(monkeypatch, answer_all)
     args = ["play", "--browser", "--images", "3", *FITTING, "--model", str(exported.path)]
-    assert cli.main(args) == 0
+    assert app.main(args) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "3 images played"
     assert [line.split("  ")[0] for line in told[2:5]] == [
@@ -134,7 +134,7 @@ def test_a_game_is_played_kept_and_gone_on_with(tmp_path, monkeypatch, capsys, e
         "the model, all its glimpses",
     ]
     assert told[-1] == "kept in played.json"
-    assert cli.main(args) == 0
+    assert app.main(args) == 0
     assert capsys.readouterr().out.startswith("6 images played, 3 of them earlier\n")
     kept = json.loads((tmp_path / "played.json").read_text())
     assert len({entry["image"] for entry in kept["played"]}) == 6
@@ -149,7 +149,7 @@ def test_a_game_is_played_kept_and_gone_on_with(tmp_path, monkeypatch, capsys, e
 def test_who_plays_nothing_leaves_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     served(monkeypatch, lambda game: None)
-    assert cli.main(["play", "--browser"]) == 0
+    assert app.main(["play", "--browser"]) == 0
     assert capsys.readouterr().out == "Nothing was played.\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_a_game_that_was_started_with_it_ignored(before, monkeypatch
     served(monkeypatch, lambda _: within.append(signal.getsignal(signal.SIGINT)))
     outside = signal.signal(signal.SIGINT, before)
     try:
-        assert cli.main(["play", "--browser"]) == 0
+        assert app.main(["play", "--browser"]) == 0
         assert signal.getsignal(signal.SIGINT) is before
     finally:
         signal.signal(signal.SIGINT, outside)

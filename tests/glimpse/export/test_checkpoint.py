@@ -8,12 +8,13 @@ import pytorch_lightning as lightning
 import torch
 from PIL import Image
 
+from glimpse.cli.evaluate import evaluate_checkpoint
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export import checkpoint as checkpoint_module
-from glimpse.export.checkpoint import Form, describe, evaluate_checkpoint, export_checkpoint
+from glimpse.export.checkpoint import Form, describe, export_checkpoint
 from glimpse.export.model import ExportError
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity

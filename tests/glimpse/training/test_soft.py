@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from glimpse.cli.train.command import main
 from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
-from glimpse.training.command import main
 from glimpse.training.soft import SoftAttentionTraining, coverage_penalty
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -1,0 +1,122 @@
+"""``glimpse explain``: what a trained model attended to in images, and what its answer depends on."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from glimpse.cli.parser import Parser
+from glimpse.cli.usage import UsageError, nearest
+from glimpse.drawing.album import Album
+from glimpse.drawing.heatmap import draw_maps
+from glimpse.evaluation.maps import explicit_maps, implicit_maps
+from glimpse.images import pixels
+from glimpse.training.checkpoint import load_training
+from glimpse.training.classifier import ClassifierTraining
+
+TITLES = {"jacobian": "Jacobian", "smoothed": "smoothed gradients", "integrated": "integrated gradients"}
+"""What the implicit maps are called in pictures, by the names of the methods."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the maps of every image; one that fails is named on stderr and the others go on.
+
+    Args:
+        args: ``checkpoint``, ``images``, ``output``, ``methods`` and ``class``.
+
+    Returns:
+        0 when every image was explained, 1 otherwise.
+
+    Raises:
+        CheckpointError: When the checkpoint is none of ours.
+        UsageError: When the model has no such class.
+    """
+    training, _ = load_training(args.checkpoint)
+    output = None if args.label is None else class_number(training, args.label)
+    album = Album(args.output, args.images)
+    failed = False
+    for path in args.images:
+        try:
+            channels, height, width = training.image_shape
+            canvas = pixels.fit(pixels.decode(path), height, width, channels)
+            picture, answer = explain(training, canvas, args.methods or ["jacobian"], output)
+            print(f"{path}: {answer}; drawn in {shlex.quote(str(album.add(picture, path.stem)))}", flush=True)
+        except (pixels.ImageError, OSError) as error:
+            print(f"glimpse: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def class_number(training: ClassifierTraining, name: str) -> int:
+    """The output that stands for a class.
+
+    Raises:
+        UsageError: When the model has no class of that name.
+    """
+    if name not in training.classes:
+        meant = nearest(name, training.classes)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise UsageError(f"--class: expected a class out of {', '.join(training.classes)}; got {name!r}{hint}")
+    return training.classes.index(name)
+
+
+def explain(
+    training: ClassifierTraining,
+    canvas: np.ndarray,
+    methods: list[str],
+    output: int | None = None,
+) -> tuple[Image, str]:
+    """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
+
+    Args:
+        training: The model.
+        canvas: uint8 (height, width, channels), of the size and the channels that the model was trained on.
+        methods: Names out of :data:`glimpse.evaluation.maps.METHODS`.
+        output: The class whose logit is explained; the model's answer when left out.
+
+    Returns:
+        The picture, and the answer in words.
+    """
+    observer = training.observer
+    images = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))[None].to(observer.device)
+    with torch.no_grad():
+        trace = observer(images)
+    belief = trace.logits[0, -1].float().softmax(0)
+    best = int(belief.argmax())
+    answer = f"{training.classes[best]} ({belief[best]:.1%})"
+    explained = torch.tensor([best if output is None else output], device=observer.device)
+    maps = []
+    explicit = explicit_maps(observer, trace, *canvas.shape[:2])
+    if explicit is not None:
+        title = "where it attended" if trace.maps is not None else "where it looked"
+        maps.append((title, explicit[0].cpu().numpy()))
+    for method in methods:
+        implicit = implicit_maps(observer, images, explained, method)
+        maps.append((TITLES[method], implicit[0].float().cpu().numpy()))
+    held = ", its fixations held where they were" if observer.retina else ""
+    note = (
+        f"The model's answer is {answer}. The other maps show how much each pixel changes the logit of "
+        f"{training.classes[int(explained)]}{held}."
+    )
+    return draw_maps(canvas, maps, columns=len(maps) + 1, note=note), answer
+
+
+def _add_explain(parser: Parser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")
+    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    parser.add_argument("--output", type=Path, default=Path("explained"), metavar="DIR", help="explained if left out")
+    parser.add_argument(
+        "--method",
+        dest="methods",
+        action="append",
+        choices=("jacobian", "smoothed", "integrated"),
+        help="how it is found out what the answer depends on; may be given several times; jacobian if left out, the "
+        "others need captum",
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
+    )

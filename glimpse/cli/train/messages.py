@@ -1,0 +1,140 @@
+"""What the argument parser refuses, in the user's own words: which option, in which file, what was expected."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from glimpse.cli.usage import UsageError, nearest
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+DECIDED = {
+    "data.seed": "it follows from --seed",
+    "model.seed": "it follows from --seed",
+    "seed_everything": "it follows from --seed",
+    "model.classes": "the data say it",
+    "model.image_shape": "the data say it",
+}
+"""Options that nobody sets by hand, and what decides them."""
+LONGEST = 200
+"""Characters of a parser's own message that are worth a user's time."""
+
+
+class ParserError(Exception):
+    """What the argument parser says of a mistake, before :func:`explain` puts it into better words."""
+
+
+def explain(
+    message: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Callable[[], Iterable[str]]
+) -> str:
+    """Turn a parser's message into a sentence that names the option, its file, and the nearest right one.
+
+    Args:
+        message: What the parser says.
+        args: The command line.
+        files: Names of the options that each recipe sets, by the recipe's path.
+        known: Names of all options, without leading dashes; asked for only when needed.
+    """
+    unknown = re.search(
+        r"[Oo]ption '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: --([^\s=]+)",
+        message,
+    )
+    if unknown:
+        return _unknown_option(next(filter(None, unknown.groups())), args, files, known())
+    stray = re.search(r"unrecognized arguments: (\S+)", message)
+    if stray:
+        return f"expected options only, got {stray.group(1)!r}; see --help"
+    if "expected one argument" in message:
+        lacking = [arg for arg, after in zip(args, [*args[1:], "--"], strict=True) if _is_option(arg, after)]
+        return f"{lacking[-1] if lacking else message}: expected a value after it, got none"
+    lost = re.search(r"[Ee]xpected a dot import path string: (\S+)", message)
+    if lost:
+        return (
+            f"{_parser_key(message)}expected the name of a class, found none called {lost.group(1)!r}; give it as "
+            "MODULE.CLASS"
+        )
+    missing = re.search(
+        r"given class_path '([\w.]+)':\s+(No module named '[\w.]+'|module '[\w.]+' has no attribute '\w+')", message
+    )
+    if missing:
+        path, reason = missing.groups()
+        return (
+            f"{_parser_key(message)}expected a class that can be imported, got {path!r}: {reason}; correct the path, "
+            "or add the folder of its module to PYTHONPATH"
+        )
+    return _bad_value(message, args, files) or _shortened(message)
+
+
+def check_decided(args: Sequence[str], files: Mapping[str, Iterable[str]]) -> None:
+    """Refuse options that something else decides.
+
+    Args:
+        args: The command line.
+        files: Names of the options that each recipe sets, by the recipe's path.
+
+    Raises:
+        UsageError: When one of them is given.
+    """
+    for name, reason in DECIDED.items():
+        if name in map(_option_name, args):
+            raise UsageError(f"--{name} can't be set: {reason}; leave it out")
+        for file, names in files.items():
+            if name in names:
+                raise UsageError(f"{file}: {name} can't be set: {reason}; leave it out")
+
+
+def root_sentence(error: BaseException) -> str:
+    """The sentence of the error that a parser wrapped while it made an object."""
+    found = re.search(r"^  - (.+?)$", str(error), re.MULTILINE) if "Does not validate" in str(error) else None
+    return _shortened(found.group(1) if found else str(error), 2 * LONGEST)
+
+
+def _parser_key(message: str) -> str:
+    """The option that a parser's message is about, with a colon; empty where it names none."""
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    return f"{key.group(1)}: " if key else ""
+
+
+def _option_name(arg: str) -> str:
+    """An argument's option as a recipe would name it; empty where it is none."""
+    return arg.partition("=")[0][2:].replace(".init_args.", ".") if arg.startswith("--") else ""
+
+
+def _is_option(arg: str, after: str) -> bool:
+    return arg.startswith("--") and "=" not in arg and after.startswith("--")
+
+
+def _place(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -> tuple[str, str | None]:
+    """An option's full name, and the file that it stands in, None for the command line."""
+    name = name.replace("init_args.", "")
+    for given in map(_option_name, args):
+        if given == name or given.endswith(f".{name}"):
+            return given, None
+    for file, names in files.items():
+        for given in names:
+            if given == name or given.endswith(f".{name}"):
+                return given, file
+    return name, None
+
+
+def _unknown_option(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Iterable[str]) -> str:
+    full, file = _place(name, args, files)
+    meant = nearest(full, known)
+    dashes = "" if file else "--"
+    hint = f"did you mean {dashes}{meant}?" if meant else "see --help-all for every option"
+    return f"{f'{file}: ' if file else ''}there is no option {dashes}{full}; {hint}"
+
+
+def _bad_value(message: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -> str | None:
+    keys = re.findall(r'Parser key "([\w.]+)"', message)
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    expected = re.findall(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.+?)\]$)", message, re.MULTILINE)
+    words = [KINDS.get(kind, kind) if kind else choices.replace("'", "") for kind, choices in expected]
+    words = list(dict.fromkeys(word for word in words if word != "NoneType"))
+    if not keys or not value or not words:
+        return None
+    full, file = _place(keys[-1], args, files)
+    return f"{file + ': ' if file else '--'}{full}: expected {' or '.join(words)}, got {value.group(1)!r}"
+
+
+def _shortened(message: str, longest: int = LONGEST) -> str:
+    flat = " ".join(message.split())
+    return flat if len(flat) <= longest else flat[: longest - 3] + "..."

@@ -1,0 +1,51 @@
+"""Folders of runs: where a run goes, so that no two of them are mixed."""
+
+from pathlib import Path
+
+from glimpse.cli.usage import UsageError
+from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE
+
+CONFIG_FILE = "config.yaml"
+RUN_FILES = (CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, CURVES_FILE, CONFUSION_FILE)
+TENSORBOARD_FILES = "events.out.tfevents.*"
+
+
+def usual_output(name: str) -> Path:
+    """Where a run of a recipe goes when nobody says otherwise."""
+    return Path("runs") / name
+
+
+def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path | None) -> Path:
+    """Where a run goes, so that no two runs are mixed.
+
+    Args:
+        given: The folder that the user wants, if any.
+        name: The recipe's name.
+        overwrite: Whether a run that is there already may be replaced.
+        resumed: The checkpoint that the run goes on from, if any.
+
+    Raises:
+        UsageError: When the wanted folder holds another run, or is no folder.
+    """
+    if given is None and resumed and (resumed.parent / CONFIG_FILE).is_file():
+        return resumed.parent
+    folder = Path(given).expanduser() if given else usual_output(name)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: expected a folder, found a file; choose another name")
+    own = resumed is not None and resumed.resolve().parent == folder.resolve()
+    if overwrite or own or not run_files(folder):
+        return folder
+    if given:
+        raise UsageError(
+            f"--output {folder}: it holds a run already; choose another folder, or replace it with --overwrite true"
+        )
+    number = 2
+    while run_files(Path(f"{folder}-{number}")):
+        number += 1
+    return Path(f"{folder}-{number}")
+
+
+def run_files(folder: Path) -> list[Path]:
+    """The files of the run that a folder holds."""
+    named = [folder / name for name in RUN_FILES]
+    return [*(file for file in named if file.is_file()), *folder.glob(TENSORBOARD_FILES)]

@@ -1,0 +1,216 @@
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glimpse.cli import app
+from glimpse.contract.card import ContractError
+
+SCRIPT = Path(__file__).parents[3] / "train.py"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """What a command line is refused with."""
+    assert app.main(args) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("glimpse: ")
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (
+            ["evalute", "a.ckpt"],
+            "expected one of train, evaluate, export, inspect, classify, serve, explain, compare, play, demo; got",
+        ),
+        (["evaluate", "a.ckpt", "--jsn"], "evaluate knows no '--jsn'; did you mean --json?"),
+        (["evaluate", "a.ckpt", "--js"], "evaluate knows no '--js'; did you mean --json?"),
+        (["evaluate", "a.ckpt", "--part", "tset"], "expected one of test, validation; got 'tset'; did you mean test?"),
+        (["evaluate"], "the following arguments are required: CHECKPOINT"),
+        (["export", "a.ckpt", "--outptu", "b"], "export knows no '--outptu'; did you mean --output?"),
+        (["export", "a.ckpt", "--graph", "adaptve"], "expected one of adaptive, episode, step; got 'adaptve'; did you"),
+        (["export", "a.ckpt", "--type", "int4"], "expected one of float32, float16, int8; got 'int4'"),
+        (["export", "a.ckpt", "--input", "int8"], "expected one of uint8, float32; got 'int8'"),
+        (["export", "a.ckpt", "--target", "tpu"], "expected one of cpu, gpu; got 'tpu'"),
+        (["export", "no.ckpt", "--graph", "step"], "expected a checkpoint at no.ckpt, found nothing"),
+        (["play", "--brwser"], "play knows no '--brwser'; did you mean --browser?"),
+        (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
+        (["compare"], "the following arguments are required: MODEL"),
+        (["compare", "digits", "--imgaes", "2"], "compare knows no '--imgaes'; did you mean --images?"),
+        (["compare", "a.ckpt", "b.ckpt", "--overwrite", "yes"], "expected one of true, false; got 'yes'"),
+        (["compare", "a.ckpt", "b.ckpt"], "expected a checkpoint at a.ckpt, found nothing"),
+        (["classify", "model.onnx"], "the following arguments are required: IMAGE"),
+        (["classify", "no.onnx", "a.png"], "can't load the model 'no.onnx': no such file"),
+        (["evaluate", "no.ckpt"], "expected a checkpoint at no.ckpt, found nothing"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(capsys, *args)
+
+
+def test_help_lists_the_subcommands(capsys):
+    assert app.main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in app.COMMANDS)
+
+
+def test_training_gets_its_arguments_untouched(monkeypatch):
+    seen = []
+
+    def train(args, program, rollouts):
+        seen.append((args, program))
+        assert list(rollouts) == ["env"]
+        return 0
+
+    monkeypatch.setattr("glimpse.cli.train.command.main", train)
+    assert app.main(["train", "--json", "--model.x", "1"]) == 0
+    assert app.main(["train", "fit"], program="python train.py") == 0
+    assert seen == [(["--json", "--model.x", "1"], "glimpse train"), (["fit"], "python train.py")]
+
+
+@pytest.mark.parametrize(
+    ("args", "models", "training"),
+    [
+        (["a", "b"], ["a", "b"], []),
+        (["a", "b", "--trainer.max_epochs", "3"], ["a", "b"], ["--trainer.max_epochs", "3"]),
+        (["--seed", "1", "a", "b", "--data.passes=2"], ["a", "b"], ["--seed", "1", "--data.passes=2"]),
+        (["a", "b", "--model.gate", "--images", "2"], ["a", "b"], ["--model.gate"]),
+        (["a", "b", "--", "--anything", "c", "--images"], ["a", "b"], ["--anything", "c", "--images"]),
+    ],
+)
+def test_a_comparison_hands_the_options_of_training_on(args, models, training):
+    chosen = app.parse(["compare", *args])
+    assert (chosen.models, chosen.training) == (models, training)
+    assert chosen.command_line == ["compare", *args]
+
+
+def raising(error: BaseException):
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, "demo", raising(ContractError("expected a card, got none")))
+    assert refused(capsys, "demo") == "glimpse: expected a card, got none\n"
+    monkeypatch.setitem(app.RUN, "demo", raising(ValueError("a fault")))
+    with pytest.raises(ValueError, match="a fault"):
+        app.main(["demo"])
+
+
+@pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve"), ("play", "envs")])
+def test_a_missing_extra_is_named(command, extra, monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, command, raising(ModuleNotFoundError("no", name="torch.nn")))
+    told = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
+    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in told
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
+    monkeypatch.setitem(app.RUN, "demo", raising(ModuleNotFoundError("no", name="glimpse.cli.demo")))
+    with pytest.raises(ModuleNotFoundError):
+        app.main(["demo"])
+
+
+def test_a_file_that_cannot_be_written_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, "demo", raising(PermissionError(13, "Permission denied", "out/model.onnx")))
+    assert "can't use 'out/model.onnx': Permission denied" in refused(capsys, "demo")
+
+
+def test_a_failure_that_names_no_file_is_told_and_a_fault_is_not(monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, "demo", raising(OSError(28, "No space left on device")))
+    assert refused(capsys, "demo") == (
+        "glimpse: a file or the output could not be read or written: No space left on device; put that right and run "
+        "it again\n"
+    )
+    monkeypatch.setitem(app.RUN, "demo", raising(OSError("a fault")))
+    with pytest.raises(OSError, match="a fault"):
+        app.main(["demo"])
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+FILL = """
+import sys
+from glimpse import cli
+
+def fill(args):
+    print("once, to the output")
+    if sys.argv[1] == "file":
+        with open("/dev/full", "w") as stream:
+            stream.write("whatever")
+    return 0
+
+cli.RUN["demo"] = fill
+sys.exit(cli.main(["demo"]))
+"""
+
+
+@pytest.mark.child
+@FULL
+@pytest.mark.parametrize(("what", "out"), [("file", None), ("output", "/dev/full"), ("file", "/dev/full")])
+def test_a_full_disk_is_one_sentence(what, out, tmp_path):
+    out = Path(out) if out else tmp_path / "out"
+    with out.open("w") as stream:
+        command = [sys.executable, "-c", FILL, what]
+        run = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith("glimpse: a file or the output could not be read or written: No space left on device;")
+    assert run.stderr.count("\n") == 1
+    if out.parent == tmp_path:
+        assert out.read_text() == "once, to the output\n"
+
+
+def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, "demo", raising(KeyboardInterrupt()))
+    assert app.main(["demo"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    app.main(["--version"])
+    assert (os.environ["KMP_BLOCKTIME"], os.environ["OMP_WAIT_POLICY"]) == ("0", "active")
+
+
+@pytest.mark.child
+def test_a_reader_that_goes_away_is_no_traceback():
+    program = "import sys, time; time.sleep(0.5); from glimpse import cli; sys.exit(cli.main(['--help']))"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        told = process.stderr.read()
+    assert told == b""
+
+
+@pytest.mark.child
+def test_the_module_starts_the_command():
+    run = subprocess.run([sys.executable, "-m", "glimpse", "--version"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr, run.stdout.split()[0]) == (0, "", "glimpse")
+
+
+def test_the_script_trains(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
+
+
+def test_a_checkpoint_is_evaluated(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2", "--trainer.max_epochs", "1"]
+    assert app.main(["train", *tiny, "--trainer.limit_train_batches", "8", "--output", "run"]) == 0
+    capsys.readouterr()
+    assert app.main(["evaluate", "run/last.ckpt", "--part", "validation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 200

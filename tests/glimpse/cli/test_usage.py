@@ -1,0 +1,56 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from glimpse.cli.usage import did_you_mean, invocation, nearest
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an interpreter in a virtual environment, which is not activated."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def install(folder: Path) -> None:
+    (folder / "glimpse").touch(mode=0o755)
+
+
+def test_a_command_that_the_shell_finds_goes_by_its_name(folder, monkeypatch):
+    install(folder / ".venv" / "bin")
+    monkeypatch.setenv("PATH", str(folder / ".venv" / "bin"))
+    assert invocation() == "glimpse"
+
+
+def test_a_command_beside_the_interpreter_goes_by_its_path(folder, monkeypatch):
+    install(folder / ".venv" / "bin")
+    assert invocation() == ".venv/bin/glimpse"
+    (folder / "with space").mkdir()
+    monkeypatch.chdir(folder / "with space")
+    assert invocation() == f"{folder}/.venv/bin/glimpse"
+
+
+def test_another_installations_command_is_not_taken_for_it(folder):
+    install(folder)
+    assert invocation() == "python -m glimpse"
+
+
+def test_a_path_with_a_space_is_quoted(tmp_path, monkeypatch):
+    (tmp_path / "my env").mkdir()
+    install(tmp_path / "my env")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "python"))
+    assert invocation() == "'my env/glimpse'"
+
+
+def test_a_mistyped_name_has_a_nearest_one_or_none():
+    assert nearest("evalute", ["train", "evaluate"]) == "evaluate"
+    assert nearest("zzz", ["train", "evaluate"]) is None
+
+
+def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
+    assert did_you_mean("tritn", ["triton", "kserve"]) == "; did you mean triton?"
+    assert did_you_mean("zzz", ["triton", "kserve"]) == ""

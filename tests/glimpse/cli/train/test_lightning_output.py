@@ -1,0 +1,33 @@
+import logging
+import warnings
+
+import pytest
+
+from glimpse.cli.train.lightning_output import QUIET_LOGS, quiet
+
+
+def test_what_helps_nobody_is_left_out_and_the_rest_is_not(caplog):
+    name, texts = next(iter(QUIET_LOGS.items()))
+    logger = logging.getLogger(name)
+    with caplog.at_level(logging.INFO, logger=name), quiet():
+        logger.info("... %s ...", texts[0])
+        logger.info("the disk is nearly full")
+    assert [record.getMessage() for record in caplog.records] == ["the disk is nearly full"]
+
+
+def test_afterwards_everything_is_said_again(caplog):
+    name, texts = next(iter(QUIET_LOGS.items()))
+    with pytest.raises(RuntimeError, match="on the way"), quiet():
+        raise RuntimeError("on the way")
+    with caplog.at_level(logging.INFO, logger=name):
+        logging.getLogger(name).info(texts[0])
+    assert len(caplog.records) == 1
+
+
+def test_warnings_of_ours_still_come():
+    with quiet(), pytest.warns(UserWarning, match="look here"):
+        warnings.warn("look here", UserWarning, stacklevel=1)
+    with warnings.catch_warnings(record=True) as caught, quiet():
+        warnings.simplefilter("always", append=True)
+        warnings.warn("the loader does not have many workers", UserWarning, stacklevel=1)
+    assert caught == []

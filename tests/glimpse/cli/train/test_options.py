@@ -1,0 +1,37 @@
+import pytest
+
+from glimpse.cli.train.command import main
+from glimpse.cli.train.options import known_options, take
+from glimpse.cli.usage import UsageError
+
+
+def test_help_fits_a_screen(capsys):
+    assert main(["--help"], "glimpse train") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 44
+    assert max(map(len, lines)) <= 120
+
+
+def test_complete_help_has_every_option_with_its_meaning(capsys):
+    assert main(["--help-all"], "glimpse train") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for said in ("--model.warm_up", "Share of the training in which the rate rises", "--trainer.max_epochs", "--seed"):
+        assert said in told
+    assert "--data.seed" not in told
+
+
+def test_known_options_leave_out_what_nobody_sets():
+    known = known_options()
+    assert {"model.num_glimpses", "data.root", "trainer.precision", "seed", "ckpt_path"} <= set(known)
+    assert not {"model.classes", "data.seed"} & set(known)
+
+
+def test_take_leaves_the_other_options():
+    options = ["--seed", "1", "-c", "a", "--config=b"]
+    assert take(options, "--config", "-c") == ["a", "b"]
+    assert options == ["--seed", "1"]
+
+
+def test_take_refuses_an_option_without_its_value():
+    with pytest.raises(UsageError, match="--config: expected a value after it"):
+        take(["--config", "--seed", "1"], "--config")

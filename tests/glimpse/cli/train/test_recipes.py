@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from glimpse.cli.train import recipes
+from glimpse.cli.usage import UsageError
+
+
+def test_the_recipes_that_come_with_glimpse_are_found_and_read():
+    found = recipes.recipes()
+    assert {"digits", "mnist-28", "cluttered-60-8"} <= found.keys()
+    for path in found.values():
+        assert recipes.read_recipe(path).keys() <= {"data", "model", "trainer", "seed"}
+
+
+def test_recipes_are_found_where_an_installation_put_them(tmp_path: Path, monkeypatch):
+    installed = tmp_path / "share" / "glimpse" / "configs"
+    installed.mkdir(parents=True)
+    (installed / "installed.yaml").write_text("data: {}")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert recipes.find_recipe("installed") == installed / "installed.yaml"
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name():
+    with pytest.raises(UsageError, match=r"recipe out of .*digits.*found neither; did you mean digits\?"):
+        recipes.find_recipe("digts")
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "", "text"])
+def test_a_recipe_is_made_of_groups(content, tmp_path):
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(UsageError, match=r"own.yaml: expected groups of options"):
+        recipes.read_recipe(tmp_path / "own.yaml")
+
+
+def test_a_recipe_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "own.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"own.yaml: expected"):
+        recipes.read_recipe(tmp_path / "own.yaml")
+
+
+def test_option_names_are_those_of_the_command_line():
+    recipe = {"model": {"class_path": "X", "init_args": {"hidden": 3}}, "trainer": {"max_epochs": 1}, "seed": 2}
+    assert list(recipes.option_names(recipe)) == ["model.hidden", "trainer.max_epochs", "seed"]
