@@ -33,7 +33,7 @@ import numpy.typing as npt  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
-from glimpse_serve.shipped import HARD  # noqa: E402
+from glimpse_serve.models.bundled import HARD  # noqa: E402
 from runtime_models import paper_model, real_images, trained_model  # noqa: E402
 from serve_load import Task, pack, task_text  # noqa: E402
 from serve_report import TARGETS, cell_of, report, spread, verdicts  # noqa: E402

@@ -28,7 +28,7 @@ settle_threads()
 import numpy as np  # noqa: E402
 
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
-from glimpse_serve import shipped  # noqa: E402
+from glimpse_serve.models import bundled  # noqa: E402
 from serve_clients import Crowd, Service, ended, request, serving  # noqa: E402
 
 
@@ -67,7 +67,7 @@ def images() -> tuple[list[bytes], list[str]]:
 
     from PIL import Image, ImageDraw
 
-    session = GlimpseSession(shipped.HARD.path)
+    session = GlimpseSession(bundled.HARD.path)
     chance = np.random.default_rng(0)
     files, labels = [], []
     for _ in range(64):
@@ -178,12 +178,12 @@ async def corrupt(sizes: Sizes) -> dict[str, Any]:
     """A damaged file dropped into the watched directory under load: it is refused, and the old one goes on."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
-        shutil.copy(shipped.HARD.path, file)
+        shutil.copy(bundled.HARD.path, file)
         async with serving("--directory", folder, "--watch-seconds", "0.1", "--log-level", "warning") as service:
             crowd = Crowd(service.port, *images())
             asking = asyncio.create_task(crowd.gathered(sizes.steady))
             before = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
-            content = bytearray(shipped.HARD.path.read_bytes())
+            content = bytearray(bundled.HARD.path.read_bytes())
             content[len(content) // 2] ^= 1
             kinds = {
                 "one bit": bytes(content),
@@ -196,7 +196,7 @@ async def corrupt(sizes: Sizes) -> dict[str, Any]:
                 file.write_bytes(damaged)
                 refused += await _until(service, lambda listed: len(listed["refused"]) == 1)
                 after = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
-                shutil.copy(shipped.HARD.path, file)
+                shutil.copy(bundled.HARD.path, file)
                 await _until(service, lambda listed: not listed["refused"])
             crowd.stopped = True
             tally = await asking
@@ -222,7 +222,7 @@ async def _until(service: Service, so: Callable[[Any], bool]) -> bool:
 async def reload(sizes: Sizes) -> dict[str, Any]:
     """A model replaced again and again under load: no request fails, and memory does not grow."""
     with tempfile.TemporaryDirectory() as folder:
-        file, files = Path(folder) / "digits.onnx", (shipped.HARD.path, shipped.SOFT.path)
+        file, files = Path(folder) / "digits.onnx", (bundled.HARD.path, bundled.SOFT.path)
         shutil.copy(files[0], file)
         async with serving("--directory", folder, "--watch-seconds", "0.05", "--log-level", "warning") as service:
             # Both models see a clear seven.
@@ -333,7 +333,7 @@ async def soak(sizes: Sizes) -> dict[str, Any]:
     spoilt = [content[: chance.randrange(len(content))] for content in files]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
-        shutil.copy(shipped.HARD.path, file)
+        shutil.copy(bundled.HARD.path, file)
         async with serving("--directory", folder, "--watch-seconds", "0.5", "--log-level", "warning") as service:
             good, bad = Crowd(service.port, files, labels), Crowd(service.port, spoilt, [""] * len(spoilt))
             asking = [asyncio.create_task(good.gathered(sizes.steady)), asyncio.create_task(bad.gathered(2))]
@@ -345,7 +345,7 @@ async def soak(sizes: Sizes) -> dict[str, Any]:
                     _, writer = await asyncio.open_connection("127.0.0.1", service.port)
                     writer.write(request("POST", "/v1/classify", files[0]))
                     writer.transport.abort()
-                shutil.copy(shipped.HARD.path, Path(folder) / ".draft")
+                shutil.copy(bundled.HARD.path, Path(folder) / ".draft")
                 (Path(folder) / ".draft").replace(file)
                 resident.append(service.resident())
                 files_open.append(len(list(Path(f"/proc/{service.process.pid}/fd").iterdir())))

@@ -29,7 +29,7 @@ from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.data.datamodule import ImageData  # noqa: E402
 from glimpse.runtime.providers import open_session  # noqa: E402
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
-from glimpse_serve.shipped import ShippedModel, models  # noqa: E402
+from glimpse_serve.models.bundled import ShippedModel, models  # noqa: E402
 from runtime_models import available_dataset  # noqa: E402
 
 BATCH = 32

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from glimpse_serve.app import Service
-from glimpse_serve.connections import GuardedProtocol
+from glimpse_serve.gateway.connections import GuardedProtocol
 from glimpse_serve.settings import Settings
 from tests import toys
 

@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from glimpse_serve.key_ring import make_key, read_entries
-from glimpse_serve.serve_options import settings_of
-from glimpse_serve.settings import Settings
+from glimpse_serve.gateway.api_keys import make_key, read_entries
+from glimpse_serve.settings import Settings, settings_of
 from tests import toys
 from tests.service import png
 

@@ -16,7 +16,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
 from schemathesis.engine.events import NonFatalError, ScenarioFinished
 
-from glimpse_serve.key_ring import make_key
+from glimpse_serve.gateway.api_keys import make_key
 from glimpse_serve.settings import Settings
 from tests.service import Running, running, toy_files
 

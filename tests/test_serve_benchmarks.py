@@ -19,7 +19,7 @@ import serve_processes
 import serve_report
 import serve_sides
 from glimpse.images.pixels import decode
-from glimpse_serve import tensors
+from glimpse_serve.routes import v2_tensors
 from serve_load import Answers, Task, fault, load, pack, unpack
 from serve_sides import BARE, BATCHED, IMAGES, LITSERVE, OURS, TENSORS, Running, Side, sides_of
 from tests import toys
@@ -128,7 +128,7 @@ def test_our_request_is_one_that_our_service_reads():
     lines = dict(line.split(": ") for line in head.decode().split("\r\n")[1:])
     assert head.startswith(b"POST /v2/models/model/infer HTTP/1.1\r\n")
     assert int(lines["Content-Length"]) == len(body)
-    request = tensors.read(body, lines["Inference-Header-Content-Length"], SQUARE, 1, 2**20)
+    request = v2_tensors.read(body, lines["Inference-Header-Content-Length"], SQUARE, 1, 2**20)
     assert request.job.outputs[-1] == "probabilities"
     assert request.binary == frozenset(SQUARE.outputs)
     np.testing.assert_array_equal(request.job.given["images"], canvas[None])

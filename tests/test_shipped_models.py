@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 import shipped_models
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.shipped import HARD, models
+from glimpse_serve.models.bundled import HARD, models
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ def _classify(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from glimpse_serve.serve_command import run
+    from glimpse_serve.command import run
 
     return run(args)
 
@@ -228,7 +228,7 @@ def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: boo
         parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that 'glimpse export' wrote")
         parser.add_argument("--json", action="store_true", help="print JSON")
     elif name == "serve" and asked:
-        from glimpse_serve.serve_options import add_arguments as add_serving
+        from glimpse_serve.settings import add_arguments as add_serving
 
         add_serving(parser)
     elif name == "explain":

@@ -10,29 +10,29 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
-from glimpse_serve.asked import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
-from glimpse_serve.connections import GuardedProtocol
-from glimpse_serve.docs import Docs
-from glimpse_serve.doorkeeper import Doorkeeper, with_cors
-from glimpse_serve.engine import Batcher, Crew, Engine
-from glimpse_serve.entrance import Application, Entrance
-from glimpse_serve.house import Condition, House
-from glimpse_serve.intake import Intake
-from glimpse_serve.key_ring import KeyRing
-from glimpse_serve.looks import Looks
-from glimpse_serve.metrics import Metrics
-from glimpse_serve.naming import ModelError, named_models
-from glimpse_serve.open_inference import OpenInference
-from glimpse_serve.plain import Plain
-from glimpse_serve.rate_limits import RateLimiter
-from glimpse_serve.refusal import Refusal
-from glimpse_serve.registry import Registry
-from glimpse_serve.served import ServedModel
+from glimpse_serve.errors import Refusal
+from glimpse_serve.gateway.api_keys import KeyRing
+from glimpse_serve.gateway.authentication import Doorkeeper, with_cors
+from glimpse_serve.gateway.connections import GuardedProtocol
+from glimpse_serve.gateway.middleware import Application, Entrance
+from glimpse_serve.gateway.rate_limits import RateLimiter
+from glimpse_serve.http.bodies import Intake
+from glimpse_serve.http.request import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
+from glimpse_serve.inference.batcher import Batcher, Crew, Engine
+from glimpse_serve.inference.model import ServedModel
+from glimpse_serve.models.directory import Watch
+from glimpse_serve.models.names import ModelError, named_models
+from glimpse_serve.models.registry import Registry
+from glimpse_serve.openapi.routes import Docs
+from glimpse_serve.routes.context import Condition, House
+from glimpse_serve.routes.streaming import Looks
+from glimpse_serve.routes.v1 import Plain
+from glimpse_serve.routes.v2 import OpenInference
 from glimpse_serve.settings import DRAIN, SHARED, Settings
-from glimpse_serve.tracing import Tracing
-from glimpse_serve.watching import Watch
+from glimpse_serve.telemetry.metrics import Metrics
+from glimpse_serve.telemetry.tracing import Tracing
 
-_log = logging.getLogger("glimpse_serve.app")
+_log = logging.getLogger(__name__)
 
 
 class Service:

@@ -40,19 +40,18 @@ from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, Req
 
 from glimpse.cli.usage import UsageError, did_you_mean
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve import logs
 from glimpse_serve.app import Service
-from glimpse_serve.asked import Receive, Scope, Send
-from glimpse_serve.doorkeeper import check_doors
-from glimpse_serve.engine import Job, overdue
-from glimpse_serve.entrance import Application
-from glimpse_serve.key_ring import KeyRing
-from glimpse_serve.naming import named_models
-from glimpse_serve.refusal import Refusal
-from glimpse_serve.serve_options import settings_of
-from glimpse_serve.served import ServedModel
-from glimpse_serve.settings import Settings
-from glimpse_serve.watching import scan
+from glimpse_serve.errors import Refusal
+from glimpse_serve.gateway.api_keys import KeyRing
+from glimpse_serve.gateway.authentication import check_doors
+from glimpse_serve.gateway.middleware import Application
+from glimpse_serve.http.request import Receive, Scope, Send
+from glimpse_serve.inference.batcher import Job, overdue
+from glimpse_serve.inference.model import ServedModel
+from glimpse_serve.models.directory import scan
+from glimpse_serve.models.names import named_models
+from glimpse_serve.settings import Settings, settings_of
+from glimpse_serve.telemetry import logs
 
 NAME, FRONT, MODELS = "glimpse", "front", "models"
 """Of the application and its deployments, as a config file and Ray's dashboard call them."""
@@ -96,7 +95,7 @@ class Models:
 
         Args:
             which: The model.
-            job: One of :mod:`glimpse_serve.jobs`.
+            job: One of :mod:`glimpse_serve.inference.jobs`.
 
         Returns:
             Its answer, or the exception that it meets.
@@ -171,7 +170,7 @@ class Passed:
         self._models, self._which, self._max_queue = models, which, max_queue
 
     async def submit(self, job: Job, deadline: float) -> Any:
-        """See :meth:`glimpse_serve.engine.Engine.submit`."""
+        """See :meth:`glimpse_serve.inference.batcher.Engine.submit`."""
         while (left := deadline - time.monotonic()) > 0:
             response = self._models.remote(self._which, job)
             try:

@@ -22,8 +22,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from glimpse_serve import logs
 from glimpse_serve.settings import DRAIN, SHARED, Settings
+from glimpse_serve.telemetry import logs
 
 SETTINGS = "GLIMPSE_SERVE_SETTINGS"
 """Holds the settings as JSON, for the workers."""
@@ -185,7 +185,7 @@ def _config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         "glimpse_serve.server:application",
         factory=True,
-        http="glimpse_serve.connections:GuardedProtocol",
+        http="glimpse_serve.gateway.connections:GuardedProtocol",
         workers=settings.workers,
         access_log=False,
         log_config=None,

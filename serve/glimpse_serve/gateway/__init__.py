@@ -1,0 +1,1 @@
+"""Before the routes: connections, middleware, authentication, rate limits."""

@@ -1,0 +1,1 @@
+"""Answering jobs: the batcher, the loaded model, explanations."""

@@ -1,0 +1,51 @@
+"""Watching a model look: each glimpse by itself, its time, and a picture of it all. Blocking; for threads."""
+
+import base64
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from glimpse.drawing import view
+from glimpse.runtime.prediction import Glance, Prediction
+from glimpse.runtime.session import GlimpseSession
+from glimpse_serve.inference.jobs import Watch, Watched
+
+
+def watch(session: GlimpseSession, job: Watch) -> Watched:
+    """Have a model look at an image glimpse by glimpse.
+
+    Args:
+        session: The model.
+        job: The image and the limits.
+    """
+    canvas = job.canvas
+    glances = list(session.scan(canvas.pixels, max_glimpses=job.max_glimpses, confidence=job.confidence))
+    found = Prediction(
+        _in_time(glances, "probabilities"),
+        _in_time(glances, "location"),
+        None if glances[0].boxes is None else _in_time(glances, "boxes"),
+        None if glances[0].map is None else _in_time(glances, "map"),
+        np.array([len(glances)]),
+        (str(glances[-1].reason),),
+    )
+    on_image = session.onto_images(found, [(canvas.height, canvas.width)])
+    return Watched(found, on_image, tuple(glance.seconds for glance in glances))
+
+
+def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: Watched) -> str:
+    """Draw how an answer came about, as a PNG in a ``data:`` address.
+
+    Args:
+        session: The model.
+        image: As it was decoded.
+        seen: What was seen.
+    """
+    drawn = view.draw(session, view.sight_of(session, image, view.Look(seen.on_canvas, seen.on_image)))
+    stream = io.BytesIO()
+    drawn.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _in_time(glances: list[Glance], name: str) -> npt.NDArray[np.float32]:
+    return np.stack([getattr(glance, name) for glance in glances])[None]

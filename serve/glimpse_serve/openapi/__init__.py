@@ -1,0 +1,1 @@
+"""The description of the interface, its examples and its page."""

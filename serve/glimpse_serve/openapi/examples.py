@@ -1,0 +1,178 @@
+"""What the description shows: requests, the answers that the shipped model gave to them, and commands to paste.
+
+The answers are not made up: ``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` asks the service and
+writes them anew.
+"""
+
+import base64
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+SEVEN = """\
+iVBORw0KGgoAAAANSUhEUgAAADwAAAA8AgMAAABHkjHhAAAADFBMVEX////g4OBRUVEAAADz2lU+AAAA0UlEQVR42s2SPQrCQBCF
+30YFwSJ2tt7E9DZWAa3sPYMoHsJSbD2AtY1HCDYWIgi2CdiYv2eRRGeCP5XodN++3TczO2MIFRb+jndDecDUsfkIC+HBUfdrS/3e
+kjLMz/qN5iMAKApPALTI6r0vtx8uhE6SXVL60dP+bGqOeppjR/sdqf2CUr3rEm8109OctqH8LxuSgn3qfEHpfz7x9hkL/2SS5Vvl
+fGqQNLzW8xHPzBgA/UGu788kkZUl9ifrxZ0WXfokGaOj9Erycr722/l/e99ulFq7uJcLDcgAAAAASUVORK5CYII="""
+"""A PNG of a seven among scraps, drawn for this purpose and nobody else's, 60 by 60 pixels, in base 64."""
+MODEL = "digits-hard"
+"""The model that gave the answers."""
+BOUNDARY = "a-line-between"
+
+
+class Sample(NamedTuple):
+    """A request.
+
+    Attributes:
+        method: HTTP's.
+        path: With ``{model}`` where a model's name belongs.
+        body: As it is sent.
+        media_type: Of the body.
+        summary: What it shows.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    media_type: str = ""
+    summary: str = ""
+
+
+def image() -> bytes:
+    """The seven, as a file."""
+    return base64.b64decode(SEVEN)
+
+
+def form(*files: tuple[str, bytes]) -> bytes:
+    """A form with files, as browsers and curl write it.
+
+    Args:
+        files: Their names and contents.
+    """
+    lines = b"".join(
+        b'--%b\r\nContent-Disposition: form-data; name="image"; filename="%b"\r\n\r\n%b\r\n'
+        % (BOUNDARY.encode(), name.encode(), content)
+        for name, content in files
+    )
+    return lines + b"--%b--\r\n" % BOUNDARY.encode()
+
+
+INFERENCE: dict[str, Any] = {
+    "id": "one-small-image",
+    "inputs": [
+        {
+            "name": "images",
+            "datatype": "UINT8",
+            "shape": [1, 1, 4, 4],
+            "data": [0, 255, 255, 0, 0, 0, 255, 0, 0, 255, 0, 0, 0, 255, 0, 0],
+        }
+    ],
+    "outputs": [{"name": "probabilities"}, {"name": "locations"}],
+}
+"""A request of the Open Inference Protocol for a model that takes grey images of any size."""
+
+SAMPLES = {
+    "classified": Sample("POST", "/v1/classify?confidence=0.99", image(), "image/png", "one image"),
+    "explained": Sample(
+        "POST", "/v1/classify?explain=path&max_glimpses=4", image(), "image/png", "one image, with its explanation"
+    ),
+    "several": Sample(
+        "POST",
+        "/v1/classify?max_glimpses=1",
+        form(("seven.png", image()), ("notes.txt", b"no image")),
+        f"multipart/form-data; boundary={BOUNDARY}",
+        "several images, of which one can't be read",
+    ),
+    "models": Sample("GET", "/v1/models"),
+    "model": Sample("GET", "/v1/models/{model}"),
+    "server": Sample("GET", "/v2"),
+    "live": Sample("GET", "/v2/health/live"),
+    "ready": Sample("GET", "/v2/health/ready"),
+    "model_ready": Sample("GET", "/v2/models/{model}/ready"),
+    "metadata": Sample("GET", "/v2/models/{model}"),
+    "index": Sample("POST", "/v2/repository/index"),
+    "inferred": Sample("POST", "/v2/models/{model}/infer", json.dumps(INFERENCE).encode(), "application/json"),
+}
+"""Requests that are answered 200, by the names of their answers."""
+REFUSED = {
+    400: Sample("POST", "/v1/classify?confidence=2", image(), "image/png"),
+    404: Sample("GET", "/v1/models/nobody"),
+    415: Sample("POST", "/v1/classify", b"%PDF-1.4", "application/pdf"),
+    422: Sample("POST", "/v1/classify", image()[:200], "image/png"),
+}
+"""Requests that are refused, by the status of their answers."""
+
+
+@cache
+def answers() -> dict[str, Any]:
+    """What the model answered, by the names of the samples, or their status."""
+    found: dict[str, Any] = json.loads(resources.files("glimpse_serve.openapi").joinpath("examples.json").read_bytes())
+    return found
+
+
+def curl(address: str, key: bool) -> str:
+    """Commands for a shell that classify the seven.
+
+    Args:
+        address: Of the service.
+        key: Whether it wants one.
+    """
+    secret = ' -H "X-API-Key: $GLIMPSE_KEY"' if key else ""
+    return f"""\
+base64 -d > seven.png <<END
+{SEVEN}
+END
+curl{secret} --data-binary @seven.png '{address}/v1/classify?confidence=0.99'
+curl{secret} -F image=@seven.png -F image=@seven.png '{address}/v1/classify?max_glimpses=2'
+"""
+
+
+def python(address: str, key: bool) -> str:
+    """A program that classifies the seven, with the standard library alone.
+
+    Args:
+        address: Of the service.
+        key: Whether it wants one.
+    """
+    secret = ', headers={"X-API-Key": os.environ["GLIMPSE_KEY"]}' if key else ""
+    modules = "base64, json, os, urllib.request" if key else "base64, json, urllib.request"
+    return f'''\
+import {modules}
+
+image = base64.b64decode("""
+{SEVEN}
+""")
+request = urllib.request.Request("{address}/v1/classify?confidence=0.99", data=image{secret})
+with urllib.request.urlopen(request) as response:
+    answer = json.load(response)
+print(f"{{answer['class']}} ({{answer['confidence']:.1%}}) after {{len(answer['glimpses'])}} glimpses")
+'''
+
+
+def triton(address: str, key: bool, model: str) -> str:
+    """A program that asks a model by the Open Inference Protocol.
+
+    Args:
+        address: Of the service.
+        key: Whether it wants one.
+        model: The name of the model.
+    """
+    host = address.partition("://")[2]
+    secret, module = (', headers={"X-API-Key": os.environ["GLIMPSE_KEY"]}', "import os\n\n") if key else ("", "")
+    encrypted = ", ssl=True" if address.startswith("https") else ""
+    return f'''\
+# pip install 'tritonclient[http]'
+{module}import numpy as np
+import tritonclient.http as v2
+
+client = v2.InferenceServerClient("{host}"{encrypted})
+wanted = client.get_model_metadata("{model}"{secret})["inputs"][0]
+shape = [1, wanted["shape"][1], *(60 if side < 0 else side for side in wanted["shape"][2:])]
+images = v2.InferInput(wanted["name"], shape, wanted["datatype"])
+kind = {{"UINT8": np.uint8, "FP32": np.float32}}[wanted["datatype"]]
+images.set_data_from_numpy(np.zeros(shape, kind))
+answer = client.infer("{model}", [images]{secret})
+print(answer.as_numpy("probabilities")[0, -1])
+client.close()
+'''

@@ -1,0 +1,266 @@
+"""The plain interface for people: an image in, and what it shows, how sure, and where the model looked."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from glimpse.images.pixels import decode
+from glimpse.runtime.limits import LimitError, limits
+from glimpse.runtime.prediction import Prediction
+from glimpse_serve.errors import Refusal
+from glimpse_serve.http.bodies import MAX_APART, Part, images, is_form
+from glimpse_serve.http.compression import pack
+from glimpse_serve.http.request import Answer, Asked, Handler, json_answer
+from glimpse_serve.inference import explanation
+from glimpse_serve.inference.jobs import Canvas, Look, Looked, Watch
+from glimpse_serve.models.registry import Entry
+from glimpse_serve.routes.context import House
+
+EXPLAIN = ("path", "attention")
+CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
+MODEL_QUERY = ("version",)
+MAX_AT_ONCE = MAX_APART // 2
+"""Images of one form that are worked on at once: by itself a form is never too much for the service."""
+MAX_DRAWN_PIXELS = 2**22
+"""A larger image is not drawn."""
+
+
+class Plain:
+    """The handlers of the plain interface.
+
+    Args:
+        house: What they share.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def routes(self) -> dict[str, Mapping[str, Handler]]:
+        """Handlers by the templates of their paths."""
+        return {
+            "/v1/classify": {"POST": self.classify},
+            "/v1/models": {"GET": self.models},
+            "/v1/models/{model}": {"GET": self.model},
+        }
+
+    async def models(self, asked: Asked) -> Answer:
+        """List the models."""
+        asked.query()
+        registry = self._house.registry
+        listed = [_summary(registry.find(name), registry.versions(name)) for name in registry.names]
+        return json_answer({"models": listed, "refused": _refused(registry.refused)})
+
+    async def model(self, asked: Asked) -> Answer:
+        """Tell all that a model says of itself."""
+        query = asked.query(*MODEL_QUERY)
+        registry = self._house.registry
+        entry = registry.find(asked.path["model"], query.get("version"))
+        summary = _summary(entry, registry.versions(entry.model.name))
+        summary["version"] = str(entry.model.version)
+        return json_answer({**summary, "card": asdict(entry.model.card)})
+
+    async def classify(self, asked: Asked) -> Answer:
+        """Classify the image or images of a request."""
+        query = asked.query(*CLASSIFY_QUERY)
+        entry = self._house.registry.find(query.get("model"), query.get("version"))
+        asked.model = entry.model.name
+        limits = _limits(entry, query)
+        explain = query.get("explain")
+        _check_explain(entry, explain)
+        async with self._house.intake.body(asked.headers, asked.receive) as body:
+            asked.bytes_in = len(body)
+            parts = images(asked.headers, body, self._house.settings.max_images)
+            if not is_form(asked.headers):
+                said = await self._one(asked, entry, parts[0], limits, explain)
+                content = {"model": model_of(entry), **said}
+            else:
+                content = {
+                    "model": model_of(entry),
+                    "images": await self._several(asked, entry, parts, limits, explain),
+                }
+        accepted = asked.headers.get("accept-encoding", "")
+        if explain is None:
+            return pack(json_answer(content), accepted)
+        # Pictures are large, and others need not wait while they are written.
+        return await asyncio.to_thread(lambda: pack(json_answer(content), accepted))
+
+    async def _one(
+        self, asked: Asked, entry: Entry, part: Part, limits: tuple[int | None, float | None], explain: str | None
+    ) -> dict[str, Any]:
+        if explain:
+            return await self._explained(asked, entry, part, limits)
+        looked: Looked = await self._house.ask(asked, entry, Look(part.content, part.name, *limits))
+        said = answer_of(entry, looked.found, looked.height, looked.width)
+        said["milliseconds"] = round(looked.model_seconds * 1e3, 3)
+        return said
+
+    async def _several(
+        self,
+        asked: Asked,
+        entry: Entry,
+        parts: list[Part],
+        limits: tuple[int | None, float | None],
+        explain: str | None,
+    ) -> list[dict[str, Any]]:
+        """Answers for all images; one that can't be read has an error in place of its answer, unless none can."""
+        room = asyncio.Semaphore(MAX_AT_ONCE)
+
+        async def answered(part: Part) -> dict[str, Any]:
+            async with room:
+                return await self._one(asked, entry, part, limits, explain)
+
+        found = await asyncio.gather(*(answered(part) for part in parts), return_exceptions=True)
+        said: list[dict[str, Any]] = []
+        for part, answer in zip(parts, found, strict=True):
+            if isinstance(answer, BaseException):
+                if not isinstance(answer, Refusal) or answer.kind not in ("image", "size") or len(parts) == 1:
+                    raise answer
+                self._house.metrics.refused(answer.kind)
+                said.append({"name": part.name, "error": answer.sentence})
+            else:
+                said.append({"name": part.name, **answer})
+        if all("error" in answer for answer in said):
+            raise Refusal(
+                422,
+                f"expected at least one image that can be read, got {len(said)} that can't; the first: "
+                f"{said[0]['error']}",
+                "image",
+            )
+        return said
+
+    async def _explained(
+        self, asked: Asked, entry: Entry, part: Part, limits: tuple[int | None, float | None]
+    ) -> dict[str, Any]:
+        model, settings = entry.model, self._house.settings
+        most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
+
+        def prepare() -> tuple[Any, Canvas]:
+            image = decode(part.content, part.name, most)
+            return image, Canvas(model.session.fit(image), image.shape[0], image.shape[1])
+
+        image, canvas = await self._house.intake.apart(prepare, part.name)
+        seen = await self._house.ask(asked, entry, Watch(canvas, *limits))
+        said = answer_of(entry, seen.on_image, canvas.height, canvas.width)
+        said["milliseconds"] = round(seen.seconds[-1] * 1e3, 3)
+        for time, glimpse in enumerate(said["glimpses"]):
+            glimpse["milliseconds"] = round(seen.seconds[time] * 1e3, 3)
+            if seen.on_image.maps is not None:
+                glimpse["map"] = seen.on_image.maps[0, time]
+        said["picture"] = await self._house.intake.apart(
+            lambda: explanation.picture(model.session, image, seen), part.name
+        )
+        return said
+
+
+def _limits(entry: Entry, query: Mapping[str, str]) -> tuple[int | None, float | None]:
+    max_glimpses, confidence = query.get("max_glimpses"), query.get("confidence")
+    most = entry.model.card.num_glimpses
+    if max_glimpses is not None and not (
+        max_glimpses.isascii() and max_glimpses.isdecimal() and len(max_glimpses) < 10
+    ):
+        raise Refusal(
+            400, f"expected max_glimpses from 1 to {most}, got {max_glimpses!r:.40}; or leave it out", "limit"
+        )
+    try:
+        sure = None if confidence is None else float(confidence)
+    except ValueError:
+        raise Refusal(
+            400, f"expected a confidence such as 0.95, got {confidence!r:.40}; leave it out, or write a number", "limit"
+        ) from None
+    glimpses = None if max_glimpses is None else int(max_glimpses)
+    try:
+        checked = limits(most, glimpses, sure, None)
+    except LimitError as error:
+        raise Refusal(400, str(error), "limit") from error
+    return None if glimpses is None else checked.max_glimpses, checked.confidence
+
+
+def _check_explain(entry: Entry, explain: str | None) -> None:
+    card = entry.model.card
+    if explain is None:
+        return
+    if explain not in EXPLAIN:
+        raise Refusal(
+            400,
+            f"expected explain=path or explain=attention, got {explain!r:.40}; choose one, or leave it out",
+            "limit",
+        )
+    has = {"path": card.has_retina, "attention": card.has_maps}
+    if not has[explain]:
+        other = next((word for word in EXPLAIN if has[word]), None)
+        advice = f"ask for explain={other}" if other else "leave it out: this model takes an image in at once"
+        what = "looks through a retina" if explain == "path" else "spreads its attention over a map"
+        raise Refusal(
+            400,
+            f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} one; {advice}",
+            "limit",
+        )
+
+
+def answer_of(entry: Entry, found: Prediction, height: int, width: int) -> dict[str, Any]:
+    """Say in JSON's values, and numpy's, what a model made of an image.
+
+    Args:
+        entry: The model.
+        found: What it found, of a batch of one, in the frame of the image.
+        height: Of the image, pixels.
+        width: Likewise.
+    """
+    classes = entry.model.card.classes
+    beliefs = found.probabilities[0]
+    labels = beliefs.argmax(1).tolist()
+    best = beliefs.max(1)
+    glimpses: list[dict[str, Any]] = []
+    for time, label in enumerate(labels):
+        glimpse: dict[str, Any] = {"time": time, "class": classes[label], "confidence": best[time]}
+        if found.boxes is not None or found.maps is not None:
+            glimpse["location"] = found.locations[0, time]
+        if found.boxes is not None:
+            glimpse["boxes"] = found.boxes[0, time]
+        glimpses.append(glimpse)
+    return {
+        "class": classes[labels[-1]],
+        "confidence": best[-1],
+        "probabilities": dict(zip(classes, beliefs[-1], strict=True)),
+        "width": width,
+        "height": height,
+        "reason": found.reasons[0],
+        "glimpses": glimpses,
+    }
+
+
+def model_of(entry: Entry) -> dict[str, str]:
+    """Say which model answered.
+
+    Args:
+        entry: The model.
+    """
+    return {"name": entry.model.name, "version": str(entry.model.version)}
+
+
+def _summary(entry: Entry, versions: list[int]) -> dict[str, Any]:
+    card = entry.model.card
+    return {
+        "name": entry.model.name,
+        "versions": [str(version) for version in versions],
+        "family": card.model,
+        "classes": card.classes,
+        "width": card.width,
+        "height": card.height,
+        "channels": card.channels,
+        "num_glimpses": card.num_glimpses,
+        "explain": [word for word, has in zip(EXPLAIN, (card.has_retina, card.has_maps), strict=True) if has],
+        "data": card.data,
+        "test_error": card.test_error,
+        "license": card.license,
+        "sha256": entry.model.session.sha256,
+        "loaded_at": entry.loaded_at,
+    }
+
+
+def _refused(refused: Mapping[str, str]) -> list[dict[str, str]]:
+    # Where on its disk the server has its files is nobody's business.
+    named = {file: Path(file).name for file in refused}
+    return [{"file": named[file], "error": said.replace(file, named[file])} for file, said in refused.items()]

@@ -1,0 +1,43 @@
+import gzip
+import zlib
+
+import pytest
+
+from glimpse_serve.http.compression import pack
+from glimpse_serve.http.request import Answer
+
+LONG = Answer(b"glimpse " * 500, headers={"X-Kind": "long"})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip, deflate, br", "gzip"),
+        ("deflate;q=1, gzip;q=0.5", "deflate"),
+        ("GZIP;Q=0.1", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0, *", "deflate"),
+        ("gzip;q=0", None),
+        ("br", None),
+        ("identity", None),
+        ("", None),
+        ("gzip;q=nonsense", None),
+        (";;,,=", None),
+    ],
+)
+def test_it_is_done_as_the_client_accepts_it(accepted, encoding):
+    answer = pack(LONG, accepted)
+    if encoding is None:
+        assert answer is LONG
+    else:
+        assert dict(answer.headers) == {"X-Kind": "long", "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+        unpacked = gzip.decompress(answer.body) if encoding == "gzip" else zlib.decompress(answer.body)
+        assert unpacked == LONG.body
+        assert len(answer.body) < len(LONG.body)
+
+
+def test_what_is_short_is_left():
+    short = Answer(b"x" * 1000)
+    assert pack(short, "gzip") is short

@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glimpse.runtime.session import GlimpseSession
+from glimpse_serve.errors import Refusal
+from glimpse_serve.inference.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch, Watched
+from glimpse_serve.inference.model import SMALL_PIXELS, ServedModel
+from tests import toys
+from tests.service import png
+from tests.toys import noise
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
+    return {
+        name: ServedModel(name, 1, session) for name, session in toys.sessions(tmp_path_factory.mktemp("toys")).items()
+    }
+
+
+@pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
+@pytest.mark.parametrize("limits", [(None, None), (3, None), (None, 0.45), (4, 0.5)])
+def test_images_in_a_batch_are_answered_as_each_alone(models, graph, limits):
+    images = [noise(*shape, seed=seed) for seed, shape in enumerate([(20, 30, 1), (50, 31, 3), (8, 9, 1), (20, 30, 1)])]
+    jobs = [Look(png(image), f"image {number}", *limits) for number, image in enumerate(images)]
+    model = models[graph]
+    for image, answer in zip(images, model.answer(jobs), strict=True):
+        assert isinstance(answer, Looked)
+        expected = model.session.predict_one(image, max_glimpses=limits[0], confidence=limits[1])
+        np.testing.assert_allclose(answer.found.probabilities[0], expected.probabilities, atol=1e-5)
+        np.testing.assert_allclose(answer.found.locations[0], expected.locations, atol=1e-5)
+        assert answer.found.reasons == (expected.reasons,)
+        assert (answer.height, answer.width) == image.shape[:2]
+
+
+def test_a_bad_image_is_refused_by_itself(models):
+    good = png(noise(20, 30, 1))
+    first, bad, large, last = models["adaptive"].answer(
+        [Look(good), Look(b"none", "bad.png"), Look(png(np.zeros((129, 129, 1), np.uint8))), Look(good)]
+    )
+    assert isinstance(bad, Refusal)
+    assert "'bad.png' is no image" in bad.sentence
+    assert isinstance(large, Large)
+    assert SMALL_PIXELS < 129 * 129
+    np.testing.assert_array_equal(first.found.probabilities, last.found.probabilities)
+    assert models["adaptive"].answer([Look(b"none")])[0].status == 422
+
+
+def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):
+    model = models["adaptive"]
+    image = noise(100, 80, 3)
+    canvas = model.canvas(png(image), "a", 10**5)
+    assert isinstance(canvas, Canvas)
+    assert canvas.pixels.shape == (20, 30, 1)
+    one, other = model.answer([Look(canvas), Look(png(image))])
+    np.testing.assert_array_equal(one.found.probabilities, other.found.probabilities)
+    assert (one.height, one.width) == (100, 80)
+
+
+def tensors(images: Any, key: Any, **more: Any) -> Tensors:
+    return Tensors({"images": images, **more}, ("logits", "probabilities", "boxes", "next_state"), key, len(images))
+
+
+@pytest.mark.parametrize("graph", ["adaptive", "episode"])
+@pytest.mark.parametrize("confidence", [None, 0.4])
+def test_tensors_of_several_requests_are_answered_as_each_alone(models, graph, confidence):
+    model = models[graph]
+    sizes = (1, 3, 2)
+    batches = [np.ascontiguousarray(noise(size, 20, 30, 1, seed=size).transpose(0, 3, 1, 2)) for size in sizes]
+    more = {} if confidence is None or graph == "episode" else {"confidence": np.array(confidence, np.float32)}
+    wanted = (
+        "logits",
+        "probabilities",
+        "locations",
+        "boxes",
+        *(("glimpses", "next_state") if graph == "adaptive" else ()),
+    )
+    for outputs in (wanted, wanted[:2]):
+        jobs = [Tensors({"images": batch, **more}, outputs, "key", len(batch)) for batch in batches]
+        for job, answer in zip(jobs, model.answer(jobs), strict=True):
+            assert isinstance(answer, Inferred)
+            alone = model.session.infer(job.given, outputs)
+            assert list(answer.outputs) == list(outputs)
+            for name in outputs:
+                np.testing.assert_allclose(answer.outputs[name], alone[name], atol=1e-5, err_msg=name)
+
+
+def test_tensors_that_break_the_graph_break_it_for_nobody_else(models):
+    model = models["adaptive"]
+    good = np.zeros((1, 1, 20, 30), np.uint8)
+    bad = Tensors({"images": good.astype(np.float32)}, ("probabilities",), "key", 1)
+    fine = Tensors({"images": good}, ("probabilities",), "key", 1)
+    broken, answered = model.answer([bad, fine])
+    assert isinstance(broken, Exception)
+    assert isinstance(answered, Inferred)
+
+
+@pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
+def test_a_look_can_be_watched(models, graph):
+    model = models[graph]
+    image = noise(60, 40, 3)
+    canvas = model.canvas(png(image), "a", 10**5)
+    (seen,) = model.answer([Watch(canvas, 4, 0.6)])
+    assert isinstance(seen, Watched)
+    expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
+    np.testing.assert_allclose(seen.on_image.probabilities[0], expected.probabilities, atol=1e-5)
+    assert seen.on_image.boxes is not None
+    np.testing.assert_allclose(seen.on_image.boxes[0], expected.boxes, atol=1e-4)
+    assert len(seen.seconds) == expected.glimpses
+
+
+def test_sessions_are_kept_as_they_are(models, tmp_path: Path):
+    session = GlimpseSession(toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE))
+    model = ServedModel("owl", 3, session)
+    assert (model.name, model.version, model.session, model.card) == ("owl", 3, session, session.card)

@@ -1,0 +1,264 @@
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glimpse_serve.models.directory import Watch, scan
+from glimpse_serve.models.registry import Registry
+from tests import toys
+from tests.serve.models.test_registry import Nobody, Told
+
+
+@pytest.fixture
+def toy(tmp_path) -> Path:
+    return toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
+
+
+@pytest.fixture
+def other(tmp_path) -> Path:
+    return toys.write_toy(tmp_path / "other.onnx", replace(toys.ADAPTIVE, data="other"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "models"
+    made.mkdir()
+    return made
+
+
+Scene = Callable[[Watch, Registry], Awaitable[None]]
+
+
+def play(directory: Path, scene: Scene, told: Told | None = None) -> None:
+    """Look at the directory once, as at a start, and let a scene follow."""
+
+    async def main() -> None:
+        models = Registry(Nobody, told or Told())
+        watch = Watch(directory, models)
+        await watch.look(rested=True)
+        await scene(watch, models)
+
+    asyncio.run(main())
+
+
+def put(file: Path, place: Path) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(".draft")
+    shutil.copy(file, draft)
+    os.utime(draft)
+    draft.replace(place)
+    return place
+
+
+def test_both_layouts_are_understood_and_all_else_is_passed_over(toy, directory):
+    for place in (
+        "owl.onnx",
+        "cat/1/model.onnx",
+        "cat/12/model.onnx",
+        ".hidden.onnx",
+        "cat/0/model.onnx",
+        "cat/x/model.onnx",
+    ):
+        put(toy, directory / place)
+    (directory / "cat/config.pbtxt").write_text("name: 'cat'")
+    (directory / "notes.txt").write_text("hello")
+    (directory / "cat/3").mkdir()
+    assert [(found.name, found.version) for found in scan(directory)] == [("cat", 1), ("cat", 12), ("owl", 1)]
+
+
+def test_what_lies_there_at_the_start_is_served(toy, directory):
+    put(toy, directory / "owl.onnx")
+    put(toy, directory / "cat/2/model.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        assert sorted(models.names) == ["cat", "owl"]
+        assert models.find("cat").model.version == 2
+
+    play(directory, scene)
+
+
+def test_a_new_version_takes_over_when_it_rests(toy, other, directory):
+    put(toy, directory / "owl/1/model.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        put(other, directory / "owl/2/model.onnx")
+        await watch.look()
+        assert models.find("owl").model.version == 1
+        await watch.look()
+        assert models.find("owl").model.version == 2
+        assert models.versions("owl") == [1, 2]
+
+    play(directory, scene)
+
+
+def test_a_file_that_is_replaced_in_place_is_loaded_anew(toy, other, directory):
+    put(toy, directory / "owl.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        put(other, directory / "owl.onnx")
+        for _ in range(2):
+            await watch.look()
+        assert models.find("owl").model.card.data == "other"
+
+    play(directory, scene)
+
+
+def test_a_bad_file_is_refused_once_and_the_old_one_goes_on(toy, other, directory):
+    put(toy, directory / "owl.onnx")
+    told = Told()
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        (directory / "owl.onnx").write_bytes(b"half a model")
+        for _ in range(5):
+            await watch.look()
+        assert models.find("owl").model.card.data == "made up"
+        assert told.events.count(("refused", "owl")) == 1
+        put(other, directory / "owl.onnx")
+        for _ in range(2):
+            await watch.look()
+        assert models.find("owl").model.card.data == "other"
+        assert models.refused == {}
+
+    play(directory, scene, told)
+
+
+def test_a_file_that_grows_is_left_until_it_is_whole(toy, other, directory):
+    put(toy, directory / "owl.onnx")
+    told = Told()
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        content = other.read_bytes()
+        with (directory / "owl.onnx").open("wb", buffering=0) as stream:
+            for start in range(0, len(content), len(content) // 5):
+                stream.write(content[start : start + len(content) // 5])
+                await watch.look()
+        for _ in range(2):
+            await watch.look()
+        assert models.find("owl").model.card.data == "other"
+        assert ("refused", "owl") not in told.events
+
+    play(directory, scene, told)
+
+
+def test_what_is_missing_for_a_moment_is_not_taken_out(toy, other, directory):
+    file = put(toy, directory / "owl.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        file.unlink()
+        await watch.look()
+        assert models.names == ["owl"]
+        put(other, file)
+        for _ in range(2):
+            await watch.look()
+        assert models.find("owl").model.card.data == "other"
+
+    play(directory, scene)
+
+
+def test_what_is_gone_is_taken_out_and_can_come_back(toy, directory):
+    file = put(toy, directory / "owl/3/model.onnx")
+    put(toy, directory / "cat.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        shutil.rmtree(directory / "owl")
+        for _ in range(2):
+            await watch.look()
+        assert models.names == ["cat"]
+        put(toy, file)
+        for _ in range(2):
+            await watch.look()
+        assert sorted(models.names) == ["cat", "owl"]
+
+    play(directory, scene)
+
+
+def test_models_from_elsewhere_are_not_touched(toy, directory):
+    async def main() -> None:
+        models = Registry(Nobody, Told())
+        await models.load("given", 1, toy)
+        watch = Watch(directory, models)
+        for _ in range(3):
+            await watch.look()
+        assert models.names == ["given"]
+
+    asyncio.run(main())
+
+
+def test_a_name_that_is_served_from_elsewhere_is_not_taken_over_nor_out(toy, other, directory):
+    async def main() -> None:
+        models = Registry(Nobody, Told())
+        await models.load("owl", 1, toy)
+        watch = Watch(directory, models)
+        file = put(other, directory / "owl.onnx")
+        await watch.look(rested=True)
+        assert "once, and it is served from 'a file that was named'" in models.refused[str(file)]
+        file.unlink()
+        for _ in range(3):
+            await watch.look()
+        assert models.find("owl").model.card.data == "made up"
+        assert models.refused == {}
+
+    asyncio.run(main())
+
+
+def test_of_two_files_of_one_name_the_other_follows_when_the_first_is_gone(toy, other, directory):
+    first = put(toy, directory / "owl/1/model.onnx")
+    second = put(other, directory / "owl.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        assert len(models.refused) == 1
+        served, waiting = (first, second) if models.find("owl").model.card.data == "made up" else (second, first)
+        assert str(waiting) in models.refused
+        served.unlink()
+        for _ in range(4):
+            await watch.look()
+        assert models.find("owl").model.session.path == waiting
+        assert models.refused == {}
+
+    play(directory, scene)
+
+
+def test_a_directory_that_goes_away_leaves_what_is_served_and_is_told_once(toy, directory, caplog):
+    put(toy, directory / "owl.onnx")
+
+    async def scene(watch: Watch, models: Registry) -> None:
+        directory.rename(directory.with_name("elsewhere"))
+        for _ in range(3):
+            await watch.look()
+        assert models.names == ["owl"]
+        assert caplog.text.count("can't read the model directory") == 1
+        directory.with_name("elsewhere").rename(directory)
+        for _ in range(3):
+            await watch.look()
+        assert models.names == ["owl"]
+
+    play(directory, scene)
+
+
+def test_it_looks_again_and_again(toy, directory):
+    async def scene(watch: Watch, models: Registry) -> None:
+        task = asyncio.create_task(watch.run(0.01))
+        put(toy, directory / "owl.onnx")
+        while not models.names:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    play(directory, scene)
+
+
+def test_a_folder_that_may_not_be_read_keeps_nobody_else_out(toy, directory, monkeypatch):
+    put(toy, directory / "owl.onnx")
+    (directory / "lost+found").mkdir()
+    listing = Path.iterdir
+
+    def guarded(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return iter(listing(path))
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    assert [found.name for found in scan(directory)] == ["owl"]

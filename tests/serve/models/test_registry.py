@@ -1,0 +1,207 @@
+import asyncio
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glimpse.runtime.session import GlimpseSession
+from glimpse_serve.errors import Refusal
+from glimpse_serve.models import registry as registry_module
+from glimpse_serve.models.names import ModelError
+from glimpse_serve.models.registry import Registry
+from tests import toys
+
+
+class Told:
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def loaded(self, name: str, version: int, sha256: str) -> None:
+        self.events.append(("loaded", name, version, sha256))
+
+    def unloaded(self, name: str, version: int) -> None:
+        self.events.append(("unloaded", name, version))
+
+    def load_refused(self, name: str) -> None:
+        self.events.append(("refused", name))
+
+
+class Nobody:
+    """An engine that answers with its model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    async def submit(self, job: Any, deadline: float) -> Any:
+        return self.model
+
+
+def registry(told: Told | None = None) -> Registry:
+    return Registry(Nobody, told or Told())
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
+
+
+def load(models: Registry, *wanted: tuple[str, int, Path]) -> None:
+    async def main() -> None:
+        for each in wanted:
+            await models.load(*each)
+
+    asyncio.run(main())
+
+
+def test_a_model_is_found_by_name_and_version_the_greatest_unless_said(file):
+    models = registry()
+    load(models, ("owl", 2, file), ("owl", 10, file), ("cat", 1, file))
+    assert models.find("owl").model.version == 10
+    assert models.find("owl", "2").model.version == 2
+    assert models.find().model.name == "owl"
+    assert models.names == ["owl", "cat"]
+    assert models.versions("owl") == [2, 10]
+    assert [(entry.model.name, entry.model.version) for entry in models] == [("owl", 2), ("owl", 10), ("cat", 1)]
+
+
+@pytest.mark.parametrize("version", ["3", "0", "-1", "two", "²", "9" * 30, " 1", "1.0", ""])
+def test_a_version_that_is_not_there_is_named_with_those_that_are(file, version):
+    models = registry()
+    load(models, ("owl", 1, file))
+    with pytest.raises(Refusal, match=r"a version of the model 'owl' out of 1, got") as refused:
+        models.find("owl", version)
+    assert refused.value.status == 404
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(file):
+    models = registry()
+    load(models, ("owl", 1, file))
+    with pytest.raises(Refusal, match=r"a model out of 'owl', got 'dog'; choose") as refused:
+        models.find("dog")
+    assert refused.value.status == 404
+
+
+def test_without_any_model_one_is_asked_to_come_again():
+    with pytest.raises(Refusal, match="none is yet") as refused:
+        registry().find()
+    assert refused.value.status == 503
+    assert refused.value.headers["Retry-After"] == "1"
+
+
+def test_a_new_file_takes_over_and_who_holds_the_old_one_goes_on(file, tmp_path):
+    told = Told()
+    models = registry(told)
+    load(models, ("owl", 1, file))
+    old = models.find("owl")
+    other = toys.write_toy(tmp_path / "other.onnx", replace(toys.ADAPTIVE, data="other"))
+    load(models, ("owl", 1, other))
+    assert models.find("owl").model.card.data == "other"
+    assert old.model.card.data == "made up"
+    canvas = np.zeros((1, 20, 30, 1), np.uint8)
+    assert old.model.session.run(canvas).probabilities.shape == (1, 5, 3)
+    assert [event[:3] for event in told.events] == [("loaded", "owl", 1), ("loaded", "owl", 1)]
+    assert told.events[0][3] != told.events[1][3]
+
+
+def spoilt(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "can't load the model"),
+        (b"PK\x03\x04rest", "checkpoint or pickled code"),
+        (b"\x80\x05pickle", "checkpoint or pickled code"),
+        (b"nonsense" * 100, "can't load the model"),
+        (None, "changed"),
+    ],
+)
+def test_a_bad_file_is_refused_and_what_was_served_goes_on(file, tmp_path, content, sentence):
+    told = Told()
+    models = registry(told)
+    load(models, ("owl", 1, file))
+    before = models.find("owl")
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(spoilt(file.read_bytes()) if content is None else content)
+    with pytest.raises(ModelError, match=sentence if content is not None else "."):
+        load(models, ("owl", 1, bad))
+    assert models.find("owl") is before
+    assert told.events[-1] == ("refused", "owl")
+    assert str(bad) in models.refused
+    bad.write_bytes(file.read_bytes())
+    load(models, ("owl", 2, bad))
+    assert models.refused == {}
+
+
+def test_a_file_without_a_card_is_never_served(tmp_path):
+    import onnx
+
+    plain = tmp_path / "plain.onnx"
+    model = onnx.load(str(toys.write_toy(tmp_path / "toy.onnx", toys.EPISODE)))
+    del model.metadata_props[:]
+    onnx.save(model, str(plain))
+    with pytest.raises(ModelError, match="no model card"):
+        load(registry(), ("owl", 1, plain))
+
+
+def test_a_model_that_answers_nonsense_is_refused(file, monkeypatch):
+    real = GlimpseSession.run
+
+    def nonsense(self: GlimpseSession, *args: Any, **options: Any) -> Any:
+        found = real(self, *args, **options)
+        return found._replace(probabilities=found.probabilities * 2)
+
+    monkeypatch.setattr(GlimpseSession, "run", nonsense)
+    with pytest.raises(ModelError, match="sum to one"):
+        load(registry(), ("owl", 1, file))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "a b", ".hidden", "x" * 65, "ö"])
+def test_a_name_that_has_no_place_in_an_address_is_refused(file, name):
+    with pytest.raises(ModelError, match="name of letters"):
+        load(registry(), (name, 1, file))
+
+
+def test_what_is_taken_out_is_gone_and_told(file):
+    told = Told()
+    models = registry(told)
+    load(models, ("owl", 1, file), ("owl", 2, file))
+    models.unload("owl", 2)
+    assert models.find("owl").model.version == 1
+    models.unload("owl", 1)
+    models.unload("owl", 1)
+    assert models.names == []
+    assert told.events[2:] == [("unloaded", "owl", 2), ("unloaded", "owl", 1)]
+
+
+def test_when_it_was_loaded_is_known(file):
+    models = registry()
+    before = time.time()
+    load(models, ("owl", 1, file))
+    assert before <= models.find().loaded_at <= time.time()
+
+
+def test_memory_is_given_back_after_a_model_was_replaced(file, monkeypatch):
+    given: list[bool] = []
+    monkeypatch.setattr(registry_module, "TRIM_SECONDS", 0.01)
+    real = registry_module.give_back_memory
+    monkeypatch.setattr(registry_module, "give_back_memory", lambda: given.append(real()))
+
+    async def main() -> None:
+        models = registry()
+        await models.load("owl", 1, file)
+        await models.load("owl", 2, file)
+        await asyncio.sleep(0.1)
+        assert given == []
+        await models.load("owl", 2, file)
+        while not given:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert given == [platform.libc_ver()[0] == "glibc"]

@@ -1,0 +1,55 @@
+import hashlib
+import re
+import sys
+
+import pytest
+
+import glimpse_serve
+from glimpse.cli.app import main
+from glimpse_serve.command import told
+from glimpse_serve.gateway.api_keys import read_entries
+from glimpse_serve.settings import Settings
+
+
+def test_how_it_runs_is_told_without_secrets():
+    line = told(Settings(models=("a.onnx",), keys="alice sha256:abc", allow_anonymous=True))
+    assert line.startswith("glimpse serve: models=a.onnx directory=- ")
+    assert "keys=(given)" in line
+    assert "abc" not in line
+    assert "allow_anonymous=true" in line
+    assert "\n" not in line
+
+
+def test_a_key_is_made_that_its_line_knows(capsys):
+    assert main(["serve", "--make-key", "alice"]) == 0
+    secret, line = (text.partition(":")[2].strip() for text in capsys.readouterr().out.splitlines())
+    (key,) = read_entries(line, "it")
+    assert (key.name, key.digest) == ("alice", hashlib.sha256(secret.encode()).digest())
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "expected API keys, since 0.0.0.0 can be reached from other machines, got none"),
+        (["--prot", "80"], "serve knows no '--prot'.*--port"),
+        (["--make-key", "a b"], "a key's name of letters"),
+        (["--keys-file", "/nowhere/keys"], "can't read the file of keys '/nowhere/keys'"),
+        (["--keys", "alice secret"], "line 1 of the keys that were given"),
+        (["--max-workers", "4"], "--max-workers: expected --ray beside it"),
+        (["a/x.onnx"], "a model's file at 'a/x.onnx', found none"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_started(args, sentence, capsys):
+    assert main(["serve", *args]) == 2
+    said = capsys.readouterr().err
+    assert re.search(sentence, said)
+    assert "Traceback" not in said
+    assert "alice secret" not in said
+
+
+def test_without_ray_its_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "glimpse_serve.on_ray", raising=False)
+    monkeypatch.delattr(glimpse_serve, "on_ray", raising=False)
+    assert main(["serve", "--ray"]) == 2
+    assert "pip install 'glimpse-attention[ray]'" in capsys.readouterr().err

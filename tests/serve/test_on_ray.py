@@ -1,0 +1,229 @@
+"""On Ray: what is put together and who gets what, without a cluster; and a local one whose replica is killed."""
+
+import asyncio
+import os
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("ray", reason="needs pip install 'glimpse-attention[ray]'")
+
+from ray.exceptions import ActorDiedError, RayActorError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.schema import ServeDeploySchema
+
+import serve_ray
+from glimpse.cli.usage import UsageError
+from glimpse_serve.errors import Refusal
+from glimpse_serve.gateway.authentication import DoorError
+from glimpse_serve.inference.batcher import Engine
+from glimpse_serve.inference.jobs import Canvas, Look, Tensors
+from glimpse_serve.models import bundled
+from glimpse_serve.on_ray import FRONT, MODELS, Models, Passed, Which, application, bound, together
+from glimpse_serve.settings import Settings
+from tests import toys
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = REPOSITORY / "deploy" / "ray-serve.yaml"
+ONE, OTHER = Which("/one.onnx", "1" * 64), Which("/other.onnx", "2" * 64)
+CANVAS = Canvas(toys.noise(20, 30, 1), 20, 30)
+
+
+def tensors(key: Any, size: int) -> Tensors:
+    return Tensors({}, (), key, size)
+
+
+def test_what_is_answered_in_one_call_is_of_one_model_one_kind_and_one_key():
+    look, quick, alone = Look(CANVAS), Look(CANVAS, max_glimpses=2), tensors(None, 1)
+    asked: list[tuple[Which, Any]] = [(ONE, look), (OTHER, look), (ONE, quick), (ONE, look), (ONE, alone), (ONE, alone)]
+    assert together(asked, 8) == [[0, 3], [1], [2], [4], [5]]
+    assert together([(ONE, look), (ONE, tensors(look.key, 1))], 8) == [[0], [1]]
+
+
+def test_no_call_is_larger_than_a_batch_unless_one_job_is():
+    asked = [(ONE, tensors("a", size)) for size in (2, 3, 9, 1, 3)]
+    assert together(asked, 4) == [[0], [1], [2], [3, 4]]
+
+
+class Handle:
+    """What Ray's handle does: each call has the next of these outcomes."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.asked: list[Any] = []
+        self.cancelled = 0
+
+    def remote(self, which: Which, job: Any) -> "Handle":
+        self.asked.append((which, job))
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def __await__(self) -> Any:
+        outcome = self.outcomes.pop(0)
+        if outcome is None:
+            yield from asyncio.sleep(60).__await__()
+        if isinstance(outcome, Exception) and not isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
+
+
+def submitted(handle: Handle, seconds: float = 5.0) -> Any:
+    return asyncio.run(Passed(handle, ONE, 32).submit(Look(CANVAS), time.monotonic() + seconds))
+
+
+def test_a_job_is_passed_on_and_its_answer_comes_back():
+    handle = Handle("an answer")
+    assert submitted(handle) == "an answer"
+    assert handle.asked == [(ONE, Look(CANVAS))]
+    assert isinstance(Passed(handle, ONE, 32), Engine)
+
+
+def test_a_replica_that_dies_costs_no_request():
+    assert submitted(Handle(ActorDiedError(), RayActorError(), "an answer")) == "an answer"
+
+
+def test_what_a_job_itself_meets_is_raised():
+    with pytest.raises(ValueError, match="its own"):
+        submitted(Handle(ValueError("its own")))
+
+
+def test_back_pressure_is_told_as_a_refusal():
+    with pytest.raises(Refusal, match="expected fewer than 32 requests to wait for the models") as caught:
+        submitted(Handle(BackPressureError(32, 32)))
+    assert (caught.value.status, caught.value.kind) == (503, "overload")
+    assert caught.value.headers == {"Retry-After": "1"}
+
+
+def test_what_is_overdue_is_taken_back():
+    handle = Handle(None)
+    with pytest.raises(Refusal, match="deadline") as caught:
+        submitted(handle, 0.05)
+    assert caught.value.status == 504
+    assert handle.cancelled == 1
+    with pytest.raises(Refusal, match="deadline"):
+        submitted(Handle("too late"), -1.0)
+
+
+def test_who_is_cancelled_takes_the_job_back():
+    handle = Handle(None)
+
+    async def leave() -> None:
+        asking = asyncio.ensure_future(Passed(handle, ONE, 32).submit(Look(CANVAS), time.monotonic() + 5))
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(leave())
+    assert handle.cancelled == 1
+
+
+def test_a_replica_answers_each_with_its_own(tmp_path):
+    path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
+    replica = Models(Settings(models=(str(path),), log_level="error").to_json())
+    (sha256,) = replica._open
+    here, gone = Which(str(path), sha256), Which(str(path), "0" * 64)
+    jobs: list[tuple[Which, Any]] = [
+        (here, Look(CANVAS)),
+        (here, Look(b"no image")),
+        (gone, Look(CANVAS)),
+        (here, Look(CANVAS, max_glimpses=1)),
+    ]
+    sent = pickle.dumps(asyncio.run(replica._answer(jobs)))
+    good, bad, changed, short = pickle.loads(sent)  # noqa: S301 - our own
+    expected = replica._open[sha256].session.predict_one(CANVAS.pixels)
+    np.testing.assert_allclose(good.found.probabilities[0], expected.probabilities, atol=1e-6)
+    assert short.found.probabilities.shape[1] == 1
+    assert (bad.status, bad.kind) == (422, "image")
+    assert (changed.status, changed.headers) == (503, {"Retry-After": "1"})
+    assert "being replaced" in changed.sentence
+
+
+def test_a_replica_opens_a_model_that_came_later(tmp_path):
+    replica = Models(Settings(directory=str(tmp_path), log_level="error").to_json())
+    assert not replica._open
+    path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
+    sha256 = toys.sessions(tmp_path)["adaptive"].sha256
+    (answer,) = asyncio.run(replica._answer([(Which(str(path), sha256), Look(CANVAS))]))
+    assert answer.found.probabilities.shape[0] == 1
+
+
+def deployments(target: Any) -> dict[str, Any]:
+    front = target._bound_deployment
+    (models,) = front.init_args
+    return {each.name: each for each in (front, models._bound_deployment)}
+
+
+def test_replicas_the_queue_and_the_cpus_are_those_of_the_settings():
+    found = deployments(bound(Settings(workers=3, threads=2, max_batch=4, max_queue=9)))
+    assert set(found) == {FRONT, MODELS}
+    models = found[MODELS]
+    assert models.num_replicas == 3
+    assert models.max_ongoing_requests == 8
+    assert models.max_queued_requests == 9
+    assert models.ray_actor_options == {"num_cpus": 2}
+    assert found[FRONT].max_queued_requests == 9
+    assert found[FRONT].max_ongoing_requests > 3 * 8 + 9
+
+
+def test_with_more_workers_allowed_ray_adds_some():
+    models = deployments(bound(Settings(workers=2, max_workers=5, max_batch=8)))[MODELS]
+    scaling = models._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 4)
+
+
+def test_the_example_is_a_config_file_of_ray_serve_for_this_application(tmp_path, monkeypatch):
+    config = ServeDeploySchema.model_validate(yaml.safe_load(EXAMPLE.read_text()))
+    (given,) = config.applications
+    assert given.import_path == f"{application.__module__}:{application.__name__}"
+    found = deployments(application({**given.args, "directory": str(tmp_path), "keys_file": "", "keys": KEY}))
+    named = {each.name for each in given.deployments}
+    assert named == set(found)
+    assert found[MODELS].max_queued_requests == given.args["max_queue"]
+
+
+KEY = f"alice sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "sentence"),
+    [
+        ({}, DoorError, "expected API keys, since 0.0.0.0 can be reached from other machines"),
+        ({"max_queu": 3}, UsageError, "expected settings of glimpse serve in the args, got 'max_queu'.*max_queue"),
+        ({"port": 80}, UsageError, "expected no 'port' in the args.*http_options"),
+        ({"max_batch": "many"}, UsageError, "--max-batch: expected a whole number, got 'many'"),
+        ({"keys": KEY, "models": ["nowhere.onnx"]}, ValueError, "a model's file at 'nowhere.onnx', found none"),
+    ],
+)
+def test_a_config_file_with_nonsense_is_refused_in_a_sentence(args, error, sentence):
+    with pytest.raises(error, match=sentence):
+        application(args)
+
+
+def test_the_environment_holds_for_a_config_file_as_well(monkeypatch):
+    monkeypatch.setenv("GLIMPSE_SERVE_ALLOW_ANONYMOUS", "true")
+    monkeypatch.setenv("GLIMPSE_SERVE_MAX_QUEUE", "7")
+    found = deployments(application({"models": [str(bundled.HARD.path)]}))
+    assert found[MODELS].max_queued_requests == 7
+
+
+@pytest.mark.slow
+def test_a_replica_that_is_killed_under_load_costs_no_request_and_comes_back(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve")))
+    sizes = serve_ray.SHORT
+    found = asyncio.run(serve_ray.play(sizes))
+    overload, kill = found["overload"], found["kill"]
+    assert overload["answered"] + overload["refused"] == overload["sent"] == sizes.clients * sizes.requests
+    assert overload["refused"] > 0
+    assert kill["kills"] == 1
+    assert kill["answered"] > 100
+    for part in (overload, kill):
+        assert (part["others"], part["lost"], part["wrong"]) == (0, 0, 0)
+    assert found["exit_status"] == 0
