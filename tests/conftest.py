@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from jaxtyping import install_import_hook
 
-from tests.children import ForkServer
+from tests.support.children import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,7 +208,7 @@ def keep_in_sight(model: HardAttention, glimpses: Tensor) -> None:
 
 @pytest.fixture(scope="session")
 def without_hook() -> Iterator[Callable[..., str]]:
-    """:meth:`tests.children.ForkServer.run`: a program in a process of its own, where signatures aren't checked."""
+    """:meth:`tests.support.children.ForkServer.run`: a program in a process of its own, where signatures aren't checked."""
     with ForkServer() as server:
         yield server.run
 

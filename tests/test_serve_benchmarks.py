@@ -22,7 +22,7 @@ from glimpse.images.pixels import decode
 from glimpse_serve.routes import v2_tensors
 from serve_load import Answers, Task, fault, load, pack, unpack
 from serve_sides import BARE, BATCHED, IMAGES, LITSERVE, OURS, TENSORS, Running, Side, sides_of
-from tests import toys
+from tests.support import toys
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SQUARE = replace(toys.ADAPTIVE, height=28, width=28)

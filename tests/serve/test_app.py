@@ -1,6 +1,6 @@
 from glimpse_serve.settings import Settings
-from tests import toys
-from tests.service import png, running, toy_files
+from tests.support import toys
+from tests.support.service import png, running, toy_files
 
 
 def test_given_models_and_those_of_the_directory_are_served_together(tmp_path):

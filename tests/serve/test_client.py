@@ -17,8 +17,8 @@ from glimpse_serve.client import Answer, Client, ServiceError
 from glimpse_serve.gateway.api_keys import make_key
 from glimpse_serve.models import bundled
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import noise
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import noise
 
 
 class Plain:

@@ -26,7 +26,7 @@ from glimpse_serve.inference.jobs import Canvas, Look, Tensors
 from glimpse_serve.models import bundled
 from glimpse_serve.on_ray import FRONT, MODELS, Models, Passed, Which, application, bound, together
 from glimpse_serve.settings import Settings
-from tests import toys
+from tests.support import toys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "deploy" / "ray-serve.yaml"

@@ -19,8 +19,8 @@ import pytest
 import uvicorn
 
 from glimpse_serve import server
-from tests import toys
-from tests.service import png
+from tests.support import toys
+from tests.support.service import png
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

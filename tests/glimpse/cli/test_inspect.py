@@ -5,7 +5,7 @@ import pytest
 
 from glimpse.cli.inspect import inspect
 from glimpse.contract.card import Budget, ContractError
-from tests import toys
+from tests.support import toys
 
 BUDGETS = (Budget(1, None, 1.0, 0.8, 1000, 0.1), Budget(5, 0.9, 2.25, 0.975, 2250, None))
 CARD = replace(

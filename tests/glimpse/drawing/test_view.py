@@ -13,7 +13,7 @@ from glimpse.drawing import scanpath, view
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
+from tests.support import toys
 
 
 @pytest.fixture(scope="module")

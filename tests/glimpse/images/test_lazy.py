@@ -15,8 +15,8 @@ import zarr
 from glimpse.images.lazy import ArrayImage, LazyImage, open_lazily
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
-from tests.toys import alike, noise
+from tests.support import toys
+from tests.support.toys import alike, noise
 
 BOX = (30, 50, 170, 90)
 

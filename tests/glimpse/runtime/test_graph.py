@@ -7,8 +7,8 @@ import pytest
 from glimpse.runtime.graph import Graph
 from glimpse.runtime.model_file import load
 from glimpse.runtime.providers import open_session
-from tests import toys
-from tests.toys import noise, write_toy
+from tests.support import toys
+from tests.support.toys import noise, write_toy
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from glimpse.images.geometry import Box
 from glimpse.images.lazy import ArrayImage
 from glimpse.images.pixels import ImageError
 from glimpse.runtime import inputs
-from tests.toys import ADAPTIVE, noise
+from tests.support.toys import ADAPTIVE, noise
 
 FLOATS = replace(ADAPTIVE, input_type="float32")
 RGB = replace(ADAPTIVE, channels=3)

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from glimpse.contract.card import CARD_KEY, ContractError
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.runtime.model_file import load
-from tests import toys
 from tests.glimpse.runtime.test_session import CARD, MAP_CARD, PLAIN_CARD, write_model
-from tests.toys import write_sealed, write_toy
+from tests.support import toys
+from tests.support.toys import write_sealed, write_toy
 
 CARDS = (toys.ADAPTIVE, toys.EPISODE, toys.STEP)
 

@@ -8,8 +8,8 @@ import pytest
 
 from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
-from tests.toys import write_toy
+from tests.support import toys
+from tests.support.toys import write_toy
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from glimpse.images.lazy import ArrayImage
 from glimpse.runtime import session as session_module
 from glimpse.runtime.limits import LimitError
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
-from tests.toys import LIMITS, alike, noise, write_sealed, write_toy
+from tests.support import toys
+from tests.support.toys import LIMITS, alike, noise, write_sealed, write_toy
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
 MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)

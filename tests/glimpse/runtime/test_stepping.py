@@ -12,8 +12,8 @@ from glimpse.runtime.inputs import scene_of
 from glimpse.runtime.limits import Limits
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
-from tests.toys import LIMITS, alike, noise
+from tests.support import toys
+from tests.support.toys import LIMITS, alike, noise
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from glimpse_serve.gateway.authentication import (
 )
 from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.settings import Settings
-from tests.service import running, toy_files
+from tests.support.service import running, toy_files
 
 SECRET, ENTRY = make_key("alice")
 

@@ -12,8 +12,8 @@ import pytest
 from glimpse_serve.gateway import connections
 from glimpse_serve.gateway.connections import GuardedProtocol
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import noise
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import noise
 
 IMAGE = png(noise(20, 30, 1))
 HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)

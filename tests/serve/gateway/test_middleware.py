@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import noise
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import noise
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.inference.explanation import picture, watch
 from glimpse_serve.inference.jobs import Canvas, Watch
 from glimpse_serve.models import bundled
-from tests.toys import noise
+from tests.support.toys import noise
 
 
 @pytest.fixture(scope="module", params=[model.name for model in bundled.models()])

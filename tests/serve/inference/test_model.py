@@ -8,9 +8,9 @@ from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import Refusal
 from glimpse_serve.inference.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch, Watched
 from glimpse_serve.inference.model import SMALL_PIXELS, ServedModel
-from tests import toys
-from tests.service import png
-from tests.toys import noise
+from tests.support import toys
+from tests.support.service import png
+from tests.support.toys import noise
 
 
 @pytest.fixture(scope="module")

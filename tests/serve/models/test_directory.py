@@ -9,8 +9,8 @@ import pytest
 
 from glimpse_serve.models.directory import Watch, scan
 from glimpse_serve.models.registry import Registry
-from tests import toys
 from tests.serve.models.test_registry import Nobody, Told
+from tests.support import toys
 
 
 @pytest.fixture

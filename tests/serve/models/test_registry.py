@@ -13,7 +13,7 @@ from glimpse_serve.errors import Refusal
 from glimpse_serve.models import registry as registry_module
 from glimpse_serve.models.names import ModelError
 from glimpse_serve.models.registry import Registry
-from tests import toys
+from tests.support import toys
 
 
 class Told:

@@ -11,7 +11,7 @@ from glimpse_serve.openapi.document import describe
 from glimpse_serve.routes.streaming import LOOK_QUERY
 from glimpse_serve.routes.v1 import CLASSIFY_QUERY, MODEL_QUERY
 from glimpse_serve.settings import Settings
-from tests.service import running, toy_files
+from tests.support.service import running, toy_files
 
 
 @pytest.fixture(scope="module")

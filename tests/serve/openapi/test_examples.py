@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from glimpse_serve.openapi import examples
 from glimpse_serve.openapi.examples import MODEL, REFUSED, SAMPLES, Sample
 from glimpse_serve.settings import Settings
-from tests.service import Got, Running, running, toy_files
+from tests.support.service import Got, Running, running, toy_files
 
 FILE = Path(examples.__file__).with_name("examples.json")
 RECORD = bool(os.environ.get("GLIMPSE_RECORD"))

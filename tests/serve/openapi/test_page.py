@@ -8,7 +8,7 @@ import pytest
 
 from glimpse_serve.openapi.page import _coloured
 from glimpse_serve.settings import Settings
-from tests.service import running, toy_files
+from tests.support.service import running, toy_files
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from glimpse_serve.gateway.api_keys import make_key
 from glimpse_serve.settings import Settings
-from tests.service import running, toy_files
+from tests.support.service import running, toy_files
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from glimpse.contract.card import ModelCard
 from glimpse_serve.openapi import schemas
-from tests.toys import ADAPTIVE, EPISODE
+from tests.support.toys import ADAPTIVE, EPISODE
 
 
 def validator(name: str) -> Draft202012Validator:

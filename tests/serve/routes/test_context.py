@@ -12,8 +12,8 @@ from glimpse_serve.http.request import Asked
 from glimpse_serve.inference.jobs import Look, Looked
 from glimpse_serve.routes.context import Condition
 from glimpse_serve.settings import Settings
-from tests.service import png, toy_files
-from tests.toys import noise
+from tests.support.service import png, toy_files
+from tests.support.toys import noise
 
 
 def asked() -> Asked:

@@ -13,8 +13,8 @@ from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.routes import streaming
 from glimpse_serve.server import _config
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import STEP, noise, write_toy
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import STEP, noise, write_toy
 
 
 @pytest.fixture(scope="module")

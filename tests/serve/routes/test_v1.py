@@ -13,8 +13,8 @@ from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import noise
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import noise
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from tritonclient.utils import InferenceServerException
 import glimpse
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.settings import Settings
-from tests import toys
-from tests.service import Running, running, toy_files
-from tests.toys import noise
+from tests.support import toys
+from tests.support.service import Running, running, toy_files
+from tests.support.toys import noise
 
 
 @pytest.fixture(scope="module")

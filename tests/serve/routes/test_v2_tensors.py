@@ -9,7 +9,7 @@ import pytest
 
 from glimpse_serve.errors import Refusal
 from glimpse_serve.routes import v2_tensors
-from tests import toys
+from tests.support import toys
 
 SOFT = replace(toys.EPISODE, model="soft", glimpse_size=None, num_scales=None, zoom=None, has_maps=True)
 PIXELS = [0] * 600

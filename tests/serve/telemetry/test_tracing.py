@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from glimpse_serve.errors import Refusal
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry.tracing import Tracing, TracingError, trace_id_of
-from tests.service import png, running, toy_files
-from tests.toys import noise
+from tests.support.service import png, running, toy_files
+from tests.support.toys import noise
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{PARENT}-01"

@@ -29,8 +29,8 @@ from glimpse.drawing.answer import draw_answer, draw_attention
 from glimpse.drawing.palette import time_colours
 from glimpse.images import geometry, pixels
 from glimpse.runtime.session import GlimpseSession
-from tests import toys
 from tests.glimpse.images import test_lazy
+from tests.support import toys
 
 LOCATIONS = np.array([[-0.5, 0.25], [0.5, -0.75]], np.float32)
 MAPS = np.array([[[0.5, 0.25, 0], [0.25, 0, 0]], [[0, 0, 0], [0, 0, 1]]], np.float32)

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from glimpse_serve.settings import Settings
-from tests.service import Running, png, running, toy_files
-from tests.toys import noise
+from tests.support.service import Running, png, running, toy_files
+from tests.support.toys import noise
 
 MUTANTS = 260
 """Of each good image."""

@@ -22,10 +22,10 @@ import yaml
 
 from glimpse_serve.gateway.api_keys import make_key, read_entries
 from glimpse_serve.settings import Settings, settings_of
-from tests import toys
-from tests.service import png
+from tests.support import toys
+from tests.support.service import png
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "gymnasium", "sklearn", "ray")
 

@@ -14,7 +14,7 @@ import uvicorn
 from glimpse_serve.app import Service
 from glimpse_serve.gateway.connections import GuardedProtocol
 from glimpse_serve.settings import Settings
-from tests import toys
+from tests.support import toys
 
 ADAPTIVE, EPISODE = toys.ADAPTIVE, toys.EPISODE
 

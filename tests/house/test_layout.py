@@ -12,7 +12,7 @@ from jaxtyping import TypeCheckError
 
 from glimpse.images import geometry
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve")
 PACKAGES = tuple(
     source / name for source, name in zip(SOURCES, ("glimpse", "glimpse_envs", "glimpse_serve"), strict=True)

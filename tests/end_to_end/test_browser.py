@@ -23,7 +23,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, PROBABILITIES
 from tests.envs.play.test_page import Chromium
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "onnxruntime-web@1.30.0"
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 TOLERANCE = 1e-4

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PATHS = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve", REPOSITORY / "benchmarks")
 SERVER = """
 import gc, json, os, sys, types

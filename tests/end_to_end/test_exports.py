@@ -24,7 +24,7 @@ from glimpse.runtime.session import GlimpseSession
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = {"dataset": "digits", "canvas_height": 32, "canvas_width": 40, "num_pieces": 2}
 SOFT = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8, "window": 2}
 RETINA = {"num_glimpses": 2, "glimpse_size": 6, "num_scales": 2, "hidden": 8, "gaze_hidden": 8}

@@ -18,7 +18,7 @@ from schemathesis.engine.events import NonFatalError, ScenarioFinished
 
 from glimpse_serve.gateway.api_keys import make_key
 from glimpse_serve.settings import Settings
-from tests.service import Running, running, toy_files
+from tests.support.service import Running, running, toy_files
 
 LEFT_OUT = ["positive_data_acceptance", "use_after_free", "ensure_resource_availability", "ignored_auth"]
 MADE = {
