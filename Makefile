@@ -11,62 +11,62 @@ INSTALLED := $(VENV)/.installed
 # A checkout of github.com/kevinzakka/recurrent-visual-attention, if `make bench` is to measure it beside ours.
 RIVAL ?=
 
-# What `make bench` runs, in this order, one script a line with its arguments; benchmarks/README.md says what it measures.
+# What `make bench` runs, in this order, one module a line with its arguments; benchmarks/README.md says what it measures.
 define BENCHMARKS
-benchmarks/throughput.py --output benchmarks/results/throughput.json
-benchmarks/learning.py mnist-28 --keep runs/cells
-benchmarks/learning.py cluttered-60-8 --keep runs/cells
-benchmarks/estimator_variance.py --output benchmarks/results/estimator-variance.json
-benchmarks/learning.py cluttered-60-soft
-benchmarks/learning.py benchmarks/recipes/families-60-hard.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-relaxed.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-soft.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-self.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-cnn.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-mlp.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-pathwise.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-60-gumbel.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-hard.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-relaxed.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-soft.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-self.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-cnn.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/families-100-mlp.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-dot.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-scaled-dot.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-general.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-additive.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-location.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/scores-60-content.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-60-global.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-60-local-p.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-60-local-m.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-100-global.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-100-local-p.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-100-local-m.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-140-global.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-140-local-p.yaml --keep runs/cells
-benchmarks/learning.py benchmarks/recipes/growth-140-local-m.yaml --keep runs/cells
-benchmarks/tables.py
-benchmarks/attention_speed.py --output benchmarks/results/attention-speed.json
-benchmarks/graph_symmetry.py runs/cells/families-60-self-seed0 --output benchmarks/results/graph-symmetry.json
-benchmarks/map_worth.py runs/cells/families-60-soft-seed0 runs/cells/families-60-self-seed0 runs/cells/families-60-hard-seed0 runs/cells/families-60-relaxed-seed0 runs/cells/families-60-cnn-seed0 --output benchmarks/results/map-worth.json
-benchmarks/map_worth.py --pointing-only --images 2000 runs/cells/scores-60-dot-seed0 runs/cells/scores-60-scaled-dot-seed0 runs/cells/scores-60-general-seed0 runs/cells/scores-60-additive-seed0 runs/cells/scores-60-location-seed0 runs/cells/scores-60-content-seed0 --output benchmarks/results/pointing-scores.json
-benchmarks/tables.py
-benchmarks/env_speed.py --output benchmarks/results/env-speed.json
-benchmarks/env_learning.py --output benchmarks/results/env-learning.json
-benchmarks/maze_learning.py --output benchmarks/results/maze-learning.json
-benchmarks/ap_gym_learning.py --output benchmarks/results/ap-gym-learning.json
-benchmarks/runtime_speed.py $(if $(RIVAL),--rival $(RIVAL)) --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-speed.json
-benchmarks/runtime_start.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-start.json
-benchmarks/runtime_sizes.py --output benchmarks/results/runtime-sizes.json
-benchmarks/runtime_exit.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-exit.json
-benchmarks/runtime_parity.py runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-parity.json
-benchmarks/runtime_gpu.py --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
-benchmarks/shipped_models.py --output benchmarks/results/shipped-models.json
-benchmarks/serve.py --output benchmarks/results/serve.json
-benchmarks/serve_faults.py --output benchmarks/results/serve-faults.json
-benchmarks/serve_ray.py --output benchmarks/results/serve-ray.json
+benchmarks.training.throughput --output benchmarks/results/throughput.json
+benchmarks.learning.learning mnist-28 --keep runs/cells
+benchmarks.learning.learning cluttered-60-8 --keep runs/cells
+benchmarks.learning.estimator_variance --output benchmarks/results/estimator-variance.json
+benchmarks.learning.learning cluttered-60-soft
+benchmarks.learning.learning benchmarks/recipes/families-60-hard.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-relaxed.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-soft.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-self.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-cnn.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-mlp.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-pathwise.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-60-gumbel.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-hard.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-relaxed.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-soft.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-self.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-cnn.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/families-100-mlp.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-dot.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-scaled-dot.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-general.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-additive.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-location.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/scores-60-content.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-60-global.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-60-local-p.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-60-local-m.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-100-global.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-100-local-p.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-100-local-m.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-140-global.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-140-local-p.yaml --keep runs/cells
+benchmarks.learning.learning benchmarks/recipes/growth-140-local-m.yaml --keep runs/cells
+benchmarks.learning.tables
+benchmarks.attention.speed --output benchmarks/results/attention-speed.json
+benchmarks.attention.graph_symmetry runs/cells/families-60-self-seed0 --output benchmarks/results/graph-symmetry.json
+benchmarks.attention.map_worth runs/cells/families-60-soft-seed0 runs/cells/families-60-self-seed0 runs/cells/families-60-hard-seed0 runs/cells/families-60-relaxed-seed0 runs/cells/families-60-cnn-seed0 --output benchmarks/results/map-worth.json
+benchmarks.attention.map_worth --pointing-only --images 2000 runs/cells/scores-60-dot-seed0 runs/cells/scores-60-scaled-dot-seed0 runs/cells/scores-60-general-seed0 runs/cells/scores-60-additive-seed0 runs/cells/scores-60-location-seed0 runs/cells/scores-60-content-seed0 --output benchmarks/results/pointing-scores.json
+benchmarks.learning.tables
+benchmarks.envs.speed --output benchmarks/results/env-speed.json
+benchmarks.envs.learning --output benchmarks/results/env-learning.json
+benchmarks.envs.maze --output benchmarks/results/maze-learning.json
+benchmarks.envs.ap_gym_learning --output benchmarks/results/ap-gym-learning.json
+benchmarks.runtime.speed $(if $(RIVAL),--rival $(RIVAL)) --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-speed.json
+benchmarks.runtime.start --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-start.json
+benchmarks.runtime.sizes --output benchmarks/results/runtime-sizes.json
+benchmarks.runtime.early_exit runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-exit.json
+benchmarks.runtime.parity runs/cells/mnist-28-seed0/last.ckpt runs/cells/cluttered-60-8-seed0/last.ckpt --output benchmarks/results/runtime-parity.json
+benchmarks.runtime.gpu --checkpoint runs/cells/mnist-28-seed0/last.ckpt --output benchmarks/results/runtime-gpu.json
+benchmarks.runtime.bundled_models --output benchmarks/results/shipped-models.json
+benchmarks.serving.cost --output benchmarks/results/serve.json
+benchmarks.serving.faults --output benchmarks/results/serve-faults.json
+benchmarks.serving.ray --output benchmarks/results/serve-ray.json
 endef
 export BENCHMARKS
 
@@ -108,7 +108,7 @@ check: $(INSTALLED) ## lint, format, types, import rules
 bench: $(INSTALLED) ## run the committed benchmarks again, some hours; writes benchmarks/results/
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@set -e; printf '%s\n' "$$BENCHMARKS" | while read -r line; do \
-	  echo "== $$line"; $(BIN)/python $$line < /dev/null; \
+	  echo "== $$line"; $(BIN)/python -m $$line < /dev/null; \
 	done
 
 # An environment that somebody made by hand is completed, never replaced.

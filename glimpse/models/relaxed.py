@@ -12,7 +12,8 @@ where it would have been better to look:
   location is the policy's mean plus noise, the gradient of the expected log-probability is a pathwise one.
 
 In all of them the gradient is that of each choice with the later choices held: it leaves out what a location does to
-the choices that follow it. That is a bias, and what it buys is measured in ``benchmarks/estimator_variance.py``.
+the choices that follow it. That is a bias, and what it buys is measured in
+``benchmarks/learning/estimator_variance.py``.
 
 What is smooth is annealed in the training. At its end what is seen may be as hard as the hard model's, one cell or a
 crop in whole pixels, and only the gradient smooth.

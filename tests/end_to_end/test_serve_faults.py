@@ -1,17 +1,17 @@
-"""What the service does when things go wrong, in short form; ``benchmarks/serve_faults.py`` plays the same for long."""
+"""What the service does when things go wrong, in short form; ``benchmarks/serving/faults.py`` is the long one."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-import serve_faults
+from benchmarks.serving import faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.child]
 
 
 def played(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = asyncio.run(serve_faults.FAULTS[name](serve_faults.SHORT))  # type: ignore[arg-type]
+    found: dict[str, Any] = asyncio.run(faults.FAULTS[name](faults.SHORT))  # type: ignore[arg-type]
     return found
 
 

@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
-import serve_ray
+from benchmarks.serving import ray
 from glimpse.cli.usage import UsageError
 from glimpse_serve.errors import Refusal
 from glimpse_serve.gateway.authentication import DoorError
@@ -217,8 +217,8 @@ def test_the_environment_holds_for_a_config_file_as_well(monkeypatch):
 @pytest.mark.slow
 def test_a_replica_that_is_killed_under_load_costs_no_request_and_comes_back(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve")))
-    sizes = serve_ray.SHORT
-    found = asyncio.run(serve_ray.play(sizes))
+    sizes = ray.SHORT
+    found = asyncio.run(ray.play(sizes))
     overload, kill = found["overload"], found["kill"]
     assert overload["answered"] + overload["refused"] == overload["sent"] == sizes.clients * sizes.requests
     assert overload["refused"] > 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATHS = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve", REPOSITORY / "benchmarks")
+PATHS = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve")
 SERVER = """
 import gc, json, os, sys, types
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be missing in a child, which waits for it at its end

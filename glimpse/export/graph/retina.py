@@ -3,7 +3,7 @@
 There are two forms. A single image's window is a ``Pad`` by negative numbers, which cuts, and by positive ones, where
 it hangs over the edge: nothing is faster on a processor, but it takes one window at a time, and its numbers lie in the
 processor's memory. A batch's windows are gathered by their pixels' places, which works on every device. Both are
-measured in benchmarks/runtime_speed.py, and held to the retina by tests.
+measured in benchmarks/runtime/speed.py, and held to the retina by tests.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Every measured claim: ``python -m benchmarks.FOLDER.MODULE``."""

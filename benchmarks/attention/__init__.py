@@ -1,0 +1,1 @@
+"""Attention maps, their cost and their symmetry."""

@@ -1,0 +1,1 @@
+"""The environments: speed, and what agents learn in them."""

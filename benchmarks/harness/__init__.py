@@ -1,0 +1,1 @@
+"""What benchmarks share: the machine, fresh processes, reports."""

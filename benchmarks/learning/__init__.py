@@ -1,0 +1,1 @@
+"""What recipes reach, and how noisy the estimators of the gradient are."""

@@ -1,0 +1,1 @@
+"""Exported models: speed, start, sizes, early exit, parity."""

@@ -1,0 +1,1 @@
+"""The service: cost of a request, faults, Ray."""

@@ -1,0 +1,418 @@
+"""What the service does when things go wrong: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
+
+Each fault is one function, with a real service in a process of its own, real clients, and the models that come with
+the package. ``--quick`` plays them all in short form; ``--only NAME`` one of them.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.machine import describe, in_words, settle_threads
+from benchmarks.harness.reports import hand_back, options_of, table
+
+settle_threads()
+
+import numpy as np  # noqa: E402
+
+from benchmarks.serving.clients import Crowd, Service, ended, request, serving  # noqa: E402
+from glimpse.runtime.session import GlimpseSession  # noqa: E402
+from glimpse_serve.models import bundled  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long and how large the faults are.
+
+    Attributes:
+        clients: That overload the service.
+        requests: That each of them sends.
+        steady: Clients where a fault comes from elsewhere.
+        reloads: Of a model under load.
+        kills: Of workers.
+        slow: Connections that send slowly or half.
+        leaving: Requests whose clients leave.
+        minutes: Of the soak.
+    """
+
+    clients: int
+    requests: int
+    steady: int
+    reloads: int
+    kills: int
+    slow: int
+    leaving: int
+    minutes: float
+
+
+LONG = Sizes(clients=300, requests=40, steady=16, reloads=100, kills=5, slow=200, leaving=2000, minutes=30.0)
+SHORT = Sizes(clients=300, requests=2, steady=4, reloads=5, kills=1, slow=20, leaving=60, minutes=0.1)
+
+
+def images() -> tuple[list[bytes], list[str]]:
+    """Images, and the class that the hard model that comes with Glimpse says of each."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    session = GlimpseSession(bundled.HARD.path)
+    chance = np.random.default_rng(0)
+    files, labels = [], []
+    for _ in range(64):
+        picture = Image.new("L", (60, 60))
+        pen = ImageDraw.Draw(picture)
+        left, top = (int(place) for place in chance.integers(4, 36, 2))
+        pen.line([(left, top), (left + 16, top), (left + 6, top + 20)], fill=255, width=3)
+        for _ in range(4):
+            x, y, width, height = (int(place) for place in (*chance.integers(0, 52, 2), *chance.integers(2, 8, 2)))
+            pen.rectangle([x, y, x + width, y + height], fill=int(chance.integers(60, 256)))
+        found = session.predict_one(np.asarray(picture)[..., None]).probabilities[-1]
+        ordered = np.sort(found)
+        if ordered[-1] - ordered[-2] < 0.05:
+            continue  # a tie may fall to either side in a batch
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        files.append(stream.getvalue())
+        labels.append(session.card.classes[int(found.argmax())])
+    return files, labels
+
+
+async def overload(sizes: Sizes) -> dict[str, Any]:
+    """Many clients against a queue of 32: each request is answered or refused at once, and none is lost."""
+    async with serving("--max-queue", "32", "--log-level", "warning") as service:
+        tally = await Crowd(service.port, *images()).gathered(sizes.clients, sizes.requests)
+        counted = (await service.get("/metrics"))[1]
+    total = sum(tally.statuses.values())
+    return {
+        "sent": sizes.clients * sizes.requests,
+        "answered": tally.statuses[200],
+        "refused": tally.statuses[503],
+        "lost": len(tally.lost) + tally.unconnected + sizes.clients * sizes.requests - total,
+        "wrong": len(tally.wrong),
+        "counted": int(
+            sum(
+                float(found)
+                for found in re.findall(r'requests_total\{.*route="/v1/classify",status="\d+"} ([\d.]+)', counted)
+            )
+        ),
+        "median_seconds": tally.of(0.5),
+        "p99_seconds": tally.of(0.99),
+        "longest_seconds": tally.of(1.0),
+    }
+
+
+async def stop(sizes: Sizes) -> dict[str, Any]:
+    """SIGTERM under load, once each with one process and two: what was begun is answered, and it exits with 0."""
+    found: dict[str, Any] = {}
+    for workers in (1, 2):
+        args = ("--workers", str(workers), "--drain-seconds", "1", "--shutdown-seconds", "5", "--log-level", "warning")
+        async with serving(*args) as service:
+            crowd = Crowd(service.port, *images())
+            asking = asyncio.create_task(crowd.gathered(sizes.steady, again=False))
+            await asyncio.sleep(0.5)
+            stopping = asyncio.create_task(ended(service))
+            # A balancer: it sends nothing more when the service says that it is not ready.
+            with contextlib.suppress(OSError):
+                while (await service.get("/v2/health/ready"))[0] == 200:
+                    await asyncio.sleep(0.02)
+            crowd.stopped = True
+            tally = await asking
+            status, seconds = await stopping
+        found[f"{workers} processes" if workers > 1 else "one process"] = {
+            "exit_status": status,
+            "seconds": seconds,
+            "answered": tally.statuses[200],
+            "others": sum(tally.statuses.values()) - tally.statuses[200],
+            "lost": len(tally.lost) + tally.unconnected,
+            "wrong": len(tally.wrong),
+        }
+    return found
+
+
+async def kill(sizes: Sizes) -> dict[str, Any]:
+    """Kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
+    async with serving("--workers", "2", "--log-level", "warning") as service:
+        crowd = Crowd(service.port, *images())
+        asking = asyncio.create_task(crowd.gathered(sizes.steady))
+        replaced = []
+        for _ in range(sizes.kills):
+            await asyncio.sleep(0.5)
+            before = service.children()
+            os.kill(before[0], signal.SIGKILL)
+            started = time.perf_counter()
+            while len(set(service.children()) - {before[0]}) < 2:
+                await asyncio.sleep(0.02)
+            replaced.append(time.perf_counter() - started)
+        await asyncio.sleep(0.5)
+        crowd.stopped = True
+        tally = await asking
+        counted = (await service.get("/metrics"))[1]
+        status, _ = await ended(service)
+    total = float(re.findall(r'route="/v1/classify",status="200"} ([\d.]+)', counted)[0])
+    return {
+        "kills": sizes.kills,
+        "answered": tally.statuses[200],
+        "others": sum(tally.statuses.values()) - tally.statuses[200],
+        "lost": len(tally.lost),
+        "in_hand_at_most": sizes.kills * sizes.steady,
+        "wrong": len(tally.wrong),
+        "uncounted": tally.statuses[200] - total,
+        "replaced_after_seconds": max(replaced),
+        "exit_status": status,
+    }
+
+
+async def corrupt(sizes: Sizes) -> dict[str, Any]:
+    """A damaged file dropped into the watched directory under load: it is refused, and the old one goes on."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "digits.onnx"
+        shutil.copy(bundled.HARD.path, file)
+        async with serving("--directory", folder, "--watch-seconds", "0.1", "--log-level", "warning") as service:
+            crowd = Crowd(service.port, *images())
+            asking = asyncio.create_task(crowd.gathered(sizes.steady))
+            before = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
+            content = bytearray(bundled.HARD.path.read_bytes())
+            content[len(content) // 2] ^= 1
+            kinds = {
+                "one bit": bytes(content),
+                "half": bytes(content[: len(content) // 2]),
+                "empty": b"",
+                "a pickle": b"\x80\x04x",
+            }
+            refused = 0
+            for damaged in kinds.values():
+                file.write_bytes(damaged)
+                refused += await _until(service, lambda listed: len(listed["refused"]) == 1)
+                after = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
+                shutil.copy(bundled.HARD.path, file)
+                await _until(service, lambda listed: not listed["refused"])
+            crowd.stopped = True
+            tally = await asking
+    return {
+        "dropped": len(kinds),
+        "refused": refused,
+        "same_model": before == after,
+        "answered": tally.statuses[200],
+        "failed": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
+        "wrong": len(tally.wrong),
+    }
+
+
+async def _until(service: Service, so: Callable[[Any], bool]) -> bool:
+    """Wait until the list of models is so; tells whether it came to that within a time."""
+    for _ in range(400):
+        if so((await service.get("/v1/models"))[1]):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def reload(sizes: Sizes) -> dict[str, Any]:
+    """A model replaced again and again under load: no request fails, and memory does not grow."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, files = Path(folder) / "digits.onnx", (bundled.HARD.path, bundled.SOFT.path)
+        shutil.copy(files[0], file)
+        async with serving("--directory", folder, "--watch-seconds", "0.05", "--log-level", "warning") as service:
+            # Both models see a clear seven.
+            crowd = Crowd(service.port, images()[0], [""] * 64)
+            asking = asyncio.create_task(crowd.gathered(sizes.steady))
+            seals = set()
+            resident = []
+            for number in range(sizes.reloads):
+                before = (await service.get("/v1/models"))[1]["models"][0]["loaded_at"]
+                draft = Path(folder) / ".draft"
+                shutil.copy(files[(number + 1) % 2], draft)
+                draft.replace(file)
+
+                def later(listed: Any, before: float = before) -> bool:
+                    return bool(listed["models"][0]["loaded_at"] > before)
+
+                if not await _until(service, later):
+                    raise RuntimeError(f"reload {number} did not happen")
+                seals.add((await service.get("/v1/models"))[1]["models"][0]["sha256"])
+                resident.append(service.resident())
+            crowd.stopped = True
+            tally = await asking
+    return {
+        "reloads": sizes.reloads,
+        "models": len(seals),
+        "answered": tally.statuses[200],
+        "failed": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
+        "resident_after_tenth_mebibytes": resident[min(9, len(resident) - 1)],
+        "resident_after_last_mebibytes": resident[-1],
+    }
+
+
+async def slow(sizes: Sizes) -> dict[str, Any]:
+    """Headers that come byte by byte, and bodies that stop half-way: they are closed, and others are answered."""
+    args = ("--header-seconds", "1", "--body-seconds", "1", "--log-level", "warning")
+    files, labels = images()
+    whole = request("POST", "/v1/classify", files[0])
+
+    async def dribble() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        with contextlib.suppress(OSError):
+            for byte in whole[:60]:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.1)
+                if reader.at_eof() or reader._buffer:  # type: ignore[attr-defined]
+                    break
+        return await _rest(reader, writer)
+
+    async def half() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(whole[: len(whole) - 20])
+        return await _rest(reader, writer)
+
+    async with serving(*args) as service:
+        crowd = Crowd(service.port, files, labels)
+        asking = asyncio.create_task(crowd.gathered(2))
+        told = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
+        crowd.stopped = True
+        tally = await asking
+    return {
+        "slow": len(told),
+        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in told),
+        "answered_beside": tally.statuses[200],
+        "failed_beside": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
+        "longest_seconds_beside": tally.of(1.0),
+    }
+
+
+async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    except (OSError, TimeoutError) as error:
+        return type(error).__name__.encode()
+    finally:
+        writer.close()
+
+
+async def leave(sizes: Sizes) -> dict[str, Any]:
+    """Clients that leave without waiting for their answer: their place is free for others, and nothing is left over."""
+    files, labels = images()
+    async with serving("--log-level", "warning") as service:
+        before = service.resident()
+        for _ in range(0, sizes.leaving, 20):
+            for _ in range(20):
+                _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(request("POST", "/v1/classify", files[0]))
+                writer.transport.abort()
+        tally = await Crowd(service.port, files, labels).gathered(sizes.steady, 20)
+        counted = (await service.get("/metrics"))[1]
+        after = service.resident()
+    return {
+        "left": sizes.leaving,
+        "answered_then": tally.statuses[200],
+        "failed_then": sizes.steady * 20 - tally.statuses[200],
+        "wrong": len(tally.wrong),
+        "still_running": sum(float(found) for found in re.findall(r"^glimpse_requests_running (\S+)", counted, re.M))
+        - 1,
+        "still_waiting": sum(float(found) for found in re.findall(r"^glimpse_queue_waiting\S* (\S+)", counted, re.M)),
+        "resident_before_mebibytes": before,
+        "resident_after_mebibytes": after,
+    }
+
+
+async def soak(sizes: Sizes) -> dict[str, Any]:
+    """All of it for long: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
+    chance = random.Random(0)
+    files, labels = images()
+    spoilt = [content[: chance.randrange(len(content))] for content in files]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "digits.onnx"
+        shutil.copy(bundled.HARD.path, file)
+        async with serving("--directory", folder, "--watch-seconds", "0.5", "--log-level", "warning") as service:
+            good, bad = Crowd(service.port, files, labels), Crowd(service.port, spoilt, [""] * len(spoilt))
+            asking = [asyncio.create_task(good.gathered(sizes.steady)), asyncio.create_task(bad.gathered(2))]
+            resident, files_open = [], []
+            started = time.monotonic()
+            while time.monotonic() < started + sizes.minutes * 60:
+                await asyncio.sleep(min(10.0, sizes.minutes * 6))
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                    writer.write(request("POST", "/v1/classify", files[0]))
+                    writer.transport.abort()
+                shutil.copy(bundled.HARD.path, Path(folder) / ".draft")
+                (Path(folder) / ".draft").replace(file)
+                resident.append(service.resident())
+                files_open.append(len(list(Path(f"/proc/{service.process.pid}/fd").iterdir())))
+            good.stopped = bad.stopped = True
+            await asyncio.gather(*asking)
+            status, _ = await ended(service)
+    tally = good.tally
+    early = resident[len(resident) // 5 :][: max(1, len(resident) // 5)]
+    late = resident[-max(1, len(resident) // 5) :]
+    return {
+        "minutes": sizes.minutes,
+        "answered": tally.statuses[200],
+        "failed": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
+        "wrong": len(tally.wrong),
+        "damaged_refused": bad.tally.statuses[422],
+        "damaged_otherwise": sum(bad.tally.statuses.values()) - bad.tally.statuses[422] + len(bad.tally.lost),
+        "reloads": len(resident),
+        "resident_second_fifth_mebibytes": sum(early) / len(early),
+        "resident_last_fifth_mebibytes": sum(late) / len(late),
+        "files_open_at_first": files_open[0],
+        "files_open_at_last": files_open[-1],
+        "exit_status": status,
+    }
+
+
+FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
+    "overload": overload,
+    "stop": stop,
+    "kill": kill,
+    "corrupt": corrupt,
+    "reload": reload,
+    "slow": slow,
+    "leave": leave,
+    "soak": soak,
+}
+
+
+def main(args: Sequence[str]) -> int:
+    """Play the faults.
+
+    Args:
+        args: The command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=FAULTS, action="append", help="one fault; may be given several times")
+    parser.add_argument("--minutes", type=float, help="of the soak; 30 if left out")
+    options = options_of(args, parser)
+    sizes = SHORT if options.quick else LONG
+    if options.minutes is not None:
+        sizes = Sizes(**{**asdict(sizes), "minutes": options.minutes})
+    before = describe()
+    found: dict[str, dict[str, Any]] = {}
+    for name in options.only or FAULTS:
+        found[name] = asyncio.run(FAULTS[name](sizes))  # type: ignore[arg-type]
+        print(name, found[name], file=sys.stderr, flush=True)
+    texts = [in_words(before)]
+    for name, figures in found.items():
+        title = (FAULTS[name].__doc__ or name).splitlines()[0]
+        texts.append(table(f"{name}. {title}", ("", ""), [(key, _shown(value)) for key, value in figures.items()]))
+    result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), "faults": found}
+    hand_back("\n\n".join(texts), result, options.output)
+    return 0
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Two replicas on a local Ray, overloaded, and one of them killed under load again and again.
+
+``python -m benchmarks.serving.ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see what
+becomes of each request. ``--quick`` plays it in short form.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.machine import describe, in_words, settle_threads
+from benchmarks.harness.reports import hand_back, options_of, table
+
+settle_threads()
+
+from benchmarks.serving.clients import Crowd, Service, Tally, ended, serving  # noqa: E402
+from benchmarks.serving.faults import images  # noqa: E402
+
+REPLICA = b"ray::ServeReplica:glimpse:models"
+"""How Ray names the process of a replica."""
+REPLICAS = 2
+BACK_SECONDS = 120.0
+"""A replica that was killed is back after this time, or the benchmark fails."""
+OPTIONS = ("--ray", "--workers", str(REPLICAS), "--max-batch", "8", "--max-queue", "32", "--log-level", "warning")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long and how large it is.
+
+    Attributes:
+        clients: That overload the service.
+        requests: That each of them sends.
+        steady: Clients while replicas are killed.
+        kills: Of replicas.
+    """
+
+    clients: int
+    requests: int
+    steady: int
+    kills: int
+
+
+LONG = Sizes(clients=300, requests=10, steady=16, kills=5)
+SHORT = Sizes(clients=150, requests=2, steady=8, kills=1)
+
+
+class Visitors(Crowd):
+    """Clients that are content with what Ray's proxy says when it refuses, and count it."""
+
+    in_rays_words = 0
+
+    def is_sentence(self, body: bytes) -> bool:
+        """See :meth:`serve_clients.Crowd.is_sentence`."""
+        if body.startswith(b"Request dropped due to backpressure"):
+            self.in_rays_words += 1
+            return True
+        return super().is_sentence(body)
+
+
+def replicas(service: Service) -> list[int]:
+    """The processes of the models' replicas."""
+    parents: dict[int, int] = {}
+    named = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_bytes().startswith(REPLICA):
+                named.append(int(folder.name))
+
+    def is_ours(process: int) -> bool:
+        while process in parents and process != service.process.pid:
+            process = parents[process]
+        return process == service.process.pid
+
+    return sorted(filter(is_ours, named))
+
+
+async def play(sizes: Sizes) -> dict[str, Any]:
+    """Overload the service, then kill replicas under load, then stop it.
+
+    Args:
+        sizes: How long and how large it is.
+    """
+    files, labels = images()
+    begun = time.monotonic()
+    async with serving(*OPTIONS) as service:
+        start_seconds = time.monotonic() - begun
+        visitors = Visitors(service.port, files, labels, patient=True)
+        overloaded = await visitors.gathered(sizes.clients, sizes.requests)
+        crowd = Visitors(service.port, files, labels)
+        asking = asyncio.create_task(crowd.gathered(sizes.steady))
+        back = [await _kill_one(service, crowd) for _ in range(sizes.kills)]
+        crowd.stopped = True
+        killed = await asking
+        exit_status, stop_seconds = await ended(service)
+    return {
+        "start_seconds": start_seconds,
+        "overload": {
+            "sent": sizes.clients * sizes.requests,
+            **_told(overloaded),
+            "refused_by_rays_proxy": visitors.in_rays_words,
+        },
+        "kill": {"kills": sizes.kills, **_told(killed), "longest_seconds_until_back": max(back)},
+        "exit_status": exit_status,
+        "stop_seconds": stop_seconds,
+    }
+
+
+async def _kill_one(service: Service, crowd: Crowd) -> float:
+    """Kill a replica, and wait until there are as many as before; tells how long it took."""
+    answered = crowd.tally.statuses[200]
+    while crowd.tally.statuses[200] < answered + 100:
+        await asyncio.sleep(0.05)
+    before = replicas(service)
+    if len(before) != REPLICAS:
+        raise RuntimeError(f"expected {REPLICAS} replicas, found {len(before)}")
+    os.kill(before[0], signal.SIGKILL)
+    killed = time.monotonic()
+    while len(replicas(service)) < REPLICAS or before[0] in replicas(service):
+        if time.monotonic() > killed + BACK_SECONDS:
+            raise RuntimeError(f"the replica was not back after {BACK_SECONDS:g} s")
+        await asyncio.sleep(0.1)
+    return time.monotonic() - killed
+
+
+def _told(tally: Tally) -> dict[str, Any]:
+    statuses = tally.statuses
+    return {
+        "answered": statuses[200],
+        "refused": statuses[503],
+        "others": sum(statuses.values()) - statuses[200] - statuses[503],
+        "lost": len(tally.lost) + tally.unconnected,
+        "wrong": len(tally.wrong),
+        "median_seconds": tally.of(0.5),
+        "p99_seconds": tally.of(0.99),
+        "longest_seconds": tally.of(1.0),
+    }
+
+
+def main(args: Sequence[str]) -> int:
+    """Play it.
+
+    Args:
+        args: The command line.
+    """
+    options = options_of(args, argparse.ArgumentParser(description=__doc__))
+    sizes = SHORT if options.quick else LONG
+    before = describe()
+    found = asyncio.run(play(sizes))
+    titles = {
+        "overload": f"{sizes.clients} clients against a queue of 32",
+        "kill": f"kill -9 of one of {REPLICAS} replicas, {sizes.steady} clients meanwhile",
+    }
+    texts = [in_words(before)]
+    texts += [
+        table(title, ("", ""), [(key, _shown(value)) for key, value in found[name].items()])
+        for name, title in titles.items()
+    ]
+    rest = {key: value for key, value in found.items() if key not in titles}
+    texts.append(table("the service", ("", ""), [(key, _shown(value)) for key, value in rest.items()]))
+    result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), **found}
+    hand_back("\n\n".join(texts), result, options.output)
+    return 0
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
