@@ -30,7 +30,7 @@ from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.data.datamodule import ImageData  # noqa: E402
 from glimpse.runtime.providers import open_session  # noqa: E402
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
-from glimpse_serve.models.bundled import ShippedModel, models  # noqa: E402
+from glimpse_serve.models.bundled import BundledModel, models  # noqa: E402
 
 BATCH = 32
 """What the service looks at together, at most."""
@@ -164,7 +164,7 @@ def _times(samples: dict[str, Samples]) -> float:
     return samples["half"].over(samples["full"])
 
 
-def worth(model: ShippedModel, dataset: str, root: str | None, quick: bool) -> dict[str, Any]:
+def worth(model: BundledModel, dataset: str, root: str | None, quick: bool) -> dict[str, Any]:
     """All figures of a model.
 
     Args:

@@ -10,24 +10,24 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing
-from glimpse_serve.gateway.authentication import Doorkeeper, with_cors
+from glimpse_serve.gateway.authentication import Authenticator, with_cors
 from glimpse_serve.gateway.connections import GuardedProtocol
-from glimpse_serve.gateway.middleware import Application, Entrance
+from glimpse_serve.gateway.middleware import Application, RequestMiddleware
 from glimpse_serve.gateway.rate_limits import RateLimiter
-from glimpse_serve.http.bodies import Intake
-from glimpse_serve.http.request import ASKED, Answer, Asked, Endpoint, Handler, Receive, Scope, Send
-from glimpse_serve.inference.batcher import Batcher, Crew, Engine
+from glimpse_serve.http.bodies import BodyReader
+from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Handler, Receive, Request, Response, Scope, Send
+from glimpse_serve.inference.batcher import Batcher, Engine, WorkerThreads
 from glimpse_serve.inference.model import ServedModel
-from glimpse_serve.models.directory import Watch
+from glimpse_serve.models.directory import ModelDirectory
 from glimpse_serve.models.names import ModelError, named_models
 from glimpse_serve.models.registry import Registry
-from glimpse_serve.openapi.routes import Docs
-from glimpse_serve.routes.context import Condition, House
-from glimpse_serve.routes.streaming import Looks
-from glimpse_serve.routes.v1 import Plain
-from glimpse_serve.routes.v2 import OpenInference
+from glimpse_serve.openapi.routes import DocumentationRoutes
+from glimpse_serve.routes.context import AppContext, Readiness
+from glimpse_serve.routes.streaming import StreamingRoutes
+from glimpse_serve.routes.v1 import V1Routes
+from glimpse_serve.routes.v2 import V2Routes
 from glimpse_serve.settings import DRAIN, SHARED, Settings
 from glimpse_serve.telemetry.metrics import Metrics
 from glimpse_serve.telemetry.tracing import Tracing
@@ -50,22 +50,22 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         shared = os.environ.get(SHARED)
         self._settings = settings
-        self._crew = Crew(min(8, os.cpu_count() or 1))
+        self._crew = WorkerThreads(min(8, os.cpu_count() or 1))
         self._metrics = Metrics()
         GuardedProtocol.count = staticmethod(self._metrics.connection_refused)
         self._tracing = Tracing(settings.tracing, "glimpse")
         self._keys = KeyRing(settings.keys_file, settings.keys)
         registry = Registry(self.engine_of, self._metrics, settings.provider, settings.threads)
-        self.house = House(settings, registry, Intake(settings), self._metrics, Condition())
-        self._watch = Watch(Path(settings.directory), registry) if settings.directory else None
+        self.house = AppContext(settings, registry, BodyReader(settings), self._metrics, Readiness())
+        self._watch = ModelDirectory(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        self._looks = Looks(self.house)
+        self._looks = StreamingRoutes(self.house)
         self.routes = _routes(self.house, self._looks, lambda: self._keys.required)
         routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
         routes.append(WebSocketRoute(self._looks.path, self._looks))
         router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
-        entrance = Entrance(
-            router, self.live, Doorkeeper(self._keys, limiter, settings), self._metrics, self._tracing, settings
+        entrance = RequestMiddleware(
+            router, self.live, Authenticator(self._keys, limiter, settings), self._metrics, self._tracing, settings
         )
         self.application: Application = with_cors(entrance, settings)
 
@@ -80,7 +80,7 @@ class Service:
             self._crew,
             self._settings.max_batch,
             self._settings.max_queue,
-            _Seen(self._metrics, model.name),
+            BatcherMetrics(self._metrics, model.name),
         )
 
     async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,16 +137,18 @@ class Service:
                 _log.exception("looking after the keys failed; it is tried again")
 
 
-class _Seen:
-    """A batcher's observer, that tells the metrics."""
+class BatcherMetrics:
+    """Counts a model's batches and its queue for the metrics; a batcher's observer."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self._metrics, self._name = metrics, name
 
     def batch(self, size: int) -> None:
+        """Count a batch."""
         self._metrics.batch(self._name, size)
 
     def queued(self, waiting: int) -> None:
+        """Set how many jobs wait."""
         self._metrics.queued(self._name, waiting)
 
 
@@ -159,20 +161,22 @@ def build(settings: Settings) -> Application:
     return Service(settings).application
 
 
-def _routes(house: House, looks: Looks, wants_key: Callable[[], bool]) -> dict[str, Mapping[str, Handler]]:
-    async def metrics(asked: Asked) -> Answer:
+def _routes(
+    house: AppContext, looks: StreamingRoutes, wants_key: Callable[[], bool]
+) -> dict[str, Mapping[str, Handler]]:
+    async def metrics(asked: Request) -> Response:
         body, media_type = await asyncio.to_thread(house.metrics.render, asked.headers.get("accept", ""))
-        return Answer(body, 200, media_type)
+        return Response(body, 200, media_type)
 
     paths: dict[str, Mapping[str, Handler]] = {
-        **Plain(house).routes(),
+        **V1Routes(house).routes(),
         **looks.routes(),
-        **OpenInference(house).routes(),
+        **V2Routes(house).routes(),
         "/metrics": {"GET": metrics},
     }
-    return {**paths, **Docs(house, paths, wants_key).routes()}
+    return {**paths, **DocumentationRoutes(house, paths, wants_key).routes()}
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    asked: Asked = scope[ASKED]
-    raise Refusal(404, f"there is nothing at {asked.scope['path']!r:.200}; /docs tells what there is", "route")
+    asked: Request = scope[REQUEST_KEY]
+    raise HTTPError(404, f"there is nothing at {asked.scope['path']!r:.200}; /docs tells what there is", "route")

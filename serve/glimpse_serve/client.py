@@ -72,7 +72,7 @@ class Glimpse(NamedTuple):
     """When the belief was there, from the beginning of the first glimpse; None where it was not measured."""
 
 
-class Answer(NamedTuple):
+class Classification(NamedTuple):
     """What an image shows."""
 
     label: str
@@ -161,7 +161,7 @@ class Client:
         confidence: float | None = None,
         max_glimpses: int | None = None,
         explain: str | None = None,
-    ) -> Answer:
+    ) -> Classification:
         """Ask what an image shows.
 
         Args:
@@ -180,7 +180,7 @@ class Client:
         told = self._ask("POST", "/v1/classify", params=params, content=content, headers=kind).json()
         return _answer(told, told["model"])
 
-    def classify_many(self, images: Iterable[Picture], **options: Any) -> list[Answer | ServiceError]:
+    def classify_many(self, images: Iterable[Picture], **options: Any) -> list[Classification | ServiceError]:
         """Ask what several images show, a few dozen in a request.
 
         Args:
@@ -193,7 +193,7 @@ class Client:
         Raises:
             ServiceError: When not the images are at fault, but the options or the service.
         """
-        found: list[Answer | ServiceError] = []
+        found: list[Classification | ServiceError] = []
         for files in _in_requests(_file(image) for image in images):
             form = [("image", (str(len(found) + number), content)) for number, content in enumerate(files)]
             try:
@@ -209,7 +209,7 @@ class Client:
             ]
         return found
 
-    def _one_of_many(self, content: bytes, options: dict[str, Any]) -> Answer | ServiceError:
+    def _one_of_many(self, content: bytes, options: dict[str, Any]) -> Classification | ServiceError:
         try:
             return self.classify(content, **options)
         except ServiceError as error:
@@ -268,7 +268,7 @@ class Client:
         version: str | None = None,
         confidence: float | None = None,
         max_glimpses: int | None = None,
-    ) -> "Looking":
+    ) -> "StreamingSession":
         """Have a model look at an image of any size that stays here: only the pixels it looks at are sent.
 
         Args:
@@ -293,7 +293,7 @@ class Client:
         first |= _given(confidence=confidence, max_glimpses=max_glimpses)
         query = httpx.QueryParams(_given(model=model, version=version))
         address = f"ws{self._url.removeprefix('http')}/v1/look" + (f"?{query}" if query else "")
-        return Looking(image, first, address, self._headers, self._timeout, self._verify)
+        return StreamingSession(image, first, address, self._headers, self._timeout, self._verify)
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         for left in range(self._retries, -1, -1):
@@ -319,7 +319,7 @@ class Client:
         return response
 
 
-class Looking:
+class StreamingSession:
     """A look that goes on: an iterator of glimpses.
 
     Attributes:
@@ -346,7 +346,7 @@ class Looking:
     ) -> None:
         self._image, self._first, self._address = image, first, address
         self._headers, self._timeout, self._verify = headers, timeout, verify
-        self.answer: Answer | None = None
+        self.answer: Classification | None = None
         self.bytes_sent = 0
 
     def __iter__(self) -> Iterator[Glimpse]:
@@ -422,10 +422,10 @@ def _file(image: Picture) -> bytes:
     return stream.getvalue()
 
 
-def _answer(told: dict[str, Any], model: dict[str, str]) -> Answer:
+def _answer(told: dict[str, Any], model: dict[str, str]) -> Classification:
     picture = base64.b64decode(told["picture"].partition(",")[2]) if "picture" in told else None
     glimpses = tuple(_glimpse(each) for each in told["glimpses"])
-    return Answer(
+    return Classification(
         told["class"],
         told["confidence"],
         told["probabilities"],

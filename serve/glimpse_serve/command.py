@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     settings = settings_of(args, os.environ)
     from glimpse_serve.gateway.api_keys import KeyRing
-    from glimpse_serve.gateway.authentication import check_doors
+    from glimpse_serve.gateway.authentication import check_access
     from glimpse_serve.models.names import named_models
     from glimpse_serve.server import serve
 
     named_models(settings)
-    check_doors(settings, KeyRing(settings.keys_file, settings.keys))
+    check_access(settings, KeyRing(settings.keys_file, settings.keys))
     if settings.max_workers and not settings.ray:
         raise UsageError("--max-workers: expected --ray beside it, which can add workers; or leave it out")
     run_it = _on_ray() if settings.ray else serve

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Refusal(Exception):  # noqa: N818 - that it is said is no fault of the service's
+class HTTPError(Exception):
     """A request that is not answered, with the HTTP status and the sentence that its sender gets.
 
     Attributes:
@@ -23,4 +23,4 @@ class Refusal(Exception):  # noqa: N818 - that it is said is no fault of the ser
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process whole, as from a replica of Ray's to the service."""
-        return Refusal, (self.status, self.sentence, self.kind, self.headers)
+        return HTTPError, (self.status, self.sentence, self.kind, self.headers)

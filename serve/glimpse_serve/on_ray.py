@@ -41,9 +41,9 @@ from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, Req
 from glimpse.cli.usage import UsageError, did_you_mean
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing
-from glimpse_serve.gateway.authentication import check_doors
+from glimpse_serve.gateway.authentication import check_access
 from glimpse_serve.gateway.middleware import Application
 from glimpse_serve.http.request import Receive, Scope, Send
 from glimpse_serve.inference.batcher import Job, overdue
@@ -118,7 +118,7 @@ class Models:
             with contextlib.suppress(Exception):  # the front has opened it, so that it is on its way out
                 self._keep(Path(which.path))
         if which.sha256 not in self._open:
-            raise Refusal(
+            raise HTTPError(
                 503,
                 "expected the model's file as it was when it was opened, and it is being replaced; try again in 1 s",
                 "model",
@@ -185,7 +185,7 @@ class Passed:
                 await asyncio.sleep(0.05)  # the replica is gone: another one does it, or the one that takes its place
                 continue
             except BackPressureError as error:
-                raise Refusal(
+                raise HTTPError(
                     503,
                     f"expected fewer than {self._max_queue} requests to wait for the models, and so many do; "
                     "try again in 1 s, or allow more replicas",
@@ -282,7 +282,7 @@ def application(args: dict[str, Any]) -> Any:
     settings = settings_of(argparse.Namespace(**args), os.environ)
     named_models(settings)
     # Where Ray's proxies listen is not known here, so it is taken for the world.
-    check_doors(replace(settings, host="0.0.0.0"), KeyRing(settings.keys_file, settings.keys))
+    check_access(replace(settings, host="0.0.0.0"), KeyRing(settings.keys_file, settings.keys))
     return bound(settings)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glimpse.images.lazy import Corners
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.client import Answer, Client, ServiceError
+from glimpse_serve.client import Classification, Client, ServiceError
 from glimpse_serve.gateway.api_keys import make_key
 from glimpse_serve.models import bundled
 from glimpse_serve.settings import Settings
@@ -67,7 +67,7 @@ def test_an_image_in_any_form_is_answered_as_the_session_answers_it(client, sess
     expected = session.predict_one(image, confidence=0.9)
     for form in (image, png(image), file, str(file), Image.fromarray(image)):
         answer = client.classify(form, confidence=0.9)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, Classification)
         assert answer.label == session.card.classes[int(expected.probabilities[-1].argmax())]
         np.testing.assert_allclose(list(answer.probabilities.values()), expected.probabilities[-1], atol=1e-5)
         boxes: Any = [glimpse.boxes for glimpse in answer.glimpses]

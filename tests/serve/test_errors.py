@@ -1,10 +1,10 @@
 import pickle
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 
 
 def test_it_says_what_it_was_given():
-    refusal = Refusal(503, "come again", "overload", {"Retry-After": "2"})
+    refusal = HTTPError(503, "come again", "overload", {"Retry-After": "2"})
     assert (refusal.status, refusal.sentence, refusal.kind, refusal.headers) == (
         503,
         "come again",
@@ -12,11 +12,11 @@ def test_it_says_what_it_was_given():
         {"Retry-After": "2"},
     )
     assert str(refusal) == "come again"
-    assert Refusal(400, "no", "body").headers == {}
+    assert HTTPError(400, "no", "body").headers == {}
 
 
 def test_it_goes_to_another_process_whole():
-    sent = pickle.dumps(Refusal(503, "try again", "overload", {"Retry-After": "1"}))
+    sent = pickle.dumps(HTTPError(503, "try again", "overload", {"Retry-After": "1"}))
     came = pickle.loads(sent)  # noqa: S301 - our own
     assert (came.status, came.sentence, came.kind, came.headers) == (503, "try again", "overload", {"Retry-After": "1"})
     assert str(came) == "try again"

@@ -19,10 +19,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from benchmarks.serving import ray
 from glimpse.cli.usage import UsageError
-from glimpse_serve.errors import Refusal
-from glimpse_serve.gateway.authentication import DoorError
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.gateway.authentication import AccessError
 from glimpse_serve.inference.batcher import Engine
-from glimpse_serve.inference.jobs import Canvas, Look, Tensors
+from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, InferJob
 from glimpse_serve.models import bundled
 from glimpse_serve.on_ray import FRONT, MODELS, Models, Passed, Which, application, bound, together
 from glimpse_serve.settings import Settings
@@ -31,15 +31,15 @@ from tests.support import toys
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "deploy" / "ray-serve.yaml"
 ONE, OTHER = Which("/one.onnx", "1" * 64), Which("/other.onnx", "2" * 64)
-CANVAS = Canvas(toys.noise(20, 30, 1), 20, 30)
+CANVAS = DecodedImage(toys.noise(20, 30, 1), 20, 30)
 
 
-def tensors(key: Any, size: int) -> Tensors:
-    return Tensors({}, (), key, size)
+def tensors(key: Any, size: int) -> InferJob:
+    return InferJob({}, (), key, size)
 
 
 def test_what_is_answered_in_one_call_is_of_one_model_one_kind_and_one_key():
-    look, quick, alone = Look(CANVAS), Look(CANVAS, max_glimpses=2), tensors(None, 1)
+    look, quick, alone = ClassifyJob(CANVAS), ClassifyJob(CANVAS, max_glimpses=2), tensors(None, 1)
     asked: list[tuple[Which, Any]] = [(ONE, look), (OTHER, look), (ONE, quick), (ONE, look), (ONE, alone), (ONE, alone)]
     assert together(asked, 8) == [[0, 3], [1], [2], [4], [5]]
     assert together([(ONE, look), (ONE, tensors(look.key, 1))], 8) == [[0], [1]]
@@ -75,13 +75,13 @@ class Handle:
 
 
 def submitted(handle: Handle, seconds: float = 5.0) -> Any:
-    return asyncio.run(Passed(handle, ONE, 32).submit(Look(CANVAS), time.monotonic() + seconds))
+    return asyncio.run(Passed(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + seconds))
 
 
 def test_a_job_is_passed_on_and_its_answer_comes_back():
     handle = Handle("an answer")
     assert submitted(handle) == "an answer"
-    assert handle.asked == [(ONE, Look(CANVAS))]
+    assert handle.asked == [(ONE, ClassifyJob(CANVAS))]
     assert isinstance(Passed(handle, ONE, 32), Engine)
 
 
@@ -95,7 +95,7 @@ def test_what_a_job_itself_meets_is_raised():
 
 
 def test_back_pressure_is_told_as_a_refusal():
-    with pytest.raises(Refusal, match="expected fewer than 32 requests to wait for the models") as caught:
+    with pytest.raises(HTTPError, match="expected fewer than 32 requests to wait for the models") as caught:
         submitted(Handle(BackPressureError(32, 32)))
     assert (caught.value.status, caught.value.kind) == (503, "overload")
     assert caught.value.headers == {"Retry-After": "1"}
@@ -103,11 +103,11 @@ def test_back_pressure_is_told_as_a_refusal():
 
 def test_what_is_overdue_is_taken_back():
     handle = Handle(None)
-    with pytest.raises(Refusal, match="deadline") as caught:
+    with pytest.raises(HTTPError, match="deadline") as caught:
         submitted(handle, 0.05)
     assert caught.value.status == 504
     assert handle.cancelled == 1
-    with pytest.raises(Refusal, match="deadline"):
+    with pytest.raises(HTTPError, match="deadline"):
         submitted(Handle("too late"), -1.0)
 
 
@@ -115,7 +115,7 @@ def test_who_is_cancelled_takes_the_job_back():
     handle = Handle(None)
 
     async def leave() -> None:
-        asking = asyncio.ensure_future(Passed(handle, ONE, 32).submit(Look(CANVAS), time.monotonic() + 5))
+        asking = asyncio.ensure_future(Passed(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + 5))
         await asyncio.sleep(0.01)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -131,10 +131,10 @@ def test_a_replica_answers_each_with_its_own(tmp_path):
     (sha256,) = replica._open
     here, gone = Which(str(path), sha256), Which(str(path), "0" * 64)
     jobs: list[tuple[Which, Any]] = [
-        (here, Look(CANVAS)),
-        (here, Look(b"no image")),
-        (gone, Look(CANVAS)),
-        (here, Look(CANVAS, max_glimpses=1)),
+        (here, ClassifyJob(CANVAS)),
+        (here, ClassifyJob(b"no image")),
+        (gone, ClassifyJob(CANVAS)),
+        (here, ClassifyJob(CANVAS, max_glimpses=1)),
     ]
     sent = pickle.dumps(asyncio.run(replica._answer(jobs)))
     good, bad, changed, short = pickle.loads(sent)  # noqa: S301 - our own
@@ -151,7 +151,7 @@ def test_a_replica_opens_a_model_that_came_later(tmp_path):
     assert not replica._open
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     sha256 = toys.sessions(tmp_path)["adaptive"].sha256
-    (answer,) = asyncio.run(replica._answer([(Which(str(path), sha256), Look(CANVAS))]))
+    (answer,) = asyncio.run(replica._answer([(Which(str(path), sha256), ClassifyJob(CANVAS))]))
     assert answer.found.probabilities.shape[0] == 1
 
 
@@ -195,7 +195,7 @@ KEY = f"alice sha256:{'0' * 64}"
 @pytest.mark.parametrize(
     ("args", "error", "sentence"),
     [
-        ({}, DoorError, "expected API keys, since 0.0.0.0 can be reached from other machines"),
+        ({}, AccessError, "expected API keys, since 0.0.0.0 can be reached from other machines"),
         ({"max_queu": 3}, UsageError, "expected settings of glimpse serve in the args, got 'max_queu'.*max_queue"),
         ({"port": 80}, UsageError, "expected no 'port' in the args.*http_options"),
         ({"max_batch": "many"}, UsageError, "--max-batch: expected a whole number, got 'many'"),

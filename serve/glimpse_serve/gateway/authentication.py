@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing
 from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.request import Scope
@@ -22,7 +22,7 @@ WRONG_KEYS = (1.0, 10)
 """Rate and burst of wrong keys from one address."""
 
 
-class DoorError(ValueError):
+class AccessError(ValueError):
     """Doors that stand open, or that can't be shut as was asked."""
 
 
@@ -33,7 +33,7 @@ class Caller(NamedTuple):
     """Of the key; empty without one."""
 
 
-class Doorkeeper:
+class Authenticator:
     """Lets requests in, or refuses them.
 
     Args:
@@ -66,7 +66,7 @@ class Doorkeeper:
         if key is None:
             self._count(f"wrong {_address(scope)}", *WRONG_KEYS)
             came = "one that is not known" if secret is not None else "none"
-            raise Refusal(
+            raise HTTPError(
                 401,
                 f"expected an API key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got {came}; ask whoever runs "
                 "the service for one",
@@ -82,7 +82,7 @@ class Doorkeeper:
         wait = self._limiter.take(name, rate, burst)
         if wait:
             seconds = max(1, math.ceil(wait))
-            raise Refusal(
+            raise HTTPError(
                 429,
                 f"expected at most {rate:g} requests a second and {burst} at once, got more; try again in {seconds} s",
                 "rate",
@@ -149,7 +149,7 @@ class _Cors(CORSMiddleware):
         return JSONResponse({"error": sentence}, answer.status_code, headers)
 
 
-def check_doors(settings: Settings, keys: KeyRing) -> None:
+def check_access(settings: Settings, keys: KeyRing) -> None:
     """See that the service is not open to the world by mistake, and that its certificate fits.
 
     Args:
@@ -160,7 +160,7 @@ def check_doors(settings: Settings, keys: KeyRing) -> None:
         DoorError: Saying what to do.
     """
     if not keys.required and not settings.allow_anonymous and not is_loopback(settings.host):
-        raise DoorError(
+        raise AccessError(
             f"expected API keys, since {settings.host} can be reached from other machines, got none; make one with "
             "'glimpse serve --make-key NAME' and give --keys-file, listen at 127.0.0.1, or say --allow-anonymous if "
             "something in front keeps strangers out"
@@ -171,7 +171,7 @@ def check_doors(settings: Settings, keys: KeyRing) -> None:
                 settings.tls_certificate, settings.tls_key, password=""
             )
         except (OSError, ValueError) as error:
-            raise DoorError(
+            raise AccessError(
                 f"expected a certificate and its key, without a password, in {settings.tls_certificate!r} and "
                 f"{settings.tls_key!r}, got something else ({error}); check the paths, and that they belong together"
             ) from error

@@ -6,9 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from glimpse_serve.errors import Refusal
-from glimpse_serve.gateway.authentication import Doorkeeper, security_headers
-from glimpse_serve.http.request import ASKED, Asked, Receive, Scope, Send, error_answer, respond
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.gateway.authentication import Authenticator, security_headers
+from glimpse_serve.http.request import REQUEST_KEY, Receive, Request, Scope, Send, error_response, send_response
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry import logs
 from glimpse_serve.telemetry.metrics import Metrics
@@ -21,7 +21,7 @@ GONE = 499
 _log = logging.getLogger(__name__)
 
 
-class Entrance:
+class RequestMiddleware:
     """An ASGI application round another one.
 
     Args:
@@ -37,7 +37,7 @@ class Entrance:
         self,
         application: Application,
         lifespan: Application,
-        doorkeeper: Doorkeeper,
+        doorkeeper: Authenticator,
         metrics: Metrics,
         tracing: Tracing,
         settings: Settings,
@@ -74,11 +74,11 @@ class Entrance:
                     await self._application(scope, receive, sending)
                     asked.span.note("http.route", asked.route)
                     asked.span.note("http.response.status_code", asked.status)
-            except Refusal as refusal:
+            except HTTPError as refusal:
                 await self._refuse(asked, refusal, sending, begun)
             except asyncio.CancelledError:
                 if not begun:
-                    stopped = Refusal(503, "the service was stopped before the answer; ask another one", "shutdown")
+                    stopped = HTTPError(503, "the service was stopped before the answer; ask another one", "shutdown")
                     await self._refuse(asked, stopped, sending, begun)
                 raise
             except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
@@ -88,13 +88,13 @@ class Entrance:
             self._metrics.ended()
             self._told(asked)
 
-    async def _refuse(self, asked: Asked, refusal: Refusal, send: Send, begun: bool) -> None:
+    async def _refuse(self, asked: Request, refusal: HTTPError, send: Send, begun: bool) -> None:
         self._metrics.refused(refusal.kind)
         if begun:
             raise refusal  # The server closes the connection, so that nobody takes the answer for a whole one.
         asked.status = refusal.status
         if refusal.status != GONE:
-            await respond(asked, error_answer(refusal), send)
+            await send_response(asked, error_response(refusal), send)
 
     async def _conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self._asked(scope, receive)
@@ -103,32 +103,32 @@ class Entrance:
                 asked.caller = self._doorkeeper.admit(scope).name
                 asked.status = 101
                 await self._application(scope, receive, send)
-        except Refusal as refusal:
+        except HTTPError as refusal:
             self._metrics.refused(refusal.kind)
             asked.status = refusal.status
             # Before it was accepted; what is refused later, the conversation itself tells.
-            await respond(asked, error_answer(refusal), _denying(send))
+            await send_response(asked, error_response(refusal), _denying(send))
         except Exception:  # noqa: BLE001 - likewise
             _log.exception("a handshake failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
             self._metrics.refused("internal")
-            await respond(asked, error_answer(_fault(asked)), _denying(send))
+            await send_response(asked, error_response(_fault(asked)), _denying(send))
         finally:
             self._told(asked)
 
-    def _asked(self, scope: Scope, receive: Receive) -> Asked:
+    def _asked(self, scope: Scope, receive: Receive) -> Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = Asked(scope, receive, headers, logs.request_id_of(headers), time.monotonic())
-        scope[ASKED] = asked
+        asked = Request(scope, receive, headers, logs.request_id_of(headers), time.monotonic())
+        scope[REQUEST_KEY] = asked
         return asked
 
-    def _told(self, asked: Asked) -> None:
+    def _told(self, asked: Request) -> None:
         seconds = time.monotonic() - asked.arrived
         self._metrics.request(asked.route or "none", asked.scope.get("method", "WEBSOCKET"), asked.status, seconds)
         logs.access(asked, seconds)
 
 
-def _fault(asked: Asked) -> Refusal:
-    return Refusal(
+def _fault(asked: Request) -> HTTPError:
+    return HTTPError(
         500,
         f"the service failed at this request, which is its fault; its log says more under {asked.id}",
         "internal",

@@ -10,9 +10,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from glimpse.images.pixels import ImageError, TooManyPixelsError
-from glimpse_serve.errors import Refusal
-from glimpse_serve.inference.batcher import Crew
-from glimpse_serve.inference.jobs import Canvas
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.batcher import WorkerThreads
+from glimpse_serve.inference.jobs import DecodedImage
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.settings import Settings
 
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     content: bytes
 
 
-class Intake:
+class BodyReader:
     """Takes bodies in, within the limits that were set, for all the requests of a process together.
 
     Args:
@@ -48,7 +48,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held = 0
-        self._crew = Crew(2)  # whose threads keep nobody from ending, whatever they still decode
+        self._crew = WorkerThreads(2)  # whose threads keep nobody from ending, whatever they still decode
         self._apart = 0
 
     @contextlib.asynccontextmanager
@@ -78,7 +78,7 @@ class Intake:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise Refusal(400, "expected the whole body, the client left before its end", "body")
+                        raise HTTPError(400, "expected the whole body, the client left before its end", "body")
                     chunk = message.get("body", b"")
                     for part in (chunk,) if unpack is None else unpack(chunk, not message.get("more_body", False)):
                         size += len(part)
@@ -87,7 +87,7 @@ class Intake:
                         if size > most:
                             raise _too_large("more", most)
                         if self._held > MEMORY_BODIES * most:
-                            raise Refusal(
+                            raise HTTPError(
                                 503,
                                 "expected room for the body, too many large ones are held now; try again in 1 s",
                                 "overload",
@@ -97,7 +97,7 @@ class Intake:
                         break
             yield parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
-            raise Refusal(
+            raise HTTPError(
                 408,
                 f"expected the whole body within {self._settings.body_seconds:g} s, got {size:,} bytes; send it "
                 "faster, or less of it",
@@ -107,7 +107,7 @@ class Intake:
         finally:
             self._held -= size
 
-    async def canvas(self, model: ServedModel, image: bytes, name: str) -> Canvas:
+    async def canvas(self, model: ServedModel, image: bytes, name: str) -> DecodedImage:
         """Decode a large image apart from the others, and put it onto a model's canvas.
 
         Args:
@@ -132,7 +132,7 @@ class Intake:
             Refusal: 408 when it takes too long, 503 when too many wait, 422 or 413 when it raises an ImageError.
         """
         if self._apart >= MAX_APART:
-            raise Refusal(
+            raise HTTPError(
                 503, "expected fewer large images to be worked on; try again in 1 s", "overload", {"Retry-After": "1"}
             )
         seconds = self._settings.decode_seconds
@@ -143,7 +143,7 @@ class Intake:
         try:
             return await asyncio.wait_for(asyncio.shield(doing), seconds)
         except TimeoutError:
-            raise Refusal(
+            raise HTTPError(
                 408,
                 f"expected to be done with {name} within {seconds:g} s; send it smaller, or in another format",
                 "timeout",
@@ -180,15 +180,15 @@ class Intake:
             work.exception()  # told to whoever still waits for it
 
 
-def image_refusal(error: ImageError) -> Refusal:
+def image_refusal(error: ImageError) -> HTTPError:
     """What the sender of an image is told that can't be read.
 
     Args:
         error: Why it can't.
     """
     if isinstance(error, TooManyPixelsError):
-        return Refusal(413, str(error), "size")
-    return Refusal(422, str(error), "image")
+        return HTTPError(413, str(error), "size")
+    return HTTPError(422, str(error), "image")
 
 
 def images(headers: Mapping[str, str], body: bytes, most: int) -> list[Part]:
@@ -209,24 +209,24 @@ def images(headers: Mapping[str, str], body: bytes, most: int) -> list[Part]:
     if not is_form(headers):
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and not kind.startswith(IMAGE_TYPES):
-            raise Refusal(
+            raise HTTPError(
                 415,
                 f"expected an image as the body (image/png, application/octet-stream) or a form (multipart/form-data) "
                 f"of them, got {kind!r:.80}; send the file's bytes as they are",
                 "body",
             )
         if not body:
-            raise Refusal(400, "expected an image as the body, got none; send the file's bytes as they are", "body")
+            raise HTTPError(400, "expected an image as the body, got none; send the file's bytes as they are", "body")
         return [Part("the image", body)]
     _, options = parse_options_header(headers["content-type"])
     boundary = options.get(b"boundary", b"")
     if not boundary or len(boundary) > 200:
-        raise Refusal(
+        raise HTTPError(
             400, "expected a form with a boundary in its Content-Type, found none; let your client make it", "body"
         )
     found = list(_parts(body, boundary, most))
     if not found:
-        raise Refusal(
+        raise HTTPError(
             400, "expected at least one file in the form, found none; add it as in curl -F image=@photo.png", "body"
         )
     return found
@@ -241,9 +241,9 @@ def is_form(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _too_large(came: str, most: int) -> Refusal:
+def _too_large(came: str, most: int) -> HTTPError:
     """What the sender of a body is told that is larger than allowed; the rest of it is not read."""
-    return Refusal(
+    return HTTPError(
         413,
         f"expected a body of at most {most:,} bytes, got {came}; send fewer or smaller images",
         "size",
@@ -256,7 +256,7 @@ def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
     if encoding in ("", "identity"):
         return None
     if encoding.removeprefix("x-") not in PACKINGS:
-        raise Refusal(
+        raise HTTPError(
             415,
             f"expected a body that is compressed by gzip or deflate, or not at all, got {encoding!r:.80}",
             "body",
@@ -268,17 +268,17 @@ def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
         try:
             while chunk:
                 if packed.eof:  # zlib would keep what follows, however much that is
-                    raise Refusal(
+                    raise HTTPError(
                         400, f"expected nothing behind a body compressed by {encoding}, got more; leave it out", "body"
                     )
                 yield packed.decompress(chunk, 2**16)
                 chunk = packed.unconsumed_tail or packed.unused_data
         except zlib.error as error:
-            raise Refusal(
+            raise HTTPError(
                 400, f"expected a body compressed by {encoding}, got a damaged one ({error})", "body"
             ) from error
         if last and not packed.eof:
-            raise Refusal(400, f"expected a whole body compressed by {encoding}, got one cut short", "body")
+            raise HTTPError(400, f"expected a whole body compressed by {encoding}, got one cut short", "body")
 
     return unpack
 
@@ -303,7 +303,7 @@ def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[Part]:
         _, options = parse_options_header(headers.get(b"content-disposition", b""))
         called = options.get(b"filename") or options.get(b"name") or str(len(finished) + 1).encode()
         if len(finished) >= most:
-            raise Refusal(413, f"expected at most {most} images in a request, got more; send them in several", "size")
+            raise HTTPError(413, f"expected at most {most} images in a request, got more; send them in several", "size")
         finished.append(Part(called.decode("utf-8", "replace")[:200], bytes(content)))
 
     def finish() -> None:
@@ -325,7 +325,7 @@ def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[Part]:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Refusal(400, f"expected a form (multipart/form-data), got a damaged one ({error})", "body") from error
+        raise HTTPError(400, f"expected a form (multipart/form-data), got a damaged one ({error})", "body") from error
     if not ended[0]:
-        raise Refusal(400, "expected a whole form (multipart/form-data), got one cut short; send it again", "body")
+        raise HTTPError(400, "expected a whole form (multipart/form-data), got one cut short; send it again", "body")
     yield from finished

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.bodies import Receive
 from glimpse_serve.inference.batcher import overdue
 
@@ -42,9 +42,9 @@ async def unless_gone(receive: Receive, answer: Awaitable[Any], seconds: float) 
             watcher.cancel()
 
 
-async def _leaving(receive: Receive, task: "asyncio.Future[Any]", seconds: float) -> Refusal:
+async def _leaving(receive: Receive, task: "asyncio.Future[Any]", seconds: float) -> HTTPError:
     """Cancel a task when the client leaves or the time is up, and tell why."""
-    why = Refusal(499, "the client left before its answer", "gone")
+    why = HTTPError(499, "the client left before its answer", "gone")
     try:
         async with asyncio.timeout(max(0.0, seconds - PATIENCE_SECONDS)):
             while (await receive())["type"] != "http.disconnect":

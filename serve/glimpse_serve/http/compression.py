@@ -3,7 +3,7 @@
 import gzip
 import zlib
 
-from glimpse_serve.http.request import Answer
+from glimpse_serve.http.request import Response
 
 WORTH_BYTES = 1024
 """Shorter answers are sent as they are."""
@@ -11,7 +11,7 @@ LEVEL = 1
 """Numbers hardly compress; what can be had is had at the lowest level, at a fifth of the time."""
 
 
-def pack(answer: Answer, accepted: str) -> Answer:
+def pack(answer: Response, accepted: str) -> Response:
     """Compress an answer, if its client takes it so and it is worth it.
 
     Args:

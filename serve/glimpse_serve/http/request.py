@@ -7,19 +7,19 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 Scope = dict[str, Any]
 
-ASKED = "glimpse.asked"
-"""Under which a request's :class:`Asked` lies in its ASGI scope."""
+REQUEST_KEY = "glimpse.asked"
+"""Under which a request's :class:`Request` lies in its ASGI scope."""
 JSON = "application/json"
 
 
 @dataclass(slots=True)
-class Asked:
+class Request:
     """One request, and what becomes known of it on its way.
 
     Attributes:
@@ -76,23 +76,23 @@ class Asked:
                 text.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=32
             )
         except ValueError as error:
-            raise Refusal(
+            raise HTTPError(
                 400, f"expected parameters as ?name=value&name=value, in UTF-8, got others ({error})", "limit"
             ) from error
         found: dict[str, str] = {}
         for name, value in pairs:
             if name not in known:
                 what = f"parameters out of {', '.join(known)}" if known else "no parameters here"
-                raise Refusal(400, f"expected {what}, got {name!r:.80}; leave it out", "limit")
+                raise HTTPError(400, f"expected {what}, got {name!r:.80}; leave it out", "limit")
             if name in found:
-                raise Refusal(
+                raise HTTPError(
                     400, f"expected the parameter {name!r} once, got it twice; leave one of them out", "limit"
                 )
             found[name] = value
         return found
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What a route answers."""
 
     body: bytes
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-Handler = Callable[[Asked], Awaitable[Answer]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint:
@@ -120,21 +120,21 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        asked: Asked = scope[ASKED]
+        asked: Request = scope[REQUEST_KEY]
         asked.route = self._route
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(self._handlers)
-            raise Refusal(
+            raise HTTPError(
                 405,
                 f"expected one of the methods {allowed} here, got {scope['method']!r:.40}",
                 "method",
                 {"Allow": allowed},
             )
-        await respond(asked, await handler(asked), send)
+        await send_response(asked, await handler(asked), send)
 
 
-async def respond(asked: Asked, answer: Answer, send: Send) -> None:
+async def send_response(asked: Request, answer: Response, send: Send) -> None:
     """Send an answer.
 
     Args:
@@ -149,7 +149,7 @@ async def respond(asked: Asked, answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Make an answer in JSON.
 
     Args:
@@ -157,13 +157,13 @@ def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | No
         status: HTTP's.
         headers: Further ones.
     """
-    return Answer(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, JSON, headers or {})
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, JSON, headers or {})
 
 
-def error_answer(refusal: Refusal) -> Answer:
+def error_response(refusal: HTTPError) -> Response:
     """Make the answer to a request that is refused.
 
     Args:
         refusal: Why it is.
     """
-    return json_answer({"error": refusal.sentence}, refusal.status, refusal.headers)
+    return json_response({"error": refusal.sentence}, refusal.status, refusal.headers)

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 
 LIGHT_SECONDS = 0.002
 """How long the event loop may stand still for a batch."""
@@ -81,7 +81,7 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @runtime_checkable
-class Observer(Protocol):
+class BatchObserver(Protocol):
     """Told of what a batcher does."""
 
     def batch(self, size: int) -> None:
@@ -91,7 +91,7 @@ class Observer(Protocol):
         """So many jobs wait now."""
 
 
-class Crew:
+class WorkerThreads:
     """Threads that do what they are handed, in turn.
 
     Args:
@@ -137,7 +137,7 @@ class Batcher:
         observer: Told of what happens.
     """
 
-    def __init__(self, run: Run, crew: Crew, max_batch: int, max_queue: int, observer: Observer) -> None:
+    def __init__(self, run: Run, crew: WorkerThreads, max_batch: int, max_queue: int, observer: BatchObserver) -> None:
         self._run, self._crew, self._observer = run, crew, observer
         self._max_batch, self._max_queue = max_batch, max_queue
         self._waiting: deque[_Entry] = deque()
@@ -155,7 +155,7 @@ class Batcher:
             self._drop_the_gone()
         if len(self._waiting) >= self._max_queue:
             wait = max(1, math.ceil(min(60.0, self._seconds_per_image * len(self._waiting))))
-            raise Refusal(
+            raise HTTPError(
                 503,
                 f"expected fewer than {self._max_queue} requests to wait for this model, and so many do; "
                 f"try again in {wait} s, or run more workers",
@@ -251,9 +251,9 @@ class Batcher:
         self._waiting = deque(entry for entry in self._waiting if not entry.answer.done())
 
 
-def overdue() -> Refusal:
+def overdue() -> HTTPError:
     """What a job is told whose deadline has passed."""
-    return Refusal(
+    return HTTPError(
         504,
         "expected to answer before the request's deadline, which has passed; try again when less is going on",
         "deadline",

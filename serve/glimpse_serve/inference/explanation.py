@@ -9,10 +9,10 @@ import numpy.typing as npt
 from glimpse.drawing import view
 from glimpse.runtime.prediction import Glance, Prediction
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.inference.jobs import Watch, Watched
+from glimpse_serve.inference.jobs import ExplainJob, ExplainResult
 
 
-def watch(session: GlimpseSession, job: Watch) -> Watched:
+def explain_image(session: GlimpseSession, job: ExplainJob) -> ExplainResult:
     """Have a model look at an image glimpse by glimpse.
 
     Args:
@@ -30,10 +30,10 @@ def watch(session: GlimpseSession, job: Watch) -> Watched:
         (str(glances[-1].reason),),
     )
     on_image = session.onto_images(found, [(canvas.height, canvas.width)])
-    return Watched(found, on_image, tuple(glance.seconds for glance in glances))
+    return ExplainResult(found, on_image, tuple(glance.seconds for glance in glances))
 
 
-def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: Watched) -> str:
+def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: ExplainResult) -> str:
     """Draw how an answer came about, as a PNG in a ``data:`` address.
 
     Args:

@@ -14,7 +14,7 @@ SMALL_BYTES = 2**14
 """An image file up to this size, of as many pixels at most, is decoded within a few tenths of a millisecond."""
 
 
-class Canvas(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image that was decoded and put onto a model's canvas."""
 
     pixels: npt.NDArray[np.uint8]
@@ -25,12 +25,12 @@ class Canvas(NamedTuple):
     """Likewise."""
 
 
-class Large(NamedTuple):
+class TooLargeInBatch(NamedTuple):
     """In place of an answer: the image is to be decoded apart, and handed over as a canvas."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClassifyJob:
     """An image to classify.
 
     Attributes:
@@ -40,7 +40,7 @@ class Look:
         confidence: Probability at which it is told; None for never. Checked before.
     """
 
-    image: bytes | Canvas
+    image: bytes | DecodedImage
     name: str = "the image"
     max_glimpses: int | None = None
     confidence: float | None = None
@@ -61,7 +61,7 @@ class Look:
         return not isinstance(self.image, bytes) or len(self.image) <= SMALL_BYTES
 
 
-class Looked(NamedTuple):
+class ClassifyResult(NamedTuple):
     """What a model made of an image."""
 
     found: Prediction
@@ -77,7 +77,7 @@ class Looked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Tensors:
+class InferJob:
     """Inputs for the graph itself.
 
     Attributes:
@@ -98,7 +98,7 @@ class Tensors:
         return self.key is not None and sum(array.nbytes for array in self.given.values()) <= SMALL_BYTES
 
 
-class Inferred(NamedTuple):
+class InferResult(NamedTuple):
     """What the graph answered."""
 
     outputs: Arrays
@@ -107,7 +107,7 @@ class Inferred(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class ExplainJob:
     """An image that a model is to be watched looking at.
 
     Attributes:
@@ -116,7 +116,7 @@ class Watch:
         confidence: Probability at which it is told; None for never. Checked before.
     """
 
-    canvas: Canvas
+    canvas: DecodedImage
     max_glimpses: int | None = None
     confidence: float | None = None
 
@@ -136,7 +136,7 @@ class Watch:
         return False
 
 
-class Watched(NamedTuple):
+class ExplainResult(NamedTuple):
     """What was seen."""
 
     on_canvas: Prediction

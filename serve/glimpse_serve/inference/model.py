@@ -10,9 +10,17 @@ from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
 from glimpse.images import pixels
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.errors import Refusal
-from glimpse_serve.inference.explanation import watch
-from glimpse_serve.inference.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.explanation import explain_image
+from glimpse_serve.inference.jobs import (
+    ClassifyJob,
+    ClassifyResult,
+    DecodedImage,
+    ExplainJob,
+    InferJob,
+    InferResult,
+    TooLargeInBatch,
+)
 
 SMALL_PIXELS = 2**14
 """Images up to this size are decoded along with the batch that they are answered in, which takes a few tenths of a
@@ -48,11 +56,11 @@ class ServedModel:
             For each its answer, or the exception that it meets, which is its own: the
             others are answered all the same.
         """
-        if isinstance(jobs[0], Watch):
-            return [watch(self.session, job) for job in jobs]
-        return self._infer(jobs) if isinstance(jobs[0], Tensors) else self._look(jobs)
+        if isinstance(jobs[0], ExplainJob):
+            return [explain_image(self.session, job) for job in jobs]
+        return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._look(jobs)
 
-    def canvas(self, image: bytes, name: str, max_pixels: int) -> Canvas:
+    def canvas(self, image: bytes, name: str, max_pixels: int) -> DecodedImage:
         """Decode an image and put it onto the model's canvas.
 
         Args:
@@ -66,21 +74,21 @@ class ServedModel:
         decoded = pixels.decode(image, name, max_pixels)
         height, width, _ = decoded.shape
         fitting = decoded.shape == (self.card.height, self.card.width, self.card.channels)
-        return Canvas(decoded if fitting else self.session.fit(decoded), height, width)
+        return DecodedImage(decoded if fitting else self.session.fit(decoded), height, width)
 
-    def _look(self, jobs: Sequence[Look]) -> list[Any]:
+    def _look(self, jobs: Sequence[ClassifyJob]) -> list[Any]:
         started = time.perf_counter()
         answers: list[Any] = [None] * len(jobs)
-        canvases: list[Canvas] = []
+        canvases: list[DecodedImage] = []
         ready: list[int] = []
         for place, job in enumerate(jobs):
             try:
                 image = job.image
                 canvas = self.canvas(image, job.name, SMALL_PIXELS) if isinstance(image, bytes) else image
             except pixels.TooManyPixelsError:
-                answers[place] = Large()
+                answers[place] = TooLargeInBatch()
             except pixels.ImageError as error:
-                answers[place] = Refusal(422, str(error), "image")
+                answers[place] = HTTPError(422, str(error), "image")
             else:
                 canvases.append(canvas)
                 ready.append(place)
@@ -92,17 +100,19 @@ class ServedModel:
         found = self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
         ended = time.perf_counter()
         for row, (place, canvas) in enumerate(zip(ready, canvases, strict=True)):
-            answers[place] = Looked(found.row(row), canvas.height, canvas.width, decoded - started, ended - decoded)
+            answers[place] = ClassifyResult(
+                found.row(row), canvas.height, canvas.width, decoded - started, ended - decoded
+            )
         return answers
 
-    def _infer(self, jobs: Sequence[Tensors]) -> list[Any]:
+    def _infer(self, jobs: Sequence[InferJob]) -> list[Any]:
         started = time.perf_counter()
         if len(jobs) == 1:
             try:
                 found = self.session.infer(jobs[0].given, jobs[0].outputs)
             except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no parent of their own
                 return [error]
-            return [Inferred(found, time.perf_counter() - started)]
+            return [InferResult(found, time.perf_counter() - started)]
         given = {**jobs[0].given, INPUT: np.concatenate([job.given[INPUT] for job in jobs])}
         wanted = jobs[0].outputs
         counted = GLIMPSES in self.card.outputs and GLIMPSES not in wanted
@@ -121,7 +131,7 @@ class ServedModel:
                 # Alone it would have ended with its own longest look.
                 taken = int(found[GLIMPSES][rows].max())
                 own = {name: field[:, :taken] if name in _IN_TIME else field for name, field in own.items()}
-            answers.append(Inferred(own, seconds))
+            answers.append(InferResult(own, seconds))
         return answers
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 FOLDER = "bundled_files"
 
 
-class ShippedModel(NamedTuple):
+class BundledModel(NamedTuple):
     """A model that comes with the package."""
 
     name: str
@@ -25,12 +25,12 @@ class ShippedModel(NamedTuple):
         return Path(str(resources.files("glimpse_serve.models") / FOLDER / f"{self.name}.onnx"))
 
 
-HARD = ShippedModel("digits-hard", "glimpse train --config cluttered-60-8 --seed 0 --trainer.max_epochs 56")
+HARD = BundledModel("digits-hard", "glimpse train --config cluttered-60-8 --seed 0 --trainer.max_epochs 56")
 """It looks through a retina, one glimpse after another, as many as it needs."""
-SOFT = ShippedModel("digits-soft", "glimpse train --config cluttered-60-soft --seed 0")
+SOFT = BundledModel("digits-soft", "glimpse train --config cluttered-60-soft --seed 0")
 """It spreads its attention over the whole image, and answers with the map of it."""
 
 
-def models() -> tuple[ShippedModel, ...]:
+def models() -> tuple[BundledModel, ...]:
     """The models, in the order in which they are told of."""
     return HARD, SOFT

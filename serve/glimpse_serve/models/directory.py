@@ -28,7 +28,7 @@ class Found(NamedTuple):
     """What changes when the file does: its times, its size, and which file it is."""
 
 
-class Watch:
+class ModelDirectory:
     """Keeps a registry as the directory is.
 
     A file that is still being written is left until it rests. One that is refused is not tried again until it changes,

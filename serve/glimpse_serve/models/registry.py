@@ -13,7 +13,7 @@ import numpy as np
 from glimpse.contract.card import ContractError
 from glimpse.runtime.providers import ProviderError
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.batcher import Engine
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.models.names import ModelError, check_name
@@ -24,7 +24,7 @@ TRIM_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
-class Entry(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model and who answers for it."""
 
     model: ServedModel
@@ -50,8 +50,8 @@ class LoadObserver(Protocol):
 class Registry:
     """Models by name and version. It belongs to one event loop; files are opened in threads.
 
-    Whoever has an :class:`Entry` in hand may go on using it after another took its place: it is gone when the last
-    request has let it go, so no request fails because of a change.
+    Whoever has an :class:`LoadedModel` in hand may go on using it after another took its place: it is gone when the
+    last request has let it go, so no request fails because of a change.
 
     Args:
         engine_of: Makes the engine of a model.
@@ -69,11 +69,11 @@ class Registry:
     ) -> None:
         self._engine_of, self._observer = engine_of, observer
         self._provider, self._threads = provider, threads
-        self._entries: dict[str, dict[int, Entry]] = {}
+        self._entries: dict[str, dict[int, LoadedModel]] = {}
         self.refused: dict[str, str] = {}
         """Files that were refused, with the sentence that says why."""
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LoadedModel]:
         """Every model, by name in the order in which the names came, and by version."""
         for versions in list(self._entries.values()):
             for version in sorted(versions):
@@ -88,7 +88,7 @@ class Registry:
         """Versions of a model that are served, ascending."""
         return sorted(self._entries.get(name, ()))
 
-    def find(self, name: str | None = None, version: str | None = None) -> Entry:
+    def find(self, name: str | None = None, version: str | None = None) -> LoadedModel:
         """Find a model.
 
         Args:
@@ -100,28 +100,28 @@ class Registry:
         """
         entries = self._entries
         if not entries:
-            raise Refusal(
+            raise HTTPError(
                 503, "expected a model to be served, and none is yet; try again soon", "model", {"Retry-After": "1"}
             )
         if name is None:
             name = next(iter(entries))
         versions = entries.get(name)
         if versions is None:
-            raise Refusal(
+            raise HTTPError(
                 404, f"expected a model out of {_listed(entries)}, got {name!r:.80}; choose one of them", "model"
             )
         if version is None:
             return versions[max(versions)]
         if not (version.isascii() and version.isdecimal()) or len(version) > 18 or int(version) not in versions:
             known = ", ".join(map(str, sorted(versions)))
-            raise Refusal(
+            raise HTTPError(
                 404,
                 f"expected a version of the model {name!r} out of {known}, got {version!r:.80}; choose one of them",
                 "model",
             )
         return versions[int(version)]
 
-    async def load(self, name: str, version: int, path: Path) -> Entry:
+    async def load(self, name: str, version: int, path: Path) -> LoadedModel:
         """Open a model's file, check and warm it, and only then let it take over.
 
         Args:
@@ -139,7 +139,7 @@ class Registry:
             self.refuse(name, path, str(error))
             raise
         model = ServedModel(name, version, session)
-        entry = Entry(model, self._engine_of(model), time.time())
+        entry = LoadedModel(model, self._engine_of(model), time.time())
         replaced = version in self._entries.get(name, {})
         self._entries.setdefault(name, {})[version] = entry
         if replaced:

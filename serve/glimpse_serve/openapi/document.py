@@ -19,7 +19,7 @@ from glimpse_serve.routes import v2_tensors
 from glimpse_serve.settings import Settings
 
 
-def describe(
+def openapi_document(
     routes: Mapping[str, Mapping[str, Handler]], settings: Settings, registry: Registry, wants_key: bool
 ) -> dict[str, Any]:
     """Describe the service.

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from glimpse_serve.models.registry import Entry
+from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.openapi import examples
 
 MAX_SHOWN = 8
@@ -16,7 +16,7 @@ MAX_SHOWN = 8
 _MISSING = "may be missing"
 
 
-def page(description: Mapping[str, Any], served: Sequence[Entry], address: str, wants_key: bool) -> str:
+def page(description: Mapping[str, Any], served: Sequence[LoadedModel], address: str, wants_key: bool) -> str:
     """Write the page.
 
     Args:
@@ -100,7 +100,7 @@ def _seen() -> str:
     )
 
 
-def _models(served: Sequence[Entry]) -> str:
+def _models(served: Sequence[LoadedModel]) -> str:
     rows = "".join(
         f"<tr><td><code>{_escape(entry.model.name)}</code></td><td>{entry.model.version}</td>"
         f"<td>{_escape(card.model)}, {card.channels} x {card.height} x {card.width}, {card.num_glimpses} glimpses</td>"
@@ -116,7 +116,7 @@ def _models(served: Sequence[Entry]) -> str:
     return f'{said}<div class="wide"><table>{head}{rows}</table></div>'
 
 
-def _by_triton(served: Sequence[Entry], address: str, wants_key: bool) -> str:
+def _by_triton(served: Sequence[LoadedModel], address: str, wants_key: bool) -> str:
     model = next((entry.model for entry in served if entry.model.card.graph != "step"), None)
     if model is None:
         return ""

@@ -4,18 +4,18 @@ import re
 from collections.abc import Callable, Mapping
 
 from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Answer, Asked, Handler, json_answer
-from glimpse_serve.openapi.document import describe
+from glimpse_serve.http.request import Handler, Request, Response, json_response
+from glimpse_serve.openapi.document import openapi_document
 from glimpse_serve.openapi.operations import HTML
 from glimpse_serve.openapi.page import page
-from glimpse_serve.routes.context import House
+from glimpse_serve.routes.context import AppContext
 
 Routes = Mapping[str, Mapping[str, Handler]]
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 """What may stand in a command that people paste."""
 
 
-class Docs:
+class DocumentationRoutes:
     """The handlers of the description.
 
     Args:
@@ -24,7 +24,7 @@ class Docs:
         wants_key: Says whether requests need an API key.
     """
 
-    def __init__(self, house: House, others: Routes, wants_key: Callable[[], bool]) -> None:
+    def __init__(self, house: AppContext, others: Routes, wants_key: Callable[[], bool]) -> None:
         self._house, self._wants_key = house, wants_key
         self._all = {**others, **self.routes()}
 
@@ -32,28 +32,28 @@ class Docs:
         """Handlers by the templates of their paths."""
         return {"/openapi.json": {"GET": self.openapi}, "/docs": {"GET": self.docs}, "/": {"GET": self.home}}
 
-    async def home(self, asked: Asked) -> Answer:
+    async def home(self, asked: Request) -> Response:
         """Send people to the page."""
         asked.query()
-        return json_answer({}, 307, {"Location": "/docs"})
+        return json_response({}, 307, {"Location": "/docs"})
 
-    async def openapi(self, asked: Asked) -> Answer:
+    async def openapi(self, asked: Request) -> Response:
         """Describe the service in OpenAPI."""
         asked.query()
-        return pack(json_answer(self._described()), asked.headers.get("accept-encoding", ""))
+        return pack(json_response(self._described()), asked.headers.get("accept-encoding", ""))
 
-    async def docs(self, asked: Asked) -> Answer:
+    async def docs(self, asked: Request) -> Response:
         """Describe the service on a page."""
         asked.query()
         served = list(self._house.registry)
         written = page(self._described(), served, _address(asked), self._wants_key())
-        return pack(Answer(written.encode(), 200, HTML), asked.headers.get("accept-encoding", ""))
+        return pack(Response(written.encode(), 200, HTML), asked.headers.get("accept-encoding", ""))
 
     def _described(self) -> dict[str, object]:
-        return describe(self._all, self._house.settings, self._house.registry, self._wants_key())
+        return openapi_document(self._all, self._house.settings, self._house.registry, self._wants_key())
 
 
-def _address(asked: Asked) -> str:
+def _address(asked: Request) -> str:
     """Where the service is, as a client calls it; its own name for it where that is none."""
     host = asked.headers.get("host", "")
     return f"{asked.scope.get('scheme', 'http')}://{host if _HOST.fullmatch(host) else 'localhost'}"

@@ -3,16 +3,16 @@
 import time
 from typing import Any, NamedTuple
 
-from glimpse_serve.http.bodies import Intake
+from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.cancellation import unless_gone
-from glimpse_serve.http.request import Asked
-from glimpse_serve.inference.jobs import Inferred, Large, Look, Looked
-from glimpse_serve.models.registry import Entry, Registry
+from glimpse_serve.http.request import Request
+from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, InferResult, TooLargeInBatch
+from glimpse_serve.models.registry import LoadedModel, Registry
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry.metrics import Metrics
 
 
-class Condition:
+class Readiness:
     """Whether the service takes requests.
 
     Attributes:
@@ -30,16 +30,16 @@ class Condition:
         return self.started and not self.draining
 
 
-class House(NamedTuple):
+class AppContext(NamedTuple):
     """See the module."""
 
     settings: Settings
     registry: Registry
-    intake: Intake
+    intake: BodyReader
     metrics: Metrics
-    condition: Condition
+    condition: Readiness
 
-    async def ask(self, asked: Asked, entry: Entry, job: Any, seconds: float | None = None) -> Any:
+    async def ask(self, asked: Request, entry: LoadedModel, job: Any, seconds: float | None = None) -> Any:
         """Have a model answer a job of a request, in time, unless its client leaves.
 
         Args:
@@ -55,17 +55,19 @@ class House(NamedTuple):
         limit = limit if seconds is None else min(seconds, limit)
         submitted = time.monotonic()
         answer = await unless_gone(asked.receive, entry.engine.submit(job, submitted + limit), limit)
-        if isinstance(answer, Large) and isinstance(job, Look) and isinstance(job.image, bytes):
+        if isinstance(answer, TooLargeInBatch) and isinstance(job, ClassifyJob) and isinstance(job.image, bytes):
             work = self.intake.canvas(entry.model, job.image, job.name)
             canvas = await unless_gone(asked.receive, work, limit)
-            return await self.ask(asked, entry, Look(canvas, job.name, job.max_glimpses, job.confidence), seconds)
+            return await self.ask(
+                asked, entry, ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence), seconds
+            )
         self._count(asked, entry, answer, time.monotonic() - submitted)
         return answer
 
-    def _count(self, asked: Asked, entry: Entry, answer: Any, seconds: float) -> None:
+    def _count(self, asked: Request, entry: LoadedModel, answer: Any, seconds: float) -> None:
         name, metrics = entry.model.name, self.metrics
-        if isinstance(answer, Looked | Inferred):
-            decoding = answer.decode_seconds if isinstance(answer, Looked) else 0.0
+        if isinstance(answer, ClassifyResult | InferResult):
+            decoding = answer.decode_seconds if isinstance(answer, ClassifyResult) else 0.0
             waiting = max(0.0, seconds - answer.model_seconds - decoding)
             stages = {"queue": waiting, "decode": decoding, "model": answer.model_seconds}
             left = seconds
@@ -75,7 +77,7 @@ class House(NamedTuple):
                     left -= spent
                     if asked.span is not None:
                         asked.span.child(stage, max(0.0, left), spent)
-        if isinstance(answer, Looked):
+        if isinstance(answer, ClassifyResult):
             found = answer.found
             taken, label = found.probabilities.shape[1], int(found.probabilities[0, -1].argmax())
             metrics.looked(name, taken, found.reasons[0], entry.model.card.classes[label])

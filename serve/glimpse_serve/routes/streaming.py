@@ -27,10 +27,10 @@ from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.limits import LimitError, limits
 from glimpse.runtime.prediction import Glance, Prediction
-from glimpse_serve.errors import Refusal
-from glimpse_serve.http.request import ASKED, Answer, Asked, Handler, Receive, Scope, Send
-from glimpse_serve.models.registry import Entry
-from glimpse_serve.routes.context import House
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.http.request import REQUEST_KEY, Handler, Receive, Request, Response, Scope, Send
+from glimpse_serve.models.registry import LoadedModel
+from glimpse_serve.routes.context import AppContext
 from glimpse_serve.routes.v1 import answer_of, model_of
 from glimpse_serve.settings import Settings
 
@@ -52,7 +52,7 @@ PARTED = ("gone", "shutdown", "cut")
 _log = logging.getLogger(__name__)
 
 
-class Looks:
+class StreamingRoutes:
     """The conversations of a process, as an ASGI application.
 
     Args:
@@ -61,7 +61,7 @@ class Looks:
 
     path = "/v1/look"
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: AppContext) -> None:
         self._house = house
         self._running = 0
         # A look waits for pixels in a thread of its own, which costs nothing but its stack.
@@ -71,9 +71,9 @@ class Looks:
         """What those get who come without a WebSocket."""
         return {self.path: {"GET": self.upgrade}}
 
-    async def upgrade(self, asked: Asked) -> Answer:
+    async def upgrade(self, asked: Request) -> Response:
         """Tell that this is a place for conversations."""
-        raise Refusal(
+        raise HTTPError(
             426,
             f"expected a WebSocket here, got a plain request; connect to ws://...{self.path}, or send the image to "
             "/v1/classify",
@@ -87,14 +87,14 @@ class Looks:
         Raises:
             Refusal: Before the handshake is answered.
         """
-        asked: Asked = scope[ASKED]
+        asked: Request = scope[REQUEST_KEY]
         asked.route = self.path
         entry = self._admit(asked)
         self._running += 1
         try:
             await receive()
             await send({"type": "websocket.accept", "headers": [(b"x-request-id", asked.id.encode())]})
-            await _Conversation(self._house, self._pool, asked, entry, send).hold()
+            await _StreamingSession(self._house, self._pool, asked, entry, send).hold()
         finally:
             self._running -= 1
 
@@ -102,12 +102,12 @@ class Looks:
         """Let the threads go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, asked: Asked) -> Entry:
+    def _admit(self, asked: Request) -> LoadedModel:
         house, settings = self._house, self._house.settings
         check_origin(asked.headers, settings)
         query = asked.query(*LOOK_QUERY)
         if house.condition.draining:
-            raise Refusal(
+            raise HTTPError(
                 503,
                 "expected a server that takes looks, it is being stopped; ask another one",
                 "shutdown",
@@ -117,7 +117,7 @@ class Looks:
         asked.model = entry.model.name
         check_model(entry)
         if self._running >= settings.max_looks:
-            raise Refusal(
+            raise HTTPError(
                 503,
                 f"expected fewer than {settings.max_looks} looks at once, so many are going on; try again in 1 s",
                 "overload",
@@ -139,15 +139,17 @@ class Beginning(NamedTuple):
 class _NoPixelsError(ImageError):
     """Pixels that did not come, or are none; it makes its way through the runtime."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: HTTPError) -> None:
         super().__init__(refusal.sentence)
         self.refusal = refusal
 
 
-class _Conversation:
+class _StreamingSession:
     """One look. It is the lazy image that the model reads, too."""
 
-    def __init__(self, house: House, pool: ThreadPoolExecutor, asked: Asked, entry: Entry, send: Send) -> None:
+    def __init__(
+        self, house: AppContext, pool: ThreadPoolExecutor, asked: Request, entry: LoadedModel, send: Send
+    ) -> None:
         self._house, self._pool, self._asked, self._entry, self._send = house, pool, asked, entry, send
         self._loop = asyncio.get_running_loop()
         self._beginning = Beginning(1, 1, 1, None, None)
@@ -172,7 +174,7 @@ class _Conversation:
         try:
             fetching = asyncio.run_coroutine_threadsafe(self._fetch(box), self._loop)
             content = fetching.result(self._house.settings.look_seconds)
-        except Refusal as refusal:
+        except HTTPError as refusal:
             raise _NoPixelsError(refusal) from refusal
         finally:
             self._waited += time.perf_counter() - started
@@ -187,18 +189,18 @@ class _Conversation:
                 await self._send({"type": "websocket.close", "code": CLOSED})
             return
         except TimeoutError:
-            refusal = Refusal(
+            refusal = HTTPError(
                 408,
                 f"expected the look to be over within {seconds:g} s; send the pixels faster, or ask for fewer glimpses",
                 "timeout",
             )
-        except Refusal as error:
+        except HTTPError as error:
             refusal = error
         except OSError:
             refusal = _gone()
         except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
             _log.exception("a look failed", extra={"request_id": asked.id})
-            refusal = Refusal(
+            refusal = HTTPError(
                 500,
                 f"the service failed at this look, which is its fault; its log says more under {asked.id}",
                 "internal",
@@ -225,7 +227,7 @@ class _Conversation:
             except _NoPixelsError as error:
                 raise error.refusal from error
             except ImageError as error:
-                raise Refusal(422, str(error), "image") from error
+                raise HTTPError(422, str(error), "image") from error
             taken.append(glance)
             glimpse = self._answer([glance])["glimpses"][0]
             glimpse |= {"time": glance.time, "milliseconds": round((glance.seconds - self._waited) * 1e3, 3)}
@@ -255,7 +257,7 @@ class _Conversation:
         self._asks += 1
         content = (await self._hear()).get("bytes")
         if content is None:
-            raise Refusal(
+            raise HTTPError(
                 400, f"expected the pixels under {list(box)} as a binary message, got a text; send bytes", "body"
             )
         return bytes(content)
@@ -267,7 +269,7 @@ class _Conversation:
         content = message.get("text") or message.get("bytes") or b""
         self._asked.bytes_in += len(content)
         if len(content) > MAX_MESSAGE_BYTES:
-            raise Refusal(
+            raise HTTPError(
                 413, f"expected messages of at most {MAX_MESSAGE_BYTES:,} bytes, got {len(content):,}", "size"
             )
         return message
@@ -286,8 +288,8 @@ class _Conversation:
         if self._fetching is not None:
             self._fetching.cancel()
 
-    async def _part(self, refusal: Refusal) -> None:
-        with contextlib.suppress(Refusal, OSError, RuntimeError):  # a TimeoutError is an OSError
+    async def _part(self, refusal: HTTPError) -> None:
+        with contextlib.suppress(HTTPError, OSError, RuntimeError):  # a TimeoutError is an OSError
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._say("error", {"status": refusal.status, "error": refusal.sentence})
                 await self._send({"type": "websocket.close", "code": CODES.get(refusal.status, 1008)})
@@ -311,10 +313,12 @@ def check_origin(headers: Mapping[str, str], settings: Settings) -> None:
     except ValueError:
         own = False
     if not own:
-        raise Refusal(403, f"expected a page of an origin that is allowed (--cors), got one of {origin!r:.200}", "auth")
+        raise HTTPError(
+            403, f"expected a page of an origin that is allowed (--cors), got one of {origin!r:.200}", "auth"
+        )
 
 
-def check_model(entry: Entry) -> None:
+def check_model(entry: LoadedModel) -> None:
     """Refuse a model that does not look at parts of images, or at too large ones.
 
     Args:
@@ -333,7 +337,7 @@ def check_model(entry: Entry) -> None:
         if side * side * 3 <= MAX_MESSAGE_BYTES:
             return
         came = f"looks through windows of {side} x {side} pixels, which are too large for a message"
-    raise Refusal(
+    raise HTTPError(
         400,
         f"expected a model with a retina that looks at images of any size, glimpse by glimpse (exported with --graph "
         f"adaptive or step), and {entry.model.name!r} {came}; choose another, or send the image to /v1/classify",
@@ -357,28 +361,28 @@ def beginning_of(text: str | None, most: int) -> Beginning:
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict):
-        raise Refusal(400, f"expected {form} as the first message, got something else; send it as a text", "body")
+        raise HTTPError(400, f"expected {form} as the first message, got something else; send it as a text", "body")
     strange = said.keys() - set(Beginning._fields)
     if strange:
-        raise Refusal(
+        raise HTTPError(
             400, f"expected {', '.join(Beginning._fields)} at most, got {min(strange)!r:.80}; leave it out", "limit"
         )
     for side in ("width", "height"):
         length = said.get(side)
         if type(length) is not int or not 1 <= length <= MAX_SIDE:
-            raise Refusal(
+            raise HTTPError(
                 400,
                 f"expected the {side} in whole pixels, from 1 to {MAX_SIDE:,}, got {length!r:.40}; give what the image "
                 "has",
                 "limit",
             )
     if said.get("channels") not in (1, 3) or type(said["channels"]) is not int:
-        raise Refusal(
+        raise HTTPError(
             400, f"expected 1 (grey) or 3 (RGB) channels, got {said.get('channels')!r:.40}; leave others out", "limit"
         )
     confidence, max_glimpses = said.get("confidence"), said.get("max_glimpses")
     if type(confidence) not in (int, float, type(None)) or type(max_glimpses) not in (int, type(None)):
-        raise Refusal(
+        raise HTTPError(
             400,
             "expected confidence as a number and max_glimpses as a whole number, got "
             f"{confidence!r:.40} and {max_glimpses!r:.40}; leave them out, or write numbers",
@@ -388,7 +392,7 @@ def beginning_of(text: str | None, most: int) -> Beginning:
     try:
         limits(most, max_glimpses, confidence, None)
     except LimitError as error:
-        raise Refusal(400, str(error), "limit") from error
+        raise HTTPError(400, str(error), "limit") from error
     return Beginning(said["width"], said["height"], said["channels"], confidence, max_glimpses)
 
 
@@ -435,14 +439,14 @@ def _prediction(glances: list[Glance]) -> Prediction:
     )
 
 
-def _gone() -> Refusal:
-    return Refusal(499, "the client left before its answer", "gone")
+def _gone() -> HTTPError:
+    return HTTPError(499, "the client left before its answer", "gone")
 
 
-def _parting(code: object) -> Refusal:
+def _parting(code: object) -> HTTPError:
     """Why a conversation is over before its answer, by the code with which it was closed."""
     if code == 1012:
-        return Refusal(503, "the service was stopped before the answer", "shutdown")
+        return HTTPError(503, "the service was stopped before the answer", "shutdown")
     if code == 1009:
-        return Refusal(413, "the client sent a message that is too large", "cut")
+        return HTTPError(413, "the client sent a message that is too large", "cut")
     return _gone()

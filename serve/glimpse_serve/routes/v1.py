@@ -9,14 +9,14 @@ from typing import Any
 from glimpse.images.pixels import decode
 from glimpse.runtime.limits import LimitError, limits
 from glimpse.runtime.prediction import Prediction
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.bodies import MAX_APART, Part, images, is_form
 from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Answer, Asked, Handler, json_answer
+from glimpse_serve.http.request import Handler, Request, Response, json_response
 from glimpse_serve.inference import explanation
-from glimpse_serve.inference.jobs import Canvas, Look, Looked, Watch
-from glimpse_serve.models.registry import Entry
-from glimpse_serve.routes.context import House
+from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, DecodedImage, ExplainJob
+from glimpse_serve.models.registry import LoadedModel
+from glimpse_serve.routes.context import AppContext
 
 EXPLAIN = ("path", "attention")
 CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
@@ -27,14 +27,14 @@ MAX_DRAWN_PIXELS = 2**22
 """A larger image is not drawn."""
 
 
-class Plain:
+class V1Routes:
     """The handlers of the plain interface.
 
     Args:
         house: What they share.
     """
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: AppContext) -> None:
         self._house = house
 
     def routes(self) -> dict[str, Mapping[str, Handler]]:
@@ -45,23 +45,23 @@ class Plain:
             "/v1/models/{model}": {"GET": self.model},
         }
 
-    async def models(self, asked: Asked) -> Answer:
+    async def models(self, asked: Request) -> Response:
         """List the models."""
         asked.query()
         registry = self._house.registry
         listed = [_summary(registry.find(name), registry.versions(name)) for name in registry.names]
-        return json_answer({"models": listed, "refused": _refused(registry.refused)})
+        return json_response({"models": listed, "refused": _refused(registry.refused)})
 
-    async def model(self, asked: Asked) -> Answer:
+    async def model(self, asked: Request) -> Response:
         """Tell all that a model says of itself."""
         query = asked.query(*MODEL_QUERY)
         registry = self._house.registry
         entry = registry.find(asked.path["model"], query.get("version"))
         summary = _summary(entry, registry.versions(entry.model.name))
         summary["version"] = str(entry.model.version)
-        return json_answer({**summary, "card": asdict(entry.model.card)})
+        return json_response({**summary, "card": asdict(entry.model.card)})
 
-    async def classify(self, asked: Asked) -> Answer:
+    async def classify(self, asked: Request) -> Response:
         """Classify the image or images of a request."""
         query = asked.query(*CLASSIFY_QUERY)
         entry = self._house.registry.find(query.get("model"), query.get("version"))
@@ -82,24 +82,29 @@ class Plain:
                 }
         accepted = asked.headers.get("accept-encoding", "")
         if explain is None:
-            return pack(json_answer(content), accepted)
+            return pack(json_response(content), accepted)
         # Pictures are large, and others need not wait while they are written.
-        return await asyncio.to_thread(lambda: pack(json_answer(content), accepted))
+        return await asyncio.to_thread(lambda: pack(json_response(content), accepted))
 
     async def _one(
-        self, asked: Asked, entry: Entry, part: Part, limits: tuple[int | None, float | None], explain: str | None
+        self,
+        asked: Request,
+        entry: LoadedModel,
+        part: Part,
+        limits: tuple[int | None, float | None],
+        explain: str | None,
     ) -> dict[str, Any]:
         if explain:
             return await self._explained(asked, entry, part, limits)
-        looked: Looked = await self._house.ask(asked, entry, Look(part.content, part.name, *limits))
+        looked: ClassifyResult = await self._house.ask(asked, entry, ClassifyJob(part.content, part.name, *limits))
         said = answer_of(entry, looked.found, looked.height, looked.width)
         said["milliseconds"] = round(looked.model_seconds * 1e3, 3)
         return said
 
     async def _several(
         self,
-        asked: Asked,
-        entry: Entry,
+        asked: Request,
+        entry: LoadedModel,
         parts: list[Part],
         limits: tuple[int | None, float | None],
         explain: str | None,
@@ -115,14 +120,14 @@ class Plain:
         said: list[dict[str, Any]] = []
         for part, answer in zip(parts, found, strict=True):
             if isinstance(answer, BaseException):
-                if not isinstance(answer, Refusal) or answer.kind not in ("image", "size") or len(parts) == 1:
+                if not isinstance(answer, HTTPError) or answer.kind not in ("image", "size") or len(parts) == 1:
                     raise answer
                 self._house.metrics.refused(answer.kind)
                 said.append({"name": part.name, "error": answer.sentence})
             else:
                 said.append({"name": part.name, **answer})
         if all("error" in answer for answer in said):
-            raise Refusal(
+            raise HTTPError(
                 422,
                 f"expected at least one image that can be read, got {len(said)} that can't; the first: "
                 f"{said[0]['error']}",
@@ -131,17 +136,17 @@ class Plain:
         return said
 
     async def _explained(
-        self, asked: Asked, entry: Entry, part: Part, limits: tuple[int | None, float | None]
+        self, asked: Request, entry: LoadedModel, part: Part, limits: tuple[int | None, float | None]
     ) -> dict[str, Any]:
         model, settings = entry.model, self._house.settings
         most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
 
-        def prepare() -> tuple[Any, Canvas]:
+        def prepare() -> tuple[Any, DecodedImage]:
             image = decode(part.content, part.name, most)
-            return image, Canvas(model.session.fit(image), image.shape[0], image.shape[1])
+            return image, DecodedImage(model.session.fit(image), image.shape[0], image.shape[1])
 
         image, canvas = await self._house.intake.apart(prepare, part.name)
-        seen = await self._house.ask(asked, entry, Watch(canvas, *limits))
+        seen = await self._house.ask(asked, entry, ExplainJob(canvas, *limits))
         said = answer_of(entry, seen.on_image, canvas.height, canvas.width)
         said["milliseconds"] = round(seen.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(said["glimpses"]):
@@ -154,35 +159,35 @@ class Plain:
         return said
 
 
-def _limits(entry: Entry, query: Mapping[str, str]) -> tuple[int | None, float | None]:
+def _limits(entry: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, float | None]:
     max_glimpses, confidence = query.get("max_glimpses"), query.get("confidence")
     most = entry.model.card.num_glimpses
     if max_glimpses is not None and not (
         max_glimpses.isascii() and max_glimpses.isdecimal() and len(max_glimpses) < 10
     ):
-        raise Refusal(
+        raise HTTPError(
             400, f"expected max_glimpses from 1 to {most}, got {max_glimpses!r:.40}; or leave it out", "limit"
         )
     try:
         sure = None if confidence is None else float(confidence)
     except ValueError:
-        raise Refusal(
+        raise HTTPError(
             400, f"expected a confidence such as 0.95, got {confidence!r:.40}; leave it out, or write a number", "limit"
         ) from None
     glimpses = None if max_glimpses is None else int(max_glimpses)
     try:
         checked = limits(most, glimpses, sure, None)
     except LimitError as error:
-        raise Refusal(400, str(error), "limit") from error
+        raise HTTPError(400, str(error), "limit") from error
     return None if glimpses is None else checked.max_glimpses, checked.confidence
 
 
-def _check_explain(entry: Entry, explain: str | None) -> None:
+def _check_explain(entry: LoadedModel, explain: str | None) -> None:
     card = entry.model.card
     if explain is None:
         return
     if explain not in EXPLAIN:
-        raise Refusal(
+        raise HTTPError(
             400,
             f"expected explain=path or explain=attention, got {explain!r:.40}; choose one, or leave it out",
             "limit",
@@ -192,14 +197,14 @@ def _check_explain(entry: Entry, explain: str | None) -> None:
         other = next((word for word in EXPLAIN if has[word]), None)
         advice = f"ask for explain={other}" if other else "leave it out: this model takes an image in at once"
         what = "looks through a retina" if explain == "path" else "spreads its attention over a map"
-        raise Refusal(
+        raise HTTPError(
             400,
             f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} one; {advice}",
             "limit",
         )
 
 
-def answer_of(entry: Entry, found: Prediction, height: int, width: int) -> dict[str, Any]:
+def answer_of(entry: LoadedModel, found: Prediction, height: int, width: int) -> dict[str, Any]:
     """Say in JSON's values, and numpy's, what a model made of an image.
 
     Args:
@@ -231,7 +236,7 @@ def answer_of(entry: Entry, found: Prediction, height: int, width: int) -> dict[
     }
 
 
-def model_of(entry: Entry) -> dict[str, str]:
+def model_of(entry: LoadedModel) -> dict[str, str]:
     """Say which model answered.
 
     Args:
@@ -240,7 +245,7 @@ def model_of(entry: Entry) -> dict[str, str]:
     return {"name": entry.model.name, "version": str(entry.model.version)}
 
 
-def _summary(entry: Entry, versions: list[int]) -> dict[str, Any]:
+def _summary(entry: LoadedModel, versions: list[int]) -> dict[str, Any]:
     card = entry.model.card
     return {
         "name": entry.model.name,

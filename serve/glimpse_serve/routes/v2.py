@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import glimpse
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Answer, Asked, Handler, json_answer
-from glimpse_serve.models.registry import Entry
+from glimpse_serve.http.request import Handler, Request, Response, json_response
+from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes import v2_tensors
-from glimpse_serve.routes.context import House
+from glimpse_serve.routes.context import AppContext
 
 SLOW_BYTES = 2**16
 """Bodies from this size on are read and written in a thread, so that others need not wait."""
@@ -21,14 +21,14 @@ PLATFORM = "onnxruntime_onnx"
 """What Triton calls models of our kind."""
 
 
-class OpenInference:
+class V2Routes:
     """The handlers of the protocol.
 
     Args:
         house: What they share.
     """
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: AppContext) -> None:
         self._house = house
         # Numbers in JSON take many times their letters' memory while they are read, so it is done one by one.
         self._reading = asyncio.Lock()
@@ -46,36 +46,36 @@ class OpenInference:
         found["/v2"] = {"GET": self.server}
         return found
 
-    async def server(self, asked: Asked) -> Answer:
+    async def server(self, asked: Request) -> Response:
         """Tell what the server is."""
         asked.query()
-        return json_answer({"name": "glimpse", "version": glimpse.__version__, "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "glimpse", "version": glimpse.__version__, "extensions": ["binary_tensor_data"]})
 
-    async def live(self, asked: Asked) -> Answer:
+    async def live(self, asked: Request) -> Response:
         """Tell that the server lives."""
-        return json_answer({"live": True})
+        return json_response({"live": True})
 
-    async def ready(self, asked: Asked) -> Answer:
+    async def ready(self, asked: Request) -> Response:
         """Tell whether the server takes requests; 503 if it doesn't."""
         condition = self._house.condition
         if not condition.ready:
             why = "it is being stopped" if condition.draining else "its models are being loaded"
-            raise Refusal(
+            raise HTTPError(
                 503, f"expected a server that is ready, {why}; ask another one", "shutdown", {"Retry-After": "1"}
             )
-        return json_answer({"ready": True})
+        return json_response({"ready": True})
 
-    async def model_ready(self, asked: Asked) -> Answer:
+    async def model_ready(self, asked: Request) -> Response:
         """Tell whether a model takes requests."""
         entry = self._find(asked)
-        return json_answer({"name": entry.model.name, "ready": True})
+        return json_response({"name": entry.model.name, "ready": True})
 
-    async def metadata(self, asked: Asked) -> Answer:
+    async def metadata(self, asked: Request) -> Response:
         """Tell a model's inputs and outputs."""
         asked.query()
         entry = self._find(asked)
         card = entry.model.card
-        return json_answer(
+        return json_response(
             {
                 "name": entry.model.name,
                 "versions": [str(version) for version in self._house.registry.versions(entry.model.name)],
@@ -85,18 +85,18 @@ class OpenInference:
             }
         )
 
-    async def index(self, asked: Asked) -> Answer:
+    async def index(self, asked: Request) -> Response:
         """List the models, as Triton's extension of the model repository does."""
         async with self._house.intake.body(asked.headers, asked.receive) as body:
             v2_tensors.check_index_request(body)
-            return json_answer(
+            return json_response(
                 [
                     {"name": entry.model.name, "version": str(entry.model.version), "state": "READY", "reason": ""}
                     for entry in self._house.registry
                 ]
             )
 
-    async def infer(self, asked: Asked) -> Answer:
+    async def infer(self, asked: Request) -> Response:
         """Run a model's graph on the tensors of a request."""
         asked.query()
         entry = self._find(asked)
@@ -112,19 +112,19 @@ class OpenInference:
                     request = await asyncio.to_thread(v2_tensors.read, body, length, model.card, *limits)
             found = await self._house.ask(asked, entry, request.job, request.timeout_seconds)
 
-        def answer() -> Answer:
+        def answer() -> Response:
             written, head = v2_tensors.write(request, found.outputs, model.card, model.name, model.version)
             if head is None:
-                return pack(Answer(written), asked.headers.get("accept-encoding", ""))
+                return pack(Response(written), asked.headers.get("accept-encoding", ""))
             headers = {v2_tensors.HEADER_LENGTH.title(): str(head)}
             return pack(
-                Answer(written, 200, "application/octet-stream", headers), asked.headers.get("accept-encoding", "")
+                Response(written, 200, "application/octet-stream", headers), asked.headers.get("accept-encoding", "")
             )
 
         size = sum(found.outputs[name].nbytes for name in request.job.outputs)
         return answer() if size < SLOW_BYTES // 8 else await asyncio.to_thread(answer)
 
-    def _find(self, asked: Asked) -> Entry:
+    def _find(self, asked: Request) -> LoadedModel:
         entry = self._house.registry.find(asked.path["model"], asked.path.get("version"))
         asked.model = entry.model.name
         return entry

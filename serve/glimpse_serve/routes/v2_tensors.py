@@ -32,8 +32,8 @@ from glimpse.contract.tensors import (
     STATE,
 )
 from glimpse.runtime.graph import Arrays
-from glimpse_serve.errors import Refusal
-from glimpse_serve.inference.jobs import Tensors
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.jobs import InferJob
 
 DATATYPES: dict[str, Any] = {"UINT8": np.dtype("<u1"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 """Those that our graphs have, little-endian."""
@@ -57,11 +57,11 @@ class Spec(NamedTuple):
     """-1 where it is free."""
 
 
-class Request(NamedTuple):
+class InferRequest(NamedTuple):
     """What a client asks of a graph."""
 
     id: str
-    job: Tensors
+    job: InferJob
     binary: frozenset[str]
     """Outputs that are wanted as bytes."""
     timeout_seconds: float | None
@@ -112,7 +112,7 @@ def outputs_of(card: ModelCard) -> dict[str, Spec]:
     return {name: known[name] for name in card.outputs}
 
 
-def read(body: bytes, header_length: str | None, card: ModelCard, max_images: int, max_pixels: int) -> Request:
+def read(body: bytes, header_length: str | None, card: ModelCard, max_images: int, max_pixels: int) -> InferRequest:
     """Read a request for inference.
 
     Args:
@@ -149,11 +149,11 @@ def read(body: bytes, header_length: str | None, card: ModelCard, max_images: in
     identifier = asked.get("id", "")
     if not isinstance(identifier, str):
         raise _wrong(f"expected the id as a text, got {_shown(identifier)}")
-    job = Tensors(given, outputs, _key(given, outputs, card), len(given[card.inputs[0]]))
-    return Request(identifier, job, binary, _timeout(_parameters(asked)))
+    job = InferJob(given, outputs, _key(given, outputs, card), len(given[card.inputs[0]]))
+    return InferRequest(identifier, job, binary, _timeout(_parameters(asked)))
 
 
-def write(request: Request, found: Arrays, card: ModelCard, name: str, version: int) -> tuple[bytes, int | None]:
+def write(request: InferRequest, found: Arrays, card: ModelCard, name: str, version: int) -> tuple[bytes, int | None]:
     """Write an answer to a request for inference.
 
     Args:
@@ -200,7 +200,7 @@ def check_index_request(body: bytes) -> None:
 
 def _read_json(text: memoryview) -> Mapping[str, Any]:
     if len(text) > MAX_JSON_BYTES:
-        raise Refusal(
+        raise HTTPError(
             413,
             f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(text):,}; send tensors as bytes behind it "
             "(binary_data_size)",
@@ -209,7 +209,7 @@ def _read_json(text: memoryview) -> Mapping[str, Any]:
     letters = bytes(text)
     nested = letters.count(b"[") + letters.count(b"{")
     if nested > MAX_NESTED:
-        raise Refusal(
+        raise HTTPError(
             413,
             f"expected at most {MAX_NESTED:,} lists and objects in the JSON, got {nested:,}; give the data as one list",
             "size",
@@ -297,7 +297,7 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
             raise _wrong(f"expected the input {name!r}, which has no default, got {', '.join(given)}; add it")
     batch = len(given[card.inputs[0]])
     if batch > max_images:
-        raise Refusal(
+        raise HTTPError(
             413, f"expected at most {max_images} images in a request, got {batch}; send them in several", "size"
         )
     for name, array in given.items():
@@ -318,7 +318,7 @@ def _check(given: Arrays, card: ModelCard, max_images: int, max_pixels: int) -> 
         own = batch * card.height * card.width
         most = max(own, max_pixels if card.has_retina else min(max_pixels, WHOLE_PIXELS))
         if pixels > most:
-            raise Refusal(
+            raise HTTPError(
                 413, f"expected at most {most:,} pixels in a request, got {pixels:,}; scale the images down", "size"
             )
         if images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
@@ -421,5 +421,5 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _wrong(sentence: str) -> Refusal:
-    return Refusal(400, sentence, "tensor")
+def _wrong(sentence: str) -> HTTPError:
+    return HTTPError(400, sentence, "tensor")

@@ -15,7 +15,7 @@ MOST = 10_000
 """Lines that may wait."""
 
 
-class Outlet:
+class NonBlockingWriter:
     """A file descriptor for lines, which come out whole and in order. Safe for threads.
 
     Args:

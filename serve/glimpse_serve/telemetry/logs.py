@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from glimpse_serve.telemetry.log_writer import Outlet
+from glimpse_serve.telemetry.log_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
-    from glimpse_serve.http.request import Asked
+    from glimpse_serve.http.request import Request
 
 LONGEST_PATH = 256
 """Characters of a request's path that are logged."""
@@ -42,7 +42,7 @@ _IN_WORDS = frozenset(("time", "level", "logger", "message", "method", "path", "
 _write_access: Callable[[dict[str, Any]], None] | None = None
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Writes a record as a JSON object on one line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -61,7 +61,7 @@ class JsonLines(logging.Formatter):
         return _without_secrets(_json(entry).decode("ascii"))
 
 
-class Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """Writes a record for people; only a traceback has lines of its own, each of them set in."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -82,7 +82,7 @@ class _Lines(logging.Handler):
         formatter: Which makes lines of them.
     """
 
-    def __init__(self, outlet: Outlet, formatter: logging.Formatter) -> None:
+    def __init__(self, outlet: NonBlockingWriter, formatter: logging.Formatter) -> None:
         super().__init__()
         self._outlet = outlet
         self.setFormatter(formatter)
@@ -109,14 +109,14 @@ def configure(level: str, form: str, descriptor: int = 2) -> None:
         descriptor: Where the lines go, standard error by default.
     """
     global _write_access
-    formatter = JsonLines() if form == "json" else Text()
+    formatter = JsonFormatter() if form == "json" else TextFormatter()
 
     def lost(count: int) -> bytes:
         told = f"{count} lines were lost here, since nobody read those before them"
         record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, (), None)
         return formatter.format(record).encode() + b"\n"
 
-    outlet = Outlet(descriptor, lost)
+    outlet = NonBlockingWriter(descriptor, lost)
     root = logging.getLogger()
     root.handlers[:] = [_Lines(outlet, formatter)]
     wanted = logging.getLevelNamesMapping()[level.upper()]
@@ -153,7 +153,7 @@ def request_id_of(headers: Mapping[str, str]) -> str:
     return own if own is not None and _SANE_ID.fullmatch(own) else os.urandom(12).hex()
 
 
-def access(asked: "Asked", seconds: float) -> None:
+def access(asked: "Request", seconds: float) -> None:
     """Log one request that is over, without what follows its path's question mark, where clients may put secrets.
 
     Args:

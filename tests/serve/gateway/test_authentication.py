@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing, make_key
 from glimpse_serve.gateway.authentication import (
+    AccessError,
+    Authenticator,
     Caller,
-    DoorError,
-    Doorkeeper,
-    check_doors,
+    check_access,
     is_loopback,
     security_headers,
 )
@@ -21,8 +21,8 @@ from tests.support.service import running, toy_files
 SECRET, ENTRY = make_key("alice")
 
 
-def keeper(settings: Settings = Settings(), entries: str = ENTRY) -> Doorkeeper:  # noqa: B008 - it can't be changed
-    return Doorkeeper(KeyRing("", entries), RateLimiter(), settings)
+def keeper(settings: Settings = Settings(), entries: str = ENTRY) -> Authenticator:  # noqa: B008 - it can't be changed
+    return Authenticator(KeyRing("", entries), RateLimiter(), settings)
 
 
 def scope(path: str = "/v1/models", address: str = "10.0.0.1", kind: str = "http", **headers: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def test_who_has_a_key_comes_in(headers, kind):
     ],
 )
 def test_who_has_none_stays_out_and_is_told_how_to_bring_one(headers):
-    with pytest.raises(Refusal, match="expected an API key as 'Authorization: Bearer KEY'") as refused:
+    with pytest.raises(HTTPError, match="expected an API key as 'Authorization: Bearer KEY'") as refused:
         keeper().admit(scope(**headers))
     assert (refused.value.status, refused.value.headers) == (401, {"WWW-Authenticate": 'Bearer realm="glimpse"'})
     assert SECRET not in refused.value.sentence
@@ -66,7 +66,7 @@ def test_balancers_need_no_key(path):
     "path", ["/v2/health/live/", "/v2/models/a/b/ready", "/v2/models/a", "/metrics", "/v2/health/x", "/"]
 )
 def test_nothing_else_is_open(path):
-    with pytest.raises(Refusal):
+    with pytest.raises(HTTPError):
         keeper().admit(scope(path))
 
 
@@ -79,7 +79,7 @@ def test_without_keys_everybody_comes_in_at_the_rate_of_his_address():
     for address in ("10.0.0.1", "10.0.0.2"):
         for _ in range(2):
             assert doors.admit(scope(address=address)) == Caller()
-        with pytest.raises(Refusal, match=r"at most 0\.1 requests a second and 2 at once") as refused:
+        with pytest.raises(HTTPError, match=r"at most 0\.1 requests a second and 2 at once") as refused:
             doors.admit(scope(address=address))
         assert refused.value.status == 429
         assert int(refused.value.headers["Retry-After"]) in (9, 10)
@@ -99,7 +99,7 @@ def test_without_keys_everybody_comes_in_at_the_rate_of_his_address():
 def test_who_has_many_addresses_has_one_share(one, other):
     doors = keeper(Settings(rate=0.001, burst=1), "")
     doors.admit(scope(address=one))
-    with pytest.raises(Refusal, match="requests a second"):
+    with pytest.raises(HTTPError, match="requests a second"):
         doors.admit(scope(address=other))
     doors.admit(scope(address="2001:db9::1"))
 
@@ -107,7 +107,7 @@ def test_who_has_many_addresses_has_one_share(one, other):
 def test_a_key_may_have_a_rate_of_its_own():
     doors = keeper(Settings(rate=1000.0, burst=1), f"{ENTRY} rate=0.001")
     doors.admit(scope(x_api_key=SECRET))
-    with pytest.raises(Refusal, match=r"at most 0\.001 requests"):
+    with pytest.raises(HTTPError, match=r"at most 0\.001 requests"):
         doors.admit(scope(address="10.9.9.9", x_api_key=SECRET))
 
 
@@ -115,13 +115,13 @@ def test_who_tries_keys_is_slowed_down_and_others_are_not():
     doors = keeper()
     statuses = []
     for number in range(30):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(HTTPError) as refused:
             doors.admit(scope(x_api_key=f"guess {number}"))
         statuses.append(refused.value.status)
     assert statuses[:10] == [401] * 10
     assert set(statuses[12:]) == {429}
     assert doors.admit(scope(x_api_key=SECRET)) == Caller("alice")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(HTTPError) as refused:
         doors.admit(scope(address="10.0.0.2"))
     assert refused.value.status == 401
 
@@ -145,11 +145,11 @@ def test_a_loopback_is_known(host, loopback):
 
 
 def test_doors_that_stand_open_keep_it_from_starting():
-    check_doors(Settings(), KeyRing())
-    check_doors(Settings(host="0.0.0.0", allow_anonymous=True), KeyRing())
-    check_doors(Settings(host="0.0.0.0"), KeyRing("", ENTRY))
-    with pytest.raises(DoorError, match=r"--keys-file, listen at 127\.0\.0\.1, or say --allow-anonymous"):
-        check_doors(Settings(host="0.0.0.0"), KeyRing())
+    check_access(Settings(), KeyRing())
+    check_access(Settings(host="0.0.0.0", allow_anonymous=True), KeyRing())
+    check_access(Settings(host="0.0.0.0"), KeyRing("", ENTRY))
+    with pytest.raises(AccessError, match=r"--keys-file, listen at 127\.0\.0\.1, or say --allow-anonymous"):
+        check_access(Settings(host="0.0.0.0"), KeyRing())
 
 
 def certificate(folder: Path, name: str) -> tuple[str, str]:
@@ -162,10 +162,10 @@ def certificate(folder: Path, name: str) -> tuple[str, str]:
 def test_a_certificate_that_does_not_fit_keeps_it_from_starting(tmp_path):
     chain, key = certificate(tmp_path, "one")
     _, other = certificate(tmp_path, "other")
-    check_doors(Settings(tls_certificate=chain, tls_key=key), KeyRing())
+    check_access(Settings(tls_certificate=chain, tls_key=key), KeyRing())
     for wrong in ((chain, other), (chain, "none"), (key, key)):
-        with pytest.raises(DoorError, match="a certificate and its key, without a password"):
-            check_doors(Settings(tls_certificate=wrong[0], tls_key=wrong[1]), KeyRing())
+        with pytest.raises(AccessError, match="a certificate and its key, without a password"):
+            check_access(Settings(tls_certificate=wrong[0], tls_key=wrong[1]), KeyRing())
 
 
 def test_browsers_are_told_to_be_careful():

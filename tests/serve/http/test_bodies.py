@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from glimpse.images.pixels import ImageError, TooManyPixelsError
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.http import bodies
-from glimpse_serve.http.bodies import Intake, Part, image_refusal, images, is_form
+from glimpse_serve.http.bodies import BodyReader, Part, image_refusal, images, is_form
 from glimpse_serve.http.cancellation import unless_gone
 from glimpse_serve.settings import Settings
 
@@ -37,7 +37,7 @@ async def leave() -> Any:
 
 def read(receive: Callable[[], Awaitable[Any]], settings: Settings = SMALL, **headers: str) -> bytes:
     async def main() -> bytes:
-        takes = Intake(settings)
+        takes = BodyReader(settings)
         try:
             async with takes.body({name.replace("_", "-"): value for name, value in headers.items()}, receive) as body:
                 assert takes._held == len(body)
@@ -70,7 +70,7 @@ def test_a_body_is_put_together():
     ],
 )
 def test_bodies_that_are_too_much_or_not_enough_are_refused(receive, headers, status, sentence):
-    with pytest.raises(Refusal, match=sentence) as refused:
+    with pytest.raises(HTTPError, match=sentence) as refused:
         read(receive, **headers)
     assert refused.value.status == status
 
@@ -86,11 +86,11 @@ def test_a_compressed_body_is_unpacked_however_it_comes(encoding, pack):
 
 def test_all_bodies_together_have_a_limit():
     async def main() -> None:
-        takes = Intake(SMALL)
+        takes = BodyReader(SMALL)
         async with contextlib.AsyncExitStack() as held:
             for _ in range(bodies.MEMORY_BODIES):
                 await held.enter_async_context(takes.body({}, coming(b"x" * 1024)))
-            with pytest.raises(Refusal, match="room for the body") as refused:
+            with pytest.raises(HTTPError, match="room for the body") as refused:
                 async with takes.body({}, coming(b"x")):
                     pass
             assert refused.value.status == 503
@@ -106,14 +106,14 @@ def test_what_is_done_apart_has_a_time_and_a_number(monkeypatch):
     go = threading.Event()
 
     async def main() -> None:
-        takes = Intake(SMALL)
+        takes = BodyReader(SMALL)
         waiting = [asyncio.create_task(takes.apart(lambda: go.wait(10), "a.png")) for _ in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(Refusal, match="fewer large images") as refused:
+        with pytest.raises(HTTPError, match="fewer large images") as refused:
             await takes.apart(lambda: 1, "b.png")
         assert refused.value.status == 503
         for task in waiting:
-            with pytest.raises(Refusal, match=r"done with a\.png within 0\.2 s"):
+            with pytest.raises(HTTPError, match=r"done with a\.png within 0\.2 s"):
                 await task
         go.set()
         while takes._apart:
@@ -129,8 +129,8 @@ def test_an_image_that_can_not_be_read_apart_is_refused():
         raise ImageError("it is damaged")
 
     async def main() -> None:
-        takes = Intake(SMALL)
-        with pytest.raises(Refusal, match="it is damaged") as refused:
+        takes = BodyReader(SMALL)
+        with pytest.raises(HTTPError, match="it is damaged") as refused:
             await takes.apart(fails, "a.png")
         assert refused.value.status == 422
         takes.close()
@@ -185,7 +185,7 @@ def test_a_form_that_is_bent_in_any_way_is_refused_or_read():
         ):
             try:
                 assert images(headers, bent, 9)
-            except Refusal as refusal:
+            except HTTPError as refusal:
                 refused += refusal.status in (400, 413)
                 others += refusal.status not in (400, 413)
     assert refused > len(whole)
@@ -195,7 +195,7 @@ def test_a_form_that_is_bent_in_any_way_is_refused_or_read():
 def test_a_part_with_endless_headers_is_refused():
     headers = {"content-type": "multipart/form-data; boundary=b"}
     head = "\r\n".join(f"X-{number}: y" for number in range(100))
-    with pytest.raises(Refusal, match="a damaged one"):
+    with pytest.raises(HTTPError, match="a damaged one"):
         images(headers, form([(head, b"x")]), 9)
 
 
@@ -216,7 +216,7 @@ def test_an_answer_is_handed_on():
 def test_what_nobody_waits_for_is_cancelled():
     async def main() -> None:
         answer = asyncio.get_running_loop().create_future()
-        with pytest.raises(Refusal, match="left before") as refused:
+        with pytest.raises(HTTPError, match="left before") as refused:
             await unless_gone(leave, answer, 5.0)
         assert refused.value.status == 499
         assert answer.cancelled()
@@ -227,7 +227,7 @@ def test_what_nobody_waits_for_is_cancelled():
 def test_an_answer_that_takes_too_long_is_refused():
     async def main() -> None:
         answer = asyncio.get_running_loop().create_future()
-        with pytest.raises(Refusal, match="deadline") as refused:
+        with pytest.raises(HTTPError, match="deadline") as refused:
             await unless_gone(stay, answer, 0.1)
         assert refused.value.status == 504
         assert answer.cancelled()
@@ -250,10 +250,10 @@ def test_who_is_cancelled_cancels_what_he_waits_for():
 
 def test_a_refusal_passes():
     async def refuses() -> None:
-        raise Refusal(422, "no", "image")
+        raise HTTPError(422, "no", "image")
 
     async def main() -> None:
-        with pytest.raises(Refusal, match="no"):
+        with pytest.raises(HTTPError, match="no"):
             await unless_gone(stay, refuses(), 1.0)
 
     asyncio.run(main())
@@ -262,6 +262,6 @@ def test_a_refusal_passes():
 @pytest.mark.parametrize("behind", [(b"x",), (b"", b"x" * 100), (gzip.compress(b"more"),)])
 def test_nothing_is_kept_of_what_follows_a_compressed_body(behind):
     first, *others = behind
-    with pytest.raises(Refusal, match="nothing behind a body compressed by gzip") as refused:
+    with pytest.raises(HTTPError, match="nothing behind a body compressed by gzip") as refused:
         read(coming(gzip.compress(b"whole") + first, *others), content_encoding="gzip")
     assert refused.value.status == 400

@@ -4,9 +4,9 @@ import zlib
 import pytest
 
 from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Answer
+from glimpse_serve.http.request import Response
 
-LONG = Answer(b"glimpse " * 500, headers={"X-Kind": "long"})
+LONG = Response(b"glimpse " * 500, headers={"X-Kind": "long"})
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_it_is_done_as_the_client_accepts_it(accepted, encoding):
 
 
 def test_what_is_short_is_left():
-    short = Answer(b"x" * 1000)
+    short = Response(b"x" * 1000)
     assert pack(short, "gzip") is short

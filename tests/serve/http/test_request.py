@@ -5,21 +5,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse_serve.errors import Refusal
-from glimpse_serve.http.request import ASKED, Answer, Asked, Endpoint, error_answer, json_answer, respond
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.http.request import (
+    REQUEST_KEY,
+    Endpoint,
+    Request,
+    Response,
+    error_response,
+    json_response,
+    send_response,
+)
 
 
-def asked(method: str = "GET", query: bytes = b"") -> Asked:
+def asked(method: str = "GET", query: bytes = b"") -> Request:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
     scope: dict[str, Any] = {"type": "http", "method": method, "path": "/x", "query_string": query}
-    made = Asked(scope, receive, {}, "1", 0.0)
-    scope[ASKED] = made
+    made = Request(scope, receive, {}, "1", 0.0)
+    scope[REQUEST_KEY] = made
     return made
 
 
-def answered(application: Any, request: Asked) -> list[Any]:
+def answered(application: Any, request: Request) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -29,8 +37,8 @@ def answered(application: Any, request: Asked) -> list[Any]:
     return sent
 
 
-async def hello(request: Asked) -> Answer:
-    return json_answer({"hello": np.float32(0.5)}, 201, {"X-Kind": "ünicode"})
+async def hello(request: Request) -> Response:
+    return json_response({"hello": np.float32(0.5)}, 201, {"X-Kind": "ünicode"})
 
 
 def test_an_endpoint_answers_its_methods_and_head_as_get():
@@ -46,7 +54,7 @@ def test_an_endpoint_answers_its_methods_and_head_as_get():
 
 
 def test_other_methods_are_refused_with_those_that_are_there():
-    with pytest.raises(Refusal, match="GET, HEAD here, got 'BREW'") as refused:
+    with pytest.raises(HTTPError, match="GET, HEAD here, got 'BREW'") as refused:
         answered(Endpoint("/x", {"GET": hello}), asked("BREW"))
     assert (refused.value.status, refused.value.headers) == (405, {"Allow": "GET, HEAD"})
 
@@ -55,15 +63,15 @@ def test_parameters_are_read_and_only_those_that_are_known():
     assert asked(query=b"").query("a") == {}
     assert asked(query=b"a=1&b=x%20y+z&c=").query("a", "b", "c") == {"a": "1", "b": "x y z", "c": ""}
     for query in (b"a=1&a=2", b"d=1", b"a", b"a=%ff", b"\xff=1", b"&&", b"=" * 100, b"a=1&" * 50):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(HTTPError) as refused:
             asked(query=query).query("a", "b")
         assert refused.value.status == 400
-    with pytest.raises(Refusal, match="no parameters here"):
+    with pytest.raises(HTTPError, match="no parameters here"):
         asked(query=b"a=1").query()
 
 
 def test_an_error_has_one_form():
-    answer = error_answer(Refusal(413, "too much", "size", {"Connection": "close"}))
+    answer = error_response(HTTPError(413, "too much", "size", {"Connection": "close"}))
     assert (answer.status, json.loads(answer.body), dict(answer.headers)) == (
         413,
         {"error": "too much"},
@@ -78,6 +86,6 @@ def test_what_is_sent_is_counted():
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(respond(request, Answer(b"four", 200, "text/plain"), send))
+    asyncio.run(send_response(request, Response(b"four", 200, "text/plain"), send))
     assert (request.status, request.bytes_out) == (200, 4)
     assert sent[0]["headers"][0] == (b"content-type", b"text/plain")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from glimpse_serve.errors import Refusal
-from glimpse_serve.inference.batcher import Batcher, Crew
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.batcher import Batcher, WorkerThreads
 
 
 class Job(NamedTuple):
@@ -48,13 +48,13 @@ class Model:
 
 @pytest.fixture
 def crew():
-    made = Crew(1)
+    made = WorkerThreads(1)
     yield made
     made.close()
 
 
 def batcher(
-    model: Model, crew: Crew, counts: Counts | None = None, max_batch: int = 4, max_queue: int = 100
+    model: Model, crew: WorkerThreads, counts: Counts | None = None, max_batch: int = 4, max_queue: int = 100
 ) -> Batcher:
     return Batcher(model, crew, max_batch, max_queue, counts or Counts())
 
@@ -137,7 +137,7 @@ def test_one_too_many_is_refused_at_once_and_told_when_to_come_again(crew):
         answers = [engine.submit(Job("a"), soon())]
         await begun(model)
         answers += [engine.submit(Job("b"), soon()), engine.submit(Job("c"), soon())]
-        with pytest.raises(Refusal, match="fewer than 2 requests") as refused:
+        with pytest.raises(HTTPError, match="fewer than 2 requests") as refused:
             engine.submit(Job("d"), soon())
         assert refused.value.status == 503
         assert int(refused.value.headers["Retry-After"]) >= 1
@@ -176,7 +176,7 @@ def test_a_job_whose_deadline_passed_is_not_begun(crew):
         late = engine.submit(Job("b"), time.monotonic() - 1)
         good = engine.submit(Job("c"), soon())
         model.go.set()
-        with pytest.raises(Refusal, match="deadline") as refused:
+        with pytest.raises(HTTPError, match="deadline") as refused:
             await late
         assert refused.value.status == 504
         assert [await first, await good] == ["A", "C"]

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.inference.explanation import picture, watch
-from glimpse_serve.inference.jobs import Canvas, Watch
+from glimpse_serve.inference.explanation import explain_image, picture
+from glimpse_serve.inference.jobs import DecodedImage, ExplainJob
 from glimpse_serve.models import bundled
 from tests.support.toys import noise
 
@@ -19,8 +19,8 @@ def session(request: pytest.FixtureRequest) -> GlimpseSession:
 
 def test_what_is_watched_is_what_is_answered_and_can_be_drawn(session):
     image = noise(90, 60, 3)
-    job = Watch(Canvas(session.fit(image), 90, 60), 3)
-    seen = watch(session, job)
+    job = ExplainJob(DecodedImage(session.fit(image), 90, 60), 3)
+    seen = explain_image(session, job)
     expected = session.predict_one(image, max_glimpses=3)
     np.testing.assert_allclose(seen.on_image.probabilities[0], expected.probabilities, atol=1e-5)
     np.testing.assert_allclose(seen.on_image.locations[0], expected.locations, atol=1e-5)

@@ -5,8 +5,17 @@ import numpy as np
 import pytest
 
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.errors import Refusal
-from glimpse_serve.inference.jobs import Canvas, Inferred, Large, Look, Looked, Tensors, Watch, Watched
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.jobs import (
+    ClassifyJob,
+    ClassifyResult,
+    DecodedImage,
+    ExplainJob,
+    ExplainResult,
+    InferJob,
+    InferResult,
+    TooLargeInBatch,
+)
 from glimpse_serve.inference.model import SMALL_PIXELS, ServedModel
 from tests.support import toys
 from tests.support.service import png
@@ -24,10 +33,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 @pytest.mark.parametrize("limits", [(None, None), (3, None), (None, 0.45), (4, 0.5)])
 def test_images_in_a_batch_are_answered_as_each_alone(models, graph, limits):
     images = [noise(*shape, seed=seed) for seed, shape in enumerate([(20, 30, 1), (50, 31, 3), (8, 9, 1), (20, 30, 1)])]
-    jobs = [Look(png(image), f"image {number}", *limits) for number, image in enumerate(images)]
+    jobs = [ClassifyJob(png(image), f"image {number}", *limits) for number, image in enumerate(images)]
     model = models[graph]
     for image, answer in zip(images, model.answer(jobs), strict=True):
-        assert isinstance(answer, Looked)
+        assert isinstance(answer, ClassifyResult)
         expected = model.session.predict_one(image, max_glimpses=limits[0], confidence=limits[1])
         np.testing.assert_allclose(answer.found.probabilities[0], expected.probabilities, atol=1e-5)
         np.testing.assert_allclose(answer.found.locations[0], expected.locations, atol=1e-5)
@@ -38,29 +47,34 @@ def test_images_in_a_batch_are_answered_as_each_alone(models, graph, limits):
 def test_a_bad_image_is_refused_by_itself(models):
     good = png(noise(20, 30, 1))
     first, bad, large, last = models["adaptive"].answer(
-        [Look(good), Look(b"none", "bad.png"), Look(png(np.zeros((129, 129, 1), np.uint8))), Look(good)]
+        [
+            ClassifyJob(good),
+            ClassifyJob(b"none", "bad.png"),
+            ClassifyJob(png(np.zeros((129, 129, 1), np.uint8))),
+            ClassifyJob(good),
+        ]
     )
-    assert isinstance(bad, Refusal)
+    assert isinstance(bad, HTTPError)
     assert "'bad.png' is no image" in bad.sentence
-    assert isinstance(large, Large)
+    assert isinstance(large, TooLargeInBatch)
     assert SMALL_PIXELS < 129 * 129
     np.testing.assert_array_equal(first.found.probabilities, last.found.probabilities)
-    assert models["adaptive"].answer([Look(b"none")])[0].status == 422
+    assert models["adaptive"].answer([ClassifyJob(b"none")])[0].status == 422
 
 
 def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):
     model = models["adaptive"]
     image = noise(100, 80, 3)
     canvas = model.canvas(png(image), "a", 10**5)
-    assert isinstance(canvas, Canvas)
+    assert isinstance(canvas, DecodedImage)
     assert canvas.pixels.shape == (20, 30, 1)
-    one, other = model.answer([Look(canvas), Look(png(image))])
+    one, other = model.answer([ClassifyJob(canvas), ClassifyJob(png(image))])
     np.testing.assert_array_equal(one.found.probabilities, other.found.probabilities)
     assert (one.height, one.width) == (100, 80)
 
 
-def tensors(images: Any, key: Any, **more: Any) -> Tensors:
-    return Tensors({"images": images, **more}, ("logits", "probabilities", "boxes", "next_state"), key, len(images))
+def tensors(images: Any, key: Any, **more: Any) -> InferJob:
+    return InferJob({"images": images, **more}, ("logits", "probabilities", "boxes", "next_state"), key, len(images))
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode"])
@@ -78,9 +92,9 @@ def test_tensors_of_several_requests_are_answered_as_each_alone(models, graph, c
         *(("glimpses", "next_state") if graph == "adaptive" else ()),
     )
     for outputs in (wanted, wanted[:2]):
-        jobs = [Tensors({"images": batch, **more}, outputs, "key", len(batch)) for batch in batches]
+        jobs = [InferJob({"images": batch, **more}, outputs, "key", len(batch)) for batch in batches]
         for job, answer in zip(jobs, model.answer(jobs), strict=True):
-            assert isinstance(answer, Inferred)
+            assert isinstance(answer, InferResult)
             alone = model.session.infer(job.given, outputs)
             assert list(answer.outputs) == list(outputs)
             for name in outputs:
@@ -90,11 +104,11 @@ def test_tensors_of_several_requests_are_answered_as_each_alone(models, graph, c
 def test_tensors_that_break_the_graph_break_it_for_nobody_else(models):
     model = models["adaptive"]
     good = np.zeros((1, 1, 20, 30), np.uint8)
-    bad = Tensors({"images": good.astype(np.float32)}, ("probabilities",), "key", 1)
-    fine = Tensors({"images": good}, ("probabilities",), "key", 1)
+    bad = InferJob({"images": good.astype(np.float32)}, ("probabilities",), "key", 1)
+    fine = InferJob({"images": good}, ("probabilities",), "key", 1)
     broken, answered = model.answer([bad, fine])
     assert isinstance(broken, Exception)
-    assert isinstance(answered, Inferred)
+    assert isinstance(answered, InferResult)
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
@@ -102,8 +116,8 @@ def test_a_look_can_be_watched(models, graph):
     model = models[graph]
     image = noise(60, 40, 3)
     canvas = model.canvas(png(image), "a", 10**5)
-    (seen,) = model.answer([Watch(canvas, 4, 0.6)])
-    assert isinstance(seen, Watched)
+    (seen,) = model.answer([ExplainJob(canvas, 4, 0.6)])
+    assert isinstance(seen, ExplainResult)
     expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
     np.testing.assert_allclose(seen.on_image.probabilities[0], expected.probabilities, atol=1e-5)
     assert seen.on_image.boxes is not None

@@ -12,7 +12,7 @@ from glimpse.cli.train.recipes import find_recipe
 from glimpse.contract.seal import read_seal
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.models import bundled
-from glimpse_serve.models.bundled import HARD, SOFT, ShippedModel
+from glimpse_serve.models.bundled import HARD, SOFT, BundledModel
 
 IMAGES = 400
 LARGEST = 3_000_000
@@ -20,13 +20,13 @@ LARGEST = 3_000_000
 
 
 @pytest.fixture(scope="module", params=bundled.models(), ids=lambda model: model.name)
-def model(request: pytest.FixtureRequest) -> ShippedModel:
-    found: ShippedModel = request.param
+def model(request: pytest.FixtureRequest) -> BundledModel:
+    found: BundledModel = request.param
     return found
 
 
 @pytest.fixture(scope="module")
-def session(model: ShippedModel) -> GlimpseSession:
+def session(model: BundledModel) -> GlimpseSession:
     return GlimpseSession(model.path)
 
 

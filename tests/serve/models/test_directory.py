@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse_serve.models.directory import Watch, scan
+from glimpse_serve.models.directory import ModelDirectory, scan
 from glimpse_serve.models.registry import Registry
 from tests.serve.models.test_registry import Nobody, Told
 from tests.support import toys
@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
     return made
 
 
-Scene = Callable[[Watch, Registry], Awaitable[None]]
+Scene = Callable[[ModelDirectory, Registry], Awaitable[None]]
 
 
 def play(directory: Path, scene: Scene, told: Told | None = None) -> None:
@@ -38,7 +38,7 @@ def play(directory: Path, scene: Scene, told: Told | None = None) -> None:
 
     async def main() -> None:
         models = Registry(Nobody, told or Told())
-        watch = Watch(directory, models)
+        watch = ModelDirectory(directory, models)
         await watch.look(rested=True)
         await scene(watch, models)
 
@@ -74,7 +74,7 @@ def test_what_lies_there_at_the_start_is_served(toy, directory):
     put(toy, directory / "owl.onnx")
     put(toy, directory / "cat/2/model.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         assert sorted(models.names) == ["cat", "owl"]
         assert models.find("cat").model.version == 2
 
@@ -84,7 +84,7 @@ def test_what_lies_there_at_the_start_is_served(toy, directory):
 def test_a_new_version_takes_over_when_it_rests(toy, other, directory):
     put(toy, directory / "owl/1/model.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         put(other, directory / "owl/2/model.onnx")
         await watch.look()
         assert models.find("owl").model.version == 1
@@ -98,7 +98,7 @@ def test_a_new_version_takes_over_when_it_rests(toy, other, directory):
 def test_a_file_that_is_replaced_in_place_is_loaded_anew(toy, other, directory):
     put(toy, directory / "owl.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         put(other, directory / "owl.onnx")
         for _ in range(2):
             await watch.look()
@@ -111,7 +111,7 @@ def test_a_bad_file_is_refused_once_and_the_old_one_goes_on(toy, other, director
     put(toy, directory / "owl.onnx")
     told = Told()
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         (directory / "owl.onnx").write_bytes(b"half a model")
         for _ in range(5):
             await watch.look()
@@ -130,7 +130,7 @@ def test_a_file_that_grows_is_left_until_it_is_whole(toy, other, directory):
     put(toy, directory / "owl.onnx")
     told = Told()
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         content = other.read_bytes()
         with (directory / "owl.onnx").open("wb", buffering=0) as stream:
             for start in range(0, len(content), len(content) // 5):
@@ -147,7 +147,7 @@ def test_a_file_that_grows_is_left_until_it_is_whole(toy, other, directory):
 def test_what_is_missing_for_a_moment_is_not_taken_out(toy, other, directory):
     file = put(toy, directory / "owl.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         file.unlink()
         await watch.look()
         assert models.names == ["owl"]
@@ -163,7 +163,7 @@ def test_what_is_gone_is_taken_out_and_can_come_back(toy, directory):
     file = put(toy, directory / "owl/3/model.onnx")
     put(toy, directory / "cat.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         shutil.rmtree(directory / "owl")
         for _ in range(2):
             await watch.look()
@@ -180,7 +180,7 @@ def test_models_from_elsewhere_are_not_touched(toy, directory):
     async def main() -> None:
         models = Registry(Nobody, Told())
         await models.load("given", 1, toy)
-        watch = Watch(directory, models)
+        watch = ModelDirectory(directory, models)
         for _ in range(3):
             await watch.look()
         assert models.names == ["given"]
@@ -192,7 +192,7 @@ def test_a_name_that_is_served_from_elsewhere_is_not_taken_over_nor_out(toy, oth
     async def main() -> None:
         models = Registry(Nobody, Told())
         await models.load("owl", 1, toy)
-        watch = Watch(directory, models)
+        watch = ModelDirectory(directory, models)
         file = put(other, directory / "owl.onnx")
         await watch.look(rested=True)
         assert "once, and it is served from 'a file that was named'" in models.refused[str(file)]
@@ -209,7 +209,7 @@ def test_of_two_files_of_one_name_the_other_follows_when_the_first_is_gone(toy, 
     first = put(toy, directory / "owl/1/model.onnx")
     second = put(other, directory / "owl.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         assert len(models.refused) == 1
         served, waiting = (first, second) if models.find("owl").model.card.data == "made up" else (second, first)
         assert str(waiting) in models.refused
@@ -225,7 +225,7 @@ def test_of_two_files_of_one_name_the_other_follows_when_the_first_is_gone(toy, 
 def test_a_directory_that_goes_away_leaves_what_is_served_and_is_told_once(toy, directory, caplog):
     put(toy, directory / "owl.onnx")
 
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         directory.rename(directory.with_name("elsewhere"))
         for _ in range(3):
             await watch.look()
@@ -240,7 +240,7 @@ def test_a_directory_that_goes_away_leaves_what_is_served_and_is_told_once(toy, 
 
 
 def test_it_looks_again_and_again(toy, directory):
-    async def scene(watch: Watch, models: Registry) -> None:
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
         task = asyncio.create_task(watch.run(0.01))
         put(toy, directory / "owl.onnx")
         while not models.names:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.models import registry as registry_module
 from glimpse_serve.models.names import ModelError
 from glimpse_serve.models.registry import Registry
@@ -72,7 +72,7 @@ def test_a_model_is_found_by_name_and_version_the_greatest_unless_said(file):
 def test_a_version_that_is_not_there_is_named_with_those_that_are(file, version):
     models = registry()
     load(models, ("owl", 1, file))
-    with pytest.raises(Refusal, match=r"a version of the model 'owl' out of 1, got") as refused:
+    with pytest.raises(HTTPError, match=r"a version of the model 'owl' out of 1, got") as refused:
         models.find("owl", version)
     assert refused.value.status == 404
 
@@ -80,13 +80,13 @@ def test_a_version_that_is_not_there_is_named_with_those_that_are(file, version)
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(file):
     models = registry()
     load(models, ("owl", 1, file))
-    with pytest.raises(Refusal, match=r"a model out of 'owl', got 'dog'; choose") as refused:
+    with pytest.raises(HTTPError, match=r"a model out of 'owl', got 'dog'; choose") as refused:
         models.find("dog")
     assert refused.value.status == 404
 
 
 def test_without_any_model_one_is_asked_to_come_again():
-    with pytest.raises(Refusal, match="none is yet") as refused:
+    with pytest.raises(HTTPError, match="none is yet") as refused:
         registry().find()
     assert refused.value.status == 503
     assert refused.value.headers["Retry-After"] == "1"

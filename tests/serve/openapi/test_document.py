@@ -7,7 +7,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from glimpse_serve.gateway.authentication import OPEN
-from glimpse_serve.openapi.document import describe
+from glimpse_serve.openapi.document import openapi_document
 from glimpse_serve.routes.streaming import LOOK_QUERY
 from glimpse_serve.routes.v1 import CLASSIFY_QUERY, MODEL_QUERY
 from glimpse_serve.settings import Settings
@@ -26,7 +26,7 @@ def described(service) -> Any:
 
 
 def of_settings(service: Any, wants_key: bool = False, **options: Any) -> Any:
-    return describe(service.service.routes, Settings(**options), service.service.house.registry, wants_key)
+    return openapi_document(service.service.routes, Settings(**options), service.service.house.registry, wants_key)
 
 
 def test_it_is_valid(described):
@@ -44,7 +44,7 @@ def test_every_route_is_described_and_nothing_else(service, described):
 def test_a_route_that_nobody_described_is_not_passed_over(service):
     routes = {**service.service.routes, "/v2/new": {"GET": None}}
     with pytest.raises(KeyError, match="GET /v2/new"):
-        describe(routes, Settings(), service.service.house.registry, False)
+        openapi_document(routes, Settings(), service.service.house.registry, False)
 
 
 def test_the_parameters_are_those_that_the_routes_read(described):

@@ -7,26 +7,28 @@ import pytest
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
-from glimpse_serve.errors import Refusal
-from glimpse_serve.http.request import Asked
-from glimpse_serve.inference.jobs import Look, Looked
-from glimpse_serve.routes.context import Condition
+from glimpse_serve.errors import HTTPError
+from glimpse_serve.http.request import Request
+from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult
+from glimpse_serve.routes.context import Readiness
 from glimpse_serve.settings import Settings
 from tests.support.service import png, toy_files
 from tests.support.toys import noise
 
 
-def asked() -> Asked:
+def asked() -> Request:
     async def stay() -> Any:
         await asyncio.sleep(30)
 
-    return Asked({"type": "http"}, stay, {}, "1", time.monotonic())
+    return Request({"type": "http"}, stay, {}, "1", time.monotonic())
 
 
-def play(tmp_path: Any, job: Look, seconds: float | None = None, **changes: Any) -> tuple[Looked, Asked, str]:
+def play(
+    tmp_path: Any, job: ClassifyJob, seconds: float | None = None, **changes: Any
+) -> tuple[ClassifyResult, Request, str]:
     """Have a service answer a job, and tell what it counted."""
 
-    async def main() -> tuple[Looked, Asked, str]:
+    async def main() -> tuple[ClassifyResult, Request, str]:
         service = Service(Settings(models=toy_files(tmp_path), **changes))
         try:
             await service._load()
@@ -41,7 +43,7 @@ def play(tmp_path: Any, job: Look, seconds: float | None = None, **changes: Any)
 
 
 def test_an_image_is_answered_and_counted(tmp_path):
-    answer, request, counted = play(tmp_path, Look(png(noise(20, 30, 1)), max_glimpses=3))
+    answer, request, counted = play(tmp_path, ClassifyJob(png(noise(20, 30, 1)), max_glimpses=3))
     assert answer.found.probabilities.shape == (1, 3, 3)
     assert request.glimpses == 3
     label = ("cat", "dog", "owl")[int(answer.found.probabilities[0, -1].argmax())]
@@ -53,26 +55,26 @@ def test_an_image_is_answered_and_counted(tmp_path):
 
 def test_a_large_image_is_decoded_apart_and_answered_alike(tmp_path):
     large = noise(20, 30, 1).repeat(30, 0).repeat(30, 1)
-    answer, *_ = play(tmp_path, Look(png(large)))
+    answer, *_ = play(tmp_path, ClassifyJob(png(large)))
     expected = GlimpseSession(tmp_path / "adaptive.onnx").predict_one(large)
     assert (answer.height, answer.width) == (600, 900)
     np.testing.assert_allclose(answer.found.probabilities[0], expected.probabilities, atol=1e-5)
 
 
 def test_a_large_image_that_is_too_large_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="900 x 600 pixels") as refused:
-        play(tmp_path, Look(png(noise(600, 900, 1)), "a.png"), max_pixels=400_000)
+    with pytest.raises(HTTPError, match="900 x 600 pixels") as refused:
+        play(tmp_path, ClassifyJob(png(noise(600, 900, 1)), "a.png"), max_pixels=400_000)
     assert refused.value.status == 413
 
 
 def test_who_would_not_wait_at_all_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="deadline") as refused:
-        play(tmp_path, Look(png(noise(20, 30, 1))), seconds=0.0)
+    with pytest.raises(HTTPError, match="deadline") as refused:
+        play(tmp_path, ClassifyJob(png(noise(20, 30, 1))), seconds=0.0)
     assert refused.value.status == 504
 
 
 def test_it_is_ready_between_its_start_and_its_end():
-    condition = Condition()
+    condition = Readiness()
     assert not condition.ready
     condition.started = True
     assert condition.ready

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.routes import v2_tensors
 from tests.support import toys
 
@@ -27,7 +27,7 @@ def option(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[
     return {"name": name, "shape": shape, "datatype": datatype, "data": data}
 
 
-def read(body: bytes, header: str | None = None, card: Any = toys.ADAPTIVE) -> v2_tensors.Request:
+def read(body: bytes, header: str | None = None, card: Any = toys.ADAPTIVE) -> v2_tensors.InferRequest:
     return v2_tensors.read(body, header, card, 8, 10_000)
 
 
@@ -181,7 +181,7 @@ WRONG: list[tuple[bytes, str | None, int, str]] = [
 
 @pytest.mark.parametrize(("body", "header", "status", "sentence"), WRONG, ids=range(len(WRONG)))
 def test_what_is_wrong_is_told_in_a_sentence(body, header, status, sentence):
-    with pytest.raises(Refusal, match=sentence) as refused:
+    with pytest.raises(HTTPError, match=sentence) as refused:
         read(body, header)
     assert refused.value.status == status
     assert len(refused.value.sentence) < 400
@@ -191,16 +191,16 @@ def test_nan_in_bytes_and_floats_that_are_no_pixels_are_refused():
     head = asked(
         {"name": "confidence", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}, images()
     )
-    with pytest.raises(Refusal, match="finite numbers"):
+    with pytest.raises(HTTPError, match="finite numbers"):
         read(head + np.array([math.nan], "<f4").tobytes(), str(len(head)))
     floats = replace(toys.ADAPTIVE, input_type="float32")
-    with pytest.raises(Refusal, match=r"images in \[0, 1\], got 0 to 2"):
+    with pytest.raises(HTTPError, match=r"images in \[0, 1\], got 0 to 2"):
         read(asked(images(datatype="FP32", data=[*PIXELS[:-1], 2.0])), card=floats)
 
 
 def test_a_model_that_takes_images_in_as_a_whole_takes_no_huge_ones():
     big = asked(images(shape=[1, 1, 1100, 1000], data=[0] * 1_100_000))
-    with pytest.raises(Refusal, match="at most 1,048,576 pixels") as refused:
+    with pytest.raises(HTTPError, match="at most 1,048,576 pixels") as refused:
         v2_tensors.read(big, None, SOFT, 8, 2**24)
     assert refused.value.status == 413
     assert v2_tensors.read(big, None, toys.EPISODE, 8, 2**24).job.size == 1
@@ -261,24 +261,24 @@ def test_ten_thousand_bent_requests_are_read_or_refused():
                 bent = bytearray(b"0")
         try:
             read(bytes(bent))
-        except Refusal as refusal:
+        except HTTPError as refusal:
             refused += refusal.status in (400, 413)
     assert refused > 8000
 
 
 def test_json_of_nothing_but_brackets_is_refused_before_it_is_read():
-    with pytest.raises(Refusal, match="lists and objects in the JSON, got 200,0") as refused:
+    with pytest.raises(HTTPError, match="lists and objects in the JSON, got 200,0") as refused:
         read(b'{"inputs":[' + b"[]," * 200_000 + b"[]]}")
     assert refused.value.status == 413
 
 
 def test_a_shape_without_end_is_told_in_short():
-    with pytest.raises(Refusal, match=r"of shape .* got ") as refused:
+    with pytest.raises(HTTPError, match=r"of shape .* got ") as refused:
         read(asked(images(shape=[1] * 10_000)))
     assert len(refused.value.sentence) < 300
 
 
 def test_numbers_without_end_are_to_come_as_bytes():
-    with pytest.raises(Refusal, match=r"at most 4,194,304 bytes of JSON, got 6,000,") as refused:
+    with pytest.raises(HTTPError, match=r"at most 4,194,304 bytes of JSON, got 6,000,") as refused:
         read(asked(images(data=[1.5] * 1_200_000)))
     assert refused.value.status == 413

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from glimpse_serve.telemetry.log_writer import Outlet
+from glimpse_serve.telemetry.log_writer import NonBlockingWriter
 
 LINE = b"x" * 999 + b"\n"
 
@@ -22,7 +22,7 @@ def pipe():
             os.close(end)
 
 
-def fill(outlet: Outlet, lines: int) -> None:
+def fill(outlet: NonBlockingWriter, lines: int) -> None:
     """Write from another thread, so that a test which would wait for ever fails."""
 
     def write() -> None:
@@ -44,7 +44,7 @@ def read_to(reader: int, end: bytes) -> bytes:
 
 def test_a_line_is_out_when_write_returns(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     outlet.write(b"one\n")
     outlet.write(b"two\n")
     assert os.read(reader, 100) == b"one\ntwo\n"
@@ -52,7 +52,7 @@ def test_a_line_is_out_when_write_returns(pipe):
 
 def test_nobody_waits_for_a_reader_that_stopped_and_every_line_comes_out_in_order(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     fill(outlet, 200)  # Three times what a pipe holds.
     found = read_to(reader, b"199 " + LINE)
     assert [int(line.split()[0]) for line in found.splitlines()] == list(range(200))
@@ -63,7 +63,7 @@ def test_nobody_waits_for_a_reader_that_stopped_and_every_line_comes_out_in_orde
 
 def test_what_is_too_much_is_dropped_and_counted(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost, most=5)
+    outlet = NonBlockingWriter(writer, lost, most=5)
     fill(outlet, 200)
     found = b""
     while b"lost" not in found:
@@ -76,7 +76,7 @@ def test_what_is_too_much_is_dropped_and_counted(pipe):
 
 def test_a_long_line_comes_out_whole(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     outlet.write(b"a" * 300_000 + b"\n")
     outlet.write(b"b\n")
     assert read_to(reader, b"b\n") == b"a" * 300_000 + b"\nb\n"
@@ -85,14 +85,14 @@ def test_a_long_line_comes_out_whole(pipe):
 def test_a_descriptor_that_does_not_block_loses_nothing(pipe):
     reader, writer = pipe
     os.set_blocking(writer, False)
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     fill(outlet, 200)
     assert read_to(reader, b"199 " + LINE).count(b"\n") == 200
 
 
 def test_lines_of_several_threads_are_not_mixed(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
 
     def write(mark: bytes) -> None:
         for _ in range(500):
@@ -109,7 +109,7 @@ def test_lines_of_several_threads_are_not_mixed(pipe):
 
 def test_a_reader_that_is_gone_is_no_fault(pipe):
     reader, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     os.close(reader)
     outlet.write(LINE)
     outlet.write(b"a" * 300_000)
@@ -119,7 +119,7 @@ def test_a_reader_that_is_gone_is_no_fault(pipe):
 
 def test_a_descriptor_that_is_closed_is_no_fault(pipe):
     _, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     os.close(writer)
     outlet.write(LINE)
     outlet.flush(1.0)
@@ -127,7 +127,7 @@ def test_a_descriptor_that_is_closed_is_no_fault(pipe):
 
 def test_flushing_does_not_wait_for_ever(pipe):
     _, writer = pipe
-    outlet = Outlet(writer, lost)
+    outlet = NonBlockingWriter(writer, lost)
     fill(outlet, 200)
     thread = threading.Thread(target=outlet.flush, args=(0.05,), daemon=True)
     thread.start()

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from glimpse_serve.http.request import Asked
+from glimpse_serve.http.request import Request
 from glimpse_serve.telemetry import logs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,7 +56,7 @@ def state(logger: logging.Logger) -> Any:
     return logger.level, list(logger.handlers), logger.propagate, list(logger.filters)
 
 
-def asked(**more: Any) -> Asked:
+def asked(**more: Any) -> Request:
     scope = {
         "type": "http",
         "method": "POST",
@@ -70,7 +70,7 @@ def asked(**more: Any) -> Asked:
     async def receive():
         return {}
 
-    found = Asked(scope, receive, {}, more.pop("id", "req-1"), 0.0)
+    found = Request(scope, receive, {}, more.pop("id", "req-1"), 0.0)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -101,8 +101,8 @@ def test_a_record_is_an_object_on_a_line(configured):
 def test_times_are_of_utc_and_cut_to_milliseconds(configured):
     record = logging.LogRecord("a", logging.INFO, "", 0, "b", (), None)
     record.created = 1700000000.9996
-    assert json.loads(logs.JsonLines().format(record))["time"] == "2023-11-14T22:13:20.999Z"
-    assert logs.Text().format(record).startswith("2023-11-14T22:13:20.999Z info ")
+    assert json.loads(logs.JsonFormatter().format(record))["time"] == "2023-11-14T22:13:20.999Z"
+    assert logs.TextFormatter().format(record).startswith("2023-11-14T22:13:20.999Z info ")
 
 
 def test_a_fault_is_told_within_the_object(configured):

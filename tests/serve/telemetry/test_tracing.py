@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from glimpse_serve.errors import Refusal
+from glimpse_serve.errors import HTTPError
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry.tracing import Tracing, TracingError, trace_id_of
 from tests.support.service import png, running, toy_files
@@ -100,7 +100,7 @@ def test_what_the_client_does_not_sample_is_not_told(told):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "is_fault"), [(Refusal(422, "no", "image"), 422, False), (ValueError(), 500, True)]
+    ("error", "status", "is_fault"), [(HTTPError(422, "no", "image"), 422, False), (ValueError(), 500, True)]
 )
 def test_what_goes_wrong_is_told(told, error, status, is_fault):
     tracing, exporter = told
