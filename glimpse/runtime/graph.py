@@ -13,10 +13,10 @@ from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
-"""Runs a graph once: a :class:`Graph`, or what takes its place in a test."""
+"""Runs a graph once: a :class:`InferenceGraph`, or what takes its place in a test."""
 
 
-class Graph:
+class InferenceGraph:
     """A model's graph on an execution provider; threads may share it.
 
     On the CPU one image of the model's own size goes to a session of its own, for which onnxruntime has worked out

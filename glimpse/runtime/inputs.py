@@ -21,7 +21,7 @@ Image = npt.NDArray[Any] | LazyImage
 Pixels = Shaped[np.ndarray, "height width channels"]
 
 
-class Scene(NamedTuple):
+class ImageView(NamedTuple):
     """An image of any size, of which parts can be read."""
 
     height: int
@@ -48,7 +48,7 @@ class Scene(NamedTuple):
         return self.read(Box(0, 0, self.width, self.height))
 
 
-def canvas_of(image: Any, name: str, card: ModelCard) -> Pixels:
+def to_canvas(image: Any, name: str, card: ModelCard) -> Pixels:
     """Put an image onto a model's canvas.
 
     Args:
@@ -71,7 +71,7 @@ def canvas_of(image: Any, name: str, card: ModelCard) -> Pixels:
     return _as_input(image if image.shape == canvas else pixels.fit(image, *canvas), card)
 
 
-def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
+def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
     """Take an image as it is.
 
     Args:
@@ -90,9 +90,9 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
                 "have its channels converted"
             )
         if isinstance(image, np.memmap):
-            return Scene(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
+            return ImageView(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
         values = _checked(image, name)
-        return Scene(image.shape[0], image.shape[1], lambda box: _part(values, box), name)
+        return ImageView(image.shape[0], image.shape[1], lambda box: _part(values, box), name)
     if isinstance(image, LazyImage):
         lazy = image
     else:
@@ -121,10 +121,10 @@ def scene_of(image: Any, name: str, card: ModelCard) -> Scene:
             )
         return _as_input(part if channels == card.channels else pixels.fit(part, *expected[:2], card.channels), card)
 
-    return Scene(height, width, read, name)
+    return ImageView(height, width, read, name)
 
 
-def planes(canvases: Any, card: ModelCard) -> Shaped[np.ndarray, "batch channels height width"]:
+def to_nchw(canvases: Any, card: ModelCard) -> Shaped[np.ndarray, "batch channels height width"]:
     """Turn pictures on a model's canvas into what its graph takes.
 
     Args:

@@ -28,7 +28,7 @@ class Limits(NamedTuple):
         return np.asarray(probabilities.max(-1) >= np.float32(self.confidence))
 
 
-def limits(most: int, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
+def check_limits(most: int, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
     """Check when somebody wants a model to stop.
 
     Args:

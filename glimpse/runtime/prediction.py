@@ -87,7 +87,7 @@ class Glance(NamedTuple):
     """None while it goes on; else why it stopped, one of ``REASONS``."""
 
 
-def cut_short(prediction: Prediction, limit: Limits) -> Prediction:
+def truncate(prediction: Prediction, limit: Limits) -> Prediction:
     """Leave out the glimpses of a finished episode that the limits, but for the time, would not have allowed.
 
     Args:
@@ -116,11 +116,11 @@ def cut_short(prediction: Prediction, limit: Limits) -> Prediction:
         None if prediction.boxes is None else prediction.boxes[kept],
         None if prediction.maps is None else prediction.maps[kept],
         glimpses,
-        reasons_of(ever),
+        stop_reasons(ever),
     )
 
 
-def reasons_of(told: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
+def stop_reasons(told: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
     """Say why a model that had all the time stopped looking at each image.
 
     Args:
@@ -129,7 +129,7 @@ def reasons_of(told: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
     return tuple("confident" if is_told else "budget" for is_told in told)
 
 
-def join(predictions: Sequence[Prediction], axis: int) -> Prediction:
+def concatenate(predictions: Sequence[Prediction], axis: int) -> Prediction:
     """Put predictions behind one another, without their glimpses and reasons.
 
     Args:

@@ -15,11 +15,11 @@ from glimpse.images import pixels
 from glimpse.images.lazy import LazyImage
 from glimpse.images.pixels import ImageError
 from glimpse.runtime import inputs, stepping
-from glimpse.runtime.graph import Arrays, Graph
-from glimpse.runtime.inputs import Image, Scene
-from glimpse.runtime.limits import LimitError, Limits, is_whole, limits
+from glimpse.runtime.graph import Arrays, InferenceGraph
+from glimpse.runtime.inputs import Image, ImageView
+from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load
-from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, cut_short
+from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
 from glimpse.runtime.providers import ProviderError
 
 __all__ = [
@@ -36,7 +36,7 @@ MAX_THREADS = 1024
 """More are refused: they are no processor's, but a mistake."""
 SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that are not told yet."""
-Subject = npt.NDArray[Any] | list[Scene]
+Subject = npt.NDArray[Any] | list[ImageView]
 """What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
 
 
@@ -94,7 +94,7 @@ class GlimpseSession:
         model = load(self.path)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
-        self._graph = Graph(model, provider, int(threads))
+        self._graph = InferenceGraph(model, provider, int(threads))
         if warm_up:
             self._graph(self._graph.zeros())
 
@@ -132,7 +132,7 @@ class GlimpseSession:
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        return self._answer(inputs.planes(canvases, self.card), limit, started)
+        return self._answer(inputs.to_nchw(canvases, self.card), limit, started)
 
     def predict(
         self,
@@ -289,7 +289,7 @@ class GlimpseSession:
                 "expected no limit of time, since an episode graph takes all its glimpses at once, "
                 f"got seconds={seconds}; leave it out, or export the model with --graph adaptive"
             )
-        return limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
+        return check_limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
 
     def _show(
         self, images: list[Any], names: list[str], size: str | None
@@ -312,14 +312,14 @@ class GlimpseSession:
                     f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
                     f"pixels and nothing else; {advice}, or export the model for any size"
                 )
-            return [inputs.scene_of(*each, self.card) for each in zip(images, names, strict=True)], None
+            return [inputs.to_view(*each, self.card) for each in zip(images, names, strict=True)], None
         if lazy:
             raise ImageError(
                 "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
                 "leave size='fit' out, or read it as a whole and hand over the array"
             )
-        canvases = np.stack([inputs.canvas_of(*each, self.card) for each in zip(images, names, strict=True)])
-        return inputs.planes(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
+        canvases = np.stack([inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)])
+        return inputs.to_nchw(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
 
     def _in_their_frames(self, found: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
         return found if sizes is None else self.onto_images(found, sizes)
@@ -328,12 +328,12 @@ class GlimpseSession:
         graph = self.card.graph
         by_glimpses = isinstance(subject, list) or limit.seconds is not None or self._shrinks(subject, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
-            return stepping.whole(self._gaze(subject, limit, started))
+            return stepping.collect(self._gaze(subject, limit, started))
         if isinstance(subject, list):
-            return cut_short(stepping.one_by_one(self._graph, subject), limit)
+            return truncate(stepping.run_one_by_one(self._graph, subject), limit)
         if graph == "episode":
-            return cut_short(stepping.prediction_of(self._graph({INPUT: subject})), limit)
-        return stepping.to_the_end(self._graph, subject, limit)
+            return truncate(stepping.prediction_of(self._graph({INPUT: subject})), limit)
+        return stepping.run_adaptive(self._graph, subject, limit)
 
     def _shrinks(self, subject: npt.NDArray[Any], limit: Limits) -> bool:
         """Whether a batch is large enough to be worth leaving out the images that are told already.
@@ -342,14 +342,14 @@ class GlimpseSession:
         """
         return limit.confidence is not None and len(subject) >= SHRINKING
 
-    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[stepping.Moment]:
+    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[stepping.StepState]:
         if self.card.graph == "step":
-            look = stepping.look_by_steps(self._graph, self.card, subject)
+            look = stepping.from_step_graph(self._graph, self.card, subject)
         elif isinstance(subject, list):
-            look = stepping.look_through_windows(self._graph, self.card, subject)
+            look = stepping.from_windows(self._graph, self.card, subject)
         else:
-            look = stepping.look_at_images(self._graph, subject)
-        return stepping.gaze(look, len(subject), self.card.state_size or 0, limit, started)
+            look = stepping.from_images(self._graph, subject)
+        return stepping.step_through(look, len(subject), self.card.state_size or 0, limit, started)
 
     def _glances(self, subject: Subject, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
         if self.card.graph == "episode":

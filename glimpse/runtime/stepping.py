@@ -33,12 +33,12 @@ from glimpse.contract.tensors import (
 from glimpse.images import crop, geometry
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.graph import Arrays, Call
-from glimpse.runtime.inputs import Scene
+from glimpse.runtime.inputs import ImageView
 from glimpse.runtime.limits import Limits
-from glimpse.runtime.prediction import Prediction, join, reasons_of
+from glimpse.runtime.prediction import Prediction, concatenate, stop_reasons
 
 
-class Taken(NamedTuple):
+class GlimpseResult(NamedTuple):
     """What one more glimpse of some images leads to."""
 
     seen: Prediction
@@ -49,12 +49,12 @@ class Taken(NamedTuple):
 
 Look = Callable[
     [Int64[np.ndarray, " rows"], Float32[np.ndarray, "rows 2"], Float32[np.ndarray, "rows state"]],
-    Taken,
+    GlimpseResult,
 ]
 """Takes one glimpse of the images of these indices, at these locations, knowing this."""
 
 
-class Moment(NamedTuple):
+class StepState(NamedTuple):
     """What is known of every image of a batch after one more glimpse of those that were not told yet."""
 
     seen: Prediction
@@ -67,7 +67,9 @@ class Moment(NamedTuple):
     """Since the beginning."""
 
 
-def gaze(look: Look, batch: int, state_size: int, limit: Limits, started: float | None = None) -> Iterator[Moment]:
+def step_through(
+    look: Look, batch: int, state_size: int, limit: Limits, started: float | None = None
+) -> Iterator[StepState]:
     """Look at a batch of images until each is told or a limit is reached, from their middles on.
 
     Args:
@@ -95,21 +97,23 @@ def gaze(look: Look, batch: int, state_size: int, limit: Limits, started: float 
         for row, is_told in zip(rows, told, strict=True):
             reasons[row] = "confident" if is_told else over
         rows = rows[~told] if over is None else rows[:0]
-        yield Moment(seen, glimpses.copy(), tuple(reasons), seconds)
+        yield StepState(seen, glimpses.copy(), tuple(reasons), seconds)
 
 
-def whole(moments: Iterator[Moment]) -> Prediction:
+def collect(moments: Iterator[StepState]) -> Prediction:
     """Look to the end, and put all the glimpses together.
 
     Args:
-        moments: What :func:`gaze` returned.
+        moments: What :func:`step_through` returned.
     """
     listed = list(moments)
     reasons = tuple(str(reason) for reason in listed[-1].reasons)
-    return join([moment.seen for moment in listed], axis=1)._replace(glimpses=listed[-1].glimpses, reasons=reasons)
+    return concatenate([moment.seen for moment in listed], axis=1)._replace(
+        glimpses=listed[-1].glimpses, reasons=reasons
+    )
 
 
-def replay(found: Prediction, started: float) -> Iterator[Moment]:
+def replay(found: Prediction, started: float) -> Iterator[StepState]:
     """Tell an answer for one image glimpse by glimpse, as if it came so.
 
     Args:
@@ -123,10 +127,10 @@ def replay(found: Prediction, started: float) -> Iterator[Moment]:
         boxes, maps = (None if field is None else field[:, now] for field in (found.boxes, found.maps))
         reasons = found.reasons if moment == last else (None,)
         seen = Prediction(found.probabilities[:, now], found.locations[:, now], boxes, maps)
-        yield Moment(seen, np.array([moment + 1]), reasons, seconds)
+        yield StepState(seen, np.array([moment + 1]), reasons, seconds)
 
 
-def to_the_end(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
+def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
     """Look at whole images with an adaptive graph, in its own loop.
 
     Args:
@@ -138,11 +142,11 @@ def to_the_end(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Predicti
     if limit.confidence is not None:
         given[CONFIDENCE] = np.array(limit.confidence, np.float32)
     found = graph(given)
-    reasons = reasons_of(limit.told(found[PROBABILITIES][:, -1]))
+    reasons = stop_reasons(limit.told(found[PROBABILITIES][:, -1]))
     return prediction_of(found)._replace(glimpses=found[GLIMPSES], reasons=reasons)
 
 
-def one_by_one(graph: Call, scenes: Sequence[Scene]) -> Prediction:
+def run_one_by_one(graph: Call, scenes: Sequence[ImageView]) -> Prediction:
     """Look at whole images of any size with an episode graph.
 
     Args:
@@ -165,7 +169,7 @@ def prediction_of(found: Arrays) -> Prediction:
     )
 
 
-def look_at_images(graph: Call, images: npt.NDArray[Any]) -> Look:
+def from_images(graph: Call, images: npt.NDArray[Any]) -> Look:
     """Look at whole images with an adaptive graph.
 
     Args:
@@ -173,13 +177,13 @@ def look_at_images(graph: Call, images: npt.NDArray[Any]) -> Look:
         images: As the graph takes them, (batch, channels, height, width).
     """
 
-    def look(rows: Any, locations: Any, state: Any) -> Taken:
+    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         return _taken(graph({INPUT: _some(images, rows), **_onwards(locations, state)}))
 
     return look
 
 
-def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) -> Look:
+def from_windows(graph: Call, card: ModelCard, scenes: Sequence[ImageView]) -> Look:
     """Look at images of any size with an adaptive graph, giving it only the pixels under the widest window.
 
     Args:
@@ -191,7 +195,7 @@ def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) 
         ImageError: As it looks, when the attention maps are not of one size, or a whole image has too many pixels.
     """
 
-    def look_at_one(scene: Scene, location: Any, state: Any) -> Taken:
+    def look_at_one(scene: ImageView, location: Any, state: Any) -> GlimpseResult:
         given = _onwards(location, state)
         if card.has_retina:
             box = _clipped(_widest(card, scene, location), scene)
@@ -201,12 +205,12 @@ def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) 
             pixels = scene.whole()
         return _taken(graph({INPUT: _planes(pixels), **given}))
 
-    def look(rows: Any, locations: Any, state: Any) -> Taken:
+    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         parts = [
             look_at_one(scenes[row], locations[place : place + 1], state[place : place + 1])
             for place, row in enumerate(rows)
         ]
-        return Taken(
+        return GlimpseResult(
             _side_by_side([part.seen for part in parts]),
             np.concatenate([part.state for part in parts]),
             np.concatenate([part.next_location for part in parts]),
@@ -215,7 +219,7 @@ def look_through_windows(graph: Call, card: ModelCard, scenes: Sequence[Scene]) 
     return look
 
 
-def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[Scene]) -> Look:
+def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[ImageView]) -> Look:
     """Look at images with a step graph, cutting its glimpses.
 
     Args:
@@ -226,7 +230,7 @@ def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seque
     """
     retina = _retina(card)
 
-    def look(rows: Any, locations: Any, state: Any) -> Taken:
+    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         if isinstance(images, np.ndarray):
             glimpses = crop.extract_glimpse(_some(images, rows), locations, *retina)
             height, width = images.shape[2:]
@@ -238,7 +242,7 @@ def look_by_steps(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seque
         windows = geometry.boxes(locations, height, width, *retina)
         boxes = np.stack([np.stack(box, axis=-1) for box in windows], axis=1)
         seen = Prediction(found[PROBABILITIES][:, None], locations[:, None], boxes[:, None])
-        return Taken(seen, found[NEXT_STATE], found[NEXT_LOCATION])
+        return GlimpseResult(seen, found[NEXT_STATE], found[NEXT_LOCATION])
 
     return look
 
@@ -260,7 +264,7 @@ def _side_by_side(found: Sequence[Prediction]) -> Prediction:
             f"expected images whose attention maps are of one size, got maps of {sizes} cells; "
             "hand them over one by one"
         )
-    return join(found, axis=0)
+    return concatenate(found, axis=0)
 
 
 def _over(taken: int, seconds: float, limit: Limits) -> str | None:
@@ -293,8 +297,8 @@ def _onwards(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32])
     return {FIRST_LOCATION: locations, STATE: state, MAX_GLIMPSES: one}
 
 
-def _taken(found: Arrays) -> Taken:
-    return Taken(prediction_of(found), found[NEXT_STATE], found[NEXT_LOCATION])
+def _taken(found: Arrays) -> GlimpseResult:
+    return GlimpseResult(prediction_of(found), found[NEXT_STATE], found[NEXT_LOCATION])
 
 
 def _retina(card: ModelCard) -> tuple[int, int, int]:
@@ -303,13 +307,13 @@ def _retina(card: ModelCard) -> tuple[int, int, int]:
     return card.glimpse_size, card.num_scales, card.zoom
 
 
-def _widest(card: ModelCard, scene: Scene, location: npt.NDArray[np.float32]) -> geometry.Box:
+def _widest(card: ModelCard, scene: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
     """The widest window at a location (1, 2), in whole pixels of the image."""
     box = geometry.boxes(location, scene.height, scene.width, *_retina(card))[-1]
     return geometry.Box(*(int(edge.item()) for edge in box))
 
 
-def _clipped(box: geometry.Box, scene: Scene) -> geometry.Box:
+def _clipped(box: geometry.Box, scene: ImageView) -> geometry.Box:
     """The part of a box that the image has, or the pixel nearest to it where it has none."""
     left, top = min(max(box.left, 0), scene.width - 1), min(max(box.top, 0), scene.height - 1)
     right, bottom = min(max(box.right, left + 1), scene.width), min(max(box.bottom, top + 1), scene.height)
@@ -317,7 +321,7 @@ def _clipped(box: geometry.Box, scene: Scene) -> geometry.Box:
 
 
 def _cut(
-    card: ModelCard, scene: Scene, location: npt.NDArray[np.float32]
+    card: ModelCard, scene: ImageView, location: npt.NDArray[np.float32]
 ) -> Float32[np.ndarray, "1 scales channels size size"]:
     """Cut one glimpse, reading no more than the pixels under the widest window."""
     box = _widest(card, scene, location)

@@ -25,7 +25,7 @@ import orjson
 from glimpse.images import geometry, pixels
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
-from glimpse.runtime.limits import LimitError, limits
+from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.prediction import Glance, Prediction
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.request import REQUEST_KEY, Handler, Receive, Request, Response, Scope, Send
@@ -390,7 +390,7 @@ def beginning_of(text: str | None, most: int) -> Beginning:
         )
     confidence = None if confidence is None else float(confidence)
     try:
-        limits(most, max_glimpses, confidence, None)
+        check_limits(most, max_glimpses, confidence, None)
     except LimitError as error:
         raise HTTPError(400, str(error), "limit") from error
     return Beginning(said["width"], said["height"], said["channels"], confidence, max_glimpses)

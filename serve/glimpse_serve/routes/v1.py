@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.images.pixels import decode
-from glimpse.runtime.limits import LimitError, limits
+from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.prediction import Prediction
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.bodies import MAX_APART, Part, images, is_form
@@ -176,7 +176,7 @@ def _limits(entry: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, f
         ) from None
     glimpses = None if max_glimpses is None else int(max_glimpses)
     try:
-        checked = limits(most, glimpses, sure, None)
+        checked = check_limits(most, glimpses, sure, None)
     except LimitError as error:
         raise HTTPError(400, str(error), "limit") from error
     return None if glimpses is None else checked.max_glimpses, checked.confidence

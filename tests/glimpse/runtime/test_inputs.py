@@ -17,20 +17,20 @@ RGB = replace(ADAPTIVE, channels=3)
 
 def test_an_image_is_put_onto_the_canvas():
     image = noise(50, 40, 3)
-    np.testing.assert_array_equal(inputs.canvas_of(image, "it", ADAPTIVE), pixels.fit(image, 20, 30, 1))
-    of_floats = inputs.canvas_of(image, "it", FLOATS)
+    np.testing.assert_array_equal(inputs.to_canvas(image, "it", ADAPTIVE), pixels.fit(image, 20, 30, 1))
+    of_floats = inputs.to_canvas(image, "it", FLOATS)
     assert of_floats.dtype == np.float32
     np.testing.assert_allclose(of_floats * 255, pixels.fit(image, 20, 30, 1), atol=1e-4)
 
 
 def test_parts_have_the_channels_and_the_type_that_the_model_takes():
     image, box = noise(50, 40, 3), Box(5, 6, 25, 36)
-    part = inputs.scene_of(image, "it", ADAPTIVE).read(box)
+    part = inputs.to_view(image, "it", ADAPTIVE).read(box)
     np.testing.assert_array_equal(part, pixels.fit(image, 50, 40, 1)[6:36, 5:25])
-    np.testing.assert_array_equal(inputs.scene_of(ArrayImage(image), "it", RGB).read(box), image[6:36, 5:25])
-    tripled = inputs.scene_of(image[..., :1], "it", RGB).read(box)
+    np.testing.assert_array_equal(inputs.to_view(ArrayImage(image), "it", RGB).read(box), image[6:36, 5:25])
+    tripled = inputs.to_view(image[..., :1], "it", RGB).read(box)
     np.testing.assert_array_equal(tripled, image[6:36, 5:25, :1].repeat(3, axis=2))
-    scaled = inputs.scene_of(image, "it", FLOATS).read(box)
+    scaled = inputs.to_view(image, "it", FLOATS).read(box)
     np.testing.assert_allclose(scaled * 255, part, atol=1e-4)
 
 
@@ -54,19 +54,19 @@ def spoilt(value: float) -> Any:
 def test_values_that_are_no_pixels_are_refused(value, came):
     sentence = rf"expected the values of .* in \[0, 1\], got {came}; scale them, or hand uint8 pixels"
     with pytest.raises(ImageError, match=sentence):
-        inputs.canvas_of(spoilt(value), "it", FLOATS)
+        inputs.to_canvas(spoilt(value), "it", FLOATS)
     with pytest.raises(ImageError, match=sentence):
-        inputs.scene_of(spoilt(value), "it", FLOATS).whole()
+        inputs.to_view(spoilt(value), "it", FLOATS).whole()
     with pytest.raises(ImageError, match=sentence):
-        inputs.planes(spoilt(value)[None], FLOATS)
+        inputs.to_nchw(spoilt(value)[None], FLOATS)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1.5])
 def test_floats_in_memory_are_checked_as_a_whole_and_mapped_ones_where_they_are_read(tmp_path, value):
     with pytest.raises(ImageError, match=r"expected the values of it in \[0, 1\], got "):
-        inputs.scene_of(spoilt(value), "it", FLOATS)
+        inputs.to_view(spoilt(value), "it", FLOATS)
     np.save(tmp_path / "spoilt.npy", spoilt(value))
-    mapped = inputs.scene_of(np.load(tmp_path / "spoilt.npy", mmap_mode="r"), "it", FLOATS)
+    mapped = inputs.to_view(np.load(tmp_path / "spoilt.npy", mmap_mode="r"), "it", FLOATS)
     assert (mapped.read(Box(10, 0, 30, 20)) == 0.5).all()
     with pytest.raises(ImageError, match=r"expected the values of it in \[0, 1\], got "):
         mapped.read(Box(0, 0, 10, 10))
@@ -74,7 +74,7 @@ def test_floats_in_memory_are_checked_as_a_whole_and_mapped_ones_where_they_are_
 
 def test_canvases_that_are_no_array_are_refused():
     with pytest.raises(ImageError, match=r"canvases as one array \(batch, 20, 30, 1\), got list; put them .* np.stack"):
-        inputs.planes([noise(20, 30, 1)], ADAPTIVE)
+        inputs.to_nchw([noise(20, 30, 1)], ADAPTIVE)
 
 
 class Far:
@@ -98,7 +98,7 @@ class Far:
     ],
 )
 def test_a_lazy_image_that_can_not_be_read_is_named_with_the_box(error, reason):
-    scene = inputs.scene_of(Far(error), "it", ADAPTIVE)
+    scene = inputs.to_view(Far(error), "it", ADAPTIVE)
     with pytest.raises(ImageError, match=rf"of it under \(1, 2, 3, 4\), but .* read \({reason}\); check") as told:
         scene.read(Box(1, 2, 3, 4))
     assert told.value.__cause__ is error
@@ -106,24 +106,24 @@ def test_a_lazy_image_that_can_not_be_read_is_named_with_the_box(error, reason):
 
 def test_what_a_lazy_image_says_itself_is_handed_on():
     with pytest.raises(ImageError, match=r"^the slide is locked$"):
-        inputs.scene_of(Far(ImageError("the slide is locked")), "it", ADAPTIVE).whole()
+        inputs.to_view(Far(ImageError("the slide is locked")), "it", ADAPTIVE).whole()
 
 
 def test_float_images_are_for_float_models_in_the_models_size():
     half = np.full((20, 30, 1), 0.5, np.float32)
     for refused in (half, half.astype(np.float64)):
         with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got float"):
-            inputs.canvas_of(refused, "it", ADAPTIVE)
+            inputs.to_canvas(refused, "it", ADAPTIVE)
     with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got float64"):
-        inputs.scene_of(half.astype(np.float64), "it", FLOATS)
+        inputs.to_view(half.astype(np.float64), "it", FLOATS)
     with pytest.raises(
         ImageError, match=r"expected it as float32 \(20, 30, 1\), the model's own size, got \(9, 9, 1\)"
     ):
-        inputs.canvas_of(half[:9, :9], "it", FLOATS)
+        inputs.to_canvas(half[:9, :9], "it", FLOATS)
     with pytest.raises(ImageError, match=r"expected it as float32 \(height, width, 1\), got \(20, 30, 3\)"):
-        inputs.scene_of(half.repeat(3, axis=2), "it", FLOATS)
+        inputs.to_view(half.repeat(3, axis=2), "it", FLOATS)
     with pytest.raises(ImageError, match=r"expected uint8 or float32 canvases .* got float64 \(1, 20, 30, 1\)"):
-        inputs.planes(half[None].astype(np.float64), FLOATS)
+        inputs.to_nchw(half[None].astype(np.float64), FLOATS)
 
 
 class Odd:
@@ -155,9 +155,9 @@ class Odd:
 )
 def test_a_lazy_image_that_is_none_is_refused(image, sentence):
     with pytest.raises(ImageError, match=sentence):
-        inputs.scene_of(image, "it", ADAPTIVE).whole()
+        inputs.to_view(image, "it", ADAPTIVE).whole()
 
 
 def test_what_is_no_image_at_all_is_refused():
     with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got str; decode a file with"):
-        inputs.scene_of("cat.png", "it", ADAPTIVE)
+        inputs.to_view("cat.png", "it", ADAPTIVE)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.runtime.limits import LimitError, Limits, limits
-from glimpse.runtime.prediction import Prediction, cut_short, join
+from glimpse.runtime.limits import LimitError, Limits, check_limits
+from glimpse.runtime.prediction import Prediction, concatenate, truncate
 
 BELIEFS = np.array(
     [
@@ -19,12 +19,12 @@ BELIEFS = np.array(
 )
 PLACES = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
 EVERY = Prediction(BELIEFS, PLACES)
-unchecked = inspect.unwrap(limits)
+unchecked = inspect.unwrap(check_limits)
 """Without the types that are checked at every call under pytest, and only there."""
 
 
 def test_an_image_is_told_at_the_first_glimpse_that_is_sure_enough():
-    found = cut_short(EVERY, Limits(3, 0.8))
+    found = truncate(EVERY, Limits(3, 0.8))
     assert found.glimpses is not None
     assert found.glimpses.tolist() == [2, 3, 1]
     assert found.reasons == ("confident", "budget", "confident")
@@ -33,14 +33,14 @@ def test_an_image_is_told_at_the_first_glimpse_that_is_sure_enough():
 
 
 def test_the_time_axis_is_as_long_as_the_longest_look():
-    found = cut_short(EVERY, Limits(3, 0.5))
+    found = truncate(EVERY, Limits(3, 0.5))
     assert found.probabilities.shape == (3, 1, 2)
     assert found.reasons == ("confident",) * 3
 
 
 @pytest.mark.parametrize("confidence", [None, 0.95])
 def test_a_number_of_glimpses_is_a_limit_by_itself(confidence):
-    found = cut_short(EVERY, Limits(2, confidence))
+    found = truncate(EVERY, Limits(2, confidence))
     assert found.glimpses is not None
     assert found.glimpses.tolist() == [2, 2, 2]
     assert found.reasons == ("budget",) * 3
@@ -51,7 +51,7 @@ def test_a_number_of_glimpses_is_a_limit_by_itself(confidence):
 def test_boxes_and_maps_are_cut_as_well():
     boxes, maps = np.zeros((3, 3, 1, 4), np.float32), np.zeros((3, 3, 2, 2), np.float32)
     for limit in (Limits(1), Limits(3, 0.5)):
-        found = cut_short(EVERY._replace(boxes=boxes, maps=maps), limit)
+        found = truncate(EVERY._replace(boxes=boxes, maps=maps), limit)
         assert found.boxes is not None
         assert found.maps is not None
         assert (found.boxes.shape, found.maps.shape) == ((3, 1, 1, 4), (3, 1, 2, 2))
@@ -64,8 +64,8 @@ def test_a_confidence_is_compared_in_float32_as_a_graph_does():
 
 
 def test_limits_that_are_left_out_are_those_of_the_model():
-    assert limits(7, None, None, None) == Limits(7, None, None)
-    assert limits(7, 2, 1.0, 0.5) == Limits(2, 1.0, 0.5)
+    assert check_limits(7, None, None, None) == Limits(7, None, None)
+    assert check_limits(7, 2, 1.0, 0.5) == Limits(2, 1.0, 0.5)
 
 
 def test_limits_may_be_numbers_of_any_kind():
@@ -102,11 +102,11 @@ def test_a_confidence_and_a_time_out_of_their_range_are_refused(value):
 
 def test_a_confidence_that_is_nothing_in_float32_is_refused():
     with pytest.raises(LimitError, match="above 0 and up to 1, got 1e-60; it is the probability, in float32"):
-        limits(7, None, 1e-60, None)
+        check_limits(7, None, 1e-60, None)
 
 
 def test_predictions_are_put_behind_one_another():
     parts = [Prediction(BELIEFS[:, time : time + 1], PLACES[:, time : time + 1]) for time in range(3)]
-    np.testing.assert_array_equal(join(parts, axis=1).probabilities, BELIEFS)
+    np.testing.assert_array_equal(concatenate(parts, axis=1).probabilities, BELIEFS)
     images = [Prediction(BELIEFS[index : index + 1], PLACES[index : index + 1]) for index in range(3)]
-    np.testing.assert_array_equal(join(images, axis=0).locations, PLACES)
+    np.testing.assert_array_equal(concatenate(images, axis=0).locations, PLACES)

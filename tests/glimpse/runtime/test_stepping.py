@@ -8,7 +8,7 @@ import pytest
 from glimpse.images import pixels
 from glimpse.images.lazy import ArrayImage
 from glimpse.runtime import stepping
-from glimpse.runtime.inputs import scene_of
+from glimpse.runtime.inputs import to_view
 from glimpse.runtime.limits import Limits
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
@@ -129,19 +129,21 @@ BELIEFS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], np.float32)
 def looker(calls: list[list[int]], pause: float = 0.0) -> stepping.Look:
     """A way to look that writes down at which images, and makes an image's state the number of its glimpses."""
 
-    def look(rows: Any, locations: Any, state: Any) -> stepping.Taken:
+    def look(rows: Any, locations: Any, state: Any) -> stepping.GlimpseResult:
         calls.append(rows.tolist())
         time.sleep(pause)
         share = np.minimum(BELIEFS[rows, 0] + state[:, 0] * 0.25, 1)
         belief = np.stack([share, 1 - share], axis=1).astype(np.float32)
-        return stepping.Taken(Prediction(belief[:, None], locations[:, None]), state + 1, locations + np.float32(0.125))
+        return stepping.GlimpseResult(
+            Prediction(belief[:, None], locations[:, None]), state + 1, locations + np.float32(0.125)
+        )
 
     return look
 
 
 def test_images_that_are_told_are_left_alone():
     calls: list[list[int]] = []
-    found = stepping.whole(stepping.gaze(looker(calls), 3, 1, Limits(6, 0.84)))
+    found = stepping.collect(stepping.step_through(looker(calls), 3, 1, Limits(6, 0.84)))
     assert calls == [[0, 1, 2], [1, 2], [2], [2]]
     assert found.glimpses is not None
     assert found.glimpses.tolist() == [1, 2, 4]
@@ -152,14 +154,14 @@ def test_images_that_are_told_are_left_alone():
 
 def test_the_time_ends_the_look_at_those_that_are_not_told():
     calls: list[list[int]] = []
-    found = stepping.whole(stepping.gaze(looker(calls, pause=0.01), 3, 1, Limits(6, 0.9, 0.015)))
+    found = stepping.collect(stepping.step_through(looker(calls, pause=0.01), 3, 1, Limits(6, 0.9, 0.015)))
     assert 1 <= len(calls) <= 2
     assert found.reasons[0] == "confident"
     assert found.reasons[2] == "time"
 
 
 def test_the_time_may_have_begun_before():
-    moments = list(stepping.gaze(looker([]), 3, 1, Limits(6, None, 5.0), started=time.perf_counter() - 9))
+    moments = list(stepping.step_through(looker([]), 3, 1, Limits(6, None, 5.0), started=time.perf_counter() - 9))
     assert len(moments) == 1
     assert moments[0].seconds > 9
 
@@ -187,8 +189,8 @@ PLAIN = replace(toys.ADAPTIVE, glimpse_size=None, num_scales=None, zoom=None, st
 
 def test_a_model_without_a_retina_is_given_whole_images():
     graph, image = Recorded(), noise(9, 7, 1)
-    look = stepping.look_through_windows(graph, PLAIN, [scene_of(image, "it", PLAIN)])
-    moments = list(stepping.gaze(look, 1, 1, Limits(2)))
+    look = stepping.from_windows(graph, PLAIN, [to_view(image, "it", PLAIN)])
+    moments = list(stepping.step_through(look, 1, 1, Limits(2)))
     assert len(moments) == len(graph.given) == 2
     for given in graph.given:
         assert "frame" not in given
@@ -196,14 +198,14 @@ def test_a_model_without_a_retina_is_given_whole_images():
 
 
 def test_maps_of_several_sizes_do_not_make_a_batch():
-    scenes = [scene_of(noise(9, 7, 1), "it", PLAIN), scene_of(noise(5, 7, 1), "it", PLAIN)]
-    same = stepping.one_by_one(Recorded(), scenes[:1] * 2)
+    scenes = [to_view(noise(9, 7, 1), "it", PLAIN), to_view(noise(5, 7, 1), "it", PLAIN)]
+    same = stepping.run_one_by_one(Recorded(), scenes[:1] * 2)
     assert same.maps is not None
     assert same.maps.shape == (2, 1, 9, 7)
     with pytest.raises(
         pixels.ImageError, match=r"attention maps are of one size, got maps of \[\(5, 7\), \(9, 7\)\] cel"
     ):
-        stepping.one_by_one(Recorded(), scenes)
+        stepping.run_one_by_one(Recorded(), scenes)
 
 
 def test_a_window_beyond_the_image_is_black():
@@ -219,7 +221,7 @@ def test_a_window_beyond_the_image_is_black():
             "next_location": np.zeros((batch, 2), np.float32),
         }
 
-    look = stepping.look_by_steps(graph, card, [scene_of(image, "it", card)])
+    look = stepping.from_step_graph(graph, card, [to_view(image, "it", card)])
     for place in ([4.0, 0.0], [-4.0, 0.0], [0.0, 4.0], [0.0, -4.0]):
         look(np.array([0]), np.array([place], np.float32), np.zeros((1, 3), np.float32))
         assert not seen[-1].any()
