@@ -20,7 +20,7 @@ from glimpse.cli.train.command import main as train
 from glimpse.cli.usage import invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing import charts
-from glimpse.drawing.view import Sight, draw
+from glimpse.drawing.view import View, draw
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 from glimpse.export.checkpoint import Exported, export_checkpoint
 from glimpse.runtime.session import GlimpseSession, Prediction
@@ -120,7 +120,7 @@ def _example(
     truth = classes[label]
     name = f"{number:02d}-{truth}"
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / "images" / f"{name}.png")
-    draw(session, Sight(image, image, prediction, prediction), truth).save(folder / "scanpaths" / f"{name}.png")
+    draw(session, View(image, image, prediction, prediction), truth).save(folder / "scanpaths" / f"{name}.png")
     return Example(
         name, truth, classes[answer], float(beliefs[-1, answer]), int(changed[-1]) + 2 if len(changed) else 1
     )

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from glimpse.cli.parser import Parser
 from glimpse.cli.usage import UsageError, nearest
-from glimpse.drawing.album import Album
+from glimpse.drawing.album import PictureFolder
 from glimpse.drawing.heatmap import draw_maps
 from glimpse.evaluation.maps import explicit_maps, implicit_maps
 from glimpse.images import pixels
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """
     training, _ = load_training(args.checkpoint)
     output = None if args.label is None else class_number(training, args.label)
-    album = Album(args.output, args.images)
+    album = PictureFolder(args.output, args.images)
     failed = False
     for path in args.images:
         try:

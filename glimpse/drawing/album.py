@@ -16,7 +16,7 @@ _MOST_SAMPLED = 8
 """Frames, about, from which the colours of a film are chosen."""
 
 
-class Album:
+class PictureFolder:
     """A folder that pictures are written into. It is made when it isn't there.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.drawing.answer import cover, draw_classification, entitle
+from glimpse.drawing.answer import cell_weights, draw_classification, heading
 from glimpse.drawing.heatmap import draw_map, legend
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT, time_colours
 from glimpse.drawing.scanpath import badge
@@ -95,7 +95,7 @@ def animate_maps(
     colours = [tuple(colour.tolist()) for colour in time_colours(len(maps))]
     frames = []
     for time, (weights, belief) in enumerate(zip(maps, probabilities, strict=True)):
-        covered = draw_map(canvas, cover(weights, height, width))
+        covered = draw_map(canvas, cell_weights(weights, height, width))
         filter_ = Image.Resampling.NEAREST if covered.width >= width else Image.Resampling.LANCZOS
         panels = [to_picture(canvas).resize(covered.size, filter_), covered]
         numbers = [badge(index + 1, colour if index <= time else OUTSIDE) for index, colour in enumerate(colours)]
@@ -113,5 +113,5 @@ def animate_maps(
             frame.paste(panel, (left, head))
             draw.rectangle((left, head, left + panel.width - 1, head + panel.height - 1), outline=OUTSIDE)
         frame.paste(scale, (0, head + covered.height + _GAP))
-        frames.append(entitle(frame, belief, classes, truth))
+        frames.append(heading(frame, belief, classes, truth))
     return frames

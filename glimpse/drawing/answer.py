@@ -22,7 +22,7 @@ _BELIEFS_WIDTH = 300
 _LEAST_WIDTH = 360
 
 
-def cover(
+def cell_weights(
     weights: Float[np.ndarray, "map_height map_width"], height: int, width: int
 ) -> Float[np.ndarray, "{height} {width}"]:
     """Give each pixel the weight of the cell that holds its middle.
@@ -57,7 +57,7 @@ def draw_attention(
         truth: The right class's name, where it is known; the heading then says whether the answer is right.
     """
     size = tuple(canvas.shape[:2])
-    covered = [draw_map(canvas, cover(weights, *size)) for weights in maps]
+    covered = [draw_map(canvas, cell_weights(weights, *size)) for weights in maps]
     width, height = covered[0].size
     filter_ = Image.Resampling.NEAREST if width >= size[1] else Image.Resampling.LANCZOS
     panels = [to_picture(canvas).resize((width, height), filter_), *covered]
@@ -84,7 +84,7 @@ def draw_attention(
         draw_text(draw, (middle, top + _HEAD + height + _LINE - 6), str(classes[best]), 14, width, TEXT)
         draw_text(draw, (middle, top + _HEAD + height + 2 * _LINE - 8), f"{belief[best]:.0%}", 14, width, MUTED)
     picture.paste(scale, (0, rows * block))
-    return entitle(picture, probabilities[-1], classes, truth)
+    return heading(picture, probabilities[-1], classes, truth)
 
 
 def draw_answer(
@@ -120,7 +120,7 @@ def draw_answer(
         if length:
             draw.rectangle((*bar[:2], beside + length - 1, bar[3]), fill=TEXT)
         top += block
-    return entitle(picture, probabilities, classes, truth)
+    return heading(picture, probabilities, classes, truth)
 
 
 def draw_classification(
@@ -164,10 +164,10 @@ def draw_classification(
         retina_corner = (path.width + gap, (picture.height - retina.height) // 2)
     picture.paste(path, path_corner)
     picture.paste(retina, retina_corner)
-    return entitle(picture, probabilities[:shown][-1], classes, truth)
+    return heading(picture, probabilities[:shown][-1], classes, truth)
 
 
-def entitle(
+def heading(
     content: Image.Image, probabilities: Float[np.ndarray, " classes"], classes: Sequence[str], truth: str | None = None
 ) -> Image.Image:
     """Put an answer above a picture, as its heading.

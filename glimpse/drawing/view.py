@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from glimpse.runtime.session import GlimpseSession, Prediction
 
 
-class Look(NamedTuple):
+class FramedPrediction(NamedTuple):
     """What a model made of one image."""
 
     on_canvas: "Prediction"
@@ -24,7 +24,7 @@ class Look(NamedTuple):
     """The same in the image's own frame."""
 
 
-class Sight(NamedTuple):
+class View(NamedTuple):
     """One image that a model has looked at."""
 
     image: UInt8[np.ndarray, "height width channels"]
@@ -49,12 +49,12 @@ def extent(image: "UInt8[np.ndarray, 'height width channels'] | LazyImage") -> t
     return height, width
 
 
-def sight_of(
+def view_of(
     session: "GlimpseSession",
     image: "UInt8[np.ndarray, 'height width channels'] | LazyImage",
-    found: Look,
+    found: FramedPrediction,
     native: bool = False,
-) -> Sight:
+) -> View:
     """Put together what a picture of a look needs.
 
     Args:
@@ -75,10 +75,10 @@ def sight_of(
             )
         image = image.read((0, 0, width, height))
     canvas = pixels.fit(image, height, width, session.card.channels) if native else session.fit(image)
-    return Sight(image, canvas, *found)
+    return View(image, canvas, *found)
 
 
-def draw(session: "GlimpseSession", seen: Sight, truth: str | None = None) -> Image.Image:
+def draw(session: "GlimpseSession", seen: View, truth: str | None = None) -> Image.Image:
     """Draw what a model made of an image, by its kind.
 
     With a retina: the scanpath, and what the retina saw. With attention maps: each glimpse's map over the canvas. With
@@ -98,7 +98,7 @@ def draw(session: "GlimpseSession", seen: Sight, truth: str | None = None) -> Im
     return draw_classification(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
 
 
-def animate(session: "GlimpseSession", seen: Sight, truth: str | None = None) -> list[Image.Image]:
+def animate(session: "GlimpseSession", seen: View, truth: str | None = None) -> list[Image.Image]:
     """Draw how a model came to its answer, a frame for each glimpse; see :mod:`glimpse.drawing.animation`.
 
     Args:
@@ -118,7 +118,7 @@ def animate(session: "GlimpseSession", seen: Sight, truth: str | None = None) ->
     return animation.animate_gaze(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
 
 
-def _sensed(session: "GlimpseSession", seen: Sight) -> Float[np.ndarray, "time scales channels size size"]:
+def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:
     """What the retina saw at each glimpse."""
     card, locations, canvas = session.card, seen.on_canvas.locations[0], seen.canvas.transpose(2, 0, 1)
     if card.glimpse_size is None or card.num_scales is None or card.zoom is None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from glimpse.data.held_out import generator_for
-from glimpse.drawing.view import Sight
+from glimpse.drawing.view import View
 from glimpse.images.geometry import boxes
 from glimpse_envs.classification.actions import Move
 from glimpse_envs.classification.core import Looking
@@ -215,7 +215,7 @@ class Game:
         self.record = record
         self.images = tuple(images)
         self.position = 0
-        self.sight: Sight | None = None
+        self.sight: View | None = None
         self.finished = False
         self.opponent = opponent
         self._seed, self._clock = seed, clock

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from glimpse.drawing import scanpath
-from glimpse.drawing.view import Sight, draw
+from glimpse.drawing.view import View, draw
 from glimpse_envs.play.record import ModelEntry
 
 DATA_OPTIONS = (
@@ -98,16 +98,16 @@ class Opponent:
                 f"{_names(classes)}; {advice}"
             )
 
-    def look(self, image: UInt8[np.ndarray, "height width channels"]) -> Sight:
+    def look(self, image: UInt8[np.ndarray, "height width channels"]) -> View:
         """Have the model look at an image.
 
         Args:
             image: Of its card's size and channels.
         """
         seen = self.session.run(image[None])
-        return Sight(image, image, seen, seen)
+        return View(image, image, seen, seen)
 
-    def entry(self, sight: Sight) -> ModelEntry:
+    def entry(self, sight: View) -> ModelEntry:
         """What a record says of its look at an image."""
         probabilities, locations = sight.on_image.probabilities[0], sight.on_image.locations[0]
         return ModelEntry(
@@ -116,7 +116,7 @@ class Opponent:
             fixations=tuple((round(x, 4), round(y, 4)) for x, y in locations.astype(float).tolist()),
         )
 
-    def picture(self, sight: Sight) -> Image.Image:
+    def picture(self, sight: View) -> Image.Image:
         """Its scanpath over the whole image; for a model without a retina what it drew its answer from."""
         seen = sight.on_image
         if seen.boxes is None:

@@ -25,8 +25,8 @@ from glimpse.cli.classify.options import BATCH_SIZE, check
 from glimpse.cli.classify.progress import ProgressLine
 from glimpse.cli.usage import UsageError
 from glimpse.drawing import animation
-from glimpse.drawing.album import FILM_FORMATS, Album
-from glimpse.drawing.view import Look, animate, draw, extent, sight_of
+from glimpse.drawing.album import FILM_FORMATS, PictureFolder
+from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_of
 from glimpse.images import pixels
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
         return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
     session = GlimpseSession(args.model, **_given(threads=args.threads, provider=args.provider))
     check(args, session.card)
-    albums: list[Album | None] = []
+    albums: list[PictureFolder | None] = []
     for option, folder in (("--draw", args.draw), ("--animate", args.animate)):
         try:
-            albums.append(folder and Album(folder, [source.path for source in sources if source.path]))
+            albums.append(folder and PictureFolder(folder, [source.path for source in sources if source.path]))
         except OSError as error:
             return _complain(f"{option}: can't make the directory {str(folder)!r} ({error.strerror}); name another one")
     with _destination(args.output) as write:
@@ -82,7 +82,7 @@ def _tell(
     args: argparse.Namespace,
     session: "GlimpseSession",
     sources: Sequence[ImageSource],
-    albums: Sequence[Album | None],
+    albums: Sequence[PictureFolder | None],
     write: Callable[[str], object],
 ) -> int:
     """Look at the images and tell the answers, batch by batch."""
@@ -136,7 +136,7 @@ def _batches(sources: Iterable[ImageSource], size: int, native: bool) -> Iterato
 
 def _looks(
     session: "GlimpseSession", batch: Sequence[_Shot], native: bool, args: argparse.Namespace
-) -> Iterator[tuple[_Shot, Look | str]]:
+) -> Iterator[tuple[_Shot, FramedPrediction | str]]:
     """Look at the images of a batch; for one that fails there is a sentence instead."""
     whole = [shot for shot in batch if shot.failure is None]
     limits = _given(max_glimpses=args.max_glimpses, confidence=args.confidence)
@@ -155,13 +155,18 @@ def _looks(
 
 
 def _drawn(
-    session: "GlimpseSession", shot: _Shot, found: Look, native: bool, albums: Sequence[Album | None], film_format: str
+    session: "GlimpseSession",
+    shot: _Shot,
+    found: FramedPrediction,
+    native: bool,
+    albums: Sequence[PictureFolder | None],
+    film_format: str,
 ) -> tuple[Path | None, Path | None]:
     """Draw and animate an answer, where it is asked for."""
     pictures, films = albums
     if not pictures and not films:
         return None, None
-    seen, stem = sight_of(session, shot.image, found, native), shot.source.stem
+    seen, stem = view_of(session, shot.image, found, native), shot.source.stem
     picture = pictures.add(draw(session, seen), stem) if pictures else None
     if not films:
         return picture, None
@@ -218,7 +223,7 @@ def _complain(message: str) -> int:
     return 1
 
 
-def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any) -> list[Look]:
+def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any) -> list[FramedPrediction]:
     """Have a model look at images on its canvas, all of them in one batch.
 
     Args:
@@ -228,12 +233,12 @@ def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits
     """
     on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
     on_image = session.onto_images(on_canvas, [extent(image) for image in images])
-    return [Look(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
+    return [FramedPrediction(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
 
 
 def look_natively(
     session: "GlimpseSession", image: "UInt8[np.ndarray, 'height width channels'] | LazyImage", **limits: Any
-) -> Look:
+) -> FramedPrediction:
     """Have a model look at an image in its own size.
 
     Args:
@@ -245,4 +250,4 @@ def look_natively(
         ImageError: When the model can't take the image in its size.
     """
     found = session.predict([image], size="native", **limits).row(0)
-    return Look(found, found)
+    return FramedPrediction(found, found)

@@ -41,7 +41,7 @@ def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: Explain
         image: As it was decoded.
         seen: What was seen.
     """
-    drawn = view.draw(session, view.sight_of(session, image, view.Look(seen.on_canvas, seen.on_image)))
+    drawn = view.draw(session, view.view_of(session, image, view.FramedPrediction(seen.on_canvas, seen.on_image)))
     stream = io.BytesIO()
     drawn.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -39,7 +39,7 @@ def inner(picture: Image.Image) -> Image.Image:
 @pytest.mark.parametrize(("height", "width"), [(6, 9), (7, 10), (2, 3), (1, 2)])
 def test_each_pixel_has_the_weight_of_the_cell_that_holds_its_middle(height, width):
     weights = np.arange(6, dtype=np.float32).reshape(2, 3)
-    covered = answer.cover(weights, height, width)
+    covered = answer.cell_weights(weights, height, width)
     for row in range(height):
         for column in range(width):
             cell = int((row + 0.5) / height * 2), int((column + 0.5) / width * 3)
@@ -55,7 +55,7 @@ def test_every_glimpses_map_lies_over_the_canvas(time, height, width, channels):
     beliefs = random.dirichlet(np.ones(3), time).astype(np.float32)
     picture = answer.draw_attention(canvas, maps, beliefs, CLASSES)
     for weights in maps:
-        panel = heatmap.draw_map(canvas, answer.cover(weights, height, width))
+        panel = heatmap.draw_map(canvas, answer.cell_weights(weights, height, width))
         assert found(picture, inner(panel)) == 1
     plain = text.to_picture(canvas).resize(panel.size, Image.Resampling.NEAREST)
     assert found(picture, inner(plain)) == 1

@@ -90,7 +90,7 @@ def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path
     np.save(tmp_path / "a.npy", toys.noise(90, 70, 3))
     image = read(source(tmp_path / "a.npy"), native=True)
     found = look_natively(session, image, max_glimpses=3)
-    seen = view.sight_of(session, image, found, native=True)
+    seen = view.view_of(session, image, found, native=True)
     assert (seen.image.shape, seen.canvas.shape) == ((90, 70, 3), (90, 70, 1))
     assert found.on_image.locations.shape == (1, 3, 2)
     drawn: list[Any] = []
@@ -105,13 +105,13 @@ def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path
     np.testing.assert_array_equal(drawn[3][:1], first)
     monkeypatch.setattr(pixels, "MAX_PIXELS", 6000)
     with pytest.raises(ImageError, match=r"at most 6,000 pixels to draw, got 70 x 90; leave out --draw and --animate"):
-        view.sight_of(session, image, found, native=True)
+        view.view_of(session, image, found, native=True)
 
 
 def test_a_film_has_a_frame_for_each_glimpse_that_was_taken(session):
     image = toys.noise(20, 30, 1)
     (found,) = look(session, [image], max_glimpses=3)
-    seen = view.sight_of(session, image, found)
+    seen = view.view_of(session, image, found)
     frames = view.animate(session, seen)
     assert len(frames) == 3
     assert {frame.size for frame in frames} == {view.draw(session, seen).size}
@@ -120,6 +120,6 @@ def test_a_film_has_a_frame_for_each_glimpse_that_was_taken(session):
 def test_without_a_gaze_there_is_no_film(session):
     image = toys.noise(20, 30, 1)
     (found,) = look(session, [image])
-    blind = view.sight_of(session, image, found)._replace(on_image=found.on_image._replace(boxes=None))
+    blind = view.view_of(session, image, found)._replace(on_image=found.on_image._replace(boxes=None))
     with pytest.raises(ValueError, match="one without a gaze to animate"):
         view.animate(session, blind)

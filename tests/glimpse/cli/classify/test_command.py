@@ -111,9 +111,9 @@ def run(*arguments: Any) -> int:
     return command_module.run(parser.parse_args(["classify", *map(str, arguments)]))
 
 
-def looked_at(model: Path, path: Path) -> view.Sight:
+def looked_at(model: Path, path: Path) -> view.View:
     session, image = GlimpseSession(model), pixels.decode(path)
-    return view.sight_of(session, image, look(session, [image])[0])
+    return view.view_of(session, image, look(session, [image])[0])
 
 
 @pytest.fixture(scope="module")
