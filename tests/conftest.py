@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from glimpse.contract.card import ModelCard
-    from glimpse.export.graph.fragment import Piece
+    from glimpse.export.graph.fragment import Fragment
     from glimpse.models.hard import HardAttention, HardObserver
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -232,13 +232,13 @@ class Stepping(NamedTuple):
         return (self.options["num_scales"], self.channels, size, size)
 
     @property
-    def piece(self) -> Piece:
+    def piece(self) -> Fragment:
         """The step, a new copy each time."""
         import onnx
 
-        from glimpse.export.graph.fragment import _piece_of
+        from glimpse.export.graph.fragment import _fragment_of
 
-        return _piece_of(onnx.load(str(self.file)), self.glimpse_shape)
+        return _fragment_of(onnx.load(str(self.file)), self.glimpse_shape)
 
     @property
     def state_sizes(self) -> tuple[int, ...]:

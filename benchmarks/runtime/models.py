@@ -18,7 +18,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
-from glimpse.export.checkpoint import describe
+from glimpse.export.checkpoint import card_of
 from glimpse.export.graph.fragment import state_sizes
 from glimpse.export.model import build, versions
 from glimpse.models.hard import HardAttention, HardObserver
@@ -163,7 +163,7 @@ def trained_model(checkpoint: Path, root: str | None = None) -> tuple[Model, Ima
     """
     training, data = load_with_data(checkpoint, root)
     logits, labels = beliefs(training.observer, data.val_dataloader())
-    card = describe(training, data)
+    card = card_of(training, data)
     temperature = fit_temperature(logits, labels)
     budgets = budget_table(logits, labels, temperature, card.multiply_accumulates)
     return Model(training.observer, replace(card, temperature=temperature, budgets=budgets)), data

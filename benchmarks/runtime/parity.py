@@ -27,7 +27,7 @@ from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # no
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
 from glimpse.evaluation.evaluate import beliefs  # noqa: E402
 from glimpse.export.model import ASTRAY, TOLERANCE  # noqa: E402
-from glimpse.export.parity import Parity, compare  # noqa: E402
+from glimpse.export.parity import Parity, compare_with_file  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
 
@@ -128,7 +128,7 @@ def parity_of(checkpoint: Path, root: str | None, count: int | None, quick: bool
     for form in forms(onnxruntime.get_available_providers(), quick):
         content = model.graph(form.graph, form.precision, form.input_type, form.target).SerializeToString()
         card = model.form(form.graph, form.precision, form.input_type, form.target)
-        parity = compare(model.observer, card, content, images, "cuda" if form.provider == CUDA else "cpu")
+        parity = compare_with_file(model.observer, card, content, images, "cuda" if form.provider == CUDA else "cpu")
         session = session_for(content, providers=COMPUTING[form.provider])
         exact = form.precision == "float32"
         rows.append(

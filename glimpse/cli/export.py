@@ -9,7 +9,7 @@ from glimpse.cli.usage import UsageError, did_you_mean, invocation
 
 if TYPE_CHECKING:
     from glimpse.contract.card import ModelCard
-    from glimpse.export.checkpoint import Form
+    from glimpse.export.checkpoint import ExportOptions
     from glimpse.export.targets.delivery import Destination
 
 DESTINATIONS = ("triton", "kserve", "program")
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: When options don't go with one another.
         ValueError: One of ours, when there is nothing to export, or it would not answer as the model does.
     """
-    from glimpse.export.checkpoint import Form, check_output, export_as_program, export_checkpoint
+    from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
     from glimpse.export.targets.delivery import check_destination, deliver
 
     _check_applies(args)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             "next: torch.export.load(path).module() answers; docs/deployment.md says how"
         )
         return 0
-    form = Form(
+    form = ExportOptions(
         args.graph,
         args.input or "uint8",
         args.type or "float32",
@@ -161,7 +161,7 @@ def _check_applies(args: argparse.Namespace) -> None:
         )
 
 
-def _destination(args: argparse.Namespace, form: "Form") -> "Destination":
+def _destination(args: argparse.Namespace, form: "ExportOptions") -> "Destination":
     """Where an export is handed on to, under the name that was given or that of the checkpoint's folder."""
     from glimpse.export.targets.delivery import Destination, check_name
     from glimpse.export.targets.ownership import DeploymentError

@@ -15,7 +15,7 @@ from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of, errors_of
 from glimpse.export.graph.fragment import state_sizes
 from glimpse.export.graph.precision import round_weights
-from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_form, export_model, versions
+from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_options, export_model, versions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
 from glimpse.models.hard import HardObserver
@@ -30,7 +30,7 @@ WEIGHTS = ("float32", "float16")
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportOptions:
     """What is written of a model.
 
     Attributes:
@@ -88,7 +88,7 @@ class Exported(NamedTuple):
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path | None = None, root: str | None = None, form: Form | None = None
+    checkpoint: Path, output: Path | None = None, root: str | None = None, form: ExportOptions | None = None
 ) -> Exported:
     """Write a trained model as one ONNX file.
 
@@ -106,21 +106,21 @@ def export_checkpoint(
         ExportError: When there is no such form of the model, or the file would not answer as the model does.
         StorageError: When a weight is too large for the type that it is to be rounded to.
     """
-    path, form = output or checkpoint.parent / "model.onnx", form or Form()
+    path, form = output or checkpoint.parent / "model.onnx", form or ExportOptions()
     check_output(path)
     _check_weights(form)
     training, data = load_with_data(checkpoint, root)
     observer = training.observer
     if form.weights == "float16":
         round_weights(observer)
-    card = form.of(describe(training, data))
-    check_form(observer, card)
+    card = form.of(card_of(training, data))
+    check_options(observer, card)
     card = _measured(card, training, data)
     parity = export_model(observer, card, path, _shown(data))
     return Exported(path, load(path).card, parity)
 
 
-def _check_weights(form: Form) -> None:
+def _check_weights(form: ExportOptions) -> None:
     if form.weights not in WEIGHTS:
         raise ExportError(f"expected weights in one of {', '.join(WEIGHTS)}; got {form.weights!r}")
     if form.weights != "float32" and form.precision != "float32":
@@ -172,7 +172,7 @@ def export_as_program(
     """
     check_program_file(path)
     training, data = load_with_data(checkpoint, root)
-    card = Form("episode", license=license, made_by=made_by).of(describe(training, data))
+    card = ExportOptions("episode", license=license, made_by=made_by).of(card_of(training, data))
     card = _measured(card, training, data)
     return card, export_program(training.observer, card, path, _shown(data))
 
@@ -207,7 +207,7 @@ def _shown(data: ImageData) -> Tensor:
     return torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
 
 
-def describe(training: ClassifierTraining, data: ImageData) -> ModelCard:
+def card_of(training: ClassifierTraining, data: ImageData) -> ModelCard:
     """Describe a trained model and the graph that suits it; nothing of it is measured.
 
     Args:

@@ -25,12 +25,12 @@ from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, Budg
 from glimpse.contract.seal import seal
 from glimpse.contract.tensors import INPUT, LOGITS, MAX_GLIMPSES
 from glimpse.export.graph.annotations import drop_annotations
-from glimpse.export.graph.assembly import Plan, assemble, metadata
-from glimpse.export.graph.fragment import Piece, state_sizes, step_of
+from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
+from glimpse.export.graph.fragment import Fragment, state_sizes, step_of
 from glimpse.export.graph.passes import simplify
 from glimpse.export.graph.precision import store_in_half, to_half, to_int8
 from glimpse.export.graph.whole import whole_of
-from glimpse.export.parity import Parity, compare, session_of
+from glimpse.export.parity import Parity, compare_with_file, session_of
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import PIXEL_MAX, fractions
@@ -84,7 +84,7 @@ def export_model(
             float32 by more than ``TOLERANCE`` in a probability, by more than ``ASTRAY`` in where it looks or what it
             hands on, or at all in a label; with less precision in more than ``CHANGED`` of the labels.
     """
-    check_form(observer, card)
+    check_options(observer, card)
     if not path.parent.is_dir():
         raise ExportError(
             f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
@@ -100,7 +100,7 @@ def export_model(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         draft = Path(folder) / path.name
         draft.write_bytes(seal(model.SerializeToString()))
-        parity = compare(observer, card, draft.read_bytes(), images)
+        parity = compare_with_file(observer, card, draft.read_bytes(), images)
         _check_parity(parity, card, path)
         draft.replace(path)
     return parity
@@ -126,11 +126,11 @@ def build(
         piece = step_of(observer.model, (retina.num_scales, card.channels, retina.size, retina.size))
         simplify(piece, 1 / PIXEL_MAX if card.input_type == "uint8" and card.graph != "step" else 1.0)
         _convert(piece, card.precision)
-        return assemble(Plan(piece, state_sizes(observer.model), card, outputs))
+        return assemble(GraphPlan(piece, state_sizes(observer.model), card, outputs))
     return whole_of(observer, card, images)
 
 
-def check_form(observer: Observer, card: ModelCard) -> None:
+def check_options(observer: Observer, card: ModelCard) -> None:
     """Refuse a form that there is not of a model.
 
     Args:
@@ -229,7 +229,7 @@ def _measured(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[s
     return {"budgets": tuple(timed(budget) for budget in card.budgets), "measured_on": processor()}
 
 
-def _convert(piece: Piece, precision: str) -> None:
+def _convert(piece: Fragment, precision: str) -> None:
     if precision == "float16":
         to_half(piece)
     elif precision == "int8":

@@ -68,7 +68,7 @@ class Parity:
     elsewhere: float = 0.0
 
 
-def compare(
+def compare_with_file(
     observer: Observer,
     card: ModelCard,
     file: bytes,

@@ -88,7 +88,7 @@ def export_program(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         draft = Path(folder) / path.name
         _write(episode, card, draft, images[:2])
-        parity = compare(episode, card, draft, images)
+        parity = compare_with_program(episode, card, draft, images)
         if not parity.difference <= TOLERANCE or parity.labels_differ:
             raise ProgramError(
                 f"expected the program to answer as the model does, within {TOLERANCE}; on {parity.images} images it "
@@ -112,7 +112,7 @@ def _write(
     torch.export.save(program, path, extra_files={CARD_KEY: card.to_json()})
 
 
-def read(path: Path) -> tuple[nn.Module, ModelCard]:
+def read_program(path: Path) -> tuple[nn.Module, ModelCard]:
     """Load a program.
 
     Args:
@@ -129,7 +129,7 @@ def read(path: Path) -> tuple[nn.Module, ModelCard]:
     return program.module(), ModelCard.from_json(extra[CARD_KEY])
 
 
-def compare(
+def compare_with_program(
     episode: Episode, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> ProgramParity:
     """Run a program and the model that it was made from on the same images.
@@ -140,7 +140,7 @@ def compare(
         path: The program.
         images: Pixels in [0, 255].
     """
-    program, carried = read(path)
+    program, carried = read_program(path)
     if carried != card:
         raise ProgramError(f"expected {path.name} to carry its card, got another; report this together with the recipe")
     logits = card.outputs.index(LOGITS)

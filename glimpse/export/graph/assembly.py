@@ -32,9 +32,9 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
-from glimpse.export.graph.builder import Builder, onnx_type, value
-from glimpse.export.graph.fragment import BELIEF, GAZE, Piece
-from glimpse.export.graph.retina import Canvas, Cutter, Grid
+from glimpse.export.graph.builder import GraphBuilder, onnx_type, value
+from glimpse.export.graph.fragment import BELIEF, GAZE, Fragment
+from glimpse.export.graph.retina import Grid, ImageInput, RetinaNodes
 from glimpse.images.geometry import windows
 
 LOOKS = "looks"
@@ -43,7 +43,7 @@ NEVER = 2.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class GraphPlan:
     """What a graph is made of.
 
     Attributes:
@@ -53,7 +53,7 @@ class Plan:
         outputs: Names of the outputs that are wanted; those of the card when left out.
     """
 
-    piece: Piece
+    piece: Fragment
     state_sizes: tuple[int, ...]
     card: ModelCard
     outputs: tuple[str, ...] | None = None
@@ -69,7 +69,7 @@ class Plan:
         return (BELIEF, GAZE)[: len(self.state_sizes)]
 
 
-def assemble(plan: Plan) -> onnx.ModelProto:
+def assemble(plan: GraphPlan) -> onnx.ModelProto:
     """Put a graph together.
 
     Args:
@@ -83,13 +83,13 @@ def metadata(card: ModelCard) -> dict[str, str]:
     return {CARD_KEY: card.to_json(), SEAL_KEY: "0" * 64}
 
 
-def _episode(plan: Plan) -> onnx.ModelProto:
-    build, card = Builder(), plan.card
-    canvas = Canvas(INPUT, card.input_type, card.channels)
+def _episode(plan: GraphPlan) -> onnx.ModelProto:
+    build, card = GraphBuilder(), plan.card
+    canvas = ImageInput(INPUT, card.input_type, card.channels)
     stacks = [name for name in (LOGITS, LOCATIONS) if name in _needed(plan)]
     build.weight(numpy_helper.from_array(np.zeros((1, 2), np.float32), FIRST_LOCATION))
 
-    def unroll(part: Builder, single: bool) -> tuple[str, ...]:
+    def unroll(part: GraphBuilder, single: bool) -> tuple[str, ...]:
         cut = _cutter(part, plan, canvas, single)
         location = FIRST_LOCATION if single else _for_each_image(part, FIRST_LOCATION, 2)
         # In the first step the state is nothing, a constant, so that onnxruntime computes its products beforehand.
@@ -118,9 +118,9 @@ def _episode(plan: Plan) -> onnx.ModelProto:
     return build.model(inputs, _values(plan, card.num_glimpses), metadata(card))
 
 
-def _adaptive(plan: Plan) -> onnx.ModelProto:
-    build, card = Builder(), plan.card
-    canvas = Canvas(INPUT, card.input_type, card.channels, FRAME)
+def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
+    build, card = GraphBuilder(), plan.card
+    canvas = ImageInput(INPUT, card.input_type, card.channels, FRAME)
     size = sum(plan.state_sizes)
     for name, default in (
         (FIRST_LOCATION, np.zeros((1, 2), np.float32)),
@@ -162,7 +162,7 @@ class _Carried(NamedTuple):
     """Name of what it is after a glimpse."""
 
 
-def _loop(part: Builder, plan: Plan, canvas: Canvas, single: bool) -> tuple[str, ...]:
+def _loop(part: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool) -> tuple[str, ...]:
     """The glimpses in a loop. In a batch, what an image has come to when it is told is held until all are."""
     card, parts = plan.card, plan.parts
     cut = _cutter(part, plan, canvas, single)
@@ -239,8 +239,8 @@ def _loop(part: Builder, plan: Plan, canvas: Canvas, single: bool) -> tuple[str,
     return (*rows_first, taken, state, following)
 
 
-def _step(plan: Plan) -> onnx.ModelProto:
-    build, card = Builder(), plan.card
+def _step(plan: GraphPlan) -> onnx.ModelProto:
+    build, card = GraphBuilder(), plan.card
     scales, channels, size, _ = plan.piece.glimpse_shape
     states = _split(build, STATE, plan.state_sizes)
     given = {GLIMPSE: GLIMPSE, LOCATION: LOCATION, **dict(zip(plan.parts, states, strict=True))}
@@ -260,9 +260,9 @@ def _step(plan: Plan) -> onnx.ModelProto:
 
 
 def _by_batch(
-    build: Builder,
-    plan: Plan,
-    make: Callable[[Builder, bool], tuple[str, ...]],
+    build: GraphBuilder,
+    plan: GraphPlan,
+    make: Callable[[GraphBuilder, bool], tuple[str, ...]],
     kinds: Sequence[tuple[str, type, tuple[int | str, ...]]],
 ) -> tuple[str, ...]:
     """Make a part of a graph in a form for a single image and in one for a batch, and have the images choose."""
@@ -279,7 +279,7 @@ def _by_batch(
     return build.several("If", (alone,), len(kinds), then_branch=branches[0], else_branch=branches[1])
 
 
-def _finish(build: Builder, plan: Plan, found: dict[str, str], canvas: Canvas) -> None:
+def _finish(build: GraphBuilder, plan: GraphPlan, found: dict[str, str], canvas: ImageInput) -> None:
     """Name the outputs, and compute those that follow from others."""
     card = plan.card
     for name in plan.wanted:
@@ -291,7 +291,7 @@ def _finish(build: Builder, plan: Plan, found: dict[str, str], canvas: Canvas) -
             _boxes(build, found[LOCATIONS], card, canvas)
 
 
-def _boxes(build: Builder, locations: str, card: ModelCard, canvas: Canvas) -> None:
+def _boxes(build: GraphBuilder, locations: str, card: ModelCard, canvas: ImageInput) -> None:
     nested = windows(*_retina(card))
     start = Grid(build, canvas, nested[-1].width).start(build, locations)
     corners = build("Unsqueeze", build("Concat", start, start, axis=2), build.integers(2))
@@ -299,20 +299,20 @@ def _boxes(build: Builder, locations: str, card: ModelCard, canvas: Canvas) -> N
     build("Add", corners, build.constant(sides, np.float32), name=BOXES)
 
 
-def _needed(plan: Plan) -> set[str]:
+def _needed(plan: GraphPlan) -> set[str]:
     """What the wanted outputs are made of."""
     needs = {LOGITS: LOGITS, PROBABILITIES: LOGITS, LOCATIONS: LOCATIONS, BOXES: LOCATIONS}
     return {needs[name] for name in plan.wanted if name in needs}
 
 
-def _softmax(build: Builder, logits: str, card: ModelCard, name: str = "") -> str:
+def _softmax(build: GraphBuilder, logits: str, card: ModelCard, name: str = "") -> str:
     if card.temperature != 1:
         logits = build("Mul", logits, build.floats(1 / card.temperature))
     return build("Softmax", logits, axis=-1, name=name)
 
 
-def _cutter(build: Builder, plan: Plan, canvas: Canvas, single: bool) -> Cutter:
-    return Cutter(build, canvas, *_retina(plan.card), single, not plan.piece.flattens)
+def _cutter(build: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool) -> RetinaNodes:
+    return RetinaNodes(build, canvas, *_retina(plan.card), single, not plan.piece.flattens)
 
 
 def _retina(card: ModelCard) -> tuple[int, int, int]:
@@ -320,18 +320,18 @@ def _retina(card: ModelCard) -> tuple[int, int, int]:
     return card.glimpse_size or 0, card.num_scales or 0, card.zoom or 0
 
 
-def _for_each_image(build: Builder, name: str, length: int) -> str:
+def _for_each_image(build: GraphBuilder, name: str, length: int) -> str:
     """Repeat what may be given once for every image."""
     images = build("Slice", build("Shape", INPUT), build.integers(0), build.integers(1))
     return build("Expand", name, build("Concat", images, build.integers(length), axis=0))
 
 
-def _fill(build: Builder, number: Any, dtype: npt.DTypeLike, length: int) -> str:
+def _fill(build: GraphBuilder, number: Any, dtype: npt.DTypeLike, length: int) -> str:
     """A row of the same number for every image."""
     return _for_each_image(build, build.constant(number, dtype), length)
 
 
-def _split(build: Builder, state: str, sizes: Sequence[int]) -> tuple[str, ...]:
+def _split(build: GraphBuilder, state: str, sizes: Sequence[int]) -> tuple[str, ...]:
     if len(sizes) == 1:
         return (build("Identity", state),)
     return build.several("Split", (state, build.integers(*sizes)), len(sizes), axis=1)
@@ -341,7 +341,7 @@ def _images(card: ModelCard) -> onnx.ValueInfoProto:
     return value(INPUT, card.input_type, ["batch", card.channels, "height", "width"])
 
 
-def _values(plan: Plan, time: int | str) -> list[onnx.ValueInfoProto]:
+def _values(plan: GraphPlan, time: int | str) -> list[onnx.ValueInfoProto]:
     card = plan.card
     several = () if card.graph == "step" else (time,)
     shapes: dict[str, tuple[int | str, ...]] = {

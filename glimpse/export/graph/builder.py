@@ -12,7 +12,7 @@ OPSET = 18
 IR_VERSION = 9
 
 
-class Builder:
+class GraphBuilder:
     """The nodes of one graph, or of a branch or a loop's body within it.
 
     A node's operator is called as a function: ``build("Add", a, b)`` adds the node and returns the name of its output.
@@ -21,9 +21,9 @@ class Builder:
         parent: The graph that this one is part of. They share their constants and weights, which stay in the outermost.
     """
 
-    def __init__(self, parent: "Builder | None" = None) -> None:
+    def __init__(self, parent: "GraphBuilder | None" = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self._outermost: Builder = parent._outermost if parent else self
+        self._outermost: GraphBuilder = parent._outermost if parent else self
         self._weights: dict[str, onnx.TensorProto] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._count = 0
@@ -88,9 +88,9 @@ class Builder:
         self._outermost._weights.setdefault(tensor.name, tensor)
         return str(tensor.name)
 
-    def branch(self) -> "Builder":
+    def branch(self) -> "GraphBuilder":
         """Nodes of a part of this graph: a branch, or a loop's body."""
-        return Builder(self)
+        return GraphBuilder(self)
 
     def subgraph(
         self,

@@ -13,14 +13,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
-from glimpse.export.graph.builder import OPSET, Builder
+from glimpse.export.graph.builder import OPSET, GraphBuilder
 from glimpse.models.hard import HardAttention, State
 
 BELIEF, GAZE = "belief", "gaze"
 
 
 @dataclass
-class Piece:
+class Fragment:
     """Nodes with named inputs and outputs, and the weights they need.
 
     Attributes:
@@ -39,7 +39,7 @@ class Piece:
     glimpse_shape: tuple[int, int, int, int]
     flattens: bool = False
 
-    def put_into(self, build: Builder, given: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
+    def put_into(self, build: GraphBuilder, given: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
         """Repeat the nodes in a graph: those that the wanted outputs need, under names of their own.
 
         Args:
@@ -63,7 +63,7 @@ class Piece:
             build.nodes.append(copy)
         return tuple(names[name] for name in wanted)
 
-    def _name(self, build: Builder, names: dict[str, str], name: str) -> str:
+    def _name(self, build: GraphBuilder, names: dict[str, str], name: str) -> str:
         return build.weight(self.weights[name]) if name in self.weights else names.get(name, name)
 
     def _needed(self, wanted: Sequence[str]) -> list[onnx.NodeProto]:
@@ -117,7 +117,7 @@ def state_sizes(model: HardAttention) -> tuple[int, ...]:
     return tuple(part.shape[1] for part in model.initial_state(1) if part.shape[1])
 
 
-def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Piece:
+def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Fragment:
     """Export a hard model's step.
 
     Args:
@@ -147,10 +147,10 @@ def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Piece:
             verbose=False,
         )
     assert program is not None
-    return _piece_of(program.model_proto, shape)
+    return _fragment_of(program.model_proto, shape)
 
 
-def _piece_of(model: onnx.ModelProto, shape: tuple[int, int, int, int]) -> Piece:
+def _fragment_of(model: onnx.ModelProto, shape: tuple[int, int, int, int]) -> Fragment:
     """Take a model's graph for a piece; nodes that hold a constant become weights."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -164,4 +164,4 @@ def _piece_of(model: onnx.ModelProto, shape: tuple[int, int, int, int]) -> Piece
         tensor.name = node.output[0]
         weights[tensor.name] = tensor
     inputs, outputs = (tuple(entry.name for entry in entries) for entries in (graph.input, graph.output))
-    return Piece(inputs, outputs, nodes, weights, shape)
+    return Fragment(inputs, outputs, nodes, weights, shape)

@@ -10,10 +10,10 @@ import onnx
 from onnx import helper
 
 from glimpse.contract.tensors import GLIMPSE
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.fragment import Fragment
 
 
-def simplify(piece: Piece, unit: float) -> None:
+def simplify(piece: Fragment, unit: float) -> None:
     """Change a piece in place, so that it computes the same with fewer nodes.
 
     Args:
@@ -32,7 +32,7 @@ def simplify(piece: Piece, unit: float) -> None:
     piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
 
 
-def take_in_scaling(piece: Piece, unit: float) -> None:
+def take_in_scaling(piece: Fragment, unit: float) -> None:
     """Bring the unit of the pixels, their mean and their standard deviation into the first products' weights.
 
     Where a convolution comes first, whose border is padded with the mean, they stay; the unit is then multiplied with.
@@ -66,7 +66,7 @@ def take_in_scaling(piece: Piece, unit: float) -> None:
     piece.flattens = True
 
 
-def split_gates(piece: Piece) -> None:
+def split_gates(piece: Fragment) -> None:
     """Compute a GRU's gates by products that add to one another.
 
     Of ``r, z = sigmoid(W x + U h + b)`` both come from one product that adds to another, and of ``n = tanh(V x + c +
@@ -78,7 +78,7 @@ def split_gates(piece: Piece) -> None:
             _rewrite_gru(piece, *found)
 
 
-def add_in_products(piece: Piece) -> None:
+def add_in_products(piece: Fragment) -> None:
     """Have a product add what is added to it afterwards.
 
     Of two products that are added, the later one adds the earlier: the first state is one for all images of a batch,
@@ -109,13 +109,13 @@ def add_in_products(piece: Piece) -> None:
         piece.nodes.remove(add)
 
 
-def _is_free(piece: Piece, node: onnx.NodeProto) -> bool:
+def _is_free(piece: Fragment, node: onnx.NodeProto) -> bool:
     """Whether it is a product that one other node reads alone."""
     return node.op_type == "Gemm" and piece.reader_of(node.output[0]) is not None
 
 
 def _first_nodes(
-    piece: Piece,
+    piece: Fragment,
 ) -> tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto, list[onnx.NodeProto]] | None:
     """The nodes that subtract the mean, divide by the deviation and flatten, and the products that read the result."""
     nodes = []
@@ -133,7 +133,7 @@ def _first_nodes(
     return subtract, divide, flattened, products
 
 
-def _gru(piece: Piece, tanh: onnx.NodeProto) -> tuple[onnx.NodeProto, ...] | None:
+def _gru(piece: Fragment, tanh: onnx.NodeProto) -> tuple[onnx.NodeProto, ...] | None:
     """The products of a GRU and the nodes that its new ones replace, where a tanh is that of one."""
     add = piece.writer_of(tanh.input[0])
     scaled = add and next(
@@ -158,7 +158,7 @@ def _gru(piece: Piece, tanh: onnx.NodeProto) -> tuple[onnx.NodeProto, ...] | Non
 
 
 def _rewrite_gru(
-    piece: Piece,
+    piece: Fragment,
     of_input: onnx.NodeProto,
     of_state: onnx.NodeProto,
     split_input: onnx.NodeProto,
@@ -211,17 +211,17 @@ def _rewrite_gru(
         piece.nodes.remove(node)
 
 
-def _has_constant_bias(piece: Piece, product: onnx.NodeProto) -> bool:
+def _has_constant_bias(piece: Fragment, product: onnx.NodeProto) -> bool:
     return len(product.input) == 3 and product.input[2] in piece.weights
 
 
-def _matrix(piece: Piece, product: onnx.NodeProto) -> npt.NDArray[np.float32]:
+def _matrix(piece: Fragment, product: onnx.NodeProto) -> npt.NDArray[np.float32]:
     """A product's weight, inputs first."""
     weight: npt.NDArray[np.float32] = piece.array(product.input[1])
     return weight.T if _is_transposed(product) else weight
 
 
-def _set_matrix(piece: Piece, product: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> None:
+def _set_matrix(piece: Fragment, product: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> None:
     """Give a product another weight, inputs first."""
     stored = np.ascontiguousarray(weight.T if _is_transposed(product) else weight)
     product.input[1] = piece.store(f"{product.input[1]}_scaled", stored)
@@ -231,7 +231,7 @@ def _is_transposed(product: onnx.NodeProto) -> bool:
     return any(attribute.name == "transB" and attribute.i for attribute in product.attribute)
 
 
-def _replace(piece: Piece, old: str, new: str) -> None:
+def _replace(piece: Fragment, old: str, new: str) -> None:
     for node in piece.nodes:
         for place, name in enumerate(node.input):
             if name == old:

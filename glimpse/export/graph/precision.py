@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from glimpse.contract.tensors import NEXT_LOCATION
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.fragment import Fragment
 
 NARROW = 16
 """Matrices with fewer rows or columns, those of places and of few classes, stay as they are: they weigh nothing."""
@@ -22,7 +22,7 @@ SMALLEST = 1e-30
 """Keeps a column of zeros from being divided by nothing."""
 
 
-def to_half(piece: Piece, pixels: str = "float32") -> None:
+def to_half(piece: Fragment, pixels: str = "float32") -> None:
     """Have a piece compute in float16, between inputs and outputs in float32; in place.
 
     The product that the next location comes from, and what follows it, stays float32.
@@ -57,7 +57,7 @@ def to_half(piece: Piece, pixels: str = "float32") -> None:
     _forget_unread(piece)
 
 
-def _half(piece: Piece, name: str) -> str:
+def _half(piece: Fragment, name: str) -> str:
     """The name of a value in float16, of an optional input that is left out and of whole numbers their own."""
     if name not in piece.weights:
         return f"{name}_half" if name else name
@@ -66,7 +66,7 @@ def _half(piece: Piece, name: str) -> str:
     return piece.store(f"{name}_half", piece.array(name).astype(np.float16))
 
 
-def _from_last_product(piece: Piece, output: str) -> list[onnx.NodeProto]:
+def _from_last_product(piece: Fragment, output: str) -> list[onnx.NodeProto]:
     """The nodes that an output comes from, back to the products before it."""
     found, names = [], [output]
     while names:
@@ -77,12 +77,12 @@ def _from_last_product(piece: Piece, output: str) -> list[onnx.NodeProto]:
     return found
 
 
-def _forget_unread(piece: Piece) -> None:
+def _forget_unread(piece: Fragment) -> None:
     read = {name for node in piece.nodes for name in node.input}
     piece.weights = {name: tensor for name, tensor in piece.weights.items() if name in read}
 
 
-def to_int8(piece: Piece, narrow: int = NARROW) -> None:
+def to_int8(piece: Fragment, narrow: int = NARROW) -> None:
     """Have a piece's matrix products computed in whole numbers; in place.
 
     A weight becomes int8 in [-64, 64], symmetric, with a scale for each column; what it is multiplied with becomes

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glimpse.export.graph.builder import Builder, onnx_type
+from glimpse.export.graph.builder import GraphBuilder, onnx_type
 from glimpse.images.geometry import windows
 from glimpse.nn.retina import PIXEL_MAX
 
 
 @dataclass(frozen=True)
-class Canvas:
+class ImageInput:
     """What there is to cut from.
 
     Attributes:
@@ -38,7 +38,7 @@ class Canvas:
         return 1 / PIXEL_MAX if self.dtype == "uint8" else 1.0
 
 
-class Cutter:
+class RetinaNodes:
     """Cuts glimpses out of images, within one graph.
 
     What depends on the images' size alone is computed once, before the first cut.
@@ -54,7 +54,14 @@ class Cutter:
     """
 
     def __init__(
-        self, build: Builder, canvas: Canvas, size: int, num_scales: int, zoom: int, single: bool, shaped: bool = True
+        self,
+        build: GraphBuilder,
+        canvas: ImageInput,
+        size: int,
+        num_scales: int,
+        zoom: int,
+        single: bool,
+        shaped: bool = True,
     ) -> None:
         self.shaped = shaped
         self.canvas, self.size, self.nested, self.single = canvas, size, windows(size, num_scales, zoom), single
@@ -84,7 +91,7 @@ class Cutter:
                 numbers = build.constant(np.arange(canvas.channels).reshape(-1, 1, 1), np.int64)
                 self.planes = build("Mul", numbers, build("Mul", height, width))
 
-    def __call__(self, build: Builder, location: str) -> str:
+    def __call__(self, build: GraphBuilder, location: str) -> str:
         """Cut one glimpse out of every image.
 
         Args:
@@ -103,13 +110,13 @@ class Cutter:
         shape = (len(scales), self.canvas.channels, self.size, self.size)
         return build("Reshape", pixels, build.integers(0, *shape))
 
-    def _pad(self, build: Builder, start: str) -> str:
+    def _pad(self, build: GraphBuilder, start: str) -> str:
         pads = build("Cast", build("Gemm", start, self.to_pads, self.pads), to=onnx_type(np.int64))
         black = build.constant(0, self.canvas.dtype)
         flat = build("Reshape", pads, build.integers(4))
         return self._as_float(build, build("Pad", self.canvas.images, flat, black, build.integers(2, 3)))
 
-    def _gather(self, build: Builder, start: str) -> str:
+    def _gather(self, build: GraphBuilder, start: str) -> str:
         side, channels = self.widest, self.canvas.channels
         across = build("Add", build("Reshape", start, build.integers(0, 2, 1)), self.ramp)
         inside = build("Min", build("Relu", across), self.last)
@@ -128,10 +135,10 @@ class Cutter:
         window = build("Reshape", gathered, build.integers(0, channels, side, side))
         return build("Mul", self._as_float(build, window), mask)
 
-    def _as_float(self, build: Builder, pixels: str) -> str:
+    def _as_float(self, build: GraphBuilder, pixels: str) -> str:
         return build("Cast", pixels, to=onnx_type(np.float32)) if self.canvas.dtype == "uint8" else pixels
 
-    def _pool(self, build: Builder, window: str, offset: int, side: int) -> str:
+    def _pool(self, build: GraphBuilder, window: str, offset: int, side: int) -> str:
         if side < self.widest:
             begin, end = build.integers(offset, offset), build.integers(offset + side, offset + side)
             window = build("Slice", window, begin, end, build.integers(2, 3))
@@ -152,7 +159,7 @@ class Grid:
             two operations and rounds as they do. Of larger ones a GPU would compute it with fewer digits.
     """
 
-    def __init__(self, build: Builder, canvas: Canvas, width: int, single: bool = False) -> None:
+    def __init__(self, build: GraphBuilder, canvas: ImageInput, width: int, single: bool = False) -> None:
         self.width = width
         shape = build("Shape", canvas.images)
         own = build("Slice", shape, build.integers(2), build.integers(4))
@@ -167,7 +174,7 @@ class Grid:
         self.shift = build("Sub", self.half, build.floats((width - 1) / 2))
         self.stretch = build("Mul", build.constant(np.eye(2), np.float32), self.half) if single else None
 
-    def start(self, build: Builder, location: str) -> str:
+    def start(self, build: GraphBuilder, location: str) -> str:
         """Upper left corners, (x, y) in pixels of the larger image, of the widest windows at locations (..., 2)."""
         if self.stretch is not None:
             return build("Floor", build("Gemm", location, self.stretch, self.shift))

@@ -10,7 +10,7 @@ from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.export.graph.assembly import metadata
 from glimpse.export.graph.builder import OPSET
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.fragment import Fragment
 from glimpse.export.graph.precision import to_half
 from glimpse.images.geometry import boxes
 from glimpse.models.observer import Observer
@@ -82,7 +82,7 @@ def _halve(model: onnx.ModelProto, card: ModelCard) -> None:
     """Have a graph compute in float16, in place."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    piece = Piece((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
+    piece = Fragment((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
     to_half(piece, card.input_type)
     for field in (graph.node, graph.initializer, graph.value_info):
         del field[:]

@@ -7,7 +7,7 @@ import pytest
 
 from glimpse.cli import app
 from glimpse.export import checkpoint as checkpoint_module
-from glimpse.export.checkpoint import Exported, Form
+from glimpse.export.checkpoint import Exported, ExportOptions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
 from glimpse.export.targets.delivery import Destination
@@ -18,12 +18,12 @@ from tests.glimpse.contract.test_card import CARD
 @pytest.mark.parametrize(
     ("args", "form"),
     [
-        ([], Form()),
-        (["--graph", "step", "--type", "int8", "--input", "float32"], Form("step", "float32", "int8")),
-        (["--type", "float16", "--target", "gpu"], Form(precision="float16", chosen_target="gpu")),
-        (["--license", "MIT"], Form(license="MIT")),
-        (["--weights", "float16"], Form(weights="float16")),
-        (["--made-by", "glimpse train --seed 0"], Form(made_by="glimpse train --seed 0")),
+        ([], ExportOptions()),
+        (["--graph", "step", "--type", "int8", "--input", "float32"], ExportOptions("step", "float32", "int8")),
+        (["--type", "float16", "--target", "gpu"], ExportOptions(precision="float16", chosen_target="gpu")),
+        (["--license", "MIT"], ExportOptions(license="MIT")),
+        (["--weights", "float16"], ExportOptions(weights="float16")),
+        (["--made-by", "glimpse train --seed 0"], ExportOptions(made_by="glimpse train --seed 0")),
     ],
 )
 def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp_path):

@@ -14,7 +14,7 @@ from glimpse.data.datasets import DataError
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export import checkpoint as checkpoint_module
-from glimpse.export.checkpoint import Form, describe, export_checkpoint
+from glimpse.export.checkpoint import ExportOptions, card_of, export_checkpoint
 from glimpse.export.model import ExportError
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
@@ -150,12 +150,12 @@ def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
 @pytest.mark.parametrize(
     ("form", "found"),
     [
-        (Form(), ("adaptive", "uint8", "float32", "cpu", 16)),
-        (Form("episode"), ("episode", "uint8", "float32", "cpu", None)),
-        (Form("step", "float32", "int8"), ("step", "float32", "int8", "cpu", 16)),
-        (Form(precision="float16"), ("adaptive", "uint8", "float16", "gpu", 16)),
-        (Form(precision="float16", chosen_target="cpu"), ("adaptive", "uint8", "float16", "cpu", 16)),
-        (Form(chosen_target="gpu"), ("adaptive", "uint8", "float32", "gpu", 16)),
+        (ExportOptions(), ("adaptive", "uint8", "float32", "cpu", 16)),
+        (ExportOptions("episode"), ("episode", "uint8", "float32", "cpu", None)),
+        (ExportOptions("step", "float32", "int8"), ("step", "float32", "int8", "cpu", 16)),
+        (ExportOptions(precision="float16"), ("adaptive", "uint8", "float16", "gpu", 16)),
+        (ExportOptions(precision="float16", chosen_target="cpu"), ("adaptive", "uint8", "float16", "cpu", 16)),
+        (ExportOptions(chosen_target="gpu"), ("adaptive", "uint8", "float32", "gpu", 16)),
     ],
 )
 def test_an_export_has_the_form_that_is_asked_for(checkpoint, written, form, found):
@@ -164,12 +164,12 @@ def test_an_export_has_the_form_that_is_asked_for(checkpoint, written, form, fou
 
 
 def test_a_license_goes_into_the_card(checkpoint, written):
-    assert export_checkpoint(checkpoint, form=Form(license="CC-BY-4.0")).card.license == "CC-BY-4.0"
+    assert export_checkpoint(checkpoint, form=ExportOptions(license="CC-BY-4.0")).card.license == "CC-BY-4.0"
     assert export_checkpoint(checkpoint).card.license is None
 
 
 def test_how_a_model_was_made_goes_into_the_cards_recipe(checkpoint, written):
-    recipe = export_checkpoint(checkpoint, form=Form(made_by="glimpse train --seed 0")).card.recipe
+    recipe = export_checkpoint(checkpoint, form=ExportOptions(made_by="glimpse train --seed 0")).card.recipe
     assert recipe["made_by"] == "glimpse train --seed 0"
     assert recipe["model"]["hidden"] == 8
     assert "made_by" not in export_checkpoint(checkpoint).card.recipe
@@ -183,7 +183,7 @@ def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, mo
         return beliefs(observer, batches)
 
     monkeypatch.setattr(checkpoint_module, "beliefs", believed)
-    card = export_checkpoint(checkpoint, form=Form(weights="float16")).card
+    card = export_checkpoint(checkpoint, form=ExportOptions(weights="float16")).card
     assert len(seen) == 2
     for observer in seen:
         assert all(torch.equal(weight, weight.half().float()) for weight in observer.parameters())
@@ -195,9 +195,15 @@ def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, mo
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        (Form(weights="float16", precision="int8"), "computes in float32 with --weights float16, got --type int8, "),
-        (Form(weights="float16", precision="float16"), "with --weights float16, got --type float16, which stores"),
-        (Form(weights="bfloat16"), "expected weights in one of float32, float16; got 'bfloat16'"),
+        (
+            ExportOptions(weights="float16", precision="int8"),
+            "computes in float32 with --weights float16, got --type int8, ",
+        ),
+        (
+            ExportOptions(weights="float16", precision="float16"),
+            "with --weights float16, got --type float16, which stores",
+        ),
+        (ExportOptions(weights="bfloat16"), "expected weights in one of float32, float16; got 'bfloat16'"),
     ],
 )
 def test_weights_that_can_not_be_stored_so_are_refused_before_anything_is_read(form, sentence, tmp_path):
@@ -218,9 +224,9 @@ def soft_checkpoint(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("form", "found"),
     [
-        (Form("adaptive"), "the adaptive graph in float32"),
-        (Form("step"), "the step graph in float32"),
-        (Form(precision="int8"), "the episode graph in int8"),
+        (ExportOptions("adaptive"), "the adaptive graph in float32"),
+        (ExportOptions("step"), "the step graph in float32"),
+        (ExportOptions(precision="int8"), "the episode graph in int8"),
     ],
 )
 def test_a_form_that_there_is_not_of_a_model_is_refused_before_anything_is_measured(
@@ -245,7 +251,7 @@ def test_a_model_without_a_retina_is_exported_as_an_episode(soft_checkpoint, wri
 
 def test_a_card_describes_model_and_data_without_their_place(checkpoint):
     training, data = load_training(checkpoint)
-    card = describe(training, data)
+    card = card_of(training, data)
     assert (card.classes, card.channels, card.height, card.width) == (("ant", "bee"), 1, 16, 20)
     assert (card.num_glimpses, card.glimpse_size, card.num_scales, card.zoom) == (2, 4, 2, 2)
     assert (card.test_error, card.budgets, card.temperature, card.license) == (None, (), 1.0, None)
@@ -258,7 +264,7 @@ def test_a_card_describes_model_and_data_without_their_place(checkpoint):
 
 def test_a_card_tells_the_costs_and_the_size(checkpoint):
     training, data = load_training(checkpoint)
-    card = describe(training, data)
+    card = card_of(training, data)
     assert card.parameters == sum(parameter.numel() for parameter in training.observer.parameters())
     assert card.multiply_accumulates == costs_of(training.observer, training.image_shape)
     assert len(card.multiply_accumulates) == card.num_glimpses
@@ -339,7 +345,7 @@ def in_the_file(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the_file):
     training, data = load_with_data(checkpoint)
     in_the_file[0] = 1e-3
-    card = export_checkpoint(checkpoint, form=Form(precision="int8")).card
+    card = export_checkpoint(checkpoint, form=ExportOptions(precision="int8")).card
     logits, labels = beliefs(training.observer, data.val_dataloader())
     logits = logits + torch.tensor([1e-3, 0.0])
     assert card.temperature == fit_temperature(logits, labels)
@@ -349,5 +355,5 @@ def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the
 def test_a_file_of_less_precision_that_is_worse_is_refused(checkpoint, written, in_the_file, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "WORSE", -1.0)
     with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another --type"):
-        export_checkpoint(checkpoint, form=Form(precision="int8"))
+        export_checkpoint(checkpoint, form=ExportOptions(precision="int8"))
     assert written == []

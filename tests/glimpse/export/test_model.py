@@ -236,9 +236,9 @@ def test_a_model_without_a_retina_has_an_episode_alone_and_no_int8(exported, gra
     card = replace(read_card(exported.path), model="cnn", graph=graph, precision=precision)
     sentence = f"expected the episode of a cnn model in float32 or float16, got the {graph} graph in {precision}; only"
     with pytest.raises(model_module.ExportError, match=sentence):
-        model_module.check_form(observer, card)
+        model_module.check_options(observer, card)
     for allowed in ("float32", "float16"):
-        model_module.check_form(observer, replace(card, graph="episode", precision=allowed))
+        model_module.check_options(observer, replace(card, graph="episode", precision=allowed))
 
 
 CARD = ModelCard(

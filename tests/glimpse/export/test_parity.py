@@ -25,7 +25,7 @@ from glimpse.contract.tensors import (
 from glimpse.evaluation.calibration import glimpses_until
 from glimpse.export import parity as parity_module
 from glimpse.export.model import TOLERANCE
-from glimpse.export.parity import Parity, compare, session_of
+from glimpse.export.parity import Parity, compare_with_file, session_of
 from glimpse.models.hard import HardObserver
 from glimpse.nn.retina import Retina
 from glimpse.runtime.providers import ProviderError
@@ -50,7 +50,9 @@ def compared(exported: Any, graph: str = "path", shift: float = 0.0, images: Any
             values[0] += shift
             bias.CopyFrom(numpy_helper.from_array(values, bias.name))
     shown = exported.images if images is None else images
-    return compare(observer_of(exported), replace(card_of(model), **changes), model.SerializeToString(), shown)
+    return compare_with_file(
+        observer_of(exported), replace(card_of(model), **changes), model.SerializeToString(), shown
+    )
 
 
 @GRAPHS

@@ -27,7 +27,7 @@ from glimpse.contract.tensors import (
     PROBABILITIES,
     STATE,
 )
-from glimpse.export.graph.assembly import Plan, assemble, metadata
+from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
 from glimpse.export.graph.passes import simplify
 from glimpse.export.parity import session_of
 from glimpse.images import crop, geometry
@@ -43,7 +43,7 @@ def made(stepping: Any, graph: str, target: str = "cpu", outputs: Any = None, **
     card = stepping.card(graph, target=target, **changes)
     piece = stepping.piece
     simplify(piece, 1 / 255 if card.input_type == "uint8" and graph != "step" else 1.0)
-    model = assemble(Plan(piece, stepping.state_sizes, card, outputs))
+    model = assemble(GraphPlan(piece, stepping.state_sizes, card, outputs))
     onnx.checker.check_model(model, full_check=True)
     return model
 

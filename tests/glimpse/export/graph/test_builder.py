@@ -3,7 +3,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from glimpse.export.graph.builder import OPSET, Builder, onnx_type, value
+from glimpse.export.graph.builder import OPSET, GraphBuilder, onnx_type, value
 
 TWO = value("x", np.float32, [2])
 
@@ -16,7 +16,7 @@ def run(model: onnx.ModelProto, **feeds: object) -> list[np.ndarray]:
 
 
 def test_operators_are_called_as_functions():
-    build = Builder()
+    build = GraphBuilder()
     total = build("Add", "x", build.floats(1.0, 2.0))
     build("Mul", total, total, name="y")
     (answer,) = run(build.model([TWO], [value("y", np.float32, [2])], {}), x=np.array([1, 3], np.float32))
@@ -24,7 +24,7 @@ def test_operators_are_called_as_functions():
 
 
 def test_a_node_has_as_many_outputs_as_are_asked_for():
-    build = Builder()
+    build = GraphBuilder()
     first, second = build.several("Split", ("x", build.integers(1, 1)), 2, axis=0)
     build.several("Sub", (second, first), ("y",))
     (answer,) = run(build.model([TWO], [value("y", np.float32, [1])], {}), x=np.array([1, 3], np.float32))
@@ -33,13 +33,13 @@ def test_a_node_has_as_many_outputs_as_are_asked_for():
 
 
 def test_an_output_that_is_not_named_gets_a_new_name():
-    build = Builder()
+    build = GraphBuilder()
     names = {build("Neg", "x"), build("Neg", "x"), build.fresh("neg"), build.branch().fresh("neg"), build.fresh("Neg")}
     assert len(names) == 5
 
 
 def test_equal_constants_are_stored_once_wherever_they_are_used():
-    build = Builder()
+    build = GraphBuilder()
     part = build.branch()
     assert build.integers(1, 2) == part.integers(1, 2) == part.branch().constant([1, 2], np.int64)
     assert (
@@ -49,7 +49,7 @@ def test_equal_constants_are_stored_once_wherever_they_are_used():
 
 
 def test_a_weight_is_stored_once_under_its_own_name():
-    build = Builder()
+    build = GraphBuilder()
     tensor = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
     assert build.weight(tensor) == build.branch().weight(tensor) == "w"
     build("Add", "x", build("Add", "w", "w"), name="y")
@@ -59,7 +59,7 @@ def test_a_weight_is_stored_once_under_its_own_name():
 
 
 def test_what_no_node_reads_is_not_stored():
-    build = Builder()
+    build = GraphBuilder()
     build.floats(7.0)
     build("Identity", "x", name="y")
     assert len(build.model([TWO], [value("y", np.float32, [2])], {}).graph.initializer) == 0
@@ -67,7 +67,7 @@ def test_what_no_node_reads_is_not_stored():
 
 def branching() -> onnx.ModelProto:
     """A graph that adds one where asked to, and else answers with a constant of the outermost graph."""
-    build = Builder()
+    build = GraphBuilder()
     branches = []
     for name in ("more", "same"):
         part = build.branch()
@@ -89,7 +89,7 @@ def test_branches_share_the_constants_of_the_outermost_graph(choice, expected):
 
 
 def test_an_input_that_is_stored_has_a_default():
-    build = Builder()
+    build = GraphBuilder()
     build.weight(onnx.numpy_helper.from_array(np.array([3, 4], np.float32), "x"))
     build("Neg", "x", name="y")
     model = build.model([TWO], [value("y", np.float32, [2])], {})
@@ -98,7 +98,7 @@ def test_an_input_that_is_stored_has_a_default():
 
 
 def test_a_model_is_of_the_opset_and_carries_its_texts():
-    build = Builder()
+    build = GraphBuilder()
     build("Identity", "x", name="y")
     model = build.model([TWO], [value("y", np.float32, [2])], {"told": "a text"})
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]

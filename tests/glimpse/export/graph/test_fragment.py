@@ -6,8 +6,8 @@ import onnx
 import torch
 
 from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
-from glimpse.export.graph.builder import Builder, value
-from glimpse.export.graph.fragment import Piece, state_sizes
+from glimpse.export.graph.builder import GraphBuilder, value
+from glimpse.export.graph.fragment import Fragment, state_sizes
 from glimpse.export.parity import session_of
 from glimpse.models.hard import State
 
@@ -40,9 +40,9 @@ def expected(stepping: Any, values: Numbers) -> Numbers:
     return {name: array.numpy() for name, array in (found | states).items() if array.shape[1]}
 
 
-def answers(piece: Piece, values: Numbers, times: int = 1) -> Numbers:
+def answers(piece: Fragment, values: Numbers, times: int = 1) -> Numbers:
     """Put a piece into a graph, so often in a row, and run it."""
-    build = Builder()
+    build = GraphBuilder()
     names = {name: name for name in piece.inputs}
     for _ in range(times):
         found = dict(zip(piece.outputs, piece.put_into(build, names, piece.outputs), strict=True))
@@ -96,7 +96,7 @@ def test_a_step_may_be_put_in_again_and_again(stepping):
 
 
 def test_its_weights_are_stored_once_however_often_it_is_put_in(stepping):
-    piece, build = stepping.piece, Builder()
+    piece, build = stepping.piece, GraphBuilder()
     for _ in range(3):
         piece.put_into(build, {name: name for name in piece.inputs}, piece.outputs)
     stored = build.model([], [], {}).graph.initializer
@@ -104,7 +104,7 @@ def test_its_weights_are_stored_once_however_often_it_is_put_in(stepping):
 
 
 def test_only_what_the_wanted_outputs_need_is_put_in(stepping):
-    piece, whole, part = stepping.piece, Builder(), Builder()
+    piece, whole, part = stepping.piece, GraphBuilder(), GraphBuilder()
     names = {name: name for name in piece.inputs}
     piece.put_into(whole, names, piece.outputs)
     (logits,) = piece.put_into(part, names, (LOGITS,))
@@ -117,18 +117,18 @@ def test_only_what_the_wanted_outputs_need_is_put_in(stepping):
 def test_putting_it_in_leaves_the_piece_as_it_was(stepping):
     piece = stepping.piece
     before = [node.SerializeToString() for node in piece.nodes]
-    piece.put_into(Builder(), {name: f"{name}_there" for name in piece.inputs}, piece.outputs)
+    piece.put_into(GraphBuilder(), {name: f"{name}_there" for name in piece.inputs}, piece.outputs)
     assert [node.SerializeToString() for node in piece.nodes] == before
 
 
-def chain() -> Piece:
+def chain() -> Fragment:
     """Two nodes: a sum that is read twice, and a product of it with itself."""
     nodes = [
         onnx.helper.make_node("Add", ["x", "w"], ["sum"]),
         onnx.helper.make_node("Mul", ["sum", "sum"], ["square"]),
         onnx.helper.make_node("Neg", ["sum"], ["less"]),
     ]
-    return Piece(("x",), ("square", "less"), nodes, {}, (1, 1, 1, 1))
+    return Fragment(("x",), ("square", "less"), nodes, {}, (1, 1, 1, 1))
 
 
 def test_readers_and_writers_of_a_value():
@@ -141,7 +141,7 @@ def test_readers_and_writers_of_a_value():
     assert piece.reader_of("x") is add
     piece.nodes.remove(less)
     assert piece.reader_of("sum") is product
-    assert Piece((), ("sum",), piece.nodes, {}, (1, 1, 1, 1)).reader_of("sum") is None
+    assert Fragment((), ("sum",), piece.nodes, {}, (1, 1, 1, 1)).reader_of("sum") is None
 
 
 def test_a_weight_comes_back_as_it_was_stored():

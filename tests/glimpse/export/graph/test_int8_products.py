@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glimpse.export.graph.assembly import Plan, assemble
-from glimpse.export.graph.builder import Builder, value
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.assembly import GraphPlan, assemble
+from glimpse.export.graph.builder import GraphBuilder, value
+from glimpse.export.graph.fragment import Fragment
 from glimpse.export.graph.passes import simplify
 from glimpse.export.graph.precision import LARGEST_INT8, to_int8
 from glimpse.export.parity import session_of
@@ -42,7 +42,7 @@ def saturating(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
 
 def by_onnxruntime(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
     """The product as onnxruntime computes it on this processor."""
-    build = Builder()
+    build = GraphBuilder()
     whole = build.weight(numpy_helper.from_array(weight, "weight"))
     build("MatMulInteger", "left", whole, build.constant(zero, np.uint8), name="product")
     inputs = [value("left", np.uint8, ["batch", len(weight)])]
@@ -62,22 +62,22 @@ def hardest(weight: Whole) -> Iterator[Bytes]:
         yield np.random.default_rng(batch).integers(0, 256, (batch, len(weight)), np.uint8)
 
 
-def in_int8(stepping) -> Piece:
-    piece: Piece = stepping.piece
+def in_int8(stepping) -> Fragment:
+    piece: Fragment = stepping.piece
     simplify(piece, 1.0)
     to_int8(piece, narrow=1)
     return piece
 
 
-def one_product(matrix: npt.NDArray[np.float32]) -> Piece:
+def one_product(matrix: npt.NDArray[np.float32]) -> Fragment:
     """A piece of one ``Gemm``, from x to y, in int8."""
     weights = {"matrix": numpy_helper.from_array(matrix, "matrix")}
-    piece = Piece(("x",), ("y",), [helper.make_node("Gemm", ["x", "matrix"], ["y"])], weights, (1, 1, 1, 1))
+    piece = Fragment(("x",), ("y",), [helper.make_node("Gemm", ["x", "matrix"], ["y"])], weights, (1, 1, 1, 1))
     to_int8(piece)
     return piece
 
 
-def whole_weights(piece: Piece) -> list[Whole]:
+def whole_weights(piece: Fragment) -> list[Whole]:
     """The int8 weights of a piece."""
     tensors = [tensor for tensor in piece.weights.values() if tensor.data_type == TensorProto.INT8]
     assert tensors
@@ -95,7 +95,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 @pytest.mark.parametrize("graph", ["episode", "adaptive", "step"])
 def test_all_that_is_quantized_in_a_file_is_a_product_with_weights_that_cannot_saturate(stepping, graph):
-    model = assemble(Plan(in_int8(stepping), stepping.state_sizes, stepping.card(graph, precision="int8")))
+    model = assemble(GraphPlan(in_int8(stepping), stepping.state_sizes, stepping.card(graph, precision="int8")))
     weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
     nodes = list(all_nodes(model.graph))
     products = [node for node in nodes if node.op_type == "MatMulInteger"]
@@ -133,7 +133,7 @@ def test_products_of_the_largest_weights_are_exact_with_and_without_saturation(r
 def test_the_largest_weights_and_activations_are_multiplied_as_in_float32(batch):
     """All nodes of a product together, which onnxruntime fuses into one of its own."""
     signs = np.where(np.arange(24) % 3, 1, -1)
-    build = Builder()
+    build = GraphBuilder()
     (made,) = one_product(np.tile(0.3 * signs, (432, 1)).astype(np.float32)).put_into(build, {"x": "x"}, ("y",))
     build("Identity", made, name="y")
     model = build.model([value("x", np.float32, ["batch", 432])], [value("y", np.float32, ["batch", 24])], {})

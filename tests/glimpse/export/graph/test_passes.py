@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from glimpse.contract.tensors import GLIMPSE
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.fragment import Fragment
 from glimpse.export.graph.passes import add_in_products, simplify, split_gates, take_in_scaling
 from tests.glimpse.export.graph.test_fragment import agree, answers, expected, given
 
@@ -15,11 +15,11 @@ UNITS = pytest.mark.parametrize("unit", [1 / 255, 1.0])
 WITH_MLP = ("mlp-gru", "mlp-lstm", "mlp-plain")
 
 
-def kinds(piece: Piece) -> Counter[str]:
+def kinds(piece: Fragment) -> Counter[str]:
     return Counter(node.op_type for node in piece.nodes)
 
 
-def change(before: Piece, after: Piece) -> dict[str, int]:
+def change(before: Fragment, after: Fragment) -> dict[str, int]:
     """How many more nodes of each kind there are."""
     counts = {kind: kinds(after)[kind] - kinds(before)[kind] for kind in kinds(before) | kinds(after)}
     return {kind: count for kind, count in counts.items() if count}
@@ -112,8 +112,8 @@ def test_nodes_stay_in_an_order_in_which_they_can_be_run(stepping):
     assert known >= set(piece.outputs)
 
 
-def of_nodes(*nodes: onnx.NodeProto, **weights: object) -> Piece:
-    piece = Piece(("x", "y"), ("z",), list(nodes), {}, (1, 1, 1, 1))
+def of_nodes(*nodes: onnx.NodeProto, **weights: object) -> Fragment:
+    piece = Fragment(("x", "y"), ("z",), list(nodes), {}, (1, 1, 1, 1))
     for name, numbers in weights.items():
         piece.store(name, np.array(numbers, np.float32))
     return piece

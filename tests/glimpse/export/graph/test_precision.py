@@ -3,21 +3,21 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION, PROBABILITIES
-from glimpse.export.graph.assembly import Plan, assemble
-from glimpse.export.graph.fragment import Piece
+from glimpse.export.graph.assembly import GraphPlan, assemble
+from glimpse.export.graph.fragment import Fragment
 from glimpse.export.graph.passes import simplify
 from glimpse.export.graph.precision import LARGEST_INT8, NARROW, to_half, to_int8
 from glimpse.export.parity import session_of
 from tests.glimpse.export.graph.test_fragment import agree, answers, expected, given
 
 
-def simplified(stepping) -> Piece:
-    piece: Piece = stepping.piece
+def simplified(stepping) -> Fragment:
+    piece: Fragment = stepping.piece
     simplify(piece, 1.0)
     return piece
 
 
-def stored(piece: Piece, *kinds: int) -> int:
+def stored(piece: Fragment, *kinds: int) -> int:
     """Bytes of the weights of some types."""
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in piece.weights.values() if tensor.data_type in kinds)
 
@@ -146,7 +146,7 @@ def test_every_graph_can_be_made_of_it(stepping, convert, graph):
     piece = stepping.piece
     simplify(piece, 1.0 if graph == "step" else 1 / 255)
     convert(piece)
-    model = assemble(Plan(piece, stepping.state_sizes, stepping.card(graph, target="gpu")))
+    model = assemble(GraphPlan(piece, stepping.state_sizes, stepping.card(graph, target="gpu")))
     session = session_of(model.SerializeToString())
     assert all(entry.type in ("tensor(float)", "tensor(int64)") for entry in session.get_outputs())
     if graph == "step":

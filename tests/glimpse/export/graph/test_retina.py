@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from glimpse.contract.tensors import FRAME, INPUT, LOCATION
-from glimpse.export.graph.builder import Builder, value
-from glimpse.export.graph.retina import Canvas, Cutter, Grid
+from glimpse.export.graph.builder import GraphBuilder, value
+from glimpse.export.graph.retina import Grid, ImageInput, RetinaNodes
 from glimpse.export.parity import session_of
 from glimpse.images import crop
 from glimpse.images.geometry import window_start, windows
@@ -35,9 +35,9 @@ class Cutting:
         shaped: bool = True,
     ) -> None:
         self.single, self.retina = single, (size, num_scales, zoom)
-        build = Builder()
-        canvas = Canvas(INPUT, dtype, channels, FRAME if frame else None)
-        pixels = Cutter(build, canvas, *self.retina, single, shaped)(build, LOCATION)
+        build = GraphBuilder()
+        canvas = ImageInput(INPUT, dtype, channels, FRAME if frame else None)
+        pixels = RetinaNodes(build, canvas, *self.retina, single, shaped)(build, LOCATION)
         build("Mul", pixels, build.floats(canvas.unit), name="glimpse")
         inputs = [
             value(INPUT, dtype, ["batch", channels, "height", "width"]),
@@ -160,8 +160,8 @@ def test_no_node_touches_the_image_as_a_whole(single, kinds, frame):
 @FORMS
 @pytest.mark.parametrize("width", [4, 5, 12])
 def test_windows_start_where_the_geometry_says(single, width):
-    build = Builder()
-    start = Grid(build, Canvas(INPUT, "uint8", 1), width, single).start(build, LOCATION)
+    build = GraphBuilder()
+    start = Grid(build, ImageInput(INPUT, "uint8", 1), width, single).start(build, LOCATION)
     build("Identity", start, name="start")
     inputs = [value(INPUT, np.uint8, ["batch", 1, "height", "width"]), value(LOCATION, np.float32, ["batch", 2])]
     session = session_of(build.model(inputs, [value("start", np.float32, ["batch", 2])], {}).SerializeToString())

@@ -10,7 +10,7 @@ from torch import nn
 
 from glimpse.contract.tensors import GLIMPSE, LOCATION, STATE
 from glimpse.export.graph import precision
-from glimpse.export.graph.assembly import Plan, assemble
+from glimpse.export.graph.assembly import GraphPlan, assemble
 from glimpse.export.graph.passes import simplify
 from glimpse.export.graph.precision import LARGEST, WORTH, StorageError, round_weights, store_in_half
 from glimpse.export.parity import session_of
@@ -60,7 +60,7 @@ def graph_of(stepping: Any, graph: str) -> onnx.ModelProto:
         if tensor.data_type == TensorProto.FLOAT:
             piece.store(name, piece.array(name).astype(np.float16).astype(np.float32))
     simplify(piece, 1.0 if graph == "step" else 1 / 255)
-    return assemble(Plan(piece, stepping.state_sizes, stepping.card(graph)))
+    return assemble(GraphPlan(piece, stepping.state_sizes, stepping.card(graph)))
 
 
 def feeds(stepping: Any, graph: str, batch: int) -> dict[str, Any]:
