@@ -12,7 +12,7 @@ from glimpse.cli.compare.command import _add_compare, split_training
 from glimpse.cli.evaluate import _evaluate
 from glimpse.cli.explain import _add_explain
 from glimpse.cli.parser import Parser
-from glimpse.cli.usage import UsageError, did_you_mean
+from glimpse.cli.usage import UsageError, suggestion
 from glimpse_envs.play.command import _add_play
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
     if unknown:
         wrong = unknown[0].partition("=")[0]
         known = [*parser.options(), *parsers[chosen.command].options()]
-        raise UsageError(f"{chosen.command} knows no {wrong!r}{did_you_mean(wrong, known)}; see --help")
+        raise UsageError(f"{chosen.command} knows no {wrong!r}{suggestion(wrong, known)}; see --help")
     chosen.training, chosen.command_line = training, list(args)
     return chosen
 

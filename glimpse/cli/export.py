@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.usage import UsageError, did_you_mean, invocation
+from glimpse.cli.usage import UsageError, invocation, suggestion
 
 if TYPE_CHECKING:
     from glimpse.contract.card import ModelCard
@@ -141,7 +141,7 @@ def _check_applies(args: argparse.Namespace) -> None:
     kind = args.to[0] if args.to else None
     if kind is not None and kind not in DESTINATIONS:
         raise UsageError(
-            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{did_you_mean(kind, DESTINATIONS)}"
+            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{suggestion(kind, DESTINATIONS)}"
         )
     given = [name for name in NOT_OF_PROGRAMS if getattr(args, name) is not None]
     options = {name: f"--{name.replace('_', '-')}" for name in given}

@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import NoReturn
 
-from glimpse.cli.usage import UsageError, did_you_mean
+from glimpse.cli.usage import UsageError, suggestion
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         else:
             choices = re.findall(r"[\w-]+", found.group(2))
             message = (
-                f"expected one of {', '.join(choices)}; got {found.group(1)!r}{did_you_mean(found.group(1), choices)}"
+                f"expected one of {', '.join(choices)}; got {found.group(1)!r}{suggestion(found.group(1), choices)}"
             )
         raise UsageError(message)
 

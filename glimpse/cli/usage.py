@@ -40,7 +40,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+def suggestion(wrong: str, known: Iterable[str]) -> str:
     """The end of a sentence about a mistyped name: the nearest right one; empty where it resembles none.
 
     Args:

@@ -38,7 +38,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
-from glimpse.cli.usage import UsageError, did_you_mean
+from glimpse.cli.usage import UsageError, suggestion
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
 from glimpse_serve.errors import HTTPError
@@ -277,7 +277,7 @@ def application(args: dict[str, Any]) -> Any:
             )
         if name not in known:
             raise UsageError(
-                f"expected settings of glimpse serve in the args, got {name!r}{did_you_mean(name, sorted(known))}"
+                f"expected settings of glimpse serve in the args, got {name!r}{suggestion(name, sorted(known))}"
             )
     settings = settings_of(argparse.Namespace(**args), os.environ)
     named_models(settings)

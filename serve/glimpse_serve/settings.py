@@ -171,9 +171,9 @@ def settings_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Set
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.cli.usage import did_you_mean
+            from glimpse.cli.usage import suggestion
 
-            near = did_you_mean(variable, [PREFIX + field.upper() for field in known])
+            near = suggestion(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(
                 f"the environment variable {variable} is none of the service's{near}; see glimpse serve --help"
             )

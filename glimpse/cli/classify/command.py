@@ -19,7 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glimpse.cli.classify.formats import AnswerForm, Csv, JsonDocument, JsonLines, Text, describe
+from glimpse.cli.classify.formats import (
+    CsvFormat,
+    JsonDocumentFormat,
+    JsonLinesFormat,
+    OutputFormat,
+    TextFormat,
+    describe,
+)
 from glimpse.cli.classify.images import LAZY_SUFFIXES, SUFFIXES, ImageSource, find_images, read
 from glimpse.cli.classify.options import BATCH_SIZE, check
 from glimpse.cli.classify.progress import ProgressLine
@@ -175,15 +182,15 @@ def _drawn(
     return picture, films.add_film(frames, stem, animation.milliseconds(len(frames)), film_format, colours)
 
 
-def _form(args: argparse.Namespace, session: "GlimpseSession") -> AnswerForm:
+def _form(args: argparse.Namespace, session: "GlimpseSession") -> OutputFormat:
     if args.json:
-        return JsonDocument(args.model, session.card, session.sha256)
+        return JsonDocumentFormat(args.model, session.card, session.sha256)
     if args.json_lines:
-        return JsonLines()
+        return JsonLinesFormat()
     if args.csv:
-        return Csv(session.card.classes)
+        return CsvFormat(session.card.classes)
     limited = (args.max_glimpses, args.confidence, args.time) != (None, None, None)
-    return Text(session.card.num_glimpses, limited)
+    return TextFormat(session.card.num_glimpses, limited)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def describe(
     }
 
 
-class AnswerForm(ABC):
+class OutputFormat(ABC):
     """How answers are told. Unless a form says otherwise it has no beginning, no end, and no place for failures."""
 
     def begin(self) -> str:
@@ -97,7 +97,7 @@ class AnswerForm(ABC):
         return ""
 
 
-class Text(AnswerForm):
+class TextFormat(OutputFormat):
     """A heading for each image and an aligned line for each glimpse, with what this kind of model says of it.
 
     Args:
@@ -143,7 +143,7 @@ class Text(AnswerForm):
         return f"stopped after {taken} of {most} glimpse{'s' * (most > 1)}: {STOPPED[answer['reason']]}{sure}"
 
 
-class JsonDocument(AnswerForm):
+class JsonDocumentFormat(OutputFormat):
     """One JSON document: the model, the images, and the errors.
 
     Args:
@@ -182,7 +182,7 @@ class JsonDocument(AnswerForm):
         return f'{bracket},\n  "errors": {_indented(self._errors, 2)}\n}}\n'
 
 
-class JsonLines(AnswerForm):
+class JsonLinesFormat(OutputFormat):
     """One JSON object on a line for each image; that of an image that failed has an ``error``."""
 
     def answer(self, answer: dict[str, Any]) -> str:
@@ -194,7 +194,7 @@ class JsonLines(AnswerForm):
         return json.dumps({"image": name, "error": sentence}) + "\n"
 
 
-class Csv(AnswerForm):
+class CsvFormat(OutputFormat):
     """A table with a row for each image, and a column for each class's probability. An image that failed has no row.
 
     Args:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glimpse.cli.compare.pictures import draw_pictures, look_at_images
-from glimpse.cli.compare.report import FIGURES, PAGE, Comparison, Entry, table, write_page
+from glimpse.cli.compare.report import FIGURES, PAGE, ComparedModel, Comparison, table, write_page
 from glimpse.cli.parser import Parser
 from glimpse.cli.train.command import MAY_CHANGE
 from glimpse.cli.train.command import main as train
-from glimpse.cli.train.dry_run import flattened, rehearse
+from glimpse.cli.train.dry_run import dry_run, flattened
 from glimpse.cli.train.recipes import find_recipe, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output
 from glimpse.cli.usage import UsageError, invocation
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     folder: Path = args.output
     if args.images < 1:
         raise UsageError(f"--images: expected at least 1, got {args.images}; raise it")
-    contenders = muster(args.models, folder, args.training, args.root, args.overwrite == "true")
+    contenders = plan_contenders(args.models, folder, args.training, args.root, args.overwrite == "true")
     for old in (PAGE, FIGURES):
         (folder / old).unlink(missing_ok=True)
     for number, contender in enumerate(contenders, start=1):
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def muster(
+def plan_contenders(
     models: Sequence[str], folder: Path, training: Sequence[str], root: str | None, overwrite: bool
 ) -> list[Contender]:
     """Find out what every model is, and refuse those that can't be trained, loaded or compared. Nothing is written.
@@ -222,7 +222,7 @@ def _recipe(
         file = find_recipe(model)
         rooted = ["--data.root", root] if root else []
         options = ["fit", "--config", str(file), *rooted, *training]
-        data, recipe = rehearse(options, PROGRAM)
+        data, recipe = dry_run(options, PROGRAM)
     except (UsageError, DataError) as error:
         raise UsageError(f"{model}: {str(error).removeprefix(f'--config {model}: ')}") from error
     output = folder / "runs" / name
@@ -307,7 +307,7 @@ def _epochs_of(checkpoint: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(checkpoint.parent / METRICS_FILE) if row["epoch"] <= reached]
 
 
-def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry:
+def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> ComparedModel:
     """Bring together what is known of a trained model.
 
     Args:
@@ -317,7 +317,7 @@ def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> Entry
     """
     checkpoint = read_checkpoint(contender.checkpoint)
     times = times_of(contender.checkpoint)
-    return Entry(
+    return ComparedModel(
         name=contender.name,
         family=family,
         given=contender.given,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.cli.compare.report import CURVES, LEGEND, PICTURES, Comparison, Told, picture
+from glimpse.cli.compare.report import CURVES, LEGEND, PICTURES, Comparison, ImageAnswer, picture
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing.charts import draw_learning_curves
 from glimpse.drawing.heatmap import draw_map, legend
@@ -24,10 +24,10 @@ PANEL = 288
 """Long side of a map's picture, pixels; the page shows it smaller."""
 
 
-class View(NamedTuple):
+class ModelView(NamedTuple):
     """A test image under the eyes of all models."""
 
-    told: Told
+    told: ImageAnswer
     image: UInt8[np.ndarray, "height width channels"]
     explicit: list[Float[np.ndarray, "height width"] | None]
     """Each model's explicit map; None for one that attends to nothing in particular."""
@@ -39,7 +39,7 @@ class View(NamedTuple):
 class SideBySide(NamedTuple):
     """What all models make of the test images that are shown."""
 
-    views: list[View]
+    views: list[ModelView]
     disputed: float
     """Share of the first block of test images on which the models' answers differ, in [0, 1]."""
 
@@ -73,8 +73,8 @@ def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -
         explicit.append(maps if maps is None else maps.cpu().numpy())
         scanpaths.append(trace.locations.cpu().numpy() if observer.retina else None)
     views = [
-        View(
-            Told(
+        ModelView(
+            ImageAnswer(
                 place=place,
                 truth=data.classes[int(labels[place])],
                 answers=[data.classes[int(answer)] for answer in answers[:, place]],
@@ -105,7 +105,7 @@ def choose_images(differ: Sequence[bool], count: int) -> list[int]:
     return sorted(first + disputed + others)
 
 
-def draw_pictures(comparison: Comparison, views: Sequence[View], folder: Path) -> None:
+def draw_pictures(comparison: Comparison, views: Sequence[ModelView], folder: Path) -> None:
     """Draw every panel, the legend and the learning curves; older pictures of the folder go.
 
     Args:

@@ -25,7 +25,7 @@ FAMILY_NAMES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedModel:
     """A model that was compared.
 
     Attributes:
@@ -56,7 +56,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Told:
+class ImageAnswer:
     """What the models say of a test image.
 
     Attributes:
@@ -88,8 +88,8 @@ class Comparison:
 
     data: str
     command: str
-    entries: list[Entry]
-    views: list[Told]
+    entries: list[ComparedModel]
+    views: list[ImageAnswer]
     disputed: float
 
     def to_json(self) -> str:
@@ -114,7 +114,7 @@ COLUMNS = (
 """The table's columns, the same on the page and in the terminal."""
 
 
-def cells(entry: Entry) -> list[str]:
+def cells(entry: ComparedModel) -> list[str]:
     """A model's row of the table; a dash where there is nothing to say.
 
     Args:
@@ -181,7 +181,7 @@ def write_page(comparison: Comparison, folder: Path) -> None:
     _write(folder / PAGE, page)
 
 
-def budget(entries: Sequence[Entry]) -> str:
+def budget(entries: Sequence[ComparedModel]) -> str:
     """Say how many images the models were trained on, and whether these were equally many.
 
     Args:
@@ -199,7 +199,7 @@ def budget(entries: Sequence[Entry]) -> str:
     )
 
 
-def _sources(entries: Sequence[Entry]) -> str:
+def _sources(entries: Sequence[ComparedModel]) -> str:
     trained = [html.escape(entry.name) for entry in entries if entry.trained_now]
     found = [f"{html.escape(entry.name)} (<code>{html.escape(entry.checkpoint)}</code>)" for entry in entries
              if not entry.trained_now]  # fmt: skip
@@ -208,14 +208,14 @@ def _sources(entries: Sequence[Entry]) -> str:
     return " ".join(sentences)
 
 
-def _row(entry: Entry, least: float) -> str:
+def _row(entry: ComparedModel, least: float) -> str:
     name, *others = cells(entry)
     best = ' class="best"' if entry.evaluation.error == least else ""
     head = f"<th>{html.escape(name)}<small>{FAMILY_NAMES[entry.family]}</small></th>"
     return f"<tr{best}>{head}{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
 
 
-def _view(row: int, told: Told, entries: Sequence[Entry], folder: Path) -> str:
+def _view(row: int, told: ImageAnswer, entries: Sequence[ComparedModel], folder: Path) -> str:
     """A test image with all its maps: three rows of the table."""
     truth = html.escape(told.truth)
     disputed = "<small>they disagree</small>" if told.disputed else ""
@@ -236,7 +236,7 @@ def _view(row: int, told: Told, entries: Sequence[Entry], folder: Path) -> str:
     return f"<tbody><tr>{image}{first}</tr>{''.join(f'<tr>{line}</tr>' for line in rest)}</tbody>"
 
 
-def _panel(kind: str, row: int, column: int, entry: Entry, folder: Path) -> str:
+def _panel(kind: str, row: int, column: int, entry: ComparedModel, folder: Path) -> str:
     file = picture(kind, row, column)
     if (folder / PICTURES / file).is_file():
         return f'<td><img src="{PICTURES}/{file}" alt="{kind} map of {html.escape(entry.name)}"></td>'

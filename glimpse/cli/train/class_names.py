@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
 
-from glimpse.cli.usage import UsageError, did_you_mean
+from glimpse.cli.usage import UsageError, suggestion
 from glimpse.data.datamodule import ImageData
 from glimpse.training.families import FAMILIES
 
@@ -85,11 +85,11 @@ def _check_path(place: str, group: str, path: str) -> None:
     if path.isidentifier() and path not in known:
         raise UsageError(
             f"{place}: expected the name of a class, found none called {path!r} among {', '.join(known)}"
-            f"{did_you_mean(path, known) or '; give your own as MODULE.CLASS'}"
+            f"{suggestion(path, known) or '; give your own as MODULE.CLASS'}"
         )
     if module.partition(".")[0] == PACKAGE and _imported(path) is None:
         expected = f"the short name {name}" if name in known else f"one of {', '.join(known)}"
-        hint = "" if name in known else did_you_mean(name, known)
+        hint = "" if name in known else suggestion(name, known)
         raise UsageError(
             f"{place}: expected {expected}, got the import path {path}, which this version of Glimpse does not have"
             f"{hint}"

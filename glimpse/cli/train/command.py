@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 import glimpse
 from glimpse.cli.train.class_names import check_names, import_path
 from glimpse.cli.train.lightning_output import quiet
-from glimpse.cli.train.messages import ParserError, check_decided, explain, root_sentence
+from glimpse.cli.train.messages import ParserError, check_decided, explain_mistake, root_sentence
 from glimpse.cli.train.options import FUSED, Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, usual_output
@@ -278,7 +278,7 @@ def main(args: Sequence[str], program: str, rollouts: Mapping[str, Callable[[], 
             arguments, name = complete_arguments(args, files)
             TrainingCLI(arguments, program, name, rollouts)
     except ParserError as error:
-        sentence = explain(str(error), args, files, known_options)
+        sentence = explain_mistake(str(error), args, files, known_options)
     except (UsageError, DataError, CheckpointError) as error:
         sentence = str(error)
     except SystemExit as stop:

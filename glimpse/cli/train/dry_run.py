@@ -9,7 +9,7 @@ from typing import Any
 
 from glimpse.cli.train.command import SaveRun, TrainingCLI, complete_arguments
 from glimpse.cli.train.lightning_output import quiet
-from glimpse.cli.train.messages import ParserError, explain
+from glimpse.cli.train.messages import ParserError, explain_mistake
 from glimpse.cli.train.options import known_options
 from glimpse.cli.train.recipes import read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE
@@ -17,7 +17,7 @@ from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
 
 
-class Rehearsal(TrainingCLI):
+class DryRun(TrainingCLI):
     """All that a training does before it begins, so that it is refused early; then no training, and no file."""
 
     def before_fit(self) -> None:
@@ -31,7 +31,7 @@ class Rehearsal(TrainingCLI):
         """Say nothing."""
 
 
-def rehearse(options: Sequence[str], program: str) -> tuple[ImageData, dict[str, Any]]:
+def dry_run(options: Sequence[str], program: str) -> tuple[ImageData, dict[str, Any]]:
     """Do all that a training does before it begins.
 
     Args:
@@ -50,9 +50,9 @@ def rehearse(options: Sequence[str], program: str) -> tuple[ImageData, dict[str,
         arguments = [*options, "--output", folder]
         try:
             with quiet(), _informing_once():
-                cli = Rehearsal(complete_arguments(arguments, files)[0], program, "rehearsal")
+                cli = DryRun(complete_arguments(arguments, files)[0], program, "rehearsal")
         except ParserError as error:
-            raise UsageError(explain(str(error), arguments, files, known_options)) from error
+            raise UsageError(explain_mistake(str(error), arguments, files, known_options)) from error
         saving = [callback for callback in cli.trainer.callbacks if isinstance(callback, SaveRun)]  # type: ignore[attr-defined]
         if not saving or not cli.trainer.checkpoint_callbacks:
             raise UsageError(

@@ -19,10 +19,10 @@ LONGEST = 200
 
 
 class ParserError(Exception):
-    """What the argument parser says of a mistake, before :func:`explain` puts it into better words."""
+    """What the argument parser says of a mistake, before :func:`explain_mistake` puts it into better words."""
 
 
-def explain(
+def explain_mistake(
     message: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Callable[[], Iterable[str]]
 ) -> str:
     """Turn a parser's message into a sentence that names the option, its file, and the nearest right one.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.usage import did_you_mean, invocation, nearest
+from glimpse.cli.usage import invocation, nearest, suggestion
 
 
 @pytest.fixture(autouse=True)
@@ -52,5 +52,5 @@ def test_a_mistyped_name_has_a_nearest_one_or_none():
 
 
 def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
-    assert did_you_mean("tritn", ["triton", "kserve"]) == "; did you mean triton?"
-    assert did_you_mean("zzz", ["triton", "kserve"]) == ""
+    assert suggestion("tritn", ["triton", "kserve"]) == "; did you mean triton?"
+    assert suggestion("zzz", ["triton", "kserve"]) == ""

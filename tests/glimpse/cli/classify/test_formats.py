@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from glimpse.cli.classify.formats import AnswerForm, Csv, JsonDocument, JsonLines, Text, describe
+from glimpse.cli.classify.formats import (
+    CsvFormat,
+    JsonDocumentFormat,
+    JsonLinesFormat,
+    OutputFormat,
+    TextFormat,
+    describe,
+)
 from tests.glimpse.cli.classify.test_options import CARD
 
 CLASSES = ("cat", 'a "quoted", dog')
@@ -35,7 +42,7 @@ def answer(**changes: Any) -> dict[str, Any]:
     return {**describe("a.png", (20, 30), found(), CLASSES), **changes}  # type: ignore[arg-type]
 
 
-def tell(form: AnswerForm, *answers: dict[str, Any], failure: bool = True) -> str:
+def tell(form: OutputFormat, *answers: dict[str, Any], failure: bool = True) -> str:
     told = form.begin() + "".join(map(form.answer, answers))
     return told + (form.failure("b.png", "it is damaged") if failure else "") + form.end()
 
@@ -61,12 +68,12 @@ def test_a_description_says_how_many_glimpses_were_taken_and_why_it_ended():
 )
 def test_text_says_why_it_stopped_when_something_was_limited(reason, taken, ending):
     told = answer(reason=reason, glimpses_taken=taken)
-    assert tell(Text(6, limited=True), told).splitlines()[-2] == f"  {ending}"
-    assert "stopped" not in tell(Text(6, limited=False), told)
+    assert tell(TextFormat(6, limited=True), told).splitlines()[-2] == f"  {ending}"
+    assert "stopped" not in tell(TextFormat(6, limited=False), told)
 
 
 def test_text_names_the_pictures():
-    told = tell(Text(6, limited=False), answer(picture="out/a.png", animation="out/\x1b.gif"))
+    told = tell(TextFormat(6, limited=False), answer(picture="out/a.png", animation="out/\x1b.gif"))
     assert told.splitlines()[-3:-1] == ["  drawn in out/a.png", r"  animated in 'out/\x1b.gif'"]
 
 
@@ -74,20 +81,20 @@ def test_text_names_the_pictures():
 @pytest.mark.parametrize("failure", [False, True])
 def test_a_document_is_what_json_would_write_at_once(count, failure):
     answers = [answer(image=f"{number}.png") for number in range(count)]
-    told = tell(JsonDocument(Path("model.onnx"), CARD, "abc"), *answers, failure=failure)
+    told = tell(JsonDocumentFormat(Path("model.onnx"), CARD, "abc"), *answers, failure=failure)
     model = {"path": "model.onnx", "sha256": "abc", "classes": CARD.classes, "data": "made up", "test_error": None}
     errors = [{"image": "b.png", "error": "it is damaged"}] * failure
     assert told == json.dumps({"model": model, "images": answers, "errors": errors}, indent=2) + "\n"
 
 
 def test_each_line_is_an_object():
-    first, second = map(json.loads, tell(JsonLines(), answer(image="two\nlines")).splitlines())
+    first, second = map(json.loads, tell(JsonLinesFormat(), answer(image="two\nlines")).splitlines())
     assert first == answer(image="two\nlines")
     assert second == {"image": "b.png", "error": "it is damaged"}
 
 
 def test_a_table_is_read_back_as_it_was():
-    told = tell(Csv(CLASSES), answer(image='of two\nlines, "quoted".png'))
+    told = tell(CsvFormat(CLASSES), answer(image='of two\nlines, "quoted".png'))
     header, row = csv.reader(io.StringIO(told, newline=""))
     assert header == ["image", "width", "height", "class", "confidence", "glimpses", "reason", *CLASSES]
     expected = ['of two\nlines, "quoted".png', "30", "20", CLASSES[1], "0.992346", "2", "confident"]
@@ -96,4 +103,4 @@ def test_a_table_is_read_back_as_it_was():
 
 def test_a_table_is_utf_8_whatever_the_name():
     name = os.fsdecode(b"\xff.png")
-    assert "\ufffd.png,30" in tell(Csv(CLASSES), answer(image=name))
+    assert "\ufffd.png,30" in tell(CsvFormat(CLASSES), answer(image=name))

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from glimpse.cli.compare.pictures import choose_images, draw_path, draw_pictures, look_at_images
-from glimpse.cli.compare.report import Comparison, Entry
+from glimpse.cli.compare.report import ComparedModel, Comparison
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.evaluate import Evaluation
 from glimpse.evaluation.maps import implicit_maps
@@ -67,9 +67,9 @@ def test_all_models_look_at_the_same_images(data, observers):
             np.testing.assert_allclose(found, alone[0].numpy(), rtol=1e-3, atol=1e-7)
 
 
-def entry(name: str, errors: list[tuple[int, float]]) -> Entry:
+def entry(name: str, errors: list[tuple[int, float]]) -> ComparedModel:
     evaluation = Evaluation(9, 0.5, {"own": [0.5]}, 0.1, [], [], 1, 9, 9, 9, 9)
-    return Entry(name, "cnn", name, f"{name}.ckpt", True, len(errors), 64, None, None, errors, evaluation)
+    return ComparedModel(name, "cnn", name, f"{name}.ckpt", True, len(errors), 64, None, None, errors, evaluation)
 
 
 def test_pictures_are_drawn_of_what_is_known(data, observers, tmp_path):

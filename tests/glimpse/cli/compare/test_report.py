@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from glimpse.cli.compare.report import COLUMNS, FAMILY_NAMES, Comparison, Entry, Told, budget, cells, table, write_page
+from glimpse.cli.compare.report import (
+    COLUMNS,
+    FAMILY_NAMES,
+    ComparedModel,
+    Comparison,
+    ImageAnswer,
+    budget,
+    cells,
+    table,
+    write_page,
+)
 from glimpse.evaluation.evaluate import Evaluation
 from glimpse.training.families import FAMILIES
 
@@ -21,7 +31,7 @@ EVALUATION = Evaluation(
     multiply_accumulates=21_456_000,
     parameters=7_469,
 )
-SEEING = Entry(
+SEEING = ComparedModel(
     "gaze", "hard", "gaze.yaml", "gaze.ckpt", True, 2, 6400, 61.4, 118.6, [(1, 0.3), (2, math.nan)], EVALUATION
 )
 WHOLE = replace(
@@ -33,7 +43,9 @@ WHOLE = replace(
     cpu_seconds=None,
     evaluation=replace(EVALUATION, error=0.2, errors={"own": [0.2]}, num_glimpses=1, pixels_sensed=2080),
 )
-TOLD = Told(place=7, truth='<script>"', answers=["<b>cat</b>", '<script>"'], confidences=[0.912, 0.5], disputed=True)
+TOLD = ImageAnswer(
+    place=7, truth='<script>"', answers=["<b>cat</b>", '<script>"'], confidences=[0.912, 0.5], disputed=True
+)
 FOUND = Comparison("<u>images</u> & more", "glimpse compare 'a <b>' c", [SEEING, WHOLE], [TOLD], 0.124)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli.train.command import main as train
-from glimpse.cli.train.dry_run import flattened, rehearse
+from glimpse.cli.train.dry_run import dry_run, flattened
 from glimpse.cli.train.recipes import read_recipe
 from glimpse.cli.usage import UsageError
 
@@ -14,7 +14,7 @@ BRIEF = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--t
 @pytest.mark.slow
 def test_it_resolves_what_the_training_then_writes_down(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    data, recipe = rehearse([*TINY, *BRIEF], "glimpse")
+    data, recipe = dry_run([*TINY, *BRIEF], "glimpse")
     assert list(Path().iterdir()) == []
     assert data.describe() == "digits on 60x60 canvases, 4 pieces of clutter"
     assert (recipe["model"].rpartition(".")[2], recipe["model.hidden"]) == ("HardAttentionTraining", 8)
@@ -35,7 +35,7 @@ def test_it_resolves_what_the_training_then_writes_down(tmp_path, monkeypatch):
 def test_what_a_training_refuses_is_refused(options, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=sentence):
-        rehearse([*TINY, *options], "glimpse")
+        dry_run([*TINY, *options], "glimpse")
     assert list(Path().iterdir()) == []
 
 

@@ -1,13 +1,13 @@
 import pytest
 
-from glimpse.cli.train.messages import check_decided, explain, root_sentence
+from glimpse.cli.train.messages import check_decided, explain_mistake, root_sentence
 from glimpse.cli.usage import UsageError
 
 KNOWN = ["model.num_glimpses", "model.hidden", "output"]
 
 
 def told(message: str, args: list[str] | None = None, files: dict[str, list[str]] | None = None) -> str:
-    return explain(message, args or [], files or {}, lambda: KNOWN)
+    return explain_mistake(message, args or [], files or {}, lambda: KNOWN)
 
 
 def test_an_unknown_option_is_named_in_full():
