@@ -26,7 +26,7 @@ from torch import nn  # noqa: E402
 
 from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
 from glimpse_envs.maze.env import MazeEnv, Observation  # noqa: E402
-from glimpse_envs.maze.generator import WAYS, Maze, draw_maze, every_junction  # noqa: E402
+from glimpse_envs.maze.generator import WAYS, Maze, all_junctions, draw_maze  # noqa: E402
 
 SEEDS = (20, 21, 22)
 """Of the training runs; the recipe was chosen on seeds below them."""
@@ -154,7 +154,7 @@ def exact(policy: Policy) -> dict[str, float]:
         policy: Decides, always in the same way for the same observation.
     """
     environment = MazeEnv()
-    junctions = list(every_junction(environment.sight))
+    junctions = list(all_junctions(environment.sight))
     met: dict[int, tuple[float, Maze]] = {0: (1.0, ())}
     success = looks = 0.0
     for place in range(environment.num_junctions):

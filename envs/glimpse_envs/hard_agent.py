@@ -15,8 +15,8 @@ from glimpse.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 from glimpse_envs.classification.actions import Actions, Move
-from glimpse_envs.classification.core import Classifier, Looking
-from glimpse_envs.classification.scenes import Dealt, Sense
+from glimpse_envs.classification.core import ClassificationCore, Classifier
+from glimpse_envs.classification.scenes import Batch, Sense
 from glimpse_envs.classification.tensor import TensorEnv
 
 
@@ -42,9 +42,9 @@ class BatchScenes:
     def __len__(self) -> int:
         return len(self._images)
 
-    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Dealt:
+    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Batch:
         """Deal the images at the given places."""
-        return Dealt(self._images[places], self._labels[places])
+        return Batch(self._images[places], self._labels[places])
 
     def images(
         self, scene: UInt8[Tensor, "batch channels height width"]
@@ -84,7 +84,7 @@ def look_in_environment(
     """
     actions = Actions("box", num_classes, grid_cells=1, relative=False, largest_step=1.0, device=images.device)
     scenes = BatchScenes(images, labels, num_classes)
-    looking = Looking(scenes, retina, rule, actions, device=images.device)
+    looking = ClassificationCore(scenes, retina, rule, actions, device=images.device)
     environment = TensorEnv(looking, len(images), AutoresetMode.DISABLED)
     seen = environment.reset(torch.arange(len(images), device=images.device), first_location)
     first = fixed(seen.location)

@@ -8,7 +8,7 @@ NAMESPACE = "Glimpse"
 SINGLE, VECTOR = "glimpse_envs.classification.single:GlimpseEnv", "glimpse_envs.classification.vector:GlimpseVectorEnv"
 
 
-class Entry(NamedTuple):
+class Registration(NamedTuple):
     """An environment that can be made by its id."""
 
     id: str
@@ -19,28 +19,28 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(
+    Registration(
         "Digits-v0",
         "Scikit-learn's real digits, 24x24 pixels at a random place on 28x28; embedded, no network: the quick start. "
         "One glimpse from the middle shows a whole digit; `num_scales=1, first_location='random'` makes an agent look.",
         {"dataset": "digits", "canvas_height": 28, "canvas_width": 28, "num_glimpses": 4},
     ),
-    Entry(
+    Registration(
         "MNIST-v0",
         "MNIST as it is, 28x28, through one window of 8x8.",
         {"dataset": "mnist", "glimpse_size": 8, "num_scales": 1, "num_glimpses": 6},
     ),
-    Entry(
+    Registration(
         "TranslatedMNIST-v0",
         "A digit at a random place on a black 60x60 canvas (Mnih et al. 2014, section 4.1).",
         {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_glimpses": 6},
     ),
-    Entry(
+    Registration(
         "ClutteredMNIST-v0",
         "The same among 4 pieces of other digits (Mnih et al. 2014, section 4.1).",
         {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_pieces": 4, "num_glimpses": 6},
     ),
-    Entry(
+    Registration(
         "ClutteredMNIST100-v0",
         "A digit on 100x100 among 8 pieces, four scales.",
         {
@@ -52,7 +52,7 @@ ENTRIES = (
             "num_glimpses": 8,
         },
     ),
-    Entry(
+    Registration(
         "Sequence-v0",
         "Three digits side by side, to be read from left to right.",
         {
@@ -65,7 +65,7 @@ ENTRIES = (
             "grid_cells": 6,
         },
     ),
-    Entry(
+    Registration(
         "ImageFolder-v0",
         "Images of your own, one folder a class, under root.",
         {"dataset": "folder", "num_glimpses": 6},
@@ -73,7 +73,7 @@ ENTRIES = (
 )
 
 
-MAZE = Entry("Maze-v0", "An agent that sees only the way it looks along; its optimum is known.", {})
+MAZE = Registration("Maze-v0", "An agent that sees only the way it looks along; its optimum is known.", {})
 
 
 def register() -> None:

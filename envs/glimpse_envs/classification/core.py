@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
     """Targets told right so far, by answers that count."""
 
 
-class Looking:
+class ClassificationCore:
     """Images looked at through a retina under a rule.
 
     Args:

@@ -13,7 +13,7 @@ from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.drawing.text import draw_text
 from glimpse.images.geometry import boxes, to_pixels
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.core import Looking, State
+from glimpse_envs.classification.core import ClassificationCore, State
 
 SHADES = " .:-=+*#%@"
 WIDEST_TEXT = 60
@@ -23,14 +23,14 @@ UNSEEN = 0.14
 """Grey of the windows of glimpses that are still to come."""
 
 
-class Course:
+class EpisodeRecorder:
     """What has happened in one episode so far.
 
     Args:
         looking: The core of the environment.
     """
 
-    def __init__(self, looking: Looking) -> None:
+    def __init__(self, looking: ClassificationCore) -> None:
         self.looking = looking
         self.over = False
 
@@ -109,7 +109,7 @@ class Course:
         return f"{self.looking.scenes.classes[best]}\n{float(probabilities[best]):.0%}"
 
 
-def picture(course: Course) -> Image.Image:
+def picture(course: EpisodeRecorder) -> Image.Image:
     """Draw an episode; pictures of one environment have the same size at all times.
 
     Args:
@@ -139,7 +139,7 @@ def picture(course: Course) -> Image.Image:
     return drawn
 
 
-def ansi(course: Course) -> str:
+def ansi(course: EpisodeRecorder) -> str:
     """Write an episode as text: the image with numbered fixations, and what the retina sees now, scale by scale.
 
     Args:

@@ -33,7 +33,7 @@ class SceneError(ValueError):
     """Images or labels that no environment can show."""
 
 
-class Dealt(NamedTuple):
+class Batch(NamedTuple):
     """What new episodes look at."""
 
     scene: Tensor
@@ -56,7 +56,7 @@ class Scenes(Protocol):
         """How many images there are to choose from."""
         ...
 
-    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Dealt:
+    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Batch:
         """Deal the scenes of the images at the given places."""
         ...
 
@@ -135,9 +135,9 @@ class FixedScenes:
     def __len__(self) -> int:
         return len(self._images)
 
-    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Dealt:
+    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Batch:
         """Deal images by their numbers."""
-        return Dealt(places, self._labels.index_select(0, places))
+        return Batch(places, self._labels.index_select(0, places))
 
     def images(self, scene: Int64[Tensor, " batch"]) -> UInt8[Tensor, "batch channels height width"]:
         """The whole images."""
@@ -192,7 +192,7 @@ class DrawnScenes:
     def __len__(self) -> int:
         return len(self._part)
 
-    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Dealt:
+    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Batch:
         """Draw canvases."""
         chosen = places.unsqueeze(1)
         if self.num_targets > 1:
@@ -202,7 +202,7 @@ class DrawnScenes:
         drawn = [
             self._canvas.draw(self._part.images[column], self._part.images, generator) for column in chosen.unbind(1)
         ]
-        return Dealt(drawn[0] if len(drawn) == 1 else torch.cat(drawn, dim=3), self._part.labels[chosen])
+        return Batch(drawn[0] if len(drawn) == 1 else torch.cat(drawn, dim=3), self._part.labels[chosen])
 
     def images(
         self, scene: UInt8[Tensor, "batch channels height width"]

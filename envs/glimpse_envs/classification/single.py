@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from glimpse_envs.classification.core import Observation, State
-from glimpse_envs.classification.rendering import Course, ansi, picture
+from glimpse_envs.classification.rendering import EpisodeRecorder, ansi, picture
 from glimpse_envs.classification.spaces import check_options, forced_images, forced_locations, observation_space
 from glimpse_envs.classification.task import Task
 from glimpse_envs.window import Window, check_render_mode
@@ -99,7 +99,7 @@ class GlimpseEnv(gymnasium.Env[Arrays, np.ndarray]):
         self._generator.seed()
         self._state: State | None = None
         self._over = False
-        self._course = Course(self.looking) if render_mode else None
+        self._course = EpisodeRecorder(self.looking) if render_mode else None
         self._window: Window | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:

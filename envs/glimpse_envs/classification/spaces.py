@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from glimpse_envs.classification.core import Looking
+from glimpse_envs.classification.core import ClassificationCore
 from glimpse_envs.classification.task import TaskError
 
 
-def observation_space(looking: Looking) -> gymnasium.Space[Any]:
+def observation_space(looking: ClassificationCore) -> gymnasium.Space[Any]:
     """The space of one observation: glimpse, location, time, and for sequences how much has been read.
 
     Args:

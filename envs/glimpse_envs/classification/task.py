@@ -16,7 +16,7 @@ from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
 from glimpse.episode import REWARDS, EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import ACTION_MODES, Actions
-from glimpse_envs.classification.core import Classifier, Looking
+from glimpse_envs.classification.core import ClassificationCore, Classifier
 from glimpse_envs.classification.scenes import DrawnScenes, FixedScenes, Pictures, Scenes
 
 FOLDER = "folder"
@@ -199,7 +199,7 @@ class Task:
                 raise TaskError(f"an environment has no option {name!r}; {hint}")
         return cls(**options)
 
-    def looking(self, device: torch.device | str = "cpu") -> Looking:
+    def looking(self, device: torch.device | str = "cpu") -> ClassificationCore:
         """The core of an environment that is about this.
 
         Args:
@@ -216,7 +216,7 @@ class Task:
                 f"share of a fixed budget, got {self.num_glimpses}; change it, or use action_mode='declare'"
             )
         usual = "improvement" if self.classifier is not None else "terminal"
-        return Looking(
+        return ClassificationCore(
             scenes,
             Retina(self.glimpse_size, self.num_scales, self.zoom),
             EpisodeRule(self.num_glimpses, self.reward or usual, self.glimpse_cost),

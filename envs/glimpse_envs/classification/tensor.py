@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.core import Looking, Observation, State, renewed, taken
+from glimpse_envs.classification.core import ClassificationCore, Observation, State, renewed, taken
 from glimpse_envs.classification.task import Task
 
 
@@ -63,7 +63,7 @@ class TensorEnv:
     """
 
     def __init__(
-        self, looking: Looking, num_envs: int, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
+        self, looking: ClassificationCore, num_envs: int, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"expected at least 1 environment, got num_envs={num_envs}; raise it")

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from glimpse_envs.classification.core import Observation, State
-from glimpse_envs.classification.rendering import Course, picture
+from glimpse_envs.classification.rendering import EpisodeRecorder, picture
 from glimpse_envs.classification.spaces import check_options, forced_images, forced_locations, observation_space
 from glimpse_envs.classification.task import Task, TaskError
 from glimpse_envs.classification.tensor import Last, TensorEnv
@@ -77,7 +77,7 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.tensors = TensorEnv(self.looking, num_envs, mode)
         self._read: Arrays = {}
         self._read_of: torch.Tensor | None = None
-        self._courses = [Course(self.looking) for _ in range(num_envs)] if render_mode else []
+        self._courses = [EpisodeRecorder(self.looking) for _ in range(num_envs)] if render_mode else []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         """Begin new episodes, see the class.

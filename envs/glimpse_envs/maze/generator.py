@@ -33,7 +33,7 @@ class Junction(NamedTuple):
 Maze = tuple[Junction, ...]
 
 
-def every_junction(sight: int) -> Iterator[Junction]:
+def all_junctions(sight: int) -> Iterator[Junction]:
     """All junctions that there are, each as likely as any other.
 
     Args:

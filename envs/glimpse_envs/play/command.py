@@ -15,12 +15,12 @@ from typing import Any
 from glimpse.cli.parser import Parser
 from glimpse.cli.usage import UsageError, nearest
 from glimpse.data.datasets import DataError
-from glimpse_envs.classification.core import Looking
+from glimpse_envs.classification.core import ClassificationCore
 from glimpse_envs.classification.task import Task
 from glimpse_envs.play.game import Game, GameError, still_to_play
 from glimpse_envs.play.opponent import Opponent
-from glimpse_envs.play.record import Record, Settings, compare, table
-from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE, Entry
+from glimpse_envs.play.record import GameRecord, GameSettings, compare_players, table
+from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE, Registration
 
 DEFAULT = ENTRIES[0]
 SETTABLE = (
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if opponent:
         opponent.check(looking.scenes.image_shape, looking.scenes.classes)
     settings = settings_of(entry, options, args.seed, looking, opponent)
-    record = Record(args.output, settings)
+    record = GameRecord(args.output, settings)
     before = len(record.entries)
     images = still_to_play(settings.images, args.seed, {played.image for played in record.entries}, args.images)
     game = Game(looking, images, args.seed, record, opponent, time.monotonic)
@@ -100,7 +100,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def core(options: dict[str, Any], root: str | None) -> Looking:
+def core(options: dict[str, Any], root: str | None) -> ClassificationCore:
     """The core of an environment.
 
     Args:
@@ -164,7 +164,7 @@ def load(path: Path) -> Opponent:
         ) from error
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> Registration:
     """Find an environment by its id, with or without namespace and version, in capitals or not.
 
     Args:
@@ -186,7 +186,7 @@ def find(name: str) -> Entry:
     return found
 
 
-def choose(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Entry, dict[str, Any]]:
+def choose(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Registration, dict[str, Any]]:
     """Choose the environment and its options.
 
     With a model and no id, those are the images that the model learned to classify; its retina and its budget are the
@@ -234,8 +234,8 @@ def parse_option(given: str) -> tuple[str, Any]:
 
 
 def settings_of(
-    entry: Entry, options: dict[str, Any], seed: int, looking: Looking, opponent: Opponent | None
-) -> Settings:
+    entry: Registration, options: dict[str, Any], seed: int, looking: ClassificationCore, opponent: Opponent | None
+) -> GameSettings:
     """What makes another game the same as this one; where the data lie is no part of it.
 
     Args:
@@ -250,10 +250,10 @@ def settings_of(
     told = {field.name: getattr(task, field.name) for field in fields(Task) if field.name not in left_out}
     model = opponent.describe() if opponent else None
     scenes = looking.scenes
-    return Settings(f"{NAMESPACE}/{entry.id}", told, seed, scenes.classes, len(scenes), model)
+    return GameSettings(f"{NAMESPACE}/{entry.id}", told, seed, scenes.classes, len(scenes), model)
 
 
-def summary(record: Record, before: int) -> str:
+def summary(record: GameRecord, before: int) -> str:
     """How it went, over all that the record holds, and where that is.
 
     Args:
@@ -264,7 +264,7 @@ def summary(record: Record, before: int) -> str:
         return "Nothing was played."
     earlier = f", {before} of them earlier" if before else ""
     played = f"{len(record.entries)} image{'s' * (len(record.entries) > 1)} played{earlier}"
-    return f"{played}\n{table(compare(record.entries))}\nkept in {record.path}"
+    return f"{played}\n{table(compare_players(record.entries))}\nkept in {record.path}"
 
 
 def _value(field: "Field[Any]", text: str, given: str) -> Any:

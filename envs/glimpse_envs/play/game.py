@@ -14,10 +14,10 @@ from glimpse.data.held_out import generator_for
 from glimpse.drawing.view import View
 from glimpse.images.geometry import boxes
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.core import Looking
-from glimpse_envs.play.mosaic import Mosaic, Seen, mosaic
+from glimpse_envs.classification.core import ClassificationCore
+from glimpse_envs.play.mosaic import RevealedImage, SeenGlimpse, reveal
 from glimpse_envs.play.opponent import Opponent
-from glimpse_envs.play.record import Entry, Record
+from glimpse_envs.play.record import GameRecord, PlayedImage
 
 Clock = Callable[[], float]
 """Seconds that never run backwards, from any moment on."""
@@ -69,11 +69,11 @@ class Round:
         clock: Tells the time.
     """
 
-    def __init__(self, looking: Looking, image: int, seed: int, clock: Clock) -> None:
+    def __init__(self, looking: ClassificationCore, image: int, seed: int, clock: Clock) -> None:
         self.image = image
         self.looking = looking
         self.height, self.width = looking.scenes.image_shape[1:]
-        self.seen: list[Seen] = []
+        self.seen: list[SeenGlimpse] = []
         self.reward = 0.0
         self.answer: int | None = None
         self.correct = False
@@ -113,9 +113,9 @@ class Round:
         if self.taken == 1 and not self.over:
             self._began = self._clock()
 
-    def view(self) -> Mosaic:
+    def view(self) -> RevealedImage:
         """The image as far as it has been seen."""
-        return mosaic(self.seen, self.height, self.width)
+        return reveal(self.seen, self.height, self.width)
 
     def whole(self) -> UInt8[np.ndarray, "height width channels"]:
         """The whole image.
@@ -129,7 +129,7 @@ class Round:
         )
         return image
 
-    def look(self, location: tuple[float, float]) -> Seen:
+    def look(self, location: tuple[float, float]) -> SeenGlimpse:
         """Take a glimpse.
 
         Args:
@@ -178,7 +178,7 @@ class Round:
         pixels = (observed.glimpse[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         place = (float(location[0]), float(location[1]))
         windows = np.array(nested).round().astype(np.int64)
-        self.seen.append(Seen(place, windows, pixels, round(self._clock() - self._began, 3)))
+        self.seen.append(SeenGlimpse(place, windows, pixels, round(self._clock() - self._began, 3)))
 
     def _check_over(self) -> None:
         if not self.over:
@@ -203,10 +203,10 @@ class Game:
 
     def __init__(
         self,
-        looking: Looking,
+        looking: ClassificationCore,
         images: Sequence[int],
         seed: int,
-        record: Record,
+        record: GameRecord,
         opponent: Opponent | None,
         clock: Clock,
     ) -> None:
@@ -221,7 +221,7 @@ class Game:
         self._seed, self._clock = seed, clock
         self.round = self._begin()
 
-    def answer(self, answer: int) -> Entry:
+    def answer(self, answer: int) -> PlayedImage:
         """Name the class of the present image, and keep what was played.
 
         Args:
@@ -230,7 +230,7 @@ class Game:
         Raises:
             GameError: See :meth:`Round.declare`.
             AlreadyPlayedError: When another game has kept this image meanwhile; the answer is left out, see there.
-            PlayedError: When the file can't be gone on with; see :meth:`glimpse_envs.play.record.Record.add`.
+            PlayedError: When the file can't be gone on with; see :meth:`glimpse_envs.play.record.GameRecord.add`.
             OSError: When it can't be written. What was played stays here, and :meth:`keep` tries again.
         """
         self.round.declare(answer)
@@ -238,7 +238,7 @@ class Game:
             self.sight = self.opponent.look(self.round.whole())
         return self.keep()
 
-    def keep(self) -> Entry:
+    def keep(self) -> PlayedImage:
         """Keep the present image's round, unless it is kept already.
 
         Raises:
@@ -249,7 +249,7 @@ class Game:
             self.record.add(entry)
         return entry
 
-    def entry(self) -> Entry:
+    def entry(self) -> PlayedImage:
         """What was played with the present image.
 
         Raises:
@@ -257,7 +257,7 @@ class Game:
         """
         played = self.round
         label = played.label
-        return Entry(
+        return PlayedImage(
             image=played.image,
             label=label,
             answer=-1 if played.answer is None else played.answer,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 
-class Seen(NamedTuple):
+class SeenGlimpse(NamedTuple):
     """One glimpse, as it was seen."""
 
     location: tuple[float, float]
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
     """Seconds since the image was shown."""
 
 
-class Mosaic(NamedTuple):
+class RevealedImage(NamedTuple):
     """An image as far as it has been seen."""
 
     image: UInt8[np.ndarray, "height width 3"]
@@ -32,7 +32,7 @@ class Mosaic(NamedTuple):
     """Which pixels lay in any window."""
 
 
-def mosaic(glimpses: Sequence[Seen], height: int, width: int) -> Mosaic:
+def reveal(glimpses: Sequence[SeenGlimpse], height: int, width: int) -> RevealedImage:
     """Put glimpses together, each pixel as the finest window saw it that it lay in; of equals the later one counts.
 
     Args:
@@ -51,4 +51,4 @@ def mosaic(glimpses: Sequence[Seen], height: int, width: int) -> Mosaic:
             blocks = glimpse.pixels[scale].repeat(factor, axis=0).repeat(factor, axis=1)
             image[rows, columns] = blocks[rows.start - top : height - top, columns.start - left : width - left]
             known[rows, columns] = True
-    return Mosaic(image, known)
+    return RevealedImage(image, known)

@@ -31,7 +31,7 @@ from glimpse.drawing.palette import time_colours
 from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.images.geometry import to_unit
 from glimpse_envs.play.game import Game, GameError
-from glimpse_envs.play.record import AlreadyPlayedError, Entry, PlayedError, cells, chance, compare
+from glimpse_envs.play.record import AlreadyPlayedError, PlayedError, PlayedImage, cells, chance, compare_players
 
 LOCAL = "127.0.0.1"
 LOCAL_NAMES = frozenset({"localhost", LOCAL, "[::1]"})
@@ -126,8 +126,8 @@ class Table:
             "boxes": [seen.boxes.tolist() for seen in played.seen],
             "result": self._result() if played.over else None,
             "finished": game.finished,
-            "figures": [cells(figures) for figures in compare(game.record.entries)] if game.finished else None,
-            "chance": chance(compare(game.record.entries)[0]) if game.finished else None,
+            "figures": [cells(figures) for figures in compare_players(game.record.entries)] if game.finished else None,
+            "chance": chance(compare_players(game.record.entries)[0]) if game.finished else None,
             "record": str(game.record.path) if game.finished else None,
         }
 
@@ -363,7 +363,7 @@ def _view(game: Game) -> str:
     return _data_address(Image.fromarray(np.dstack([view.image, known])))
 
 
-def _said(entry: Entry) -> dict[str, Any]:
+def _said(entry: PlayedImage) -> dict[str, Any]:
     """What the model said with as many glimpses as the player took, and with all its own."""
     model = entry.model
     if model is None:

@@ -49,7 +49,7 @@ class AlreadyPlayedError(PlayedError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class GameSettings:
     """What makes two games the same, so that they may be counted together.
 
     Attributes:
@@ -93,7 +93,7 @@ class ModelEntry:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlayedImage:
     """One image that was played.
 
     Attributes:
@@ -121,7 +121,7 @@ class Entry:
     model: ModelEntry | None
 
 
-class Record:
+class GameRecord:
     """The file of what was played. What it holds already is kept, if it is of the same game.
 
     Args:
@@ -133,7 +133,7 @@ class Record:
         OSError: When it can't be read, or there is no folder for it.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: GameSettings) -> None:
         self.path = path
         self.settings = settings
         # The file itself is replaced, never a link to it.
@@ -150,9 +150,9 @@ class Record:
             )
         if not os.access(self._file if self._file.exists() else self._file.parent, os.W_OK):
             raise PlayedError(f"expected to be allowed to write {str(path)!r}, but may not; name another with --output")
-        self.entries: list[Entry] = self._read()
+        self.entries: list[PlayedImage] = self._read()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PlayedImage) -> None:
         """Keep one more image, and whatever another game has put into the file meanwhile.
 
         Args:
@@ -188,7 +188,7 @@ class Record:
             draft.unlink(missing_ok=True)
         self.entries = entries
 
-    def _read(self) -> list[Entry]:
+    def _read(self) -> list[PlayedImage]:
         if not self._file.exists():
             return []
         try:
@@ -236,7 +236,7 @@ class Figures(NamedTuple):
         return self.right / self.images
 
 
-def compare(entries: Sequence[Entry]) -> list[Figures]:
+def compare_players(entries: Sequence[PlayedImage]) -> list[Figures]:
     """How the person did, and how the model would have, with as many glimpses of each image and with all its own.
 
     Args:
@@ -292,8 +292,8 @@ def chance(figures: Figures) -> str:
     return f"One standard error of an accuracy over {images}: about {points} points."
 
 
-def _entry(values: dict[str, Any], num_classes: int) -> Entry:
-    unknown = values.keys() ^ {field.name for field in fields(Entry)}
+def _entry(values: dict[str, Any], num_classes: int) -> PlayedImage:
+    unknown = values.keys() ^ {field.name for field in fields(PlayedImage)}
     if unknown:
         raise ValueError(f"expected the entries of the schema, got others or none for {sorted(unknown)}")
     model = values["model"]
@@ -302,7 +302,7 @@ def _entry(values: dict[str, Any], num_classes: int) -> Entry:
         if not answers:
             raise ValueError("expected an answer of the model after at least one glimpse, got none")
         model = ModelEntry(answers, tuple(map(float, model["confidences"])), _fixations(model["fixations"]))
-    return Entry(
+    return PlayedImage(
         image=int(values["image"]),
         label=_class(values["label"], num_classes),
         answer=_class(values["answer"], num_classes),

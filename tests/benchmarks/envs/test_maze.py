@@ -10,7 +10,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks.envs import maze as benchmark
 from glimpse_envs.maze.env import MazeEnv
-from glimpse_envs.maze.generator import every_junction
+from glimpse_envs.maze.generator import all_junctions
 
 COST = MazeEnv().look_cost
 
@@ -41,7 +41,7 @@ def test_the_exact_figure_is_the_mean_over_all_mazes(monkeypatch):
         best = benchmark.looking(2)(seen)
         return np.where(early | (direction != benchmark.NOWHERE), best, 3 + direction % 3)
 
-    mazes = list(itertools.product(every_junction(2), repeat=2))
+    mazes = list(itertools.product(all_junctions(2), repeat=2))
     episodes = benchmark.play(hasty, mazes)
     found = benchmark.exact(hasty)
     assert found["return"] == pytest.approx(np.mean([episode.earned for episode in episodes]), abs=1e-12)

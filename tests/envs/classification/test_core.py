@@ -11,7 +11,7 @@ from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import follow
 from glimpse.training.objectives import rewards_of
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.core import Looking, State, renewed, taken
+from glimpse_envs.classification.core import ClassificationCore, State, renewed, taken
 from glimpse_envs.classification.scenes import Pictures
 from glimpse_envs.classification.task import Task
 
@@ -28,12 +28,12 @@ PICTURES = Pictures(IMAGES, LABELS, tuple("abcd"))
 PAIRS = Pictures(IMAGES, torch.randint(0, CLASSES, (9, 2), generator=generator(2)), tuple("abcd"))
 
 
-def looking(**options: Any) -> Looking:
+def looking(**options: Any) -> ClassificationCore:
     given = {"dataset": PICTURES, "glimpse_size": 6, "num_scales": 2, "num_glimpses": 3} | options
     return Task.of(**given).looking()
 
 
-def begun(core: Looking, batch: int = BATCH) -> State:
+def begun(core: ClassificationCore, batch: int = BATCH) -> State:
     return core.begin(batch, generator(), torch.arange(batch))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.rendering import Course, ansi, letters, picture
+from glimpse_envs.classification.rendering import EpisodeRecorder, ansi, letters, picture
 from glimpse_envs.classification.scenes import Pictures
 from glimpse_envs.classification.task import Task
 from glimpse_envs.window import check_render_mode
@@ -17,17 +17,17 @@ IMAGES[0, 0, :8] = 255
 CLASSES = ("ant", "bee", "cow")
 
 
-def course_of(labels: Any = (1, 2), **options: Any) -> tuple[Course, Any]:
+def course_of(labels: Any = (1, 2), **options: Any) -> tuple[EpisodeRecorder, Any]:
     pictures = Pictures(IMAGES, torch.tensor(labels), CLASSES)
     given = {"dataset": pictures, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3} | options
     looking = Task.of(**given).looking()
-    course = Course(looking)
+    course = EpisodeRecorder(looking)
     state = looking.begin(2, torch.Generator().manual_seed(0), torch.tensor([0, 1]))
     course.begin(state)
     return course, state
 
 
-def act(course: Course, state: Any, move: Move) -> Any:
+def act(course: EpisodeRecorder, state: Any, move: Move) -> Any:
     outcome = course.looking.step(state, move)
     course.add(move, outcome.state, bool(outcome.terminated[0]))
     return outcome.state

@@ -10,7 +10,7 @@ from gymnasium.error import InvalidAction, ResetNeeded, UnsupportedMode
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from glimpse_envs.maze.env import MazeEnv, Observation, optimum
-from glimpse_envs.maze.generator import every_junction
+from glimpse_envs.maze.generator import all_junctions
 
 ID = "GlimpseTest/Maze-v0"
 LOOK, TAKE = (0, 1, 2), (3, 4, 5)
@@ -382,7 +382,7 @@ def test_over_all_mazes_the_best_policy_earns_exactly_the_optimum(arguments):
     num_junctions, sight, num_looks, look_cost = arguments
     environment = MazeEnv(num_junctions, sight, look_cost, num_looks)
     policy = best_policy(*arguments)
-    mazes = itertools.product(every_junction(sight), repeat=num_junctions)
+    mazes = itertools.product(all_junctions(sight), repeat=num_junctions)
     returns = [play(environment, policy, options={"maze": maze}) for maze in mazes]
     assert np.mean(returns) == pytest.approx(environment.optimal_return(), abs=1e-12)
 

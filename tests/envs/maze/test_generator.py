@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from glimpse_envs.maze.generator import Junction, Walk, draw_maze, every_junction, look_along
+from glimpse_envs.maze.generator import Junction, Walk, all_junctions, draw_maze, look_along
 
 MAZE = (Junction(3, 0, 1), Junction(0, 2, 2))
 
 
 def test_every_junction_has_one_way_that_leads_on():
-    junctions = list(every_junction(4))
+    junctions = list(all_junctions(4))
     assert len(junctions) == len(set(junctions)) == 3 * 4 * 4
     assert all(junction.count(0) == 1 and max(junction) <= 4 for junction in junctions)
     assert [junction.open_way for junction in junctions] == [0] * 16 + [1] * 16 + [2] * 16
 
 
 def test_mazes_are_drawn_evenly_among_all_that_there_are():
-    every = list(every_junction(2))
+    every = list(all_junctions(2))
     count = 24_000
     drawn = draw_maze(count, 2, np.random.default_rng(5))
     expected = count / len(every)

@@ -9,7 +9,7 @@ from glimpse.images.geometry import grid
 from glimpse_envs.classification.single import GlimpseEnv
 from glimpse_envs.classification.task import Task
 from glimpse_envs.play.game import Game, GameError, Round, order, still_to_play
-from glimpse_envs.play.record import AlreadyPlayedError, Record, Settings, compare
+from glimpse_envs.play.record import AlreadyPlayedError, GameRecord, GameSettings, compare_players
 
 OPTIONS: dict[str, Any] = {
     "split": "test",
@@ -36,8 +36,8 @@ def begin(image: int = 7, clock: Clock | None = None, **options) -> Round:
 
 def sit_down(folder, images=(4, 9), **options) -> Game:
     looking = Task.of(**{**OPTIONS, **options}).looking()
-    settings = Settings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
-    return Game(looking, images, 0, Record(folder / "played.json", settings), None, Clock())
+    settings = GameSettings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
+    return Game(looking, images, 0, GameRecord(folder / "played.json", settings), None, Clock())
 
 
 @pytest.mark.parametrize("reward", ["terminal", "dense"])
@@ -183,7 +183,7 @@ def test_two_sittings_on_one_record_count_an_image_once(tmp_path):
     assert second.go_on()
     second.answer(1)
     assert [(entry.image, entry.answer) for entry in second.record.entries] == [(4, 3), (9, 1)]
-    assert compare(second.record.entries)[0].images == 2
+    assert compare_players(second.record.entries)[0].images == 2
 
 
 def test_a_random_first_fixation_is_the_same_again():

@@ -23,14 +23,14 @@ from glimpse_envs.play import page as page_module
 from glimpse_envs.play.game import Game
 from glimpse_envs.play.opponent import Opponent
 from glimpse_envs.play.page import PageError, PlayServer, content_policy
-from glimpse_envs.play.record import Record, Settings
+from glimpse_envs.play.record import GameRecord, GameSettings
 
 
 def sit_down(folder: Path, images=(4, 9), opponent=None, **options) -> Game:
     given = {"split": "test", "canvas_height": 28, "canvas_width": 30, "num_glimpses": 3, "glimpse_size": 6, **options}
     looking = Task.of(**given).looking()
-    settings = Settings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
-    return Game(looking, images, 0, Record(folder / "played.json", settings), opponent, time.monotonic)
+    settings = GameSettings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
+    return Game(looking, images, 0, GameRecord(folder / "played.json", settings), opponent, time.monotonic)
 
 
 class Browser:

@@ -6,50 +6,50 @@ import pytest
 
 from glimpse_envs.play.record import (
     AlreadyPlayedError,
-    Entry,
+    GameRecord,
+    GameSettings,
     ModelEntry,
     PlayedError,
-    Record,
-    Settings,
+    PlayedImage,
     chance,
-    compare,
+    compare_players,
     table,
 )
 
-SETTINGS = Settings("Glimpse/Digits-v0", {"split": "test", "num_glimpses": 4}, 0, ("a", "b", "c"), 20, None)
-ENTRY = Entry(5, 1, 1, True, 1.0, 2, ((0.0, 0.0), (0.5, -0.25)), (0.0, 1.5), 2.25, None)
+SETTINGS = GameSettings("Glimpse/Digits-v0", {"split": "test", "num_glimpses": 4}, 0, ("a", "b", "c"), 20, None)
+ENTRY = PlayedImage(5, 1, 1, True, 1.0, 2, ((0.0, 0.0), (0.5, -0.25)), (0.0, 1.5), 2.25, None)
 RIVAL = ModelEntry((0, 2, 1), (0.4, 0.5, 0.9), ((0.0, 0.0), (0.1, 0.1), (0.2, 0.2)))
 
 
 def test_what_was_kept_is_read_again(tmp_path):
     path = tmp_path / "played.json"
     settings = replace(SETTINGS, model={"file": "m.onnx", "sha256": "ab", "num_glimpses": 3})
-    record = Record(path, settings)
+    record = GameRecord(path, settings)
     assert not path.exists()
     entries = [replace(ENTRY, model=RIVAL), replace(ENTRY, image=6, answer=2, correct=False, model=RIVAL)]
     for entry in entries:
         record.add(entry)
-    assert Record(path, settings).entries == entries
+    assert GameRecord(path, settings).entries == entries
     assert [found.name for found in tmp_path.iterdir()] == ["played.json"]
 
 
 def test_two_games_of_one_kind_share_a_file(tmp_path):
-    first, second = (Record(tmp_path / "played.json", SETTINGS) for _ in range(2))
+    first, second = (GameRecord(tmp_path / "played.json", SETTINGS) for _ in range(2))
     first.add(ENTRY)
     second.add(replace(ENTRY, image=6))
     first.add(replace(ENTRY, image=7))
-    assert [entry.image for entry in Record(tmp_path / "played.json", SETTINGS).entries] == [5, 6, 7]
+    assert [entry.image for entry in GameRecord(tmp_path / "played.json", SETTINGS).entries] == [5, 6, 7]
 
 
 def test_an_image_that_another_game_kept_is_refused_and_counts_once(tmp_path):
-    first, second = (Record(tmp_path / "played.json", SETTINGS) for _ in range(2))
+    first, second = (GameRecord(tmp_path / "played.json", SETTINGS) for _ in range(2))
     first.add(ENTRY)
     sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is left out"
     with pytest.raises(AlreadyPlayedError, match=sentence):
         second.add(replace(ENTRY, answer=2, correct=False))
-    assert second.entries == Record(tmp_path / "played.json", SETTINGS).entries == [ENTRY]
+    assert second.entries == GameRecord(tmp_path / "played.json", SETTINGS).entries == [ENTRY]
     second.add(replace(ENTRY, image=6))
-    assert [entry.image for entry in Record(tmp_path / "played.json", SETTINGS).entries] == [5, 6]
+    assert [entry.image for entry in GameRecord(tmp_path / "played.json", SETTINGS).entries] == [5, 6]
 
 
 def test_a_link_stays_one_and_its_file_is_written(tmp_path):
@@ -57,11 +57,11 @@ def test_a_link_stays_one_and_its_file_is_written(tmp_path):
     folder.mkdir()
     link = tmp_path / "played.json"
     link.symlink_to(folder / "mine.json")
-    record = Record(link, SETTINGS)
+    record = GameRecord(link, SETTINGS)
     record.add(ENTRY)
     record.add(replace(ENTRY, image=6))
     assert link.is_symlink()
-    assert [entry.image for entry in Record(folder / "mine.json", SETTINGS).entries] == [5, 6]
+    assert [entry.image for entry in GameRecord(folder / "mine.json", SETTINGS).entries] == [5, 6]
     assert [found.name for found in folder.iterdir()] == ["mine.json"]
     assert sorted(found.name for found in tmp_path.iterdir()) == ["folder", "played.json"]
 
@@ -70,10 +70,10 @@ def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
     link, loop = tmp_path / "link.json", tmp_path / "loop.json"
     link.symlink_to(tmp_path / "none" / "mine.json")
     with pytest.raises(PlayedError, match=r"expected a folder at .*none' to write mine.json into"):
-        Record(link, SETTINGS)
+        GameRecord(link, SETTINGS)
     loop.symlink_to(loop)
     with pytest.raises(PlayedError, match="a link that leads to itself"):
-        Record(loop, SETTINGS)
+        GameRecord(loop, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
 )
 def test_another_game_is_refused_and_left_alone(other, sentence, tmp_path):
     path = tmp_path / "played.json"
-    Record(path, SETTINGS).add(ENTRY)
+    GameRecord(path, SETTINGS).add(ENTRY)
     before = path.read_bytes()
     with pytest.raises(PlayedError, match=sentence):
-        Record(path, other)
+        GameRecord(path, other)
     assert path.read_bytes() == before
 
 
@@ -106,7 +106,7 @@ def test_what_is_no_record_is_refused_and_left_alone(text, sentence, tmp_path):
     path = tmp_path / "played.json"
     path.write_text(text)
     with pytest.raises(PlayedError, match=sentence):
-        Record(path, SETTINGS)
+        GameRecord(path, SETTINGS)
     assert path.read_text() == text
 
 
@@ -116,17 +116,17 @@ def test_what_is_no_record_is_refused_and_left_alone(text, sentence, tmp_path):
 )
 def test_a_damaged_record_is_told_apart(change, tmp_path):
     path = tmp_path / "played.json"
-    Record(path, SETTINGS).add(ENTRY)
+    GameRecord(path, SETTINGS).add(ENTRY)
     document = json.loads(path.read_text())
     document["played"][0].update(change)
     path.write_text(json.dumps(document))
     with pytest.raises(PlayedError, match="is damaged"):
-        Record(path, SETTINGS)
+        GameRecord(path, SETTINGS)
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "played.json"
-    record = Record(path, SETTINGS)
+    record = GameRecord(path, SETTINGS)
     record.add(ENTRY)
     before = path.read_bytes()
 
@@ -143,19 +143,19 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
 def test_a_file_that_can_not_be_is_told_before_anybody_plays(tmp_path, monkeypatch):
     with pytest.raises(PlayedError, match="expected a folder"):
-        Record(tmp_path / "none" / "played.json", SETTINGS)
+        GameRecord(tmp_path / "none" / "played.json", SETTINGS)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PlayedError, match="expected to be allowed to write"):
-        Record(tmp_path / "played.json", SETTINGS)
+        GameRecord(tmp_path / "played.json", SETTINGS)
 
 
 def test_a_file_that_went_away_comes_back_whole(tmp_path):
     path = tmp_path / "played.json"
-    record = Record(path, SETTINGS)
+    record = GameRecord(path, SETTINGS)
     record.add(ENTRY)
     path.unlink()
     record.add(replace(ENTRY, image=6))
-    assert [entry.image for entry in Record(path, SETTINGS).entries] == [5, 6]
+    assert [entry.image for entry in GameRecord(path, SETTINGS).entries] == [5, 6]
 
 
 def test_the_model_is_judged_at_the_persons_glimpses_and_at_its_own():
@@ -164,7 +164,7 @@ def test_the_model_is_judged_at_the_persons_glimpses_and_at_its_own():
         replace(ENTRY, label=1, answer=0, correct=False, glimpses=4, answered=3.0, model=RIVAL),
         replace(ENTRY, label=1, answer=1, glimpses=1, answered=5.0, model=RIVAL),
     ]
-    you, level, final = compare(entries)
+    you, level, final = compare_players(entries)
     assert (you.right, you.images, you.seconds) == (2, 3, 3.0)
     assert you.glimpses == pytest.approx(7 / 3)
     # After 2 it says 2, after 4 what it says after its 3, and after 1 it says 0.
@@ -174,24 +174,24 @@ def test_the_model_is_judged_at_the_persons_glimpses_and_at_its_own():
 
 
 def test_without_a_model_there_are_the_persons_figures_alone():
-    assert [figures.player for figures in compare([ENTRY])] == ["you"]
-    assert compare([]) == []
+    assert [figures.player for figures in compare_players([ENTRY])] == ["you"]
+    assert compare_players([]) == []
 
 
 def test_the_table_is_aligned_and_says_what_chance_does():
-    lines = table(compare([replace(ENTRY, model=RIVAL)])).splitlines()
+    lines = table(compare_players([replace(ENTRY, model=RIVAL)])).splitlines()
     assert lines[0].split() == ["right", "accuracy", "glimpses", "seconds"]
     assert lines[1].split() == ["you", "1", "of", "1", "100%", "2.0", "2.2"]
     assert lines[1].index("100%") + 4 == lines[0].index("accuracy") + len("accuracy")
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "One standard error of an accuracy over 1 image: about 47 points."
-    assert chance(compare([ENTRY] * 100)[0]).endswith("about 1 points.")
+    assert chance(compare_players([ENTRY] * 100)[0]).endswith("about 1 points.")
 
 
 def test_the_docstring_tells_the_schema(tmp_path: Path):
     import glimpse_envs.play.record
 
-    Record(tmp_path / "played.json", SETTINGS).add(replace(ENTRY, model=RIVAL))
+    GameRecord(tmp_path / "played.json", SETTINGS).add(replace(ENTRY, model=RIVAL))
     document = json.loads((tmp_path / "played.json").read_text())
     names = [*document, *document["game"], *document["played"][0], *document["played"][0]["model"]]
     assert [name for name in names if f'"{name}"' not in (glimpse_envs.play.record.__doc__ or "")] == []

@@ -20,7 +20,7 @@ from glimpse_envs.classification.task import Task
 from glimpse_envs.play.game import Game, GameError
 from glimpse_envs.play.keyboard import LEAVE_SCREEN
 from glimpse_envs.play.opponent import Opponent
-from glimpse_envs.play.record import Record, Settings
+from glimpse_envs.play.record import GameRecord, GameSettings
 from glimpse_envs.play.terminal import Face, class_keys, columns_of, cut, path
 
 REPOSITORY = Path(__file__).parents[3]
@@ -29,8 +29,8 @@ REPOSITORY = Path(__file__).parents[3]
 def sit_down(folder, images=(4, 9), opponent=None, **options) -> Game:
     given = {"split": "test", "canvas_height": 28, "canvas_width": 28, "num_glimpses": 3, **options}
     looking = Task.of(**given).looking()
-    settings = Settings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
-    return Game(looking, images, 0, Record(folder / "played.json", settings), opponent, time.monotonic)
+    settings = GameSettings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
+    return Game(looking, images, 0, GameRecord(folder / "played.json", settings), opponent, time.monotonic)
 
 
 def plain(lines: list[str]) -> str:
