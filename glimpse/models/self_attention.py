@@ -23,7 +23,7 @@ STEMS = ("conv", "linear")
 LONGEST = 10_000.0  # the slowest position wave, in patches, over 2 pi
 
 
-class Graph(NamedTuple):
+class AttentionGraph(NamedTuple):
     """What the model makes of images."""
 
     logits: Float[Tensor, "batch classes"]
@@ -91,7 +91,7 @@ class SelfAttention(nn.Module):
         """Patches along the height and the width of an image of so many pixels."""
         return math.ceil(height / self.patch), math.ceil(width / self.patch)
 
-    def forward(self, images: Images) -> Graph:
+    def forward(self, images: Images) -> AttentionGraph:
         """Classify images.
 
         Args:
@@ -107,7 +107,7 @@ class SelfAttention(nn.Module):
         for layer in self.layers:
             nodes, attention = layer(nodes)
             weights.append(attention)
-        return Graph(precisely(self.classifier, self.norm(nodes[:, 0])), tuple(weights))
+        return AttentionGraph(precisely(self.classifier, self.norm(nodes[:, 0])), tuple(weights))
 
     def attention_map(
         self, weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...], height: int, width: int

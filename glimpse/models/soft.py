@@ -37,7 +37,7 @@ class Features(NamedTuple):
     """Height and width of the map, cells."""
 
 
-class State(NamedTuple):
+class SoftState(NamedTuple):
     """What the model carries from one glimpse to the next."""
 
     belief: Float[Tensor, "batch belief"]
@@ -46,7 +46,7 @@ class State(NamedTuple):
     """Glimpses taken."""
 
 
-class Look(NamedTuple):
+class SoftChoice(NamedTuple):
     """A choice that is a distribution, and what is seen under it; see :class:`glimpse.rollout.Choice`."""
 
     location: Float[Tensor, "batch 2"]
@@ -57,10 +57,10 @@ class Look(NamedTuple):
     """The features' expectation under the weights."""
 
 
-class Step(NamedTuple):
+class SoftStep(NamedTuple):
     """What one glimpse leads to."""
 
-    state: State
+    state: SoftState
     """The next state."""
     logits: Float[Tensor, "batch classes"]
     """Belief about the class, before the softmax."""
@@ -139,16 +139,16 @@ class SoftAttention(nn.Module):
         values = encoded.flatten(2).transpose(1, 2) + self.where(places)
         return Features(self.attention.score.prepare(values), values, places, (height, width))
 
-    def initial_state(self, features: Features) -> State:
+    def initial_state(self, features: Features) -> SoftState:
         """The state before the first glimpse, from the features' mean (Xu et al. 2015, section 3.1.2).
 
         An LSTM's memory begins at zero; the paper has a second network for it.
         """
         start = torch.tanh(self.begin(features.values.mean(1)))
         rest = self.core.state_size - start.shape[1]
-        return State(nn.functional.pad(start, (0, rest)), 0)
+        return SoftState(nn.functional.pad(start, (0, rest)), 0)
 
-    def attend(self, features: Features, state: State) -> Look:
+    def attend(self, features: Features, state: SoftState) -> SoftChoice:
         """Choose where to look, and look."""
         query = self.core.output(state.belief)
         around: dict[str, Any] = {}
@@ -160,7 +160,7 @@ class SoftAttention(nn.Module):
         context, weights = self.attention(query, features.keys, features.values, prepared=True, **around)
         if self.gate:
             context = context * torch.sigmoid(self.gate(query))
-        return Look(
+        return SoftChoice(
             location=mean_location(weights, features.places),
             log_prob=weights.new_zeros(query.shape[0]),
             entropy=-torch.special.xlogy(weights, weights).sum(1),
@@ -168,7 +168,7 @@ class SoftAttention(nn.Module):
             context=context,
         )
 
-    def forward(self, context: Float[Tensor, "batch features"], state: State) -> Step:
+    def forward(self, context: Float[Tensor, "batch features"], state: SoftState) -> SoftStep:
         """Take in what was seen.
 
         Args:
@@ -176,7 +176,7 @@ class SoftAttention(nn.Module):
             state: The state after the glimpse before.
         """
         belief = self.core(context, state.belief)
-        return Step(State(belief, state.time + 1), precisely(self.classifier, self.core.output(belief)))
+        return SoftStep(SoftState(belief, state.time + 1), precisely(self.classifier, self.core.output(belief)))
 
 
 class SoftObserver(Observer):
