@@ -208,7 +208,7 @@ def keep_in_sight(model: HardAttention, glimpses: Tensor) -> None:
 
 @pytest.fixture(scope="session")
 def without_hook() -> Iterator[Callable[..., str]]:
-    """:meth:`tests.support.children.ForkServer.run`: a program in a process of its own, where signatures aren't checked."""
+    """:meth:`tests.support.children.ForkServer.run`: run a program in a process that does not check signatures."""
     with ForkServer() as server:
         yield server.run
 
