@@ -17,9 +17,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from benchmarks.harness.machine import Clock, Samples, clocked, interleave, threads
-from glimpse.cli.train.command import TrainingCLI, complete_arguments
+from glimpse.cli.train.arguments import complete_arguments
 from glimpse.cli.train.lightning_output import quiet
 from glimpse.cli.train.recipes import find_recipe, read_recipe
+from glimpse.cli.train.training_cli import TrainingCLI
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.training import HardAttentionTraining

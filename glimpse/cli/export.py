@@ -1,10 +1,11 @@
-"""``glimpse export``: its options, and what it says. torch comes only when something is exported."""
+"""``glimpse export``: write a trained model as an ONNX file or a program. torch is imported when it runs."""
 
 import argparse
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glimpse.cli.parser import add_checkpoint, add_root
 from glimpse.cli.usage import UsageError, invocation, suggestion
 
 if TYPE_CHECKING:
@@ -18,11 +19,9 @@ NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "nam
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of an export, but for the checkpoint and its data.
-
-    Args:
-        parser: That of the subcommand.
-    """
+    """Add the subcommand's arguments to its parser."""
+    add_checkpoint(parser)
+    add_root(parser, "that of the training")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
     )
@@ -78,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export a checkpoint, and say what was written and what to do next.
+    """Export a checkpoint, and print what was written and what to do next.
 
     Args:
-        args: What :func:`add_arguments` 's parser made of the command line.
+        args: The arguments of :func:`add_arguments`.
 
     Raises:
         UsageError: When options don't go with one another.

@@ -1,14 +1,4 @@
-"""``glimpse classify``: what an exported model makes of image files, where it looked and how sure it was. No torch."""
-
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
-from jaxtyping import UInt8
-
-if TYPE_CHECKING:
-    from glimpse.images.lazy import LazyImage
-    from glimpse.runtime.session import GlimpseSession
+"""``glimpse classify``: the classes that an exported model predicts for image files, and its glimpses. No torch."""
 
 import argparse
 import math
@@ -19,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import UInt8
+
 from glimpse.cli.classify.formats import (
     CsvFormat,
     JsonDocumentFormat,
@@ -28,7 +22,7 @@ from glimpse.cli.classify.formats import (
     describe,
 )
 from glimpse.cli.classify.images import LAZY_SUFFIXES, SUFFIXES, ImageSource, find_images, read
-from glimpse.cli.classify.options import BATCH_SIZE, check
+from glimpse.cli.classify.options import BATCH_SIZE, add_arguments, check_options
 from glimpse.cli.classify.progress import ProgressLine
 from glimpse.cli.usage import UsageError
 from glimpse.drawing import animation
@@ -37,7 +31,10 @@ from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_o
 from glimpse.images import pixels
 
 if TYPE_CHECKING:
+    from glimpse.images.lazy import LazyImage
     from glimpse.runtime.session import GlimpseSession
+
+__all__ = ["add_arguments", "look", "look_natively", "run"]
 
 
 class _Shot(NamedTuple):
@@ -49,10 +46,10 @@ class _Shot(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify images and tell what was found; an image that fails is named on stderr and the others go on.
+    """Classify images and print the predictions; an image that fails is named on stderr and the others go on.
 
     Args:
-        args: What :mod:`glimpse.cli.classify.options` 's parser made of the command line.
+        args: The arguments of :func:`glimpse.cli.classify.options.add_arguments`.
 
     Returns:
         0 when every image was classified, 1 otherwise.
@@ -74,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
     session = GlimpseSession(args.model, **_given(threads=args.threads, provider=args.provider))
-    check(args, session.card)
+    check_options(args, session.card)
     albums: list[PictureFolder | None] = []
     for option, folder in (("--draw", args.draw), ("--animate", args.animate)):
         try:

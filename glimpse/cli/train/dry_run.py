@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.train.command import SaveRun, TrainingCLI, complete_arguments
+from glimpse.cli.train.arguments import complete_arguments
 from glimpse.cli.train.lightning_output import quiet
 from glimpse.cli.train.messages import ParserError, explain_mistake
 from glimpse.cli.train.options import known_options
 from glimpse.cli.train.recipes import read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE
+from glimpse.cli.train.training_cli import SaveRun, TrainingCLI
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
 

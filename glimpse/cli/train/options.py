@@ -54,7 +54,7 @@ examples:
 training uses one thread unless OMP_NUM_THREADS says otherwise"""
 
 
-class Parser(LightningArgumentParser):
+class TrainingParser(LightningArgumentParser):
     """A parser that names our classes by short names, knows no abbreviations, and has the command explain a mistake."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ def complete_parser(kind: str = "hard") -> LightningArgumentParser:
     Args:
         kind: One of ``FAMILIES``.
     """
-    parser = Parser(usage="every option there is:", description=None, add_help=False)
+    parser = TrainingParser(usage="every option there is:", description=None, add_help=False)
     add_own_options(parser)
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
     parser.add_class_arguments(ImageData, "data", skip=_decided("data"))
@@ -113,7 +113,9 @@ def complete_help() -> str:
     texts = [complete_parser().format_help()]
     for kind, family in FAMILIES.items():
         if kind != "hard":
-            parser = Parser(usage=f"the options of --model {family.__name__}:", description=None, add_help=False)
+            parser = TrainingParser(
+                usage=f"the options of --model {family.__name__}:", description=None, add_help=False
+            )
             parser.add_class_arguments(family, "model", skip=_decided("model"))
             texts.append(parser.format_help())
     return "\n\n".join(texts)

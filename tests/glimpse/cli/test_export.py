@@ -61,7 +61,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Destinati
 
     found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
     monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda checkpoint, output, root, form: found)
-    monkeypatch.setattr(checkpoint_module, "deliver", deliver)
+    monkeypatch.setattr("glimpse.export.targets.delivery.deliver", deliver)
     return seen
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 
 from glimpse.cli.classify import command as command_module
 from glimpse.cli.classify.command import look
-from glimpse.cli.classify.options import add_parser
+from glimpse.cli.classify.options import add_arguments
 from glimpse.cli.usage import UsageError
 from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
 from glimpse.contract.seal import SEAL_KEY, seal
@@ -107,8 +107,8 @@ def write_model(path: Path, card: ModelCard = CARD) -> Path:
 
 def run(*arguments: Any) -> int:
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(required=True))
-    return command_module.run(parser.parse_args(["classify", *map(str, arguments)]))
+    add_arguments(parser)
+    return command_module.run(parser.parse_args(list(map(str, arguments))))
 
 
 def looked_at(model: Path, path: Path) -> view.View:
@@ -341,11 +341,11 @@ def test_without_onnxruntime_it_says_what_to_install(bright, capsys, monkeypatch
 @pytest.mark.child
 def test_it_runs_without_torch_or_matplotlib(model, bright, tmp_path):
     program = (
-        "import argparse, sys; from glimpse.cli.classify import command, options; parser = argparse.ArgumentParser();"
-        "options.add_parser(parser.add_subparsers()); code = command.run(parser.parse_args());"
+        "import argparse, sys; from glimpse.cli.classify import command; parser = argparse.ArgumentParser();"
+        "command.add_arguments(parser); code = command.run(parser.parse_args());"
         "print(code, sorted({'torch', 'matplotlib', 'onnx'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", program, "classify", str(model), str(bright), "--draw", str(tmp_path / "out")]
+    command = [sys.executable, "-c", program, str(model), str(bright), "--draw", str(tmp_path / "out")]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert finished.stdout.splitlines()[-1] == "0 []"
 

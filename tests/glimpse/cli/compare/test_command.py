@@ -11,7 +11,8 @@ from PIL import Image
 
 from glimpse.cli import app
 from glimpse.cli.compare import command as command_module
-from glimpse.cli.compare.command import images_seen, name_of, times_of
+from glimpse.cli.compare.plan import name_of
+from glimpse.cli.compare.training import images_seen, times_of
 from glimpse.cli.evaluate import evaluate_checkpoint
 from glimpse.training.checkpoint import read_checkpoint
 
@@ -166,7 +167,7 @@ def test_a_finished_run_is_taken_as_it_is_and_gives_the_same_page(done, started)
 @pytest.mark.slow
 def test_overwriting_trains_anew(started):
     before = read_checkpoint("out/runs/hard/last.ckpt")["state_dict"]
-    changed = [*COMMAND, "--overwrite", "true", "--seed", "1"]
+    changed = [*COMMAND, "--overwrite", "--seed", "1"]
     assert app.main(changed) == 0
     after = read_checkpoint("out/runs/hard/last.ckpt")["state_dict"]
     assert any(not torch.equal(before[name], after[name]) for name in before)
@@ -177,7 +178,7 @@ def test_a_run_of_another_recipe_is_not_taken_for_this_one(started, capsys):
     told = refused(capsys, "hard.yaml", "plain.yaml", *BUDGET, "--seed", "1", "--output", "out")
     assert "out/runs/hard holds a run of another recipe: --" in told
     assert "seed was 0, is 1" in told
-    assert "to train it anew, add --overwrite true, or choose another --output" in told
+    assert "to train it anew, add --overwrite, or choose another --output" in told
     # The data may have moved.
     assert app.main([*COMMAND, "--root", "elsewhere"]) == 0
 
@@ -189,12 +190,12 @@ def test_a_run_that_was_stopped_is_told(started, capsys):
     Path("out/runs/plain/times.json").unlink()
     told = refused(capsys, *args, "--output", "out")
     assert "out/runs/plain holds a run that was stopped after 1 of 2 epochs; finish it with: " in told
-    assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite true" in told
+    assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite" in told
 
 
 def test_a_checkpoint_that_a_training_would_overwrite_is_refused(started, capsys):
     args = ["hard.yaml", "out/runs/hard/best.ckpt", *BUDGET, "--output", "out"]
-    told = refused(capsys, *args, "--overwrite", "true")
+    told = refused(capsys, *args, "--overwrite")
     assert "out/runs/hard/best.ckpt would be overwritten by the training of hard.yaml; copy it to another" in told
     assert app.main(["compare", *args]) == 0
 
@@ -270,8 +271,8 @@ def test_what_cannot_be_compared_is_refused_before_any_training(args, sentence, 
 
 
 def test_a_training_that_fails_leaves_no_page_of_an_older_comparison(started, monkeypatch):
-    monkeypatch.setattr(command_module, "train", lambda args, program: 2)
-    assert app.main([*COMMAND, "--overwrite", "true"]) == 2
+    monkeypatch.setattr("glimpse.cli.compare.training.train", lambda args, program: 2)
+    assert app.main([*COMMAND, "--overwrite"]) == 2
     assert not Path("out/index.html").exists()
     assert not Path("out/comparison.json").exists()
 

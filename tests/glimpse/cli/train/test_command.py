@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
-from glimpse.cli.train import command
+from glimpse.cli.train.arguments import complete_arguments
 from glimpse.cli.train.command import main
 from glimpse.cli.usage import invocation
 from glimpse.training.callbacks import EpochLog
@@ -91,7 +91,7 @@ def test_one_seed_decides_the_run():
 
 @pytest.mark.slow
 def test_a_resumed_run_goes_on_as_it_would_have(folder):
-    stop = "--trainer.callbacks=[{class_path: test_command.StopAfterOne}]"
+    stop = f"--trainer.callbacks=[{{class_path: {__name__}.StopAfterOne}}]"
     assert train("--output", "straight") == 0
     assert train("--output", "halted", stop) == 0
     assert torch.load("halted/last.ckpt", weights_only=True)["epoch"] == 0
@@ -131,7 +131,7 @@ def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
 
 @pytest.mark.slow
 def test_the_shortest_run_can_be_gone_on_from(folder):
-    stop = "--trainer.callbacks=[{class_path: test_command.StopAfterOne}]"
+    stop = f"--trainer.callbacks=[{{class_path: {__name__}.StopAfterOne}}]"
     short = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
     assert train("--output", "run", *short, stop) == 0
     recipe = folder / "run" / "config.yaml"
@@ -255,7 +255,7 @@ def test_options_win_over_recipes_wherever_they_stand(capsys):
 
 
 def test_without_a_recipe_options_apply_to_the_default_one():
-    arguments, name = command.complete_arguments(["--seed", "1"], {})
+    arguments, name = complete_arguments(["--seed", "1"], {})
     assert name == "digits"
     assert arguments[0] == "fit"
     assert arguments[1].endswith("digits.yaml")
