@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     (folder / PAGE).unlink(missing_ok=True)
     began = time.monotonic()
     print(f"1/4  training the default recipe into {folder / 'run'}", flush=True)
-    status = train(["fit", "--config", "digits", "--output", str(folder / "run"), "--overwrite", "true"], args.program)
+    status = train(["fit", "--config", "digits", "--output", str(folder / "run"), "--overwrite"], args.program)
     if status:
         return status
     trained = time.monotonic() - began

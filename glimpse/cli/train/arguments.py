@@ -6,7 +6,7 @@ from typing import Any
 
 from glimpse.cli.train.class_names import check_names, import_path
 from glimpse.cli.train.messages import check_decided
-from glimpse.cli.train.options import take
+from glimpse.cli.train.options import complete_flags, take
 from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE
 from glimpse.cli.usage import UsageError
@@ -25,14 +25,14 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         files: Gets the names of the options that each recipe sets, by the recipe's path.
 
     Returns:
-        The complete command line, and a name for the run.
+        The complete command line, in which flags have the value ``true``, and a name for the run.
 
     Raises:
         UsageError: When there is no such command, recipe or class, or an option is given that something else decides.
     """
     if args and not args[0].startswith("-") and args[0] != COMMAND:
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
-    options = list(args[1:] if args[:1] == [COMMAND] else args)
+    options = complete_flags(args[1:] if args[:1] == [COMMAND] else args)
     names = take(options, "--config", "-c")
     resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
     if names:

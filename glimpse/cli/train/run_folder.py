@@ -37,7 +37,7 @@ def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path |
         return folder
     if given:
         raise UsageError(
-            f"--output {folder}: it holds a run already; choose another folder, or replace it with --overwrite true"
+            f"--output {folder}: it holds a run already; choose another folder, or replace it with --overwrite"
         )
     number = 2
     while run_files(Path(f"{folder}-{number}")):

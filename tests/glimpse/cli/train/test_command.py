@@ -173,7 +173,7 @@ def test_an_output_folder_is_not_used_twice(folder, capsys):
     capsys.readouterr()
     here = ("--config", "tiny.yaml", "--output", "run")
     assert "--output run: it holds a run already" in refused(capsys, *here)
-    assert main([*here, "--overwrite", "true", "--trainer.max_epochs", "1", "--tensorboard", "true"], "train") == 0
+    assert main([*here, "--overwrite", "--trainer.max_epochs", "1", "--tensorboard"], "train") == 0
     assert list((folder / "run").glob("events.out.tfevents.*"))
     (folder / "file").touch()
     assert "expected a folder, found a file" in refused(capsys, "--config", "tiny.yaml", "--output", "file")
