@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.compare.training import PROGRAM, Candidate, times_of
-from glimpse.cli.train.dry_run import dry_run, flattened
-from glimpse.cli.train.recipes import find_recipe, read_recipe
+from glimpse.cli.train.dry_run import dry_run
+from glimpse.cli.train.recipes import find_recipe, flatten_recipe, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output
 from glimpse.cli.train.training_cli import MAY_CHANGE
 from glimpse.cli.usage import UsageError, invocation
@@ -177,7 +177,7 @@ def check_finished_run(last: Path, recipe: Mapping[str, Any]) -> None:
         CheckpointError: When the file is no checkpoint of ours.
     """
     checkpoint = read_checkpoint(last)
-    was = flattened(read_recipe(last.parent / CONFIG_FILE))
+    was = flatten_recipe(read_recipe(last.parent / CONFIG_FILE))
     moved = {".".join(option) for option in MAY_CHANGE}
     differences = [
         f"--{name} was {was.get(name)}, is {recipe.get(name)}"

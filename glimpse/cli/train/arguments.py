@@ -7,7 +7,7 @@ from typing import Any
 from glimpse.cli.train.class_names import check_names, import_path
 from glimpse.cli.train.messages import check_decided
 from glimpse.cli.train.options import complete_flags, take
-from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
+from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE
 from glimpse.cli.usage import UsageError
 from glimpse.training.checkpoint import read_checkpoint
@@ -42,7 +42,7 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     else:
         chosen = [find_recipe(DEFAULT_RECIPE)]
     contents = {str(path): read_recipe(path) for path in chosen}
-    files.update({path: list(option_names(content)) for path, content in contents.items()})
+    files.update({path: list(flatten_recipe(content)) for path, content in contents.items()})
     check_decided(args, files)
     check_names(options, contents)
     # No parser's default: options of the default family would stay behind when a recipe chooses another one.

@@ -39,6 +39,11 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path):
         recipes.read_recipe(tmp_path / "own.yaml")
 
 
-def test_option_names_are_those_of_the_command_line():
-    recipe = {"model": {"class_path": "X", "init_args": {"hidden": 3}}, "trainer": {"max_epochs": 1}, "seed": 2}
-    assert list(recipes.option_names(recipe)) == ["model.hidden", "trainer.max_epochs", "seed"]
+def test_options_are_named_as_on_the_command_line():
+    nested = {"seed": 0, "data": {"class_path": "ImageData", "init_args": {"passes": 2}}, "trainer": {"max_epochs": 3}}
+    flat = {"seed": 0, "data": "ImageData", "data.passes": 2, "trainer.max_epochs": 3}
+    assert recipes.flatten_recipe(nested) == flat
+    assert list(recipes.flatten_recipe({"model": {"init_args": {"hidden": 3}, "class_path": "X"}})) == [
+        "model.hidden",
+        "model",
+    ]
