@@ -86,7 +86,7 @@ def recipe_setup(name: str, dataset: str) -> Setup:
     """
     groups = read_recipe(find_recipe(name))
     data = {**groups["data"]["init_args"], "dataset": dataset}
-    return Setup(f"configs/{name}.yaml", data, groups["model"]["init_args"], groups["trainer"])
+    return Setup(f"{name}.yaml", data, groups["model"]["init_args"], groups["trainer"])
 
 
 def available_dataset() -> str:

@@ -1,7 +1,7 @@
-"""Training recipes: YAML files that come with Glimpse, or a user's own."""
+"""Training recipes: YAML files of this package, or a user's own."""
 
-import sysconfig
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,10 @@ from glimpse.cli.usage import UsageError, nearest
 DEFAULT_RECIPE = "digits"
 
 
-def recipe_folders() -> list[Path]:
-    """Where recipes lie: beside a checkout's packages, or where an installation put them."""
-    return [
-        Path(__file__).parents[3] / "configs",
-        Path(sysconfig.get_path("data")) / "share" / "glimpse" / "configs",
-    ]
-
-
 def recipes() -> dict[str, Path]:
-    """The recipes that come with Glimpse, by name."""
-    found: dict[str, Path] = {}
-    for folder in recipe_folders():
-        for file in sorted(folder.glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+    """The recipes that come with Glimpse, by name: the files of this package's folder ``configs``."""
+    folder = Path(str(resources.files("glimpse.cli.train").joinpath("configs")))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def find_recipe(name: str) -> Path:

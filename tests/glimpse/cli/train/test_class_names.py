@@ -22,7 +22,7 @@ while not (REPOSITORY / "pyproject.toml").is_file():
     REPOSITORY = REPOSITORY.parent
 FILES = [
     file
-    for folder in ("configs", "benchmarks/recipes", "benchmarks/results")
+    for folder in ("glimpse/cli/train/configs", "benchmarks/recipes", "benchmarks/results")
     for file in sorted((REPOSITORY / folder).glob("*.yaml"))
 ]
 OUR_PATH = re.compile(r"\bglimpse(_envs|_serve)?\.[a-z]")

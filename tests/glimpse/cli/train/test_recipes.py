@@ -13,12 +13,10 @@ def test_the_recipes_that_come_with_glimpse_are_found_and_read():
         assert recipes.read_recipe(path).keys() <= {"data", "model", "trainer", "seed"}
 
 
-def test_recipes_are_found_where_an_installation_put_them(tmp_path: Path, monkeypatch):
-    installed = tmp_path / "share" / "glimpse" / "configs"
-    installed.mkdir(parents=True)
-    (installed / "installed.yaml").write_text("data: {}")
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    assert recipes.find_recipe("installed") == installed / "installed.yaml"
+def test_recipes_are_files_of_the_package():
+    folder = Path(recipes.__file__).parent / "configs"
+    assert recipes.find_recipe("digits") == folder / "digits.yaml"
+    assert set(recipes.recipes().values()) == set(folder.iterdir())
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name():
