@@ -1,8 +1,9 @@
-import json
+import inspect
 import os
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -64,35 +65,6 @@ def test_help_lists_the_subcommands(capsys):
     assert app.main(["--help"]) == 0
     told = capsys.readouterr().out
     assert all(entry.name in told and entry.help.split(",")[0] in told for entry in app.SUBCOMMANDS)
-
-
-def test_training_gets_its_arguments_untouched(monkeypatch):
-    seen = []
-
-    def train(args, program):
-        seen.append((args, program))
-        return 0
-
-    monkeypatch.setattr("glimpse.cli.train.command.main", train)
-    assert app.main(["train", "--json", "--model.x", "1"]) == 0
-    assert app.main(["train", "fit"], program="python train.py") == 0
-    assert seen == [(["--json", "--model.x", "1"], "glimpse train"), (["fit"], "python train.py")]
-
-
-@pytest.mark.parametrize(
-    ("args", "models", "training"),
-    [
-        (["a", "b"], ["a", "b"], []),
-        (["a", "b", "--trainer.max_epochs", "3"], ["a", "b"], ["--trainer.max_epochs", "3"]),
-        (["--seed", "1", "a", "b", "--data.passes=2"], ["a", "b"], ["--seed", "1", "--data.passes=2"]),
-        (["a", "b", "--model.gate", "--images", "2"], ["a", "b"], ["--model.gate"]),
-        (["a", "b", "--", "--anything", "c", "--images"], ["a", "b"], ["--anything", "c", "--images"]),
-    ],
-)
-def test_a_comparison_hands_the_options_of_training_on(args, models, training):
-    chosen = app.parse(["compare", *args])
-    assert (chosen.models, chosen.training) == (models, training)
-    assert chosen.command_line == ["compare", *args]
 
 
 def raising(error: BaseException):
@@ -221,10 +193,25 @@ def test_the_script_trains(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
 
 
-def test_a_checkpoint_is_evaluated(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny = ["--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2", "--trainer.max_epochs", "1"]
-    assert app.main(["train", *tiny, "--trainer.limit_train_batches", "8", "--output", "run"]) == 0
-    capsys.readouterr()
-    assert app.main(["evaluate", "run/last.ckpt", "--part", "validation", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 200
+@pytest.mark.parametrize("entry", app.SUBCOMMANDS, ids=lambda entry: entry.name)
+def test_every_subcommand_has_the_two_functions(entry):
+    module = import_module(entry.module)
+    assert inspect.signature(module.add_arguments).parameters.keys() == {"parser"}
+    assert inspect.signature(module.run).parameters.keys() == {"args"}
+
+
+def test_a_subcommand_gets_the_whole_command_line_and_its_program():
+    chosen = app.parse(["evaluate", "a.ckpt", "--json"])
+    assert (chosen.command_line, chosen.program) == (["evaluate", "a.ckpt", "--json"], "glimpse evaluate")
+    assert app.parse(["train", "fit"], "python train.py").program == "python train.py"
+
+
+@pytest.mark.child
+def test_the_help_imports_no_subcommand():
+    program = (
+        "import sys; from glimpse import cli; cli.main(['--help']);"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('glimpse', 'numpy', 'torch', 'PIL')))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = ["glimpse", "glimpse.cli", "glimpse.cli.app", "glimpse.cli.parser", "glimpse.cli.usage"]
+    assert run.stdout.splitlines()[-1] == str(modules)
