@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--graph",
         choices=("adaptive", "episode", "step"),
-        help="adaptive: a loop that can stop when it is sure, go on from a state and look at parts of large images. "
+        help="adaptive: a loop that can stop when it is sure, go on from a state and read parts of large images. "
         "episode: all glimpses in a straight line, the fastest for a fixed number. step: one glimpse, which the caller "
         "cuts. If left out, adaptive for models that look through a retina, and episode for all others, which have no "
         "other",
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: When options don't go with one another.
-        ValueError: One of ours, when there is nothing to export, or it would not answer as the model does.
+        ValueError: One of ours, when there is nothing to export, or its outputs would differ from the model's.
     """
     from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
     from glimpse.export.targets.delivery import check_destination, deliver
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
             f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
             f"{same.difference:.0e}\n"
-            "next: torch.export.load(path).module() answers; docs/deployment.md says how"
+            "next: torch.export.load(path).module() runs it; docs/deployment.md says how"
         )
         return 0
     form = ExportOptions(
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_applies(args: argparse.Namespace) -> None:
-    """Refuse options of an export that would be passed over in silence, and miss the one that must be there."""
+    """Reject options that the kind of export ignores, and the absence of one that it needs."""
     kind = args.to[0] if args.to else None
     if kind is not None and kind not in DESTINATIONS:
         raise UsageError(

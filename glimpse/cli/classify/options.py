@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=("fit", "native"),
         help="fit scales images to those that the model learned from; native takes them as they are, and reads of "
-        ".npy, .zarr and tiled .tif files only what is looked at; fit if left out",
+        ".npy, .zarr and tiled .tif files only the parts that it needs; fit if left out",
     )
     prediction.add_argument(
         "--batch-size",
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="draw no progress line")
 
 
-def check_options(args: argparse.Namespace, card: ModelCard) -> None:
+def check_classify_options(args: argparse.Namespace, card: ModelCard) -> None:
     """Reject options that don't fit each other, or that the model does not support.
 
     Args:

@@ -12,7 +12,7 @@ from glimpse.cli.parser import CommandParser, add_output_folder, add_root
 from glimpse.cli.usage import UsageError, invocation
 
 TRAINING_GROUPS = ("--data.", "--model.", "--trainer.")
-"""What the options begin with that ``compare`` hands to its trainings, besides ``--seed``."""
+"""Prefixes of the options that ``compare`` passes to its trainings, besides ``--seed``."""
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def split_training(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part a command line into what is the command's own and the options that every training gets.
+    """Divide a command line into the command's own arguments and the options of every training.
 
     Args:
         args: The arguments; all behind ``--`` is the trainings', and so are ``--seed`` and the options of data, model

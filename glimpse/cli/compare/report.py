@@ -82,7 +82,7 @@ class Comparison:
         data: The data set in words.
         command: The command line that made it.
         entries: The models, the smallest test error first.
-        views: The answers for the images that are view.
+        views: The answers for the images that are shown.
         disputed: Share of the first test images, a block of at most 500, on which the answers differ, in [0, 1].
     """
 

@@ -117,8 +117,8 @@ def images_seen(checkpoint: Mapping[str, Any], images: int) -> int | None:
         return None
     options = checkpoint["datamodule_hyper_parameters"]
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
-    seen: int = batches * min(options["batch_size"], images * options["passes"])
-    return seen
+    used: int = batches * min(options["batch_size"], images * options["passes"])
+    return used
 
 
 def _digest(file: Path) -> str:

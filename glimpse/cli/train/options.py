@@ -19,7 +19,8 @@ from glimpse.training.families import FAMILIES
 FUSED = "fused"
 """The usual roll-out, without an environment."""
 
-HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+TRAIN_HELP = """\
+usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
 Train a model of visual attention. Without arguments: the recipe {default!r}.
 
@@ -54,11 +55,11 @@ examples:
   {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
   {program} --data.dataset folder --data.root ~/images --output runs/mine
 
-training uses one thread unless OMP_NUM_THREADS says otherwise"""
+training uses one thread unless OMP_NUM_THREADS is set"""
 
 
 class TrainingParser(LightningArgumentParser):
-    """A parser that names our classes by short names, knows no abbreviations, and has the command explain a mistake."""
+    """A parser that names our classes by short names, has no abbreviations, and raises :class:`ParserError`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False, "parser_mode": SHORT_NAMES})
@@ -70,7 +71,7 @@ class TrainingParser(LightningArgumentParser):
         return header + text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Hand the mistake on."""
+        """Raise the message as a :class:`ParserError`."""
         raise ParserError(message) from ex
 
 
@@ -88,7 +89,7 @@ def add_own_options(parser: LightningArgumentParser) -> None:
 def short_help(program: str) -> str:
     """Help that fits a screen."""
     families = textwrap.fill(", ".join(family.__name__ for family in FAMILIES.values()), 88)
-    return HELP.format(
+    return TRAIN_HELP.format(
         program=program,
         default=DEFAULT_RECIPE,
         recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),

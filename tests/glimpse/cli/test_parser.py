@@ -65,9 +65,8 @@ def test_a_parser_is_filled_when_it_is_first_used():
 
 def test_arguments_of_another_parser_are_set_aside(parser):
     def split(args):
-        return [arg for arg in args if not arg.startswith("--model.")], [
-            arg for arg in args if arg.startswith("--model.")
-        ]
+        others = [arg for arg in args if arg.startswith("--model.")]
+        return [arg for arg in args if arg not in others], others
 
     parser.set_aside(split, "training")
     chosen = parser.parse_args(["--model.hidden=8", "a.ckpt", "--json"])

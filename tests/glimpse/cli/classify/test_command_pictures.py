@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from glimpse.cli.classify.command import look
+from glimpse.cli.classify.command import predict_fitted
 from glimpse.cli.usage import UsageError
 from glimpse.drawing import view
 from glimpse.drawing.answer import draw_answer, draw_attention
@@ -20,7 +20,7 @@ from tests.support.brightness import MAPS, run
 
 def looked_at(model: Path, path: Path) -> view.View:
     session, image = GlimpseSession(model), pixels.decode(path)
-    return view.view_of(session, image, look(session, [image])[0])
+    return view.view_of(session, image, predict_fitted(session, [image])[0])
 
 
 def test_maps_are_drawn_on_the_canvas_that_the_model_saw(soft, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glimpse.cli import app
-from glimpse.cli.classify.options import check_options
+from glimpse.cli.classify.options import check_classify_options
 from glimpse.cli.usage import UsageError
 from glimpse.contract.card import ModelCard
 
@@ -100,13 +100,13 @@ def test_a_mistake_is_told(options, sentence):
 )
 def test_what_a_model_cannot_do_is_refused(options: list[str], changes: dict[str, Any], sentence: str):
     with pytest.raises(UsageError) as told:
-        check_options(parse("a.png", *options), replace(CARD, **changes))
+        check_classify_options(parse("a.png", *options), replace(CARD, **changes))
     assert sentence in str(told.value)
 
 
 def test_what_a_model_can_do_is_let_through():
     options = ("--max-glimpses", "4", "--time", "5", "--size", "native", "--animate", "films", "--format", "gif")
-    check_options(parse("a.png", *options), CARD)
+    check_classify_options(parse("a.png", *options), CARD)
 
 
 def test_the_help_explains_each_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
