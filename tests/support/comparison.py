@@ -30,9 +30,9 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """What a comparison is refused with, before anything is trained or written."""
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
     assert app.main(["compare", *args]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("glimpse: ")
-    assert told.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("glimpse: ")
+    assert captured.err.count("\n") == 1
     assert before == {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
-    return " ".join(told.err.split())
+    return " ".join(captured.err.split())

@@ -17,11 +17,11 @@ SCRIPT = Path(__file__).parents[3] / "train.py"
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """What a command line is refused with."""
     assert app.main(args) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("glimpse: ")
-    assert told.err.count("\n") == 1
-    return told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("glimpse: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monke
 
 def test_help_lists_the_subcommands(capsys):
     assert app.main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(entry.name in told and entry.help.split(",")[0] in told for entry in app.SUBCOMMANDS)
+    captured = capsys.readouterr().out
+    assert all(entry.name in captured and entry.help.split(",")[0] in captured for entry in app.SUBCOMMANDS)
 
 
 def raising(error: BaseException):
@@ -92,8 +92,8 @@ def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys
 )
 def test_a_missing_extra_is_named(command, module, extra, monkeypatch, capsys):
     monkeypatch.setattr(f"{module}.run", raising(ModuleNotFoundError("no", name="torch.nn")))
-    told = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
-    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in told
+    captured = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
+    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in captured
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
@@ -176,8 +176,8 @@ def test_a_reader_that_goes_away_is_no_traceback():
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        told = process.stderr.read()
-    assert told == b""
+        captured = process.stderr.read()
+    assert captured == b""
 
 
 @pytest.mark.child

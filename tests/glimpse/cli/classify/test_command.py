@@ -136,10 +136,10 @@ def test_answers_come_in_the_order_of_the_images_whatever_the_batches(model, bri
     images = (bright, dark, "gone.png", greyish, bright, "gone too.png")
     assert run(model, *images, "--batch-size", size, "--json-lines") == 1
     out, err = capsys.readouterr()
-    told = list(map(json.loads, out.splitlines()))
-    assert [answer["image"] for answer in told] == list(map(str, images))
-    assert [answer.get("class") for answer in told] == ["bright", "dark", None, "bright", "bright", None]
-    assert "there is no image file 'gone.png'" in told[2]["error"]
+    output = list(map(json.loads, out.splitlines()))
+    assert [answer["image"] for answer in output] == list(map(str, images))
+    assert [answer.get("class") for answer in output] == ["bright", "dark", None, "bright", "bright", None]
+    assert "there is no image file 'gone.png'" in output[2]["error"]
     assert err.count("there is no image file") == 2
 
 

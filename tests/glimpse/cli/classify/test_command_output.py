@@ -84,20 +84,20 @@ def test_a_name_of_any_bytes_goes_into_every_form(model, bright, tmp_path, capsy
 
 
 def test_a_terminal_sees_how_far_it_is(model, bright, monkeypatch, tmp_path):
-    def told(*arguments: Any) -> str:
+    def output(*arguments: Any) -> str:
         screen = Screen()
         monkeypatch.setattr("sys.stderr", screen)
         run(model, *arguments)
         return screen.getvalue()
 
-    assert "0 of 2 images" in (line := told(bright, bright))
+    assert "0 of 2 images" in (line := output(bright, bright))
     assert line.endswith("\r\x1b[K"), "it is wiped away at the end"
-    assert told(bright) == ""
-    assert told(bright, bright, "--quiet") == ""
-    assert "\x1b[Kglimpse: there is no image file" in told(bright, "gone.png")
+    assert output(bright) == ""
+    assert output(bright, bright, "--quiet") == ""
+    assert "\x1b[Kglimpse: there is no image file" in output(bright, "gone.png")
     monkeypatch.setattr("sys.stdout", Screen())
-    assert told(bright, bright) == "", "the answers themselves show it"
-    assert "of 2 images" in told(bright, bright, "--output", tmp_path / "out")
+    assert output(bright, bright) == "", "the answers themselves show it"
+    assert "of 2 images" in output(bright, bright, "--output", tmp_path / "out")
 
 
 def test_json_is_one_document_that_says_it_all(model, bright, dark, capsys):

@@ -79,9 +79,9 @@ def test_numbers_are_read():
     ],
 )
 def test_a_mistake_is_told(options, sentence):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         parse("a.png", *options)
-    assert sentence in str(told.value)
+    assert sentence in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_a_mistake_is_told(options, sentence):
     ],
 )
 def test_what_a_model_cannot_do_is_refused(options: list[str], changes: dict[str, Any], sentence: str):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         check_classify_options(parse("a.png", *options), replace(CARD, **changes))
-    assert sentence in str(told.value)
+    assert sentence in str(error.value)
 
 
 def test_what_a_model_can_do_is_let_through():
@@ -113,6 +113,6 @@ def test_the_help_explains_each_option(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr(sys, "stdin", SimpleNamespace())
     with pytest.raises(SystemExit):
         parse("--help")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in ("--from", "--recursive", "--confidence", "--time", "--csv", "--output", "--animate", "--quiet"):
-        assert f"  {option}" in told
+        assert f"  {option}" in output

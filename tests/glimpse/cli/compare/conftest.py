@@ -19,7 +19,7 @@ class Done(NamedTuple):
     """Where it was started; it wrote to ``out`` inside."""
     page: str
     figures: dict[str, Any]
-    said: str
+    printed: str
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +27,14 @@ def done(tmp_path_factory) -> Done:
     folder = tmp_path_factory.mktemp("started")
     for name in MODELS:
         (folder / f"{name}.yaml").write_text(recipe(name))
-    said: list[str] = []
+    printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert app.main(["train", "--config", "soft.yaml", "--trainer.limit_train_batches", "3"]) == 0
-        patch.setattr(command_module, "print", lambda text, **_: said.append(text), raising=False)
+        patch.setattr(command_module, "print", lambda text, **_: printed.append(text), raising=False)
         assert app.main(COMMAND) == 0
     figures = json.loads((folder / "out" / "comparison.json").read_text())
-    return Done(folder, (folder / "out" / "index.html").read_text(encoding="utf-8"), figures, "\n".join(said))
+    return Done(folder, (folder / "out" / "index.html").read_text(encoding="utf-8"), figures, "\n".join(printed))
 
 
 @pytest.fixture

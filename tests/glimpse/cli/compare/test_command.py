@@ -69,7 +69,7 @@ def test_the_page_says_what_the_figures_say(done):
         for answer, sure in zip(view["answers"], view["confidences"], strict=True)
     ]
     for entry in done.figures["entries"]:
-        assert re.search(rf"^{entry['name']} +{100 * entry['evaluation']['error']:.2f} ", done.said, re.MULTILINE)
+        assert re.search(rf"^{entry['name']} +{100 * entry['evaluation']['error']:.2f} ", done.printed, re.MULTILINE)
 
 
 def test_every_picture_is_there_and_no_other(done):

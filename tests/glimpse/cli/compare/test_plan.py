@@ -10,10 +10,10 @@ from tests.support.comparison import BUDGET, COMMAND, recipe, refused
 
 
 def test_a_run_of_another_recipe_is_not_taken_for_this_one(started, capsys):
-    told = refused(capsys, "hard.yaml", "plain.yaml", *BUDGET, "--seed", "1", "--output", "out")
-    assert "out/runs/hard holds a run of another recipe: --" in told
-    assert "seed was 0, is 1" in told
-    assert "to train it anew, add --overwrite, or choose another --output" in told
+    output = refused(capsys, "hard.yaml", "plain.yaml", *BUDGET, "--seed", "1", "--output", "out")
+    assert "out/runs/hard holds a run of another recipe: --" in output
+    assert "seed was 0, is 1" in output
+    assert "to train it anew, add --overwrite, or choose another --output" in output
     # The data may have moved.
     assert app.main([*COMMAND, "--root", "elsewhere"]) == 0
 
@@ -23,15 +23,15 @@ def test_a_run_that_was_stopped_is_told(started, capsys):
     config.write_text(re.sub(r"max_epochs: 1\b", "max_epochs: 2", config.read_text()))
     args = ["plain.yaml", "runs/soft/last.ckpt", "--trainer.limit_train_batches", "2", "--trainer.max_epochs", "2"]
     Path("out/runs/plain/times.json").unlink()
-    told = refused(capsys, *args, "--output", "out")
-    assert "out/runs/plain holds a run that was stopped after 1 of 2 epochs; finish it with: " in told
-    assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite" in told
+    output = refused(capsys, *args, "--output", "out")
+    assert "out/runs/plain holds a run that was stopped after 1 of 2 epochs; finish it with: " in output
+    assert "train --ckpt_path out/runs/plain/last.ckpt; to train it anew, add --overwrite" in output
 
 
 def test_a_checkpoint_that_a_training_would_overwrite_is_refused(started, capsys):
     args = ["hard.yaml", "out/runs/hard/best.ckpt", *BUDGET, "--output", "out"]
-    told = refused(capsys, *args, "--overwrite")
-    assert "out/runs/hard/best.ckpt would be overwritten by the training of hard.yaml; copy it to another" in told
+    output = refused(capsys, *args, "--overwrite")
+    assert "out/runs/hard/best.ckpt would be overwritten by the training of hard.yaml; copy it to another" in output
     assert app.main(["compare", *args]) == 0
 
 

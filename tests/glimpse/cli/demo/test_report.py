@@ -69,12 +69,12 @@ def test_the_summary_names_all_errors_and_a_command_that_runs(demo, monkeypatch,
     ):
         assert re.search(rf"^  {words} +{re.escape(error)}$", demo.printed, re.MULTILINE)
     assert "See it look: open demo/index.html" in demo.printed
-    (told,) = re.findall(r"^Try next: +(.*)$", demo.printed, re.MULTILINE)
+    (command,) = re.findall(r"^Try next: +(.*)$", demo.printed, re.MULTILINE)
     (on_page,) = re.findall(r"<pre>(.* classify .*)</pre>", demo.page)
-    assert html.unescape(on_page) == told
+    assert html.unescape(on_page) == command
     monkeypatch.chdir(demo.folder)
-    assert told.startswith(f"{invocation()} classify demo/model.onnx demo/images/01-")
-    assert app.main(shlex.split(told.removeprefix(invocation()))) == 0
+    assert command.startswith(f"{invocation()} classify demo/model.onnx demo/images/01-")
+    assert app.main(shlex.split(command.removeprefix(invocation()))) == 0
     assert "drawn in demo/looked/01-" in capsys.readouterr().out
 
 

@@ -9,9 +9,9 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_options_win_over_recipes_wherever_they_stand(capsys):
     args = ["--model.num_glimpses", "7", "--config", "mnist-28", "--print_config"]
     assert main(args, "glimpse train") == 0
-    told = capsys.readouterr().out
-    assert "num_glimpses: 7" in told
-    assert "dataset: mnist" in told
+    output = capsys.readouterr().out
+    assert "num_glimpses: 7" in output
+    assert "dataset: mnist" in output
 
 
 def test_without_a_recipe_options_apply_to_the_default_one():

@@ -10,10 +10,10 @@ pytestmark = pytest.mark.usefixtures("folder")
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """What a command line is refused with."""
     assert main(list(args), "glimpse train") == 2
-    told = capsys.readouterr()
-    assert told.err.count("\n") <= 2
-    assert "Traceback" not in told.err
-    return told.err
+    output = capsys.readouterr()
+    assert output.err.count("\n") <= 2
+    assert "Traceback" not in output.err
+    return output.err
 
 
 def test_the_subcommand_hands_its_arguments_on(monkeypatch):

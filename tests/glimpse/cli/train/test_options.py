@@ -14,10 +14,15 @@ def test_help_fits_a_screen(capsys):
 
 def test_complete_help_has_every_option_with_its_meaning(capsys):
     assert main(["--help-all"], "glimpse train") == 0
-    told = " ".join(capsys.readouterr().out.split())
-    for said in ("--model.warm_up", "Share of the training in which the rate rises", "--trainer.max_epochs", "--seed"):
-        assert said in told
-    assert "--data.seed" not in told
+    output = " ".join(capsys.readouterr().out.split())
+    for printed in (
+        "--model.warm_up",
+        "Share of the training in which the rate rises",
+        "--trainer.max_epochs",
+        "--seed",
+    ):
+        assert printed in output
+    assert "--data.seed" not in output
 
 
 def test_known_options_leave_out_what_nobody_sets():

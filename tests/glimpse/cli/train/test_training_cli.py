@@ -43,11 +43,11 @@ def test_a_run_leaves_everything_beside_its_checkpoints(folder, capsys):
     ]
     with (run / "metrics.csv").open() as stream:
         assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2"]
-    told = capsys.readouterr()
-    assert "digits on 40x44 canvases, 2 pieces of clutter" in told.out
-    assert "epoch 2/2" in told.out
-    assert f"next: {invocation()} evaluate runs/tiny/last.ckpt" in told.out
-    assert "litlogger" not in told.out + told.err
+    output = capsys.readouterr()
+    assert "digits on 40x44 canvases, 2 pieces of clutter" in output.out
+    assert "epoch 2/2" in output.out
+    assert f"next: {invocation()} evaluate runs/tiny/last.ckpt" in output.out
+    assert "litlogger" not in output.out + output.err
 
 
 @pytest.mark.slow
@@ -139,9 +139,9 @@ def test_a_run_without_validation_has_a_last_model_only(folder, capsys):
     assert train("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0") == 0
     assert (folder / "runs" / "tiny" / "last.ckpt").is_file()
     assert not (folder / "runs" / "tiny" / "best.ckpt").exists()
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert "best" not in told.out
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "best" not in output.out
 
 
 @pytest.mark.slow
