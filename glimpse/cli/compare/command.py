@@ -93,7 +93,8 @@ def split_training(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Args:
         args: The arguments; all behind ``--`` is the trainings', and so are ``--seed`` and the options of data, model
-            and trainer wherever they stand.
+            and trainer wherever they stand. The argument that follows one of these is its value, unless it begins with
+            ``--``.
     """
     own: list[str] = []
     training: list[str] = []
