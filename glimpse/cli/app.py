@@ -128,7 +128,8 @@ def _run(args: Sequence[str], program: str) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", *OWN_PACKAGES}:
             raise
-        entry = _entry(args[0])
+        names = [entry.name for entry in SUBCOMMANDS]
+        entry = _entry(next(arg for arg in args if arg in names))
         return _fail(
             f"{entry.name} needs {missing}, which is not installed; pip install 'glimpse-attention[{entry.extra}]'"
         )
