@@ -144,10 +144,14 @@ def write_problem(path: Path) -> str | None:
     except IsADirectoryError:
         found, advice = "which is a folder", "name a file in it"
     except OSError as error:
-        found, advice = f"which can't be opened ({error.strerror})", "name another file"
+        loop = error.errno == errno.ELOOP
+        found = "which is a link that leads to itself" if loop else f"which can't be opened ({error.strerror})"
+        advice = "name another file"
     else:
-        if not special and not place.parent.is_dir():
-            found, advice = "whose folder does not exist", "make the folder first, or name another file"
+        folder = place.parent if path.is_symlink() else path.parent
+        if not special and not folder.is_dir():
+            found = f"whose folder {str(folder)!r} does not exist"
+            advice = "make the folder first, or name another file"
         elif (path.exists() and not os.access(path, os.W_OK)) or not (special or os.access(place.parent, os.W_OK)):
             found, advice = "which you have no permission to write", "name another file"
         else:

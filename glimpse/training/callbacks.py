@@ -10,13 +10,14 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from PIL.Image import Image
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import Batch
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
+from glimpse.files import whole_text
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 
@@ -110,13 +111,11 @@ class EpochLog(Callback):
 
     def _write(self, columns: tuple[str, ...]) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with whole_text(self.file) as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({name: f"{value:.6g}" for name, value in row.items() if not math.isnan(value)})
-        part.replace(self.file)
 
 
 def in_words(metrics: dict[str, float]) -> str:
@@ -273,11 +272,11 @@ class FitReport(Callback):
             return
         rows = read_metrics(self.output / METRICS_FILE)
         if curves := panels(rows):
-            _save(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
+            save_picture(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
         if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
             matrix = confusion(pl_module, data)
-            _save(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
+            save_picture(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
 
 
 def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -329,9 +328,3 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
             counts += torch.bincount(labels.to(training.device) * classes + answers, minlength=classes * classes)
     training.train(was_training)
     return counts.reshape(classes, classes)
-
-
-def _save(picture: Image, file: Path) -> None:
-    part = file.with_name(f"{file.stem}.part{file.suffix}")
-    picture.save(part)
-    part.replace(file)

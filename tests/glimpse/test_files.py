@@ -276,9 +276,9 @@ def test_what_is_in_the_way_is_said_in_one_sentence(monkeypatch, tmp_path):
     expected = "expected a file that can be written, got "
     for name, found in {
         "folder": "which is a folder; name a file in it",
-        "gone/it": "whose folder does not exist; make the folder first, or name another file",
+        "gone/it": "whose folder 'gone' does not exist; make the folder first, or name another file",
         "file/it": "which can't be opened (Not a directory); name another file",
-        "loop": "which can't be opened (Too many levels of symbolic links); name another file",
+        "loop": "which is a link that leads to itself; name another file",
     }.items():
         assert write_problem(Path(name)) == f"{expected}'{name}', {found}"
     forbidden = "which you have no permission to write; name another file"
