@@ -18,6 +18,7 @@ from glimpse.export.graph.precision import round_weights
 from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_options, export_model, versions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
+from glimpse.files import write_problem
 from glimpse.models.hard import HardObserver
 from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import load_with_data
@@ -137,16 +138,13 @@ def check_output(path: Path) -> None:
         path: Where the ONNX file is to go.
 
     Raises:
-        ExportError: When its name does not end in ``.onnx``, its folder is missing, or it is a folder itself.
+        ExportError: When its name does not end in ``.onnx``, or it can't be written, see
+            :func:`glimpse.files.write_problem`.
     """
     if path.suffix != ".onnx":
         raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or change --output"
-        )
-    if path.is_dir():
-        raise ExportError(f"expected a file to write the model to, got the folder {path}; change --output")
+    if problem := write_problem(path):
+        raise ExportError(problem)
 
 
 def export_as_program(

@@ -6,7 +6,6 @@ Before a file is left behind it is loaded again and compared with the model, in 
 
 import math
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -31,6 +30,7 @@ from glimpse.export.graph.passes import simplify
 from glimpse.export.graph.precision import store_in_half, to_half, to_int8
 from glimpse.export.graph.whole import whole_of
 from glimpse.export.parity import Parity, compare_with_file, session_of
+from glimpse.files import whole_path, write_problem
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import PIXEL_MAX, fractions
@@ -85,10 +85,8 @@ def export_model(
             hands on, or at all in a label; with less precision in more than ``CHANGED`` of the labels.
     """
     check_options(observer, card)
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
+    if problem := write_problem(path):
+        raise ExportError(problem)
     model = build(observer, card, images)
     store_in_half(model)
     drop_annotations(model)
@@ -97,12 +95,10 @@ def export_model(
     del model.metadata_props[:]
     helper.set_model_props(model, metadata(card))
     onnx.checker.check_model(model, full_check=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / path.name
+    with whole_path(path) as draft:
         draft.write_bytes(seal(model.SerializeToString()))
         parity = compare_with_file(observer, card, draft.read_bytes(), images)
         _check_parity(parity, card, path)
-        draft.replace(path)
     return parity
 
 

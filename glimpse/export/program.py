@@ -4,7 +4,6 @@
 on real images.
 """
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import LOGITS
 from glimpse.export.graph.annotations import drop_program_annotations
 from glimpse.export.graph.whole import Episode
+from glimpse.files import whole_path, write_problem
 from glimpse.models.observer import Observer
 
 TOLERANCE = 1e-4
@@ -47,16 +47,12 @@ def check_program_file(path: Path) -> None:
         path: Where the program is to be written.
 
     Raises:
-        ProgramError: When it does not end in ``SUFFIX``, its folder is missing, or it is a folder itself.
+        ProgramError: When it does not end in ``SUFFIX``, or can't be written, see :func:`glimpse.files.write_problem`.
     """
     if path.suffix != SUFFIX:
         raise ProgramError(f"expected a file name that ends in {SUFFIX}, got {path.name!r}; rename it")
-    if not path.parent.is_dir():
-        raise ProgramError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
-    if path.is_dir():
-        raise ProgramError(f"expected a file to write the program to, got the folder {path}; name a file in it")
+    if problem := write_problem(path):
+        raise ProgramError(problem)
 
 
 def export_program(
@@ -85,8 +81,7 @@ def export_program(
         raise ProgramError(f"expected at least 2 images to compare the program with the model, got {len(images)}")
     card = replace(card, graph="episode", state_size=None, input_type="uint8", precision="float32")
     episode = Episode(observer, card.temperature).eval()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / path.name
+    with whole_path(path) as draft:
         _write(episode, card, draft, images[:2])
         parity = compare_with_program(episode, card, draft, images)
         if not parity.difference <= TOLERANCE or parity.labels_differ:
@@ -95,7 +90,6 @@ def export_program(
                 f"differed by up to {parity.difference:.1e}, and in {parity.labels_differ} labels, so {path} was not "
                 "written; report this together with the recipe"
             )
-        draft.replace(path)
     return parity
 
 

@@ -5,11 +5,11 @@ Source: KServe's v1beta1 InferenceService and what its admission webhook refuses
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 from glimpse.contract.card import ModelCard
 from glimpse.export.targets.ownership import DeploymentError, check_ours, marked, seal_of
+from glimpse.files import write_problem, write_whole
 
 METRICS = {"cpu": 80, "concurrency": 8, "rps": 50}
 """What a service may be scaled by, and the figure at which it gets another replica: per cent of the CPU on plain
@@ -50,10 +50,8 @@ def check_manifest(path: Path, name: str, storage_uri: str) -> None:
             f"expected an address such as s3://bucket/models, got {storage_uri!r}; say where the cluster finds the "
             "model repository"
         )
-    if not path.parent.is_dir():
-        raise DeploymentError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
+    if problem := write_problem(path):
+        raise DeploymentError(problem)
     if path.exists():
         check_ours(path)
 
@@ -116,10 +114,7 @@ def write_kserve(
         storage_uri=json.dumps(storage_uri),
         gpu=_GPU if gpu else "",
     )
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
-        draft = Path(place) / path.name
-        draft.write_text(marked(manifest), encoding="utf-8")
-        draft.replace(path)
+    write_whole(path, marked(manifest))
 
 
 _MANIFEST = """\

@@ -9,7 +9,6 @@ Sources: Triton's model_config.proto, and the source of its ONNX Runtime backend
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, PROBABILITIES, STATE
 from glimpse.export.targets.ownership import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
+from glimpse.files import draft_folder, put_in_place
 
 MAX_BATCH = 32
 """Images that Triton runs at once, unless it is told otherwise."""
@@ -134,20 +134,20 @@ def write_triton(
     if not folder.is_dir():
         folder.mkdir()
     version = 1 + max((int(path.name) for path in home.glob("[1-9]*") if path.name.isdecimal()), default=0)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as place:
-        draft = Path(place) / name
+    with draft_folder(folder) as drafts:
+        draft = drafts / name
         (draft / str(version)).mkdir(parents=True)
         shutil.copyfile(model, draft / str(version) / _FILE)
         (draft / _CONFIG).write_text(config, encoding="utf-8")
         if labels:
             (draft / _LABELS).write_text(labels, encoding="utf-8")
         if not home.exists():
-            draft.replace(home)
+            put_in_place(draft, home)
         else:
             # The configuration last: a version that is not described yet is loaded as the one before it was.
             for part in (str(version), _LABELS, _CONFIG):
                 if (draft / part).exists():
-                    (draft / part).replace(home / part)
+                    put_in_place(draft / part, home / part)
             if not labels:
                 (home / _LABELS).unlink(missing_ok=True)
     return home / str(version)

@@ -126,11 +126,14 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
         (["--to", "triton", "no/m", "--name", "it"], "expected a folder to hold the model repository, 'no/m' is none"),
         (["--to", "kserve", "x.yaml", "--name", "It", "--storage-uri", "s3://b/m"], "(a DNS label), got 'It'; choose"),
         (["--to", "kserve", "x.yaml", "--name", "it", "--storage-uri", "b/m"], "expected an address such as s3://"),
-        (["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"], "expected a folder no to write"),
-        (["--output", "no/model.onnx"], "expected a folder no to write model.onnx into; make it first, or change"),
+        (
+            ["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"],
+            "'no/x.yaml', whose folder 'no'",
+        ),
+        (["--output", "no/model.onnx"], "expected a file that can be written, got 'no/model.onnx', whose folder"),
         (["--output", "model.pt"], "expected a file name that ends in .onnx, got model.pt; change --output"),
         (["--to", "program", "model.pt"], "expected a file name that ends in .pt2, got 'model.pt'; rename it"),
-        (["--to", "program", "no/model.pt2"], "expected a folder no to write model.pt2 into; make it first"),
+        (["--to", "program", "no/model.pt2"], "'no/model.pt2', whose folder 'no' does not exist; make the"),
     ],
 )
 def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(

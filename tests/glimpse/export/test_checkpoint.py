@@ -301,7 +301,7 @@ def test_what_somebody_else_wrote_is_told_before_anything_is_measured(tmp_path):
 
 def test_an_exported_file_is_not_to_replace_a_folder(tmp_path):
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(ExportError, match=r"expected a file to write the model to, got the folder .*model\.onnx; chan"):
+    with pytest.raises(ExportError, match=r"a file that can be written, got '.*model\.onnx', which is a folder; name"):
         checkpoint_module.check_output(tmp_path / "model.onnx")
     checkpoint_module.check_output(tmp_path / "other.onnx")
 

@@ -154,7 +154,7 @@ def test_a_fault_leaves_the_good_file_and_nothing_else(exported, monkeypatch, tm
 def test_a_folder_that_is_not_there_is_named(exported, monkeypatch, tmp_path):
     path = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(
-        model_module.ExportError, match=r"expected a folder .*nowhere to write model\.onnx into; make it"
+        model_module.ExportError, match=r"got '.*model\.onnx', whose folder '.*nowhere' does not exist; make"
     ):
         export_it(exported, monkeypatch, path)
     assert not path.parent.exists()

@@ -135,9 +135,7 @@ def test_our_own_manifest_is_replaced_and_no_other(model, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(model, tmp_path):
-    with pytest.raises(
-        DeploymentError, match=r"expected a folder .*nowhere to write service\.yaml into; make it first"
-    ):
+    with pytest.raises(DeploymentError, match=r"got '.*service\.yaml', whose folder '.*nowhere' does not exist; make"):
         write_kserve(model, EPISODE, tmp_path / "nowhere" / "service.yaml", "digits", URI)
 
 
