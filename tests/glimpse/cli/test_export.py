@@ -10,7 +10,7 @@ from glimpse.export import checkpoint as checkpoint_module
 from glimpse.export.checkpoint import Exported, ExportOptions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets.delivery import Destination
+from glimpse.export.targets import TARGETS, KServeTarget, Target, TritonTarget
 from tests.glimpse.cli.test_app import refused
 from tests.glimpse.contract.test_card import CARD
 
@@ -48,21 +48,22 @@ def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp
 
 
 @pytest.fixture
-def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Destination]:
-    """Where exports were handed on to."""
-    seen: list[Destination] = []
+def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Target]:
+    """The targets that exports were delivered to."""
+    targets: list[Target] = []
     file = tmp_path / "model.onnx"
     file.write_bytes(b"model")
 
-    def deliver(exported, destination):
-        assert exported.path == file
-        seen.append(destination)
-        return destination.place
+    def deliver(target, model, card):
+        assert (model, card) == (file, CARD)
+        targets.append(target)
+        return target.place
 
-    found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
-    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda checkpoint, output, root, form: found)
-    monkeypatch.setattr(checkpoint_module, "deliver", deliver)
-    return seen
+    exported = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
+    for kind in TARGETS.values():
+        monkeypatch.setattr(kind, "deliver", deliver)
+    return targets
 
 
 def test_an_export_is_handed_on_to_a_server(delivered, capsys):
@@ -86,8 +87,8 @@ def test_an_export_is_handed_on_to_a_server(delivered, capsys):
         == 0
     )
     assert delivered == [
-        Destination("triton", Path("models"), "seven"),
-        Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
+        TritonTarget(Path("models"), "seven"),
+        KServeTarget(Path("it.yaml"), "it", gpu=True, storage_uri="s3://b/m"),
     ]
     told = capsys.readouterr().out
     assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in told

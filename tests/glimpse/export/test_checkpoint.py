@@ -18,9 +18,6 @@ from glimpse.export.checkpoint import ExportOptions, card_of, export_checkpoint
 from glimpse.export.model import ExportError
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets.delivery import Destination, check_destination, deliver
-from glimpse.export.targets.ownership import DeploymentError
-from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import CheckpointError, load_training, load_with_data
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
@@ -269,34 +266,6 @@ def test_a_card_tells_the_costs_and_the_size(checkpoint):
     assert card.multiply_accumulates == costs_of(training.observer, training.image_shape)
     assert len(card.multiply_accumulates) == card.num_glimpses
     assert card.state_size == 8 + 8
-
-
-def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
-    file = checkpoint_module.Exported(exported.path, load(exported.path).card, Parity(8, 0.0, 0, 0))
-    version = deliver(file, Destination("triton", tmp_path / "models", "it", gpu=True))
-    assert version == tmp_path / "models" / "it" / "1"
-    assert (version / "model.onnx").read_bytes() == exported.path.read_bytes()
-    assert "KIND_GPU" in (version.parent / "config.pbtxt").read_text()
-    manifest = tmp_path / "it.yaml"
-    assert deliver(file, Destination("kserve", manifest, "it", "s3://b/m")) == manifest
-    assert 'storageUri: "s3://b/m"' in manifest.read_text()
-    assert "nvidia.com/gpu" not in manifest.read_text()
-    deliver(file, Destination("kserve", manifest, "it", "s3://b/m", gpu=True))
-    assert "nvidia.com/gpu" in manifest.read_text()
-
-
-def test_what_somebody_else_wrote_is_told_before_anything_is_measured(tmp_path):
-    (tmp_path / "models" / "it").mkdir(parents=True)
-    (tmp_path / "models" / "it" / "config.pbtxt").write_text('name: "it"\n')
-    (tmp_path / "it.yaml").write_text("kind: Pod\n")
-    for destination in (
-        Destination("triton", tmp_path / "models", "it"),
-        Destination("kserve", tmp_path / "it.yaml", "it", "s3://b/m"),
-    ):
-        with pytest.raises(DeploymentError, match="was not written by Glimpse, and is left alone"):
-            check_destination(destination)
-    check_destination(Destination("triton", tmp_path / "models", "other"))
-    check_destination(Destination("kserve", tmp_path / "other.yaml", "it", "s3://b/m"))
 
 
 def test_an_exported_file_is_not_to_replace_a_folder(tmp_path):
