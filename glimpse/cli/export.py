@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glimpse.cli.usage import UsageError, invocation, suggestion
-from glimpse.export.targets import TARGETS, DeploymentError, Target, TargetOption
+from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption
 
 if TYPE_CHECKING:
     from glimpse.contract.card import ModelCard
     from glimpse.export.checkpoint import ExportOptions
 
-PROGRAM = "program"
+PROGRAM_KIND = "program"
 """Chosen by ``--to`` as well, but no target: a program is written in place of the ONNX file."""
-KINDS = (*TARGETS, PROGRAM)
+EXPORT_KINDS = (*EXPORT_TARGETS, PROGRAM_KIND)
 TARGET_OPTIONS: dict[str, TargetOption] = {
-    option.name: option for target in TARGETS.values() for option in target.options
+    option.name: option for target in EXPORT_TARGETS.values() for option in target.options
 }
 """Options that some targets need and no other takes."""
 NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", *TARGET_OPTIONS)
@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("KIND", "PLACE"),
         help="write for a server as well: "
-        + "; ".join(f"'{kind} {target.place_metavar}', {target.summary}" for kind, target in TARGETS.items())
-        + f". Or '{PROGRAM} FILE.pt2' in place of ONNX, a torch.export program",
+        + "; ".join(f"'{kind} {target.place_metavar}', {target.summary}" for kind, target in EXPORT_TARGETS.items())
+        + f". Or '{PROGRAM_KIND} FILE.pt2' in place of ONNX, a torch.export program",
     )
     parser.add_argument("--name", help="what a server calls the model; the checkpoint's folder if left out")
     for option in TARGET_OPTIONS.values():
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
 
     _check_applies(args)
-    if args.to and args.to[0] == PROGRAM:
+    if args.to and args.to[0] == PROGRAM_KIND:
         place = Path(args.to[1])
         card, same = export_as_program(args.checkpoint, place, args.root, args.license, args.made_by)
         print(
@@ -149,16 +149,17 @@ def _check_applies(args: argparse.Namespace) -> None:
         UsageError: When ``--to`` names no target, or the options do not go with it.
     """
     kind = args.to[0] if args.to else None
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"--to: expected one of {', '.join(KINDS)}, got {kind!r}{suggestion(kind, KINDS)}")
+    if kind is not None and kind not in EXPORT_KINDS:
+        hint = suggestion(kind, EXPORT_KINDS)
+        raise UsageError(f"--to: expected one of {', '.join(EXPORT_KINDS)}, got {kind!r}{hint}")
     given = [name for name in NOT_OF_PROGRAMS if getattr(args, name) is not None]
-    if kind == PROGRAM and given:
+    if kind == PROGRAM_KIND and given:
         raise UsageError(
             f"expected no {_flag(given[0])} with --to program, which writes the episode in float32, for uint8 "
             "pixels, to the file that --to names; leave it out"
         )
     if kind is None and "name" in given:
-        raise UsageError(f"expected {_any_of(TARGETS)} with --name, got none; add it, or leave --name out")
+        raise UsageError(f"expected {_any_of(EXPORT_TARGETS)} with --name, got none; add it, or leave --name out")
     for name, option in TARGET_OPTIONS.items():
         takers, flag = _takers(name), _flag(name)
         if kind not in takers and name in given:
@@ -169,7 +170,7 @@ def _check_applies(args: argparse.Namespace) -> None:
 
 def _takers(option: str) -> list[str]:
     """The names of the targets that take an option."""
-    return [kind for kind, target in TARGETS.items() if any(taken.name == option for taken in target.options)]
+    return [kind for kind, target in EXPORT_TARGETS.items() if any(taken.name == option for taken in target.options)]
 
 
 def _any_of(kinds: Iterable[str]) -> str:
@@ -186,7 +187,7 @@ def _target(args: argparse.Namespace, options: "ExportOptions") -> Target:
     Raises:
         UsageError: When the folder's name is no valid name for a model.
     """
-    target, place = TARGETS[args.to[0]], Path(args.to[1])
+    target, place = EXPORT_TARGETS[args.to[0]], Path(args.to[1])
     name = args.name
     if name is None:
         name = args.checkpoint.resolve().parent.name

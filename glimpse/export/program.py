@@ -1,7 +1,7 @@
-"""From a trained model to a program of torch.export: the episode for those who run torch, without our classes.
+"""The export of a model as a program of torch.export: the episode, which runs in torch without Glimpse.
 
-``torch.export.load(path).module()`` runs it. Before a file is left behind it is loaded again and run beside the model,
-on real images.
+``torch.export.load(path).module()`` runs it. Before a file is kept, it is loaded again and compared with the model on
+real images.
 """
 
 from dataclasses import replace
@@ -19,14 +19,14 @@ from glimpse.export.graph.whole import Episode
 from glimpse.files import whole_path, write_problem
 from glimpse.models.observer import Observer
 
-TOLERANCE = 1e-4
+PROGRAM_TOLERANCE = 1e-4
 """Largest difference in any number between the program and the model."""
 SUFFIX = ".pt2"
-"""What torch calls such files."""
+"""The suffix that torch gives such files."""
 
 
 class ProgramError(ValueError):
-    """A program that would not answer as the model does, or that can't be written."""
+    """A program whose outputs would differ from the model's, or that can't be written."""
 
 
 class ProgramParity(NamedTuple):
@@ -37,14 +37,14 @@ class ProgramParity(NamedTuple):
     difference: float
     """Largest difference in any output."""
     labels_differ: int
-    """Images on which the final answer differs."""
+    """Images on which the predicted class differs."""
 
 
 def check_program_file(path: Path) -> None:
-    """Refuse a file that :func:`export_program` could not write; nothing is made.
+    """Reject a path that :func:`export_program` could not write; nothing is written.
 
     Args:
-        path: Where the program is to be written.
+        path: The file to write.
 
     Raises:
         ProgramError: When it does not end in ``SUFFIX``, or can't be written, see :func:`glimpse.files.write_problem`.
@@ -58,23 +58,23 @@ def check_program_file(path: Path) -> None:
 def export_program(
     observer: Observer, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> ProgramParity:
-    """Write a model's episode as a program, and leave the file only if it answers as the model does.
+    """Write a model's episode as a program, and keep the file only if its outputs equal the model's.
 
     The program takes uint8 images of any batch, and of any height and width if the card says so. It returns a tuple,
-    in the order of ``outputs`` of its card, which is that of an episode and lies in the file under ``CARD_KEY``.
+    in the order of ``outputs`` of its card, which describes an episode and is stored in the file under ``CARD_KEY``.
 
     Args:
         observer: The model to write.
-        card: What is known of it, whatever graph it is of.
-        path: Where to write, ending in ``SUFFIX``; an existing file is replaced, and only by a good one.
+        card: The model's card, of any graph.
+        path: The file, ending in ``SUFFIX``; an existing one is replaced only when the comparison succeeds.
         images: Real images, at least 2, on which the program is compared with the model.
 
     Returns:
-        How the program that was left compares.
+        How the program compares with the model.
 
     Raises:
-        ProgramError: When the program differs from the model by more than ``TOLERANCE``, or at all in a label; when
-            there are too few images; or when the file can't be written there.
+        ProgramError: When the program differs from the model by more than ``PROGRAM_TOLERANCE`` or in any label, when
+            there are too few images, or when the file can't be written there.
     """
     check_program_file(path)
     if len(images) < 2:
@@ -84,11 +84,11 @@ def export_program(
     with whole_path(path) as draft:
         _write(episode, card, draft, images[:2])
         parity = compare_with_program(episode, card, draft, images)
-        if not parity.difference <= TOLERANCE or parity.labels_differ:
+        if not parity.difference <= PROGRAM_TOLERANCE or parity.labels_differ:
             raise ProgramError(
-                f"expected the program to answer as the model does, within {TOLERANCE}; on {parity.images} images it "
-                f"differed by up to {parity.difference:.1e}, and in {parity.labels_differ} labels, so {path} was not "
-                "written; report this together with the recipe"
+                f"expected the program to answer as the model does, within {PROGRAM_TOLERANCE}; on {parity.images} "
+                f"images it differed by up to {parity.difference:.1e}, and in {parity.labels_differ} labels, so {path} "
+                "was not written; report this together with the recipe"
             )
     return parity
 
@@ -98,7 +98,7 @@ def _write(
 ) -> None:
     dimensions = {0: torch.export.Dim("batch", min=1)}
     if card.any_size:
-        # From the smallest image that the model takes on, which torch finds out: a convolution wants some pixels.
+        # DYNAMIC lets torch derive the smallest size, which a convolution bounds.
         dimensions |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
         program = torch.export.export(episode, (example,), dynamic_shapes=(dimensions,))
@@ -110,10 +110,10 @@ def read_program(path: Path) -> tuple[nn.Module, ModelCard]:
     """Load a program.
 
     Args:
-        path: What :func:`export_program` wrote.
+        path: A file that :func:`export_program` wrote.
 
     Returns:
-        What takes images and returns the outputs, and the card that names them.
+        A module from images to the outputs, and the card that names them.
 
     Raises:
         ContractError: When the file has no card.
@@ -143,7 +143,7 @@ def compare_with_program(
         with torch.no_grad():
             expected, got = episode(chunk), program(chunk)
         for ours, theirs in zip(expected, got, strict=True):
-            # The maximum of both keeps what is no number.
+            # torch.maximum propagates NaN.
             difference = torch.maximum(difference, (ours - theirs).abs().max())
         differ += int((expected[logits][:, -1].argmax(1) != got[logits][:, -1].argmax(1)).sum())
     return ProgramParity(len(images), float(difference), differ)

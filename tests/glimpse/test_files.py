@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -35,6 +36,11 @@ def by_text(path: Path) -> None:
 def by_path(path: Path) -> None:
     with whole_path(path) as draft:
         draft.write_text("new\n", encoding="utf-8")
+
+
+def no_space(*_: Any) -> None:
+    """Fail as a full disk does, in place of os.fsync and the like."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 WAYS = {"content": by_content, "stream": by_stream, "text": by_text, "path": by_path}
@@ -297,3 +303,28 @@ def test_a_folder_of_drafts_moves_as_one(tmp_path):
         (folder / "left").write_text("not moved")
         put_in_place(folder / "made", tmp_path / "place")
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["place", "place/it"]
+
+
+PACKAGES = Path(files.__file__).parents[1]
+WRITES = re.compile(
+    r"\.write_(?:text|bytes)\(|open\([^)]*[\"'][wxa]b?\+?[\"']|\b(?:mkstemp|mkdtemp|NamedTemporaryFile)\b"
+)
+"""Calls that write to a file."""
+DIRECT = {
+    "glimpse/cli/app.py": "output that nobody reads any more goes to os.devnull",
+    "glimpse/export/model.py": "into a draft",
+    "glimpse/export/targets/triton.py": "into drafts",
+}
+"""Modules that write in another way than by glimpse.files, each with the reason."""
+
+
+def test_every_file_of_the_product_is_written_whole():
+    modules = [
+        path
+        for part in ("glimpse", "envs/glimpse_envs", "serve/glimpse_serve")
+        for path in PACKAGES.glob(f"{part}/**/*.py")
+    ]
+    writing = {
+        path.relative_to(PACKAGES).as_posix() for path in modules if WRITES.search(path.read_text(encoding="utf-8"))
+    }
+    assert writing - {"glimpse/files.py"} == set(DIRECT)

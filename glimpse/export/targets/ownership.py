@@ -33,7 +33,7 @@ def seal_of(model: Path) -> str:
 
 
 def marked(text: str) -> str:
-    """Put the mark above a text: a comment in YAML as in protobuf's text form.
+    """Put the mark above a text, as a comment both in YAML and in protobuf's text form.
 
     Args:
         text: What is to be written.

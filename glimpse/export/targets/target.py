@@ -1,4 +1,4 @@
-"""What an export target is: a server, or a description of one, that an exported file is handed on to."""
+"""The interface of export targets, which write what a model server needs to serve an exported file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ class TargetOption(NamedTuple):
     name: str
     metavar: str
     meaning: str
-    """What it says, for the help."""
+    """Its meaning, for the help."""
     example: str
     reason: str
-    """Why the target can't do without it."""
+    """Why the target needs it, for the error when it is missing."""
 
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """Where one exported model is delivered to.
+    """A place that one exported model is delivered to.
 
     Attributes:
         place: The file or the folder to write.
@@ -36,9 +36,9 @@ class Target(ABC):
     place_metavar: ClassVar[str]
     """Whether ``place`` is a ``FOLDER`` or a ``FILE``, for the help."""
     summary: ClassVar[str]
-    """What is written, for the help."""
+    """A description of what is written, for the help."""
     options: ClassVar[Sequence[TargetOption]] = ()
-    """What else it needs."""
+    """Further options that it needs."""
 
     place: Path
     name: str
@@ -66,7 +66,7 @@ class Target(ABC):
 
     @abstractmethod
     def deliver(self, model: Path, card: ModelCard) -> Path:
-        """Write what the target needs to serve a model.
+        """Write the files of a model for the target.
 
         Args:
             model: The exported file.

@@ -278,8 +278,8 @@ def _tensor(name: str, kind: str, dims: list[int], max_batch: int, more: Sequenc
 def _labels(card: ModelCard) -> str:
     """The class names, a line each, for a model whose probabilities are one vector of classes an image.
 
-    Triton's classification extension ranks all the numbers of an image and labels them by their place. Where there are
-    several glimpses, most of those places are no class, so there are no labels; the classes stand in the card.
+    Triton's classification extension ranks all the numbers of an image and labels each by its index. With several
+    glimpses, most indices are not those of classes, so there are no labels; the card lists the classes.
     """
     single = card.graph == "step" or (card.graph == "episode" and card.num_glimpses == 1)
     if not single or any("\n" in name or "\r" in name for name in card.classes):

@@ -10,7 +10,7 @@ from glimpse.export import checkpoint as checkpoint_module
 from glimpse.export.checkpoint import Exported, ExportOptions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets import TARGETS, KServeTarget, Target, TritonTarget
+from glimpse.export.targets import EXPORT_TARGETS, KServeTarget, Target, TritonTarget
 from tests.glimpse.cli.test_app import refused
 from tests.glimpse.contract.test_card import CARD
 
@@ -61,7 +61,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Target]:
 
     exported = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
     monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
-    for kind in TARGETS.values():
+    for kind in EXPORT_TARGETS.values():
         monkeypatch.setattr(kind, "deliver", deliver)
     return targets
 

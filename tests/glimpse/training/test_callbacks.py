@@ -1,4 +1,3 @@
-import errno
 import math
 import os
 from typing import Any
@@ -25,7 +24,7 @@ from glimpse.training.callbacks import (
     read_metrics,
 )
 from glimpse.training.hard import HardAttentionTraining
-from tests.glimpse.test_files import unchanged
+from tests.glimpse.test_files import no_space, unchanged
 
 
 def trainer_at(epoch: int, **metrics: float) -> Any:
@@ -87,11 +86,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "new" / "last.ckpt"
     trainer.save_checkpoint(path)
     assert "state_dict" in torch.load(path, weights_only=True)
-
-    def fail(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", no_space)
     with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*last.ckpt"):
         trainer.save_checkpoint(path)
 
@@ -108,11 +103,7 @@ def test_a_way_to_write_checkpoints_that_the_user_gave_stays():
 
 def test_a_log_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch):
     run_epoch(EpochLog(tmp_path), 0, val_error=0.5)
-
-    def fail(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", no_space)
     with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
         run_epoch(EpochLog(tmp_path), 1, val_error=0.4)
 

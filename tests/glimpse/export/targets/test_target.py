@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from glimpse.export.targets import TARGETS, DeploymentError, KServeTarget, TritonTarget, find_target
+from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, KServeTarget, TritonTarget, find_target
 from glimpse.runtime.model_file import load
 
 
@@ -21,7 +21,7 @@ def test_an_unknown_target_is_an_error_with_a_suggestion():
         find_target("")
 
 
-@pytest.mark.parametrize("target", TARGETS.values())
+@pytest.mark.parametrize("target", EXPORT_TARGETS.values())
 def test_every_option_of_a_target_is_one_of_its_fields(target):
     own = [field.name for field in fields(target)][3:]
     assert [option.name for option in target.options] == own
