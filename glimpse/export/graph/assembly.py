@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard, RetinaGeometry
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import (
     BOXES,
@@ -31,6 +31,9 @@ from glimpse.contract.tensors import (
     NEXT_STATE,
     PROBABILITIES,
     STATE,
+    TensorSpec,
+    inputs_of,
+    outputs_of,
 )
 from glimpse.export.graph.builder import GraphBuilder, onnx_type, value
 from glimpse.export.graph.fragment import BELIEF, GAZE, Fragment
@@ -62,6 +65,12 @@ class GraphPlan:
     def wanted(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return self.outputs if self.outputs is not None else self.card.outputs
+
+    @property
+    def retina(self) -> RetinaGeometry:
+        """The retina's windows; every model that is put together from its step has a retina."""
+        assert self.card.retina is not None
+        return self.card.retina
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -111,11 +120,10 @@ def _episode(plan: GraphPlan) -> onnx.ModelProto:
             for name in stacks
         )
 
-    shapes = {LOGITS: ("batch", card.num_glimpses, len(card.classes)), LOCATIONS: ("batch", card.num_glimpses, 2)}
-    stacked = _by_batch(build, plan, unroll, [(name, np.float32, shapes[name]) for name in stacks])
+    outputs = _outputs(card)
+    stacked = _by_batch(build, plan, unroll, [outputs[name] for name in stacks])
     _finish(build, plan, dict(zip(stacks, stacked, strict=True)), canvas)
-    inputs = [_images(card), value(FIRST_LOCATION, np.float32, ["locations", 2])]
-    return build.model(inputs, _values(plan, card.num_glimpses), metadata(card))
+    return _model(build, plan)
 
 
 def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
@@ -130,24 +138,11 @@ def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
         (FRAME, np.zeros(4, np.float32)),
     ):
         build.weight(numpy_helper.from_array(np.asarray(default), name))
-    kinds: list[tuple[str, type, tuple[int | str, ...]]] = [
-        (LOGITS, np.float32, ("batch", "time", len(card.classes))),
-        (LOCATIONS, np.float32, ("batch", "time", 2)),
-        (GLIMPSES, np.int64, ("batch",)),
-        (NEXT_STATE, np.float32, ("batch", size)),
-        (NEXT_LOCATION, np.float32, ("batch", 2)),
-    ]
+    outputs = _outputs(card)
+    kinds = [outputs[name] for name in (LOGITS, LOCATIONS, GLIMPSES, NEXT_STATE, NEXT_LOCATION)]
     found = _by_batch(build, plan, lambda part, single: _loop(part, plan, canvas, single), kinds)
-    _finish(build, plan, dict(zip((name for name, *_ in kinds), found, strict=True)), canvas)
-    inputs = [
-        _images(card),
-        value(FIRST_LOCATION, np.float32, ["locations", 2]),
-        value(CONFIDENCE, np.float32, []),
-        value(MAX_GLIMPSES, np.int64, []),
-        value(STATE, np.float32, ["states", size]),
-        value(FRAME, np.float32, [4]),
-    ]
-    return build.model(inputs, _values(plan, "time"), metadata(card))
+    _finish(build, plan, dict(zip((kind.name for kind in kinds), found, strict=True)), canvas)
+    return _model(build, plan)
 
 
 class _Carried(NamedTuple):
@@ -241,7 +236,6 @@ def _loop(part: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool)
 
 def _step(plan: GraphPlan) -> onnx.ModelProto:
     build, card = GraphBuilder(), plan.card
-    scales, channels, size, _ = plan.piece.glimpse_shape
     states = _split(build, STATE, plan.state_sizes)
     given = {GLIMPSE: GLIMPSE, LOCATION: LOCATION, **dict(zip(plan.parts, states, strict=True))}
     logits, following, *rest = plan.piece.put_into(
@@ -251,19 +245,14 @@ def _step(plan: GraphPlan) -> onnx.ModelProto:
     _softmax(build, logits, card, PROBABILITIES)
     build("Concat", *rest, axis=1, name=NEXT_STATE)
     build("Identity", following, name=NEXT_LOCATION)
-    inputs = [
-        value(GLIMPSE, np.float32, ["batch", scales, channels, size, size]),
-        value(LOCATION, np.float32, ["batch", 2]),
-        value(STATE, np.float32, ["batch", sum(plan.state_sizes)]),
-    ]
-    return build.model(inputs, _values(plan, ""), metadata(card))
+    return _model(build, plan)
 
 
 def _by_batch(
     build: GraphBuilder,
     plan: GraphPlan,
     make: Callable[[GraphBuilder, bool], tuple[str, ...]],
-    kinds: Sequence[tuple[str, type, tuple[int | str, ...]]],
+    kinds: Sequence[TensorSpec],
 ) -> tuple[str, ...]:
     """Make a part of a graph in a form for a single image and in one for a batch, and have the images choose."""
     if plan.card.target == "gpu":
@@ -274,7 +263,7 @@ def _by_batch(
     for name, single in (("single", True), ("batch", False)):
         part = build.branch()
         made = make(part, single)
-        values = [value(output, kind, shape) for output, (_, kind, shape) in zip(made, kinds, strict=True)]
+        values = [value(output, kind.dtype, kind.shape) for output, kind in zip(made, kinds, strict=True)]
         branches.append(part.subgraph(name, values))
     return build.several("If", (alone,), len(kinds), then_branch=branches[0], else_branch=branches[1])
 
@@ -288,11 +277,11 @@ def _finish(build: GraphBuilder, plan: GraphPlan, found: dict[str, str], canvas:
         elif name == PROBABILITIES:
             _softmax(build, found[LOGITS], card, name)
         elif name == BOXES:
-            _boxes(build, found[LOCATIONS], card, canvas)
+            _boxes(build, found[LOCATIONS], plan.retina, canvas)
 
 
-def _boxes(build: GraphBuilder, locations: str, card: ModelCard, canvas: ImageInput) -> None:
-    nested = windows(*_retina(card))
+def _boxes(build: GraphBuilder, locations: str, retina: RetinaGeometry, canvas: ImageInput) -> None:
+    nested = windows(*retina)
     start = Grid(build, canvas, nested[-1].width).start(build, locations)
     corners = build("Unsqueeze", build("Concat", start, start, axis=2), build.integers(2))
     sides = [[offset, offset, offset + side, offset + side] for offset, side in nested]
@@ -312,12 +301,7 @@ def _softmax(build: GraphBuilder, logits: str, card: ModelCard, name: str = "") 
 
 
 def _cutter(build: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool) -> RetinaNodes:
-    return RetinaNodes(build, canvas, *_retina(plan.card), single, not plan.piece.flattens)
-
-
-def _retina(card: ModelCard) -> tuple[int, int, int]:
-    """Size, scales and zoom, which a model that takes glimpses has."""
-    return card.glimpse_size or 0, card.num_scales or 0, card.zoom or 0
+    return RetinaNodes(build, canvas, *plan.retina, single, not plan.piece.flattens)
 
 
 def _for_each_image(build: GraphBuilder, name: str, length: int) -> str:
@@ -337,20 +321,19 @@ def _split(build: GraphBuilder, state: str, sizes: Sequence[int]) -> tuple[str, 
     return build.several("Split", (state, build.integers(*sizes)), len(sizes), axis=1)
 
 
-def _images(card: ModelCard) -> onnx.ValueInfoProto:
-    return value(INPUT, card.input_type, ["batch", card.channels, "height", "width"])
-
-
-def _values(plan: GraphPlan, time: int | str) -> list[onnx.ValueInfoProto]:
-    card = plan.card
-    several = () if card.graph == "step" else (time,)
-    shapes: dict[str, tuple[int | str, ...]] = {
-        LOGITS: ("batch", *several, len(card.classes)),
-        PROBABILITIES: ("batch", *several, len(card.classes)),
-        LOCATIONS: ("batch", *several, 2),
-        BOXES: ("batch", *several, card.num_scales or 0, 4),
-        GLIMPSES: ("batch",),
-        NEXT_STATE: ("batch", sum(plan.state_sizes)),
-        NEXT_LOCATION: ("batch", 2),
+def _outputs(card: ModelCard) -> dict[str, TensorSpec]:
+    """The outputs; those of an episode have a fixed time."""
+    time = card.num_glimpses if card.graph == "episode" else "time"
+    return {
+        name: tensor._replace(shape=tuple(time if axis == "time" else axis for axis in tensor.shape))
+        for name, tensor in outputs_of(card).items()
     }
-    return [value(name, np.int64 if name == GLIMPSES else np.float32, shapes[name]) for name in plan.wanted]
+
+
+def _model(build: GraphBuilder, plan: GraphPlan) -> onnx.ModelProto:
+    card, outputs = plan.card, _outputs(plan.card)
+    return build.model(
+        [value(*tensor[:3]) for tensor in inputs_of(card).values()],
+        [value(*outputs[name][:3]) for name in plan.wanted],
+        metadata(card),
+    )
