@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.card import CARD_KEY, ModelCard, RetinaGeometry
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import (
     BOXES,
@@ -32,6 +32,9 @@ from glimpse.contract.tensors import (
     NEXT_STATE,
     PROBABILITIES,
     STATE,
+    TensorSpec,
+    inputs_of,
+    outputs_of,
 )
 from glimpse.export.graph.builder import GraphBuilder, onnx_type, value
 from glimpse.export.graph.fragment import BELIEF, GAZE, Fragment
@@ -64,6 +67,12 @@ class GraphPlan:
     def wanted(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return self.outputs if self.outputs is not None else self.card.outputs
+
+    @property
+    def retina(self) -> RetinaGeometry:
+        """The retina's windows; every model that is put together from its step has a retina."""
+        assert self.card.retina is not None
+        return self.card.retina
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -117,11 +126,10 @@ def _episode(plan: GraphPlan) -> onnx.ModelProto:
             for name in stacks
         )
 
-    shapes = {LOGITS: ("batch", card.num_glimpses, len(card.classes)), LOCATIONS: ("batch", card.num_glimpses, 2)}
-    stacked = _by_batch(builder, plan, unroll, [(name, np.float32, shapes[name]) for name in stacks])
+    outputs = _outputs(card)
+    stacked = _by_batch(builder, plan, unroll, [outputs[name] for name in stacks])
     _finish(builder, plan, dict(zip(stacks, stacked, strict=True)), image_input)
-    inputs = [_images(card), value(FIRST_LOCATION, np.float32, ["locations", 2])]
-    return builder.model(inputs, _values(plan, card.num_glimpses), metadata(card))
+    return _model(builder, plan)
 
 
 def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
@@ -136,24 +144,11 @@ def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
         (FRAME, np.zeros(4, np.float32)),
     ):
         builder.weight(numpy_helper.from_array(np.asarray(default), name))
-    kinds: list[tuple[str, type, tuple[int | str, ...]]] = [
-        (LOGITS, np.float32, ("batch", "time", len(card.classes))),
-        (LOCATIONS, np.float32, ("batch", "time", 2)),
-        (GLIMPSES, np.int64, ("batch",)),
-        (NEXT_STATE, np.float32, ("batch", size)),
-        (NEXT_LOCATION, np.float32, ("batch", 2)),
-    ]
+    outputs = _outputs(card)
+    kinds = [outputs[name] for name in (LOGITS, LOCATIONS, GLIMPSES, NEXT_STATE, NEXT_LOCATION)]
     found = _by_batch(builder, plan, lambda branch, single: _loop(branch, plan, image_input, single), kinds)
-    _finish(builder, plan, dict(zip((name for name, *_ in kinds), found, strict=True)), image_input)
-    inputs = [
-        _images(card),
-        value(FIRST_LOCATION, np.float32, ["locations", 2]),
-        value(CONFIDENCE, np.float32, []),
-        value(MAX_GLIMPSES, np.int64, []),
-        value(STATE, np.float32, ["states", size]),
-        value(FRAME, np.float32, [4]),
-    ]
-    return builder.model(inputs, _values(plan, "time"), metadata(card))
+    _finish(builder, plan, dict(zip((kind.name for kind in kinds), found, strict=True)), image_input)
+    return _model(builder, plan)
 
 
 class _Carried(NamedTuple):
@@ -254,7 +249,6 @@ def _loop(branch: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single
 
 def _step(plan: GraphPlan) -> onnx.ModelProto:
     builder, card = GraphBuilder(), plan.card
-    scales, channels, size, _ = plan.fragment.glimpse_shape
     states = _split(builder, STATE, plan.state_sizes)
     step_inputs = {GLIMPSE: GLIMPSE, LOCATION: LOCATION, **dict(zip(plan.parts, states, strict=True))}
     logits, following, *rest = plan.fragment.insert_into(
@@ -264,19 +258,14 @@ def _step(plan: GraphPlan) -> onnx.ModelProto:
     _softmax(builder, logits, card, PROBABILITIES)
     builder("Concat", *rest, axis=1, name=NEXT_STATE)
     builder("Identity", following, name=NEXT_LOCATION)
-    inputs = [
-        value(GLIMPSE, np.float32, ["batch", scales, channels, size, size]),
-        value(LOCATION, np.float32, ["batch", 2]),
-        value(STATE, np.float32, ["batch", sum(plan.state_sizes)]),
-    ]
-    return builder.model(inputs, _values(plan, ""), metadata(card))
+    return _model(builder, plan)
 
 
 def _by_batch(
     builder: GraphBuilder,
     plan: GraphPlan,
     make: Callable[[GraphBuilder, bool], tuple[str, ...]],
-    kinds: Sequence[tuple[str, type, tuple[int | str, ...]]],
+    kinds: Sequence[TensorSpec],
 ) -> tuple[str, ...]:
     """Make a part of a graph twice, for a single image and for a batch; the number of images selects one."""
     if plan.card.target == "gpu":
@@ -287,7 +276,7 @@ def _by_batch(
     for name, single in (("single", True), ("batch", False)):
         branch = builder.nested()
         made = make(branch, single)
-        values = [value(output, kind, shape) for output, (_, kind, shape) in zip(made, kinds, strict=True)]
+        values = [value(output, kind.dtype, kind.shape) for output, kind in zip(made, kinds, strict=True)]
         branches.append(branch.subgraph(name, values))
     return builder.several("If", (is_single,), len(kinds), then_branch=branches[0], else_branch=branches[1])
 
@@ -301,11 +290,11 @@ def _finish(builder: GraphBuilder, plan: GraphPlan, found: dict[str, str], image
         elif name == PROBABILITIES:
             _softmax(builder, found[LOGITS], card, name)
         elif name == BOXES:
-            _boxes(builder, found[LOCATIONS], card, image_input)
+            _boxes(builder, found[LOCATIONS], plan.retina, image_input)
 
 
-def _boxes(builder: GraphBuilder, locations: str, card: ModelCard, image_input: ImageInput) -> None:
-    nested = windows(*_retina(card))
+def _boxes(builder: GraphBuilder, locations: str, retina: RetinaGeometry, image_input: ImageInput) -> None:
+    nested = windows(*retina)
     start = Grid(builder, image_input, nested[-1].width).start(builder, locations)
     corners = builder("Unsqueeze", builder("Concat", start, start, axis=2), builder.integers(2))
     sides = [[offset, offset, offset + side, offset + side] for offset, side in nested]
@@ -325,12 +314,7 @@ def _softmax(builder: GraphBuilder, logits: str, card: ModelCard, name: str = ""
 
 
 def _retina_nodes(builder: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single: bool) -> RetinaNodes:
-    return RetinaNodes(builder, image_input, *_retina(plan.card), single, not plan.fragment.flattens)
-
-
-def _retina(card: ModelCard) -> tuple[int, int, int]:
-    """Size, scales and zoom, which a model that takes glimpses has."""
-    return card.glimpse_size or 0, card.num_scales or 0, card.zoom or 0
+    return RetinaNodes(builder, image_input, *plan.retina, single, not plan.fragment.flattens)
 
 
 def _for_each_image(builder: GraphBuilder, name: str, length: int) -> str:
@@ -350,20 +334,19 @@ def _split(builder: GraphBuilder, state: str, sizes: Sequence[int]) -> tuple[str
     return builder.several("Split", (state, builder.integers(*sizes)), len(sizes), axis=1)
 
 
-def _images(card: ModelCard) -> onnx.ValueInfoProto:
-    return value(INPUT, card.input_type, ["batch", card.channels, "height", "width"])
-
-
-def _values(plan: GraphPlan, time: int | str) -> list[onnx.ValueInfoProto]:
-    card = plan.card
-    several = () if card.graph == "step" else (time,)
-    shapes: dict[str, tuple[int | str, ...]] = {
-        LOGITS: ("batch", *several, len(card.classes)),
-        PROBABILITIES: ("batch", *several, len(card.classes)),
-        LOCATIONS: ("batch", *several, 2),
-        BOXES: ("batch", *several, card.num_scales or 0, 4),
-        GLIMPSES: ("batch",),
-        NEXT_STATE: ("batch", sum(plan.state_sizes)),
-        NEXT_LOCATION: ("batch", 2),
+def _outputs(card: ModelCard) -> dict[str, TensorSpec]:
+    """The outputs; those of an episode have a fixed time."""
+    time = card.num_glimpses if card.graph == "episode" else "time"
+    return {
+        name: tensor._replace(shape=tuple(time if axis == "time" else axis for axis in tensor.shape))
+        for name, tensor in outputs_of(card).items()
     }
-    return [value(name, np.int64 if name == GLIMPSES else np.float32, shapes[name]) for name in plan.wanted]
+
+
+def _model(build: GraphBuilder, plan: GraphPlan) -> onnx.ModelProto:
+    card, outputs = plan.card, _outputs(plan.card)
+    return build.model(
+        [value(*tensor[:3]) for tensor in inputs_of(card).values()],
+        [value(*outputs[name][:3]) for name in plan.wanted],
+        metadata(card),
+    )
