@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from glimpse.export.checkpoint import ExportOptions
 
 PROGRAM_KIND = "program"
-"""Chosen by ``--to`` as well, but no target: a program is written in place of the ONNX file."""
+"""A value of ``--to`` that is no target: a program of torch.export is written in place of the ONNX file."""
 EXPORT_KINDS = (*EXPORT_TARGETS, PROGRAM_KIND)
 TARGET_OPTIONS: dict[str, TargetOption] = {
     option.name: option for target in EXPORT_TARGETS.values() for option in target.options
 }
-"""Options that some targets need and no other takes."""
+"""Options that only some targets take, and that these need."""
 NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", *TARGET_OPTIONS)
-"""Options of an export that a program has no use for: it is the episode in float32, of uint8 pixels."""
+"""Options of an export that do not apply to a program, which is the episode in float32, of uint8 pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of an export, but for the checkpoint and its data.
+    """Add the options of an export, except for the checkpoint and its data.
 
     Args:
         parser: That of the subcommand.
@@ -87,14 +87,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export a checkpoint, and say what was written and what to do next.
+    """Export a checkpoint, and print what was written and what to do next.
 
     Args:
-        args: What :func:`add_arguments` 's parser made of the command line.
+        args: The options that :func:`add_arguments` declares, parsed.
+
+    Returns:
+        The exit status, 0.
 
     Raises:
         UsageError: When options don't go with one another.
-        ValueError: One of ours, when there is nothing to export, or it would not answer as the model does.
+        ValueError: A subclass of Glimpse's own, when the checkpoint or the data can't be read, the file can't be
+            written, or its outputs differ from the model's.
     """
     from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
 
@@ -143,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_applies(args: argparse.Namespace) -> None:
-    """Reject options of an export that would have no effect, and find the one that is missing.
+    """Reject options of an export that would have no effect, and an export that lacks an option.
 
     Raises:
         UsageError: When ``--to`` names no target, or the options do not go with it.

@@ -166,7 +166,7 @@ def _check_parity(parity: Parity, card: ModelCard, path: Path) -> None:
     allowed = f"within {PROBABILITY_TOLERANCE}" if exact else f"in all but {MAX_CHANGED_LABELS:.0%} of the labels"
     raise ExportError(
         f"expected the exported file to answer as the model does, {allowed}; on {parity.images} images it differed by "
-        f"up to {parity.difference:.1e}, by {parity.other_difference:.1e} in where it looked and what it handed on, in "
+        f"up to {parity.difference:.1e}, by {parity.other_difference:.1e} in its locations and states, in "
         f"{parity.labels_differ} labels, and in {parity.ties} fixations that fell between two pixels, so {path} was "
         "not written; " + ("report this together with the recipe" if exact else "choose another --type")
     )

@@ -228,9 +228,9 @@ def test_an_error_names_the_file_and_not_its_draft(write, tmp_path):
     with pytest.raises(FileNotFoundError) as failed:
         write(tmp_path / "gone" / "it")
     assert failed.value.filename == str(tmp_path / "gone" / "it")
-    with unchanged(tmp_path), pytest.raises(IsADirectoryError) as failed:
+    with unchanged(tmp_path), pytest.raises(IsADirectoryError) as a_folder:
         write(tmp_path)
-    assert failed.value.filename == str(tmp_path)
+    assert a_folder.value.filename == str(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with unchanged(tmp_path), pytest.raises(OSError, match="symbolic links"):
         write(tmp_path / "loop")

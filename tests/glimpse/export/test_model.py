@@ -195,13 +195,13 @@ def test_a_budget_between_two_counts_is_timed_between_them(exported, monkeypatch
     clock, model = Clock(), onnx.load(str(exported.path))
     monkeypatch.setattr(model_module, "open_session", lambda *_: clock)
     monkeypatch.setattr("time.perf_counter", clock.read)
-    measured = model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images)
+    measured = model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images)
     assert [budget.milliseconds for budget in measured["budgets"]] == [1000, 1500, 3000]
 
 
 def test_an_episode_is_timed_as_a_whole(exported):
     model = onnx.load(str(exported.episode))
-    measured = model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images)
+    measured = model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images)
     one, sure, whole = (budget.milliseconds for budget in measured["budgets"])
     assert one is None
     assert sure is None
@@ -210,7 +210,7 @@ def test_an_episode_is_timed_as_a_whole(exported):
 
 def test_a_step_is_not_timed(exported):
     model = onnx.load(str(exported.step))
-    assert model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images) == {}
+    assert model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images) == {}
 
 
 @pytest.mark.parametrize(

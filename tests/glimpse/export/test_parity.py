@@ -24,7 +24,7 @@ from glimpse.contract.tensors import (
 )
 from glimpse.evaluation.calibration import glimpses_until
 from glimpse.export import parity as parity_module
-from glimpse.export.model import TOLERANCE
+from glimpse.export.model import PROBABILITY_TOLERANCE
 from glimpse.export.parity import Parity, compare_with_file, session_of
 from glimpse.models.hard import HardObserver
 from glimpse.nn.retina import Retina
@@ -71,7 +71,7 @@ def test_a_step_whose_caller_has_fractions_is_compared_with_the_same_glimpses(ex
 @GRAPHS
 def test_a_change_of_a_weight_is_a_difference(exported, graph):
     parity = compared(exported, graph, 0.05)
-    assert parity.difference > TOLERANCE
+    assert parity.difference > PROBABILITY_TOLERANCE
     assert parity.ties == 0
 
 
@@ -158,7 +158,7 @@ def test_an_episode_that_stops_repeats_its_last_glimpse():
     expected[NEXT_STATE] = expected[NEXT_LOCATION] = expected[LOGITS]
     taken = glimpses_until(torch.from_numpy(expected[PROBABILITIES]), parity_module.STOP_CONFIDENCE).numpy()
     assert taken.tolist() == [2, 1, 3]
-    stopped = parity_module._after(expected, taken, 3)
+    stopped = parity_module._stopped_after(expected, taken, 3)
     np.testing.assert_array_equal(stopped[GLIMPSES], taken)
     np.testing.assert_array_equal(stopped[LOGITS][..., 0], [[0, 1, 1], [3, 3, 3], [6, 7, 8]])
     np.testing.assert_array_equal(stopped[NEXT_STATE][:, 0], [1, 3, 8])
