@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from glimpse.contract.episode import REWARDS, EpisodeRule
 from glimpse.data.held_out import Batch, generator_for
-from glimpse.episode import REWARDS, EpisodeRule
 from glimpse.models.hard import GAZES, HardAttention, HardObserver, look
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import COMBINE, WHAT

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from glimpse.contract.episode import EpisodeRule
 from glimpse.data.held_out import Batch, generator_for
-from glimpse.episode import EpisodeRule
 from glimpse.models.hard import GAZES, HardAttention, HardObserver
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
 from glimpse.nn.core import CORES

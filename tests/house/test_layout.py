@@ -35,7 +35,7 @@ LIGHT = (
     "glimpse.contract.card",
     "glimpse.images.crop",
     "glimpse.export.targets.triton",
-    "glimpse.episode",
+    "glimpse.contract.episode",
     "glimpse.cli.export",
     "glimpse.runtime.stepping",
     "glimpse.images.geometry",

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from glimpse.contract.episode import REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import SOURCES, DataError, Source, data_root
 from glimpse.data.folder import image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
-from glimpse.episode import REWARDS, EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import ACTION_MODES, Actions
 from glimpse_envs.classification.core import ClassificationCore, Classifier
