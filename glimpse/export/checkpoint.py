@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
+from glimpse.errors import Argument, Setting
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of, errors_of
 from glimpse.export.graph.fragment import state_sizes
@@ -122,11 +123,14 @@ def export_checkpoint(
 
 def _check_weights(form: ExportOptions) -> None:
     if form.weights not in WEIGHTS:
-        raise ExportError(f"expected weights in one of {', '.join(WEIGHTS)}; got {form.weights!r}")
+        raise ExportError("expected ", Argument("weights"), f" in one of {', '.join(WEIGHTS)}; got {form.weights!r}")
     if form.weights != "float32" and form.precision != "float32":
         raise ExportError(
-            f"expected a file that computes in float32 with --weights {form.weights}, got --type {form.precision}, "
-            "which stores the weights in its own way; leave one of the two out"
+            "expected a file that computes in float32 with ",
+            Setting("weights", form.weights),
+            ", got ",
+            Setting("precision", form.precision),
+            ", which stores the weights in its own way; leave one of the two out",
         )
 
 
@@ -140,13 +144,13 @@ def check_output(path: Path) -> None:
         ExportError: When its name does not end in ``.onnx``, its folder is missing, or it is a folder itself.
     """
     if path.suffix != ".onnx":
-        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change ", Argument("output"))
     if not path.parent.is_dir():
         raise ExportError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or change --output"
+            f"expected a folder {path.parent} to write {path.name} into; make it first, or change ", Argument("output")
         )
     if path.is_dir():
-        raise ExportError(f"expected a file to write the model to, got the folder {path}; change --output")
+        raise ExportError(f"expected a file to write the model to, got the folder {path}; change ", Argument("output"))
 
 
 def export_as_program(
@@ -194,7 +198,8 @@ def _measured(card: ModelCard, training: ClassifierTraining, data: ImageData) ->
         if test_error > allowed:
             raise ExportError(
                 f"expected a file in {card.precision} to be wrong on at most {allowed:.2%} of the test images, got "
-                f"{test_error:.2%}, so it was not written; choose another --type"
+                f"{test_error:.2%}, so it was not written; choose another ",
+                Argument("precision"),
             )
     logits, labels = believed(data.val_dataloader())
     temperature = fit_temperature(logits, labels)

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from glimpse.contract.tensors import NEXT_LOCATION
+from glimpse.errors import Argument, ArgumentError
 from glimpse.export.graph.fragment import Fragment
 
 NARROW = 16
@@ -127,7 +128,7 @@ WORTH = 1024
 """Numbers that a tensor needs to have to be stored otherwise; what is smaller weighs nothing."""
 
 
-class StorageError(ValueError):
+class StorageError(ArgumentError):
     """A weight that can't be stored as it was asked for."""
 
 
@@ -144,7 +145,9 @@ def round_weights(model: nn.Module) -> None:
         if not (parameter.abs() <= LARGEST).all():
             raise StorageError(
                 f"expected weights of at most {LARGEST:,.0f} in size to store as float16, got another one in {name}; "
-                "leave --weights out"
+                "leave ",
+                Argument("weights"),
+                " out",
             )
     with torch.no_grad():
         for parameter in model.parameters():

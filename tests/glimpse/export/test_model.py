@@ -281,7 +281,7 @@ def test_rounding_is_let_through_and_a_few_labels_with_less_precision(found):
         ({"labels_differ": 1}, r"within 0\.0001; .* in 1 labels"),
         ({"difference": 2e-4}, r"differed by up to 2\.0e-04"),
         ({"difference": math.nan}, "differed by up to nan"),
-        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another --type"),
+        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another precision"),
     ],
 )
 def test_more_than_that_is_not(found, sentence):
