@@ -220,7 +220,11 @@ def test_a_step_is_not_timed(exported):
         ({"input_type": "int16"}, "cpu", r"expected an input type out of uint8, float32; got 'int16'"),
         ({"precision": "int4"}, "cpu", r"expected a precision out of float32, float16, int8; got 'int4'"),
         ({}, "tpu", r"expected a target out of cpu, gpu; got 'tpu'"),
-        ({"precision": "int8"}, "gpu", r"expected float32 or float16 for a GPU, got int8.*--target cpu"),
+        (
+            {"precision": "int8"},
+            "gpu",
+            r"expected float32 or float16 for a GPU, got int8.*choose another precision, or target='cpu'",
+        ),
     ],
 )
 def test_a_form_that_there_is_not_is_refused(exported, tmp_path, changes, target, sentence):
