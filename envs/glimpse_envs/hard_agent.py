@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 from glimpse_envs.classification.actions import Actions, Move

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
+from glimpse.errors import Argument, Setting
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of, errors_of
 from glimpse.export.graph.fragment import state_sizes
@@ -132,11 +133,14 @@ def export_checkpoint(
 
 def _check_weights(options: ExportOptions) -> None:
     if options.weights not in WEIGHTS:
-        raise ExportError(f"expected weights in one of {', '.join(WEIGHTS)}; got {options.weights!r}")
+        raise ExportError("expected ", Argument("weights"), f" in one of {', '.join(WEIGHTS)}; got {options.weights!r}")
     if options.weights != "float32" and options.precision != "float32":
         raise ExportError(
-            f"expected a file that computes in float32 with --weights {options.weights}, got --type "
-            f"{options.precision}, which stores the weights in its own way; leave one of the two out"
+            "expected a file that computes in float32 with ",
+            Setting("weights", options.weights),
+            ", got ",
+            Setting("precision", options.precision),
+            ", which stores the weights in its own way; leave one of the two out",
         )
 
 
@@ -151,7 +155,7 @@ def check_output(path: Path) -> None:
             :func:`glimpse.files.write_problem`.
     """
     if path.suffix != ".onnx":
-        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
+        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change ", Argument("output"))
     if problem := write_problem(path):
         raise ExportError(problem)
 
@@ -204,7 +208,8 @@ def _with_measurements(card: ModelCard, training: ClassifierTraining, data: Imag
         if test_error > allowed:
             raise ExportError(
                 f"expected a file in {card.precision} to be wrong on at most {allowed:.2%} of the test images, got "
-                f"{test_error:.2%}, so it was not written; choose another --type"
+                f"{test_error:.2%}, so it was not written; choose another ",
+                Argument("precision"),
             )
     logits, labels = predict(data.val_dataloader())
     temperature = fit_temperature(logits, labels)

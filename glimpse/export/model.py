@@ -23,6 +23,7 @@ import glimpse
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, Budget, ModelCard
 from glimpse.contract.seal import seal
 from glimpse.contract.tensors import INPUT, LOGITS, MAX_GLIMPSES
+from glimpse.errors import Argument, ArgumentError, Sentence, Setting
 from glimpse.export.graph.annotations import drop_annotations
 from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
 from glimpse.export.graph.fragment import Fragment, export_step, state_sizes
@@ -50,7 +51,7 @@ TIED_SHARE = 0.01
 TIMED_RUNS = 40
 
 
-class ExportError(ValueError):
+class ExportError(ArgumentError):
     """A file whose outputs would differ from the model's, or that can't be made."""
 
 
@@ -152,7 +153,10 @@ def check_export_options(observer: Observer, card: ModelCard) -> None:
     if card.precision == "int8" and card.target == "gpu":
         raise ExportError(
             "expected float32 or float16 for a GPU, got int8, whose whole numbers onnxruntime leaves to the processor; "
-            "choose another --type, or --target cpu"
+            "choose another ",
+            Argument("precision"),
+            ", or ",
+            Setting("target", "cpu"),
         )
 
 
@@ -168,7 +172,8 @@ def _check_parity(parity: Parity, card: ModelCard, path: Path) -> None:
         f"expected the exported file to answer as the model does, {allowed}; on {parity.images} images it differed by "
         f"up to {parity.difference:.1e}, by {parity.other_difference:.1e} in its locations and states, in "
         f"{parity.labels_differ} labels, and in {parity.ties} fixations that fell between two pixels, so {path} was "
-        "not written; " + ("report this together with the recipe" if exact else "choose another --type")
+        "not written; ",
+        "report this together with the recipe" if exact else Sentence("choose another ", Argument("precision")),
     )
 
 

@@ -18,6 +18,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import Batch
 from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
+from glimpse.errors import Argument, Sentence, Spelling, in_python
 from glimpse.files import whole_file, whole_text
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
@@ -172,9 +173,14 @@ class EpochBar(RichProgressBar):
 
 
 class CollapseWarning(Callback):
-    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border."""
+    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border.
 
-    def __init__(self) -> None:
+    Args:
+        spelling: How the warning writes the arguments of the model that it advises to change.
+    """
+
+    def __init__(self, spelling: Spelling = in_python) -> None:
+        self.spelling = spelling
         self.warned = False
         self._clamped = 0
         self._fixations = 0
@@ -213,7 +219,8 @@ class CollapseWarning(Callback):
         )
         if sentence:
             self.warned = True
-            print(f"warning after epoch {trainer.current_epoch + 1}: {sentence}", file=sys.stderr, flush=True)
+            text = sentence.render(self.spelling)
+            print(f"warning after epoch {trainer.current_epoch + 1}: {text}", file=sys.stderr, flush=True)
 
     def _is_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> bool:
         return (
@@ -228,27 +235,34 @@ class CollapseWarning(Callback):
         )
 
 
-def explored_by(options: Mapping[str, Any]) -> str:
-    """The options that widen a model's exploration, in words."""
+def explored_by(options: Mapping[str, Any]) -> Sentence:
+    """The arguments that widen a model's exploration."""
     if str(options.get("relaxation", "")).startswith("gumbel"):
-        return "--model.softness"
-    return "--model.spread or --model.entropy_weight" if options.get("policy") == "grid" else "--model.spread"
+        return Sentence(Argument("softness"))
+    if options.get("policy") == "grid":
+        return Sentence(Argument("spread"), " or ", Argument("entropy_weight"))
+    return Sentence(Argument("spread"))
 
 
-def collapse(spread: float, reaction: float, clamped: float, explore: str) -> str | None:
+def collapse(spread: float, reaction: float, clamped: float, explore: Sentence) -> Sentence | None:
     """What is wrong with a gaze, and what helps, in one line; None for one that looks around.
 
     Args:
         spread: Standard deviation of the chosen fixations over images and time, in half images.
         reaction: Their standard deviation over images at the same time step, in half images; NaN where unknown.
         clamped: Share of them that lie on the image's border, in [0, 1].
-        explore: The options that widen the exploration, in words.
+        explore: The arguments that widen the exploration, see :func:`explored_by`.
     """
     if clamped >= CLAMPED_SHARE:
-        return (
+        return Sentence(
             f"the gaze has collapsed onto the image's border ({clamped:.0%} of the fixations), where little is to be "
-            "seen; lower --model.learning_rate or --model.spread, or raise --model.num_scales so that the retina sees "
-            "from afar where to look"
+            "seen; lower ",
+            Argument("learning_rate"),
+            " or ",
+            Argument("spread"),
+            ", or raise ",
+            Argument("num_scales"),
+            " so that the retina sees from afar where to look",
         )
     if not spread >= COLLAPSED_SPREAD:
         what = f"nearly the same place all the time (spread {spread:.3f}, expected at least {COLLAPSED_SPREAD})"
@@ -256,9 +270,14 @@ def collapse(spread: float, reaction: float, clamped: float, explore: str) -> st
         what = f"the same places whatever the image (reaction {reaction:.3f}, expected at least {UNMOVED_REACTION})"
     else:
         return None
-    return (
-        f"the gaze has collapsed: it looks at {what}; raise {explore}, lower --model.learning_rate, or raise "
-        "--model.num_scales so that the retina sees from afar where to look"
+    return Sentence(
+        f"the gaze has collapsed: it looks at {what}; raise ",
+        explore,
+        ", lower ",
+        Argument("learning_rate"),
+        ", or raise ",
+        Argument("num_scales"),
+        " so that the retina sees from afar where to look",
     )
 
 
@@ -275,8 +294,10 @@ class ScheduleCheck(Callback):
             if planned != steps:
                 raise CheckpointError(
                     f"{trainer.ckpt_path} is of a run of {planned} steps, and this one was to have {steps}: its "
-                    "learning rate would follow another course; leave --trainer.max_epochs and the data's options as "
-                    "they were, or start anew without --ckpt_path"
+                    "learning rate would follow another course; leave ",
+                    Argument("max_epochs"),
+                    " and the data's options as they were, or start anew without ",
+                    Argument("ckpt_path"),
                 )
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import Actions, Move
 from glimpse_envs.classification.scenes import Scenes, random_locations, random_places

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from glimpse.contract.episode import REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import SOURCES, DataError, Source, data_root
 from glimpse.data.folder import image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
-from glimpse.episode import REWARDS, EpisodeRule
+from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import ACTION_MODES, Actions
 from glimpse_envs.classification.core import ClassificationCore, Classifier
@@ -39,7 +40,7 @@ FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
 """Seeds of the held-out canvases, those of the library's trainings."""
 
 
-class TaskError(ValueError):
+class TaskError(ArgumentError):
     """Options that make no environment."""
 
 
@@ -118,70 +119,102 @@ class Task:
                 known = [str(choice) for choice in names if choice]
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
-                raise TaskError(f"expected {name} out of {', '.join(known)}; got {given!r}{meant}")
+                raise TaskError("expected ", Argument(name), f" out of {', '.join(known)}; got {given!r}{meant}")
         for name in (*COUNTS, *SIZES, "glimpse_cost", "largest_step"):
             kind, words = (
                 (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
             )
             if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), bool):
-                raise TaskError(f"expected {name} to be {words}, got {getattr(self, name)!r}")
+                raise TaskError("expected ", Argument(name), f" to be {words}, got {getattr(self, name)!r}")
         for name in ("relative", "download"):
             if not isinstance(getattr(self, name), bool):
-                raise TaskError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
+                raise TaskError("expected ", Argument(name), f" to be True or False, got {getattr(self, name)!r}")
         for name in COUNTS:
             if getattr(self, name) < 1:
-                raise TaskError(f"expected {name} of at least 1, got {getattr(self, name)}; raise it")
+                raise TaskError("expected ", Argument(name), f" of at least 1, got {getattr(self, name)}; raise it")
         for name in (*SIZES, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TaskError(f"expected {name} of at least 0, got {getattr(self, name)}")
+                raise TaskError("expected ", Argument(name), f" of at least 0, got {getattr(self, name)}; raise it")
         if self.channels not in (1, 3):
-            raise TaskError(f"expected channels to be 1 (grey) or 3 (colour), got {self.channels!r}")
+            raise TaskError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {self.channels!r}")
         if self.largest_step != 1.0 and not self.relative:
             raise TaskError(
-                f"expected largest_step with relative=True alone, got {self.largest_step} where an action is a "
-                "location; leave it out, or give relative=True"
+                "expected ",
+                Argument("largest_step"),
+                " with ",
+                Setting("relative", True),
+                f" alone, got {self.largest_step} where an action is a location; leave it out, or give ",
+                Setting("relative", True),
             )
         if not 0 < self.largest_step <= 2:
             raise TaskError(
-                f"expected largest_step above 0 and up to 2, the image's width in half images, got {self.largest_step}"
+                "expected ",
+                Argument("largest_step"),
+                f" above 0 and up to 2, the image's width in half images, got {self.largest_step}",
             )
         self._check_together()
 
     def _check_together(self) -> None:
         if bool(self.canvas_height) != bool(self.canvas_width) or (self.num_pieces and not self.canvas_height):
             raise TaskError(
-                "a canvas needs both its sides, and clutter needs a canvas; got "
-                f"canvas_height={self.canvas_height}, canvas_width={self.canvas_width}, num_pieces={self.num_pieces}"
+                "a canvas needs both its sides, and clutter needs a canvas; got ",
+                Setting("canvas_height", self.canvas_height),
+                ", ",
+                Setting("canvas_width", self.canvas_width),
+                ", ",
+                Setting("num_pieces", self.num_pieces),
             )
         if self.num_targets > 1 and not self.canvas_height:
             raise TaskError(
-                f"expected a canvas for each of num_targets={self.num_targets} images, got none; set canvas_height and "
-                "canvas_width"
+                "expected a canvas for each of ",
+                Setting("num_targets", self.num_targets),
+                " images, got none; set ",
+                Argument("canvas_height"),
+                " and ",
+                Argument("canvas_width"),
             )
         if isinstance(self.dataset, Pictures) and (self.canvas_height or self.num_targets > 1):
             raise TaskError("pictures of your own are shown as they are, with the targets that their labels have")
         if self.action_mode == "location":
             if self.num_glimpses < 2:
                 raise TaskError(
-                    f"expected num_glimpses of at least 2 in location mode, whose first one is not chosen, got "
-                    f"{self.num_glimpses}; raise it"
+                    "expected ",
+                    Argument("num_glimpses"),
+                    " of at least 2 in location mode, whose first one is not chosen, got "
+                    f"{self.num_glimpses}; raise it",
                 )
             if self.classifier is None and self.reward is not None:
                 raise TaskError(
-                    f"expected a classifier with reward={self.reward!r} in location mode, where the agent says nothing "
-                    "that could be right; give a classifier, or leave the reward out"
+                    "expected a ",
+                    Argument("classifier"),
+                    " with ",
+                    Setting("reward", self.reward),
+                    " in location mode, where the agent says nothing that could be right; give a classifier, or leave "
+                    "the reward out",
                 )
             if self.num_targets > 1 and self.classifier is not None:
-                raise TaskError("a classifier judges one target an image, got num_targets above 1; leave it out")
+                raise TaskError(
+                    "a ",
+                    Argument("classifier"),
+                    " judges one target an image, got ",
+                    Argument("num_targets"),
+                    " above 1; leave it out",
+                )
         elif self.classifier is not None:
             raise TaskError(
-                f"expected a classifier in location mode alone, got one with action_mode={self.action_mode!r}, where "
-                "the agent itself says what it sees; leave it out"
+                "expected a ",
+                Argument("classifier"),
+                " in location mode alone, got one with ",
+                Setting("action_mode", self.action_mode),
+                ", where the agent itself says what it sees; leave it out",
             )
         elif self.reward == "improvement" and self.action_mode != "box":
             raise TaskError(
-                "expected reward='improvement' where probabilities are told: in box mode, or in location mode with a "
-                f"classifier; got action_mode={self.action_mode!r}; choose 'terminal' or 'dense'"
+                "expected ",
+                Setting("reward", "improvement"),
+                " where probabilities are told: in box mode, or in location mode with a classifier; got ",
+                Setting("action_mode", self.action_mode),
+                "; choose 'terminal' or 'dense'",
             )
 
     @classmethod
@@ -212,8 +245,11 @@ class Task:
         scenes = self.scenes(device)
         if self.action_mode in ("joint", "box") and self.num_glimpses % scenes.num_targets:
             raise TaskError(
-                f"expected num_glimpses to be a multiple of the {scenes.num_targets} targets, each of which has its "
-                f"share of a fixed budget, got {self.num_glimpses}; change it, or use action_mode='declare'"
+                "expected ",
+                Argument("num_glimpses"),
+                f" to be a multiple of the {scenes.num_targets} targets, each of which has its share of a fixed "
+                f"budget, got {self.num_glimpses}; change it, or use ",
+                Setting("action_mode", "declare"),
             )
         usual = "improvement" if self.classifier is not None else "terminal"
         return ClassificationCore(
@@ -244,8 +280,10 @@ class Task:
         root = str(data_root(self.root))
         try:
             return _scenes(self.dataset, root, self.download, folder, self.split, canvas, self.num_targets, str(device))
+        except ArgumentError as error:
+            raise DataError(*error.args) from error
         except ValueError as error:
-            raise DataError(str(error).replace("--data.", "").replace("download true", "download=True")) from error
+            raise DataError(str(error)) from error
 
 
 @lru_cache(maxsize=8)

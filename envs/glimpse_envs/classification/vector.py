@@ -9,6 +9,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from glimpse.errors import Argument
 from glimpse_envs.classification.core import Observation, State
 from glimpse_envs.classification.rendering import EpisodeRecorder, picture
 from glimpse_envs.classification.spaces import check_options, forced_images, forced_locations, observation_space
@@ -60,9 +61,11 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             mode = AutoresetMode(autoreset_mode)
         except ValueError as error:
             known = ", ".join(mode.value for mode in AutoresetMode)
-            raise TaskError(f"expected autoreset_mode out of {known}; got {autoreset_mode!r}") from error
+            raise TaskError(
+                "expected ", Argument("autoreset_mode"), f" out of {known}; got {autoreset_mode!r}"
+            ) from error
         if num_envs < 1:
-            raise TaskError(f"expected num_envs of at least 1, got {num_envs}; raise it")
+            raise TaskError("expected ", Argument("num_envs"), f" of at least 1, got {num_envs}; raise it")
         self.task = Task.of(**options)
         self.num_envs = num_envs
         self.render_mode = check_render_mode(render_mode, self.metadata["render_modes"])

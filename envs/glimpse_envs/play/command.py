@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.parser import Parser
-from glimpse.cli.usage import UsageError, nearest
+from glimpse.cli.usage import UsageError, nearest, spelling
 from glimpse.data.datasets import DataError
 from glimpse_envs.classification.core import ClassificationCore
-from glimpse_envs.classification.task import Task
+from glimpse_envs.classification.task import Task, TaskError
 from glimpse_envs.play.game import Game, GameError, still_to_play
 from glimpse_envs.play.opponent import Opponent
 from glimpse_envs.play.record import GameRecord, GameSettings, compare_players, table
@@ -40,6 +40,12 @@ SETTABLE = (
     "download",
 )
 """Options of an environment that ``--set`` sets; the others have options of their own, or mean nothing to a person."""
+OPTIONS = {name: f"--set {name}" for name in SETTABLE} | {
+    "root": "--root",
+    "split": "--split",
+    "num_glimpses": "--glimpses",
+}
+"""The command line's options, by the names of the environment's."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,14 +114,12 @@ def core(options: dict[str, Any], root: str | None) -> ClassificationCore:
         root: Where the data set lies.
 
     Raises:
-        UsageError: When the data are not there, or do not fit the canvas.
-        TaskError: When an option is out of its range.
+        UsageError: When the data are not there, do not fit the canvas, or an option is out of its range.
     """
     try:
         return Task.of(**options, root=root).looking()
-    except DataError as error:
-        sentence = str(error).replace("with root", "with --root").replace("download=True", "--set download=true")
-        raise UsageError(sentence) from error
+    except (DataError, TaskError) as error:
+        raise UsageError(error.render(spelling(OPTIONS, "="))) from error
 
 
 def check(args: argparse.Namespace) -> None:

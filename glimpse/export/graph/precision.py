@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from glimpse.contract.tensors import NEXT_LOCATION
+from glimpse.errors import Argument, ArgumentError
 from glimpse.export.graph.fragment import Fragment
 
 MIN_INT8_SIDE = 16
@@ -125,7 +126,7 @@ MIN_STORED_SIZE = 1024
 """Tensors of fewer numbers are always stored as float32: they are small."""
 
 
-class StorageError(ValueError):
+class StorageError(ArgumentError):
     """A weight that can't be stored in the requested type."""
 
 
@@ -142,7 +143,9 @@ def round_to_float16(model: nn.Module) -> None:
         if not (parameter.abs() <= LARGEST_FLOAT16).all():
             raise StorageError(
                 f"expected weights of at most {LARGEST_FLOAT16:,.0f} in size to store as float16, got another one in "
-                f"{name}; leave --weights out"
+                f"{name}; leave ",
+                Argument("weights"),
+                " out",
             )
     with torch.no_grad():
         for parameter in model.parameters():

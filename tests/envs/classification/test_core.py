@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.models.hard import HardAttention, look
 from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import follow

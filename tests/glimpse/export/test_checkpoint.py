@@ -90,12 +90,12 @@ def test_images_of_another_shape_are_refused(checkpoint, monkeypatch):
 
 def test_data_that_are_not_there_are_asked_for_with_an_option_that_there_is(checkpoint, tmp_path):
     for run in (evaluate_checkpoint, export_checkpoint):
-        with pytest.raises(DataError, match=r"a folder of images at nowhere, found none; give one with --root$"):
+        with pytest.raises(DataError, match=r"a folder of images at nowhere, found none; give one with root$"):
             run(checkpoint, root="nowhere")
     saved = torch.load(checkpoint, weights_only=True)
     saved["datamodule_hyper_parameters"] = {"dataset": "mnist", "root": str(tmp_path), "download": True}
     torch.save(saved, checkpoint)
-    with pytest.raises(DataError, match=r"no complete copy of it; give its folder with --root or GLIMPSE_DATA$"):
+    with pytest.raises(DataError, match=r"no complete copy of it; give its folder with root or GLIMPSE_DATA$"):
         evaluate_checkpoint(checkpoint)
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path):
 
 
 def test_an_exported_files_name_says_what_it_is(checkpoint):
-    with pytest.raises(ExportError, match=r"expected a file name that ends in .onnx, got model.pt; change --output"):
+    with pytest.raises(ExportError, match=r"expected a file name that ends in .onnx, got model.pt; change output"):
         export_checkpoint(checkpoint, Path("model.pt"))
 
 
@@ -196,11 +196,11 @@ def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, mo
     [
         (
             ExportOptions(weights="float16", precision="int8"),
-            "computes in float32 with --weights float16, got --type int8, ",
+            "computes in float32 with weights='float16', got precision='int8', ",
         ),
         (
             ExportOptions(weights="float16", precision="float16"),
-            "with --weights float16, got --type float16, which stores",
+            "with weights='float16', got precision='float16', which stores",
         ),
         (ExportOptions(weights="bfloat16"), "expected weights in one of float32, float16; got 'bfloat16'"),
     ],
@@ -325,7 +325,7 @@ def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the
 
 def test_a_file_of_less_precision_that_is_worse_is_refused(checkpoint, written, in_the_file, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "MAX_ERROR_INCREASE", -1.0)
-    with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another --type"):
+    with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another precision"):
         export_checkpoint(checkpoint, options=ExportOptions(precision="int8"))
     assert written == []
 

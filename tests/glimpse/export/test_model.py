@@ -220,7 +220,11 @@ def test_a_step_is_not_timed(exported):
         ({"input_type": "int16"}, "cpu", r"expected an input type out of uint8, float32; got 'int16'"),
         ({"precision": "int4"}, "cpu", r"expected a precision out of float32, float16, int8; got 'int4'"),
         ({}, "tpu", r"expected a target out of cpu, gpu; got 'tpu'"),
-        ({"precision": "int8"}, "gpu", r"expected float32 or float16 for a GPU, got int8.*--target cpu"),
+        (
+            {"precision": "int8"},
+            "gpu",
+            r"expected float32 or float16 for a GPU, got int8.*choose another precision, or target='cpu'",
+        ),
     ],
 )
 def test_a_form_that_there_is_not_is_refused(exported, tmp_path, changes, target, sentence):
@@ -281,7 +285,7 @@ def test_rounding_is_let_through_and_a_few_labels_with_less_precision(found):
         ({"labels_differ": 1}, r"within 0\.0001; .* in 1 labels"),
         ({"difference": 2e-4}, r"differed by up to 2\.0e-04"),
         ({"difference": math.nan}, "differed by up to nan"),
-        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another --type"),
+        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another precision"),
     ],
 )
 def test_more_than_that_is_not(found, sentence):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.models.hard import HardAttention, Step, look
 from glimpse.nn.heads import GaussianPolicy
 from glimpse.nn.retina import Retina
