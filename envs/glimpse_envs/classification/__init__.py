@@ -2,8 +2,9 @@
 
 from glimpse_envs.classification.scenes import Pictures
 from glimpse_envs.classification.single import GlimpseEnv
+from glimpse_envs.classification.spaces import DictObservation
 from glimpse_envs.classification.task import Task
 from glimpse_envs.classification.tensor import TensorEnv
 from glimpse_envs.classification.vector import GlimpseVectorEnv
 
-__all__ = ["GlimpseEnv", "GlimpseVectorEnv", "Pictures", "Task", "TensorEnv"]
+__all__ = ["DictObservation", "GlimpseEnv", "GlimpseVectorEnv", "Pictures", "Task", "TensorEnv"]
