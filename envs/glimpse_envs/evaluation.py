@@ -95,9 +95,7 @@ def unwrap_vector_env(envs: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Glimps
             "gymnasium.make_vec('glimpse_envs:Glimpse/Digits-v0', num_envs=64)"
         )
     if bare.metadata["autoreset_mode"] is AutoresetMode.DISABLED:
-        raise TaskError(
-            "expected environments that reset themselves, got autoreset_mode 'Disabled'; leave it out"
-        )
+        raise TaskError("expected environments that reset themselves, got autoreset_mode 'Disabled'; leave it out")
     return bare
 
 

@@ -165,5 +165,5 @@ def test_other_environments_are_refused():
     with pytest.raises(TaskError, match=r"expected a GlimpseVectorEnv, got [A-Za-z]*; make one with gymnasium"):
         evaluate(lambda seen, first: first, others)
     others.close()
-    with pytest.raises(TaskError, match=r"environments that reset themselves, got autoreset_mode 'Disabled'; leave it out"):
+    with pytest.raises(TaskError, match=r"that reset themselves, got autoreset_mode 'Disabled'; leave it out"):
         evaluate(lambda seen, first: first, made(2, autoreset_mode="Disabled"))

@@ -70,12 +70,12 @@ class Actions:
             self._counts = np.empty(2 + num_classes if mode == "box" else 2)
             self.space = gymnasium.spaces.Box(-1.0, 1.0, self._counts.shape, np.float32)
 
-    def decode(self, action: Shaped[Tensor, "batch numbers"], present: Float[Tensor, "batch 2"]) -> Move:
+    def decode(self, action: Shaped[Tensor, "batch numbers"], current: Float[Tensor, "batch 2"]) -> Move:
         """Decode a batch of actions.
 
         Args:
             action: Elements of the space, one in each row.
-            present: The current fixations, (x, y) in [-1, 1].
+            current: The current fixations, (x, y) in [-1, 1].
 
         Raises:
             gymnasium.error.InvalidAction: On the CPU, when a cell or a class does not exist.
@@ -87,9 +87,9 @@ class Actions:
                 offset, answer = self._cells.index_select(0, cell), self._answers.index_select(0, answer)
             except IndexError as error:
                 raise self._invalid(action.numpy()) from error
-            return Move((present + offset).clamp_(-1.0, 1.0) if self.relative else offset, answer)
+            return Move((current + offset).clamp_(-1.0, 1.0) if self.relative else offset, answer)
         offset = action[:, :2] * self._max_offset
-        location = (present + offset if self.relative else offset).clamp_(-1.0, 1.0)
+        location = (current + offset if self.relative else offset).clamp_(-1.0, 1.0)
         if self.mode == "location":
             return Move(location)
         scores = action[:, 2:]

@@ -104,7 +104,7 @@ class Pictures:
             wrong = int(labels.min()) if int(labels.min()) < 0 else int(labels.max())
             raise SceneError(
                 f"expected labels from 0 to {len(classes) - 1}, the numbers of {len(classes)} classes, got {wrong}; "
-                "correct the label, or name more classes"
+                "fix the label, or name more classes"
             )
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.unsqueeze(1) if labels.ndim == 1 else labels)

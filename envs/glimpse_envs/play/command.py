@@ -105,7 +105,7 @@ def build_core(options: dict[str, Any], root: str | None) -> ClassificationCore:
 
     Args:
         options: The environment's.
-        root: Where the data set lies.
+        root: Folder of the data set; None for the default.
 
     Raises:
         UsageError: When the data are not there, or do not fit the canvas.

@@ -42,7 +42,7 @@ def test_pictures_may_be_arrays():
     [
         (IMAGES[:0], [], (), r"at least one image of at least one pixel, got shape \(0, 1, 6, 5\)"),
         (IMAGES[:, :, :0], [0] * 4, (), r"at least one image of at least one pixel, got shape \(4, 1, 0, 5\)"),
-        (IMAGES.float(), [0] * 4, (), "expected images as uint8 .*, got torch.float32 .*; bring them to bytes"),
+        (IMAGES.float(), [0] * 4, (), "expected images as uint8 .*, got torch.float32 .*; convert them to bytes"),
         (
             IMAGES[0],
             [0],
@@ -50,7 +50,7 @@ def test_pictures_may_be_arrays():
             r"expected images as uint8 \(images, channels, height, width\), got torch.uint8 \(1, 6, 5",
         ),
         (IMAGES, [0] * 3, (), r"a label, or a row of them, for each of 4 images, got shape \(3,\)"),
-        (IMAGES, [0, 1, 2, 1], ("ant", "bee"), "labels from 0 to 1, the numbers of 2 classes, got 2; mend the label"),
+        (IMAGES, [0, 1, 2, 1], ("ant", "bee"), "labels from 0 to 1, the numbers of 2 classes, got 2; fix the label"),
         (IMAGES, [0, -1, 0, 1], (), "labels from 0 to 1, the numbers of 2 classes, got -1"),
     ],
 )
