@@ -25,8 +25,8 @@ from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from torch import nn  # noqa: E402
 
 from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
-from glimpse_envs.maze.env import MazeEnv, Observation  # noqa: E402
-from glimpse_envs.maze.generator import WAYS, Maze, all_junctions, draw_maze  # noqa: E402
+from glimpse_envs.maze.env import MazeEnv, MazeObservation  # noqa: E402
+from glimpse_envs.maze.generator import DIRECTIONS, Maze, all_junctions, draw_maze  # noqa: E402
 
 SEEDS = (20, 21, 22)
 """Of the training runs; the recipe was chosen on seeds below them."""
@@ -35,7 +35,7 @@ HELD_OUT, ALONG_THE_WAY = 1_000_000, 2_000_000
 RANDOM = "acts at random"
 LEFT, AHEAD, RIGHT, NOWHERE = range(4)
 
-Policy = Callable[[Observation], Int[np.ndarray, " batch"]]
+Policy = Callable[[MazeObservation], Int[np.ndarray, " batch"]]
 """What to do at each of a batch of observations."""
 
 
@@ -185,7 +185,7 @@ def at_random(seed: int) -> Policy:
         seed: Draws what it does.
     """
     generator = np.random.default_rng(seed)
-    return lambda seen: generator.integers(2 * len(WAYS), size=len(seen["time"]))
+    return lambda seen: generator.integers(2 * len(DIRECTIONS), size=len(seen["time"]))
 
 
 def looking(most: int) -> Policy:
@@ -195,11 +195,13 @@ def looking(most: int) -> Policy:
         most: Looks at each junction, 0 to 2; the best of agents looks twice.
     """
 
-    def choose(seen: Observation) -> Int[np.ndarray, " batch"]:
+    def choose(seen: MazeObservation) -> Int[np.ndarray, " batch"]:
         direction = seen["direction"].argmax(axis=1)
         open_way = (direction != NOWHERE) & (seen["view"][:, :, 1] == 1).all(axis=1)
         following = np.where(direction == NOWHERE, LEFT, direction + 1)
-        return np.where(open_way, len(WAYS) + direction, np.where(following < most, following, len(WAYS) + following))
+        return np.where(
+            open_way, len(DIRECTIONS) + direction, np.where(following < most, following, len(DIRECTIONS) + following)
+        )
 
     return choose
 

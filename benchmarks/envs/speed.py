@@ -102,9 +102,9 @@ def single(dataset: str) -> Callable[[], Any]:
 def tensors(count: int, dataset: str) -> Callable[[], Any]:
     """The bare tensor form, tensors in and out."""
     task = Task(dataset=dataset, split="test", action_mode=MODE, num_glimpses=BUDGET, **CANVAS)
-    looking = task.looking()
-    envs = TensorEnv(looking, count)
-    space = gymnasium.vector.utils.batch_space(looking.actions.space, count)
+    core = task.core()
+    envs = TensorEnv(core, count)
+    space = gymnasium.vector.utils.batch_space(core.actions.space, count)
     space.seed(0)
     envs.reset()
     return gone_round(envs.step, [torch.from_numpy(space.sample()) for _ in range(ACTIONS)])
@@ -125,7 +125,7 @@ def ap_gym(count: int, dataset: str, budget: int) -> Callable[[], Any]:
     assert isinstance(scenes, FixedScenes)
     places = torch.arange(len(scenes))
     images = scenes.images(places).permute(0, 2, 3, 1).numpy().astype(np.float32) / 255
-    labels = scenes.deal(places, torch.Generator()).labels[:, 0].tolist()
+    labels = scenes.fetch(places, torch.Generator()).labels[:, 0].tolist()
 
     class Arrays(ImageClassificationDataset):  # type: ignore[misc]
         """The same images, as ap_gym wants them."""

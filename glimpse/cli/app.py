@@ -112,9 +112,9 @@ def _run(args: Sequence[str], program: str) -> int:
 
 
 def _environment() -> "RollOut":
-    from glimpse_envs.hard_agent import look_in_environment
+    from glimpse_envs.hard_agent import rollout_in_environment
 
-    return look_in_environment
+    return rollout_in_environment
 
 
 def _export(args: argparse.Namespace) -> int:

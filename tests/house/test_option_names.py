@@ -21,9 +21,9 @@ def literals(source: str) -> Iterator[tuple[int, str]]:
     }
     whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     inside = {id(part) for node in whole for part in node.values}
-    for node in whole:
-        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
-        yield node.lineno, "...".join(map(str, texts))
+    for joined in whole:
+        texts = [part.value for part in joined.values if isinstance(part, ast.Constant)]
+        yield joined.lineno, "...".join(map(str, texts))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
             yield node.lineno, node.value

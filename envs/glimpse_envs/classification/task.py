@@ -1,4 +1,4 @@
-"""What an environment is about: which images, through which retina, for what reward."""
+"""The arguments of the classification environments: images, retina, actions and reward."""
 
 import difflib
 import math
@@ -24,7 +24,7 @@ FOLDER = "folder"
 DATASETS = (*SOURCES, FOLDER)
 SPLITS = ("train", "validation", "test")
 FIRST_LOCATIONS = ("centre", "random")
-COUNTS = (
+POSITIVE_COUNTS = (
     "num_glimpses",
     "glimpse_size",
     "num_scales",
@@ -35,50 +35,50 @@ COUNTS = (
     "image_height",
     "image_width",
 )
-SIZES = ("canvas_height", "canvas_width", "num_pieces")
+CANVAS_COUNTS = ("canvas_height", "canvas_width", "num_pieces")
 FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
-"""Seeds of the held-out canvases, those of the library's trainings."""
+"""Seeds of the held-out canvases, equal to those of the library's training."""
 
 
 class TaskError(ArgumentError):
-    """Options that make no environment."""
+    """Arguments that are invalid for an environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The options that every face of the environment has.
+    """The arguments that the single, the vector and the tensor environment share.
 
     Attributes:
-        dataset: ``digits`` (embedded), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn``, ``folder`` (one folder a
-            class), or :class:`Pictures` of your own, which are shown as they are, whatever the split.
-        split: ``train``, ``validation`` or ``test``. Training canvases are drawn anew for every episode, the others
-            are frozen, the same as in the library's trainings.
-        root: Folder of the data set; the environment variable ``GLIMPSE_DATA`` or ``./data`` when left out.
-        download: Whether torchvision may download what is not there.
-        canvas_height: Of the canvas that an image is put on, pixels; 0 for no canvas.
-        canvas_width: Likewise.
-        num_pieces: Pieces of clutter on a canvas.
-        piece_size: Side of a piece, pixels.
-        num_targets: Images side by side, each on a canvas of its own, that are to be read from left to right.
-        image_height: For ``folder`` alone: every image is scaled to this height, pixels.
-        image_width: Likewise.
-        channels: For ``folder`` alone: 1 for grey, 3 for colour.
-        action_mode: ``declare``, ``joint``, ``box`` or ``location``; see the environment's action space.
-        reward: ``terminal``, ``dense`` or ``improvement``. When left out: ``terminal``; in ``location`` mode
-            ``improvement`` with a classifier, and nothing without one.
-        glimpse_cost: What each glimpse costs.
-        num_glimpses: The budget, the first glimpse included.
-        glimpse_size: Side of a glimpse in pixels, the same at every scale.
-        num_scales: Windows in a glimpse.
-        zoom: How many times wider each window is than the one before it.
+        dataset: ``digits`` (included), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn``, ``folder`` (one folder for
+            each class), or your own :class:`Pictures`, which are used unchanged for every split.
+        split: ``train``, ``validation`` or ``test``. Canvases of the training split are drawn anew for every episode;
+            those of the other splits are fixed and equal to those of the library's training.
+        root: Folder of the data set; by default the environment variable ``GLIMPSE_DATA``, or ``./data``.
+        download: Whether torchvision may download a data set that is not found.
+        canvas_height: Height of the canvas that an image is placed on, pixels; 0 for no canvas.
+        canvas_width: Width of the canvas, pixels; 0 for no canvas.
+        num_pieces: Number of clutter pieces on a canvas.
+        piece_size: Side of a clutter piece, pixels.
+        num_targets: Number of images side by side, each on its own canvas, to be classified from left to right.
+        image_height: Height that every image is resized to, pixels; only for ``folder``.
+        image_width: Width that every image is resized to, pixels; only for ``folder``.
+        channels: 1 for grey, 3 for colour; only for ``folder``.
+        action_mode: ``declare``, ``joint``, ``box`` or ``location``; see the action space of the environment.
+        reward: ``terminal``, ``dense`` or ``improvement``. By default ``terminal``; in ``location`` mode
+            ``improvement`` with a classifier, and no reward without one.
+        glimpse_cost: Cost of each glimpse, subtracted from the reward.
+        num_glimpses: The glimpse budget, the first glimpse included.
+        glimpse_size: Side of a glimpse in pixels, equal at every scale.
+        num_scales: Number of scales, that is, of nested windows in a glimpse.
+        zoom: Ratio of the widths of two successive windows.
         grid_cells: Cells along each side of the grid of locations, in ``declare`` and ``joint`` mode.
-        relative: Whether an action is a saccade from the present fixation, or the next fixation itself.
-        largest_step: Of a saccade along each axis, in half images, where an action is one.
-        first_location: ``centre`` or ``random``.
-        classifier: For ``location`` mode alone: what judges the glimpses, such as the library's ``HardAttention``.
+        relative: Whether an action is a saccade relative to the current fixation, rather than the next fixation.
+        largest_step: Longest saccade along each axis, in half images; only with ``relative``.
+        first_location: Location of the first glimpse, ``centre`` or ``random``.
+        classifier: Classifies the glimpses, only in ``location`` mode; for instance the library's ``HardAttention``.
 
     Raises:
-        TaskError: When an option is out of its range, or does not go with another.
+        TaskError: When an argument is out of its range, or incompatible with another one.
     """
 
     dataset: str | Pictures = "digits"
@@ -120,7 +120,7 @@ class Task:
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
                 raise TaskError("expected ", Argument(name), f" out of {', '.join(known)}; got {given!r}{meant}")
-        for name in (*COUNTS, *SIZES, "glimpse_cost", "largest_step"):
+        for name in (*POSITIVE_COUNTS, *CANVAS_COUNTS, "glimpse_cost", "largest_step"):
             kind, words = (
                 (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
             )
@@ -129,10 +129,10 @@ class Task:
         for name in ("relative", "download"):
             if not isinstance(getattr(self, name), bool):
                 raise TaskError("expected ", Argument(name), f" to be True or False, got {getattr(self, name)!r}")
-        for name in COUNTS:
+        for name in POSITIVE_COUNTS:
             if getattr(self, name) < 1:
                 raise TaskError("expected ", Argument(name), f" of at least 1, got {getattr(self, name)}; raise it")
-        for name in (*SIZES, "glimpse_cost"):
+        for name in (*CANVAS_COUNTS, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TaskError("expected ", Argument(name), f" of at least 0, got {getattr(self, name)}; raise it")
         if self.channels not in (1, 3):
@@ -219,10 +219,10 @@ class Task:
 
     @classmethod
     def of(cls, **options: Any) -> "Task":
-        """Make a task of options by name.
+        """Create a task from arguments by name.
 
         Raises:
-            TaskError: When there is no such option, or as above.
+            TaskError: When an argument does not exist, is out of its range, or is incompatible with another one.
         """
         known = [field.name for field in fields(cls)]
         for name in options:
@@ -232,15 +232,15 @@ class Task:
                 raise TaskError(f"an environment has no option {name!r}; {hint}")
         return cls(**options)
 
-    def looking(self, device: torch.device | str = "cpu") -> ClassificationCore:
-        """The core of an environment that is about this.
+    def core(self, device: torch.device | str = "cpu") -> ClassificationCore:
+        """Create the core of an environment with these arguments.
 
         Args:
-            device: Where everything is.
+            device: Device of all tensors.
 
         Raises:
-            DataError: When the data are not there, or do not fit the canvas.
-            TaskError: When the budget can't be shared out among the targets.
+            DataError: When the data set is not found, or its images do not fit the canvas.
+            TaskError: When the glimpse budget can't be divided equally among the targets.
         """
         scenes = self.scenes(device)
         if self.action_mode in ("joint", "box") and self.num_glimpses % scenes.num_targets:
@@ -263,13 +263,13 @@ class Task:
         )
 
     def scenes(self, device: torch.device | str = "cpu") -> Scenes:
-        """The images; the same object for all environments that show the same ones, which share their memory.
+        """The images; environments with the same images share one object and its memory.
 
         Args:
-            device: Where they are.
+            device: Device of the images.
 
         Raises:
-            DataError: When the data are not there, or do not fit the canvas.
+            DataError: When the data set is not found, or its images do not fit the canvas.
         """
         if isinstance(self.dataset, Pictures):
             return _pictures(self.dataset, str(device))
@@ -317,6 +317,6 @@ def _scenes(
         drawn = DrawnScenes(part, source.classes, canvas, num_targets)
         return FixedScenes(drawn.freeze(FROZEN[split]), device)
     scenes = DrawnScenes(part, source.classes, canvas, num_targets, device)
-    # What does not fit the canvas is found out now, not in the middle of a training.
-    scenes.deal(torch.zeros(1, dtype=torch.long, device=device), torch.Generator(device))
+    # Detect images that do not fit the canvas now, not during training.
+    scenes.fetch(torch.zeros(1, dtype=torch.long, device=device), torch.Generator(device))
     return scenes
