@@ -5,15 +5,15 @@ being a folder that training wrote. All runs must have been trained on the same 
 taken.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -259,11 +259,8 @@ def report(result: Mapping[str, Any]) -> str:
         "deletion: the lower the better; insertion, pointing and inside: the higher the better; entropy: share of an "
         f"even map's; the box of a digit is {result['box_share_of_image']:.1%} of the image"
     )
-    heading = (
-        f"{in_words(result['machine'])}\n{result['data']}"
-        + "; a quick run: the figures mean nothing" * (result["quick"])
-    )
-    return "\n\n".join([heading, found, "\n".join([legend, *notes])])
+    head = f"{in_words(result['machine'])}\n{result['data']}{quick_remark(result)}"
+    return "\n\n".join([head, found, "\n".join([legend, *notes])])
 
 
 def _model(training: ClassifierTraining, shown: Shown, steps: int, only_pointing: bool) -> dict[str, Any]:
@@ -304,9 +301,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention.map_worth", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.attention.map_worth", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument(
         "--images",

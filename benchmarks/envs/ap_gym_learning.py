@@ -4,7 +4,6 @@
 the MNIST task looks for its images where ``GLIMPSE_DATA`` says. The curves are drawn beside FILE.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -14,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads, threads
-from benchmarks.harness.reports import options_of, table
+from benchmarks.harness.reports import quick_remark, table
 
 settle_threads()
 
@@ -237,7 +237,7 @@ def report(result: Mapping[str, Any]) -> str:
     Args:
         result: What :func:`carry_out` found.
     """
-    tables = [in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]]
+    tables = [in_words(result["machine"]) + quick_remark(result, "\n")]
     for study in result["studies"]:
         rows = []
         for way in (OWN, RANDOM, STILL):
@@ -297,9 +297,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.envs.ap_gym_learning", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.envs.ap_gym_learning", __doc__)
     options = options_of(args, parser)
     studies = STUDIES
     if options.quick:

@@ -3,7 +3,6 @@
 ``python -m benchmarks.envs.maze [--quick] [--output FILE]``; beside FILE stands the picture of the curves, a PNG.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +13,9 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -335,8 +335,8 @@ def report(result: Mapping[str, Any]) -> str:
         ("agent", "exact", "of optimum", "short of it", "sampled", "+-", "out", "looks", "CPU s", "wall s"),
         ((row["agent"], *_cells(row, optimum)) for row in rows),
     )
-    heading = in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]
-    return "\n\n".join([heading, found])
+    head = in_words(result["machine"]) + quick_remark(result, "\n")
+    return "\n\n".join([head, found])
 
 
 def _cells(row: Mapping[str, Any], optimum: float) -> tuple[str, ...]:
@@ -374,7 +374,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envs.maze", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.envs.maze", __doc__)
     options = options_of(args, parser)
     result = measure(QUICK if options.quick else Recipe(), SEEDS[:1] if options.quick else SEEDS, options.quick)
     hand_back(report(result), result, options.output)

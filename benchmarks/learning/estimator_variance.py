@@ -8,7 +8,6 @@ the parameters of the policy alone, through all that a choice leads to, later ch
 the later choices out are biased, and their bias counts.
 """
 
-import argparse
 import math
 import statistics
 import sys
@@ -20,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words
-from benchmarks.harness.reports import hand_back, options_of
+from benchmarks.harness.reports import hand_back
 from benchmarks.learning.gradient_estimators import (
     HELD,
     LEARNED,
@@ -371,9 +371,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.estimator_variance", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.learning.estimator_variance", __doc__)
     options = options_of(args, parser)
     torch.set_num_threads(1)
     result = {"quick": options.quick} | measure(QUICK if options.quick else Effort(), available_dataset())

@@ -6,15 +6,15 @@ depends on an image's batch-mates, and what an image costs. Beside a file whose 
 one with float32 in their place: time, opening, answers. One thread. The canvases are those of each card.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import Samples, describe, interleave, settle_threads, threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -219,10 +219,7 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; one thread; "
-        f"{result['dataset']}{'; a quick run: the figures mean nothing' * result['quick']}"
-    )
+    head = heading(result, "one thread", result["dataset"])
     return "\n\n".join([head, *(_worth(found) for found in result["models"])])
 
 
@@ -265,10 +262,8 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runtime.bundled_models", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--root", metavar="DIR", help="where MNIST lies; without it the embedded digits stand in")
+    parser = command_parser("benchmarks.runtime.bundled_models", __doc__)
+    add_root(parser, "the embedded digits if left out")
     options = options_of(args, parser)
     result = measure(options.root, options.quick)
     hand_back(report(result), result, options.output)

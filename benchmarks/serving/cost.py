@@ -10,7 +10,6 @@ checked. Without ``--model`` and ``--checkpoint``, that of Mnih et al. (2014) fo
 nobody trained, and then the hard model in the package.
 """
 
-import argparse
 import importlib.util
 import io
 import os
@@ -24,8 +23,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import add_root, command_parser, options_of
 from benchmarks.harness.machine import REPOSITORY, clocked, describe, settle_threads, versions_of
-from benchmarks.harness.reports import hand_back, options_of
+from benchmarks.harness.reports import hand_back
 
 settle_threads()
 
@@ -324,7 +324,7 @@ def main(args: Sequence[str]) -> int:
     Returns:
         1 when an answer was wrong, else 0.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.cost", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.serving.cost", __doc__)
     parser.add_argument(
         "--model", type=Path, action="append", default=[], metavar="FILE", help="an exported model; may come again"
     )
@@ -332,7 +332,7 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--litserve-python", metavar="PATH", help="an interpreter that has LitServe; this one if it has"
     )
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    add_root(parser)
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often each figure is taken; {ROUNDS}"
     )

@@ -4,7 +4,6 @@ Each fault is one function, with a real service in a process of its own, real cl
 the package. ``--quick`` plays them all in short form; ``--only NAME`` one of them.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -20,15 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import figures_table, hand_back
 
 settle_threads()
 
-import numpy as np  # noqa: E402
-
 from benchmarks.serving.clients import Crowd, Service, ended, request, serving  # noqa: E402
-from glimpse.runtime.session import GlimpseSession  # noqa: E402
+from benchmarks.serving.labelled_images import labelled_images  # noqa: E402
 from glimpse_serve.models import bundled  # noqa: E402
 
 
@@ -61,38 +59,10 @@ LONG = Sizes(clients=300, requests=40, steady=16, reloads=100, kills=5, slow=200
 SHORT = Sizes(clients=300, requests=2, steady=4, reloads=5, kills=1, slow=20, leaving=60, minutes=0.1)
 
 
-def images() -> tuple[list[bytes], list[str]]:
-    """Images, and the class that the hard model that comes with Glimpse says of each."""
-    import io
-
-    from PIL import Image, ImageDraw
-
-    session = GlimpseSession(bundled.HARD.path)
-    chance = np.random.default_rng(0)
-    files, labels = [], []
-    for _ in range(64):
-        picture = Image.new("L", (60, 60))
-        pen = ImageDraw.Draw(picture)
-        left, top = (int(place) for place in chance.integers(4, 36, 2))
-        pen.line([(left, top), (left + 16, top), (left + 6, top + 20)], fill=255, width=3)
-        for _ in range(4):
-            x, y, width, height = (int(place) for place in (*chance.integers(0, 52, 2), *chance.integers(2, 8, 2)))
-            pen.rectangle([x, y, x + width, y + height], fill=int(chance.integers(60, 256)))
-        found = session.predict_one(np.asarray(picture)[..., None]).probabilities[-1]
-        ordered = np.sort(found)
-        if ordered[-1] - ordered[-2] < 0.05:
-            continue  # a tie may fall to either side in a batch
-        stream = io.BytesIO()
-        picture.save(stream, "PNG")
-        files.append(stream.getvalue())
-        labels.append(session.card.classes[int(found.argmax())])
-    return files, labels
-
-
 async def overload(sizes: Sizes) -> dict[str, Any]:
     """Many clients against a queue of 32: each request is answered or refused at once, and none is lost."""
     async with serving("--max-queue", "32", "--log-level", "warning") as service:
-        tally = await Crowd(service.port, *images()).gathered(sizes.clients, sizes.requests)
+        tally = await Crowd(service.port, *labelled_images()).gathered(sizes.clients, sizes.requests)
         counted = (await service.get("/metrics"))[1]
     total = sum(tally.statuses.values())
     return {
@@ -119,7 +89,7 @@ async def stop(sizes: Sizes) -> dict[str, Any]:
     for workers in (1, 2):
         args = ("--workers", str(workers), "--drain-seconds", "1", "--shutdown-seconds", "5", "--log-level", "warning")
         async with serving(*args) as service:
-            crowd = Crowd(service.port, *images())
+            crowd = Crowd(service.port, *labelled_images())
             asking = asyncio.create_task(crowd.gathered(sizes.steady, again=False))
             await asyncio.sleep(0.5)
             stopping = asyncio.create_task(ended(service))
@@ -144,7 +114,7 @@ async def stop(sizes: Sizes) -> dict[str, Any]:
 async def kill(sizes: Sizes) -> dict[str, Any]:
     """Kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
     async with serving("--workers", "2", "--log-level", "warning") as service:
-        crowd = Crowd(service.port, *images())
+        crowd = Crowd(service.port, *labelled_images())
         asking = asyncio.create_task(crowd.gathered(sizes.steady))
         replaced = []
         for _ in range(sizes.kills):
@@ -180,7 +150,7 @@ async def corrupt(sizes: Sizes) -> dict[str, Any]:
         file = Path(folder) / "digits.onnx"
         shutil.copy(bundled.HARD.path, file)
         async with serving("--directory", folder, "--watch-seconds", "0.1", "--log-level", "warning") as service:
-            crowd = Crowd(service.port, *images())
+            crowd = Crowd(service.port, *labelled_images())
             asking = asyncio.create_task(crowd.gathered(sizes.steady))
             before = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
             content = bytearray(bundled.HARD.path.read_bytes())
@@ -226,7 +196,7 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
         shutil.copy(files[0], file)
         async with serving("--directory", folder, "--watch-seconds", "0.05", "--log-level", "warning") as service:
             # Both models see a clear seven.
-            crowd = Crowd(service.port, images()[0], [""] * 64)
+            crowd = Crowd(service.port, labelled_images()[0], [""] * 64)
             asking = asyncio.create_task(crowd.gathered(sizes.steady))
             seals = set()
             resident = []
@@ -258,7 +228,7 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
 async def slow(sizes: Sizes) -> dict[str, Any]:
     """Headers that come byte by byte, and bodies that stop half-way: they are closed, and others are answered."""
     args = ("--header-seconds", "1", "--body-seconds", "1", "--log-level", "warning")
-    files, labels = images()
+    files, labels = labelled_images()
     whole = request("POST", "/v1/classify", files[0])
 
     async def dribble() -> bytes:
@@ -302,7 +272,7 @@ async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 async def leave(sizes: Sizes) -> dict[str, Any]:
     """Clients that leave without waiting for their answer: their place is free for others, and nothing is left over."""
-    files, labels = images()
+    files, labels = labelled_images()
     async with serving("--log-level", "warning") as service:
         before = service.resident()
         for _ in range(0, sizes.leaving, 20):
@@ -329,7 +299,7 @@ async def leave(sizes: Sizes) -> dict[str, Any]:
 async def soak(sizes: Sizes) -> dict[str, Any]:
     """All of it for long: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
     chance = random.Random(0)
-    files, labels = images()
+    files, labels = labelled_images()
     spoilt = [content[: chance.randrange(len(content))] for content in files]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
@@ -389,7 +359,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser("benchmarks.serving.faults", __doc__)
     parser.add_argument("--only", choices=FAULTS, action="append", help="one fault; may be given several times")
     parser.add_argument("--minutes", type=float, help="of the soak; 30 if left out")
     options = options_of(args, parser)
@@ -404,14 +374,10 @@ def main(args: Sequence[str]) -> int:
     texts = [in_words(before)]
     for name, figures in found.items():
         title = (FAULTS[name].__doc__ or name).splitlines()[0]
-        texts.append(table(f"{name}. {title}", ("", ""), [(key, _shown(value)) for key, value in figures.items()]))
+        texts.append(figures_table(f"{name}. {title}", figures))
     result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), "faults": found}
     hand_back("\n\n".join(texts), result, options.output)
     return 0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness.machine import in_words
-from benchmarks.harness.reports import table
+from benchmarks.harness.reports import quick_remark, table
 from benchmarks.serving.sides import BARE, BATCHED, LITSERVE, OURS
 
 TARGETS = {
@@ -79,7 +79,7 @@ def report(result: dict[str, Any]) -> str:
     head = (
         f"{in_words(result['machine'])}\n{', '.join(f'{name} {said}' for name, said in result['versions'].items())}\n"
         f"data: {result['data']}; {result['rounds']} rounds of {result['seconds']:g} s, medians (range); load average "
-        f"at the end {result['load_average_after'][0]}{'; a quick run: the figures mean nothing' * result['quick']}"
+        f"at the end {result['load_average_after'][0]}{quick_remark(result)}"
     )
     return "\n\n".join(["\n".join([head, *result["left_out"]]), *(_told(found) for found in result["models"])])
 

@@ -82,7 +82,7 @@ def sides_of(litserve_python: str | None) -> list[Side]:
     )
     bare = Side(
         BARE,
-        (sys.executable, "-m", "benchmarks.serving.rivals", "FILE", "--port", "PORT"),
+        (sys.executable, "-m", "benchmarks.serving.fastapi_server", "FILE", "--port", "PORT"),
         "/ready",
         {IMAGES: "/classify", TENSORS: "/infer"},
         {IMAGES: "json", TENSORS: "bytes"},
@@ -91,7 +91,7 @@ def sides_of(litserve_python: str | None) -> list[Side]:
     if litserve_python:
         litserve = Side(
             LITSERVE,
-            (litserve_python, "-m", "benchmarks.serving.litserve", "FILE", "--port", "PORT"),
+            (litserve_python, "-m", "benchmarks.serving.litserve_server", "FILE", "--port", "PORT"),
             "/health",
             {IMAGES: "/predict", TENSORS: "/predict"},
             {IMAGES: "json", TENSORS: "json"},

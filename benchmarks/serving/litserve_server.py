@@ -1,11 +1,10 @@
-"""LitServe with an exported model: ``python -m benchmarks.serving.litserve FILE --port N [--batches]``.
+"""LitServe with an exported model: ``python -m benchmarks.serving.litserve_server FILE --port N [--batches]``.
 
 ``benchmarks.serving.cost`` measures our service against it. One worker, one API server, ZeroMQ for its queues, which
 its documentation advises from 100 requests a second on; raw bytes in, and an answer that is written by orjson and not
 by FastAPI. It needs litserve, onnxruntime, orjson, and of Glimpse what runs an exported model.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 import litserve
 from fastapi import Body, Response
 
-from benchmarks.serving.rivals import BYTES, JSON, answers_to, canvases_in, fitted, written
+from benchmarks.harness.command_line import command_parser
+from benchmarks.serving.fastapi_server import BYTES, JSON, answers_to, canvases_in, fitted, written
 from glimpse.runtime.session import GlimpseSession
 
 BATCH, PATIENCE_SECONDS = 32, 0.01
@@ -76,9 +76,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving.litserve", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.serving.litserve_server", __doc__)
     parser.add_argument("file", metavar="FILE", help="the model, an ONNX file written by 'glimpse export'")
     parser.add_argument("--port", type=int, required=True, metavar="N", help="where to listen")
     parser.add_argument("--batches", action="store_true", help="answer in batches")

@@ -1,10 +1,9 @@
 """Two replicas on a local Ray, overloaded, and one of them killed under load again and again.
 
-``python -m benchmarks.serving.ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see what
-becomes of each request. ``--quick`` plays it in short form.
+``python -m benchmarks.serving.on_ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see
+what becomes of each request. ``--quick`` plays it in short form.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -16,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import figures_table, hand_back
 
 settle_threads()
 
 from benchmarks.serving.clients import Crowd, Service, Tally, ended, serving  # noqa: E402
-from benchmarks.serving.faults import images  # noqa: E402
+from benchmarks.serving.labelled_images import labelled_images  # noqa: E402
 
 REPLICA = b"ray::ServeReplica:glimpse:models"
 """How Ray names the process of a replica."""
@@ -54,14 +54,14 @@ SHORT = Sizes(clients=150, requests=2, steady=8, kills=1)
 
 
 class Visitors(Crowd):
-    """Clients that are content with what Ray's proxy says when it refuses, and count it."""
+    """Clients that accept the error text of Ray's proxy as well as ours, and count it."""
 
-    in_rays_words = 0
+    rejected_by_ray = 0
 
     def is_sentence(self, body: bytes) -> bool:
-        """See :meth:`serve_clients.Crowd.is_sentence`."""
+        """Whether a body states an error: ours, or that of Ray's proxy, which is counted."""
         if body.startswith(b"Request dropped due to backpressure"):
-            self.in_rays_words += 1
+            self.rejected_by_ray += 1
             return True
         return super().is_sentence(body)
 
@@ -90,7 +90,7 @@ async def play(sizes: Sizes) -> dict[str, Any]:
     Args:
         sizes: How long and how large it is.
     """
-    files, labels = images()
+    files, labels = labelled_images()
     begun = time.monotonic()
     async with serving(*OPTIONS) as service:
         start_seconds = time.monotonic() - begun
@@ -106,10 +106,10 @@ async def play(sizes: Sizes) -> dict[str, Any]:
         "start_seconds": start_seconds,
         "overload": {
             "sent": sizes.clients * sizes.requests,
-            **_told(overloaded),
-            "refused_by_rays_proxy": visitors.in_rays_words,
+            **_figures_of(overloaded),
+            "refused_by_rays_proxy": visitors.rejected_by_ray,
         },
-        "kill": {"kills": sizes.kills, **_told(killed), "longest_seconds_until_back": max(back)},
+        "kill": {"kills": sizes.kills, **_figures_of(killed), "longest_seconds_until_back": max(back)},
         "exit_status": exit_status,
         "stop_seconds": stop_seconds,
     }
@@ -132,7 +132,7 @@ async def _kill_one(service: Service, crowd: Crowd) -> float:
     return time.monotonic() - killed
 
 
-def _told(tally: Tally) -> dict[str, Any]:
+def _figures_of(tally: Tally) -> dict[str, Any]:
     statuses = tally.statuses
     return {
         "answered": statuses[200],
@@ -152,7 +152,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    options = options_of(args, argparse.ArgumentParser(description=__doc__))
+    options = options_of(args, command_parser("benchmarks.serving.on_ray", __doc__))
     sizes = SHORT if options.quick else LONG
     before = describe()
     found = asyncio.run(play(sizes))
@@ -161,19 +161,12 @@ def main(args: Sequence[str]) -> int:
         "kill": f"kill -9 of one of {REPLICAS} replicas, {sizes.steady} clients meanwhile",
     }
     texts = [in_words(before)]
-    texts += [
-        table(title, ("", ""), [(key, _shown(value)) for key, value in found[name].items()])
-        for name, title in titles.items()
-    ]
+    texts += [figures_table(title, found[name]) for name, title in titles.items()]
     rest = {key: value for key, value in found.items() if key not in titles}
-    texts.append(table("the service", ("", ""), [(key, _shown(value)) for key, value in rest.items()]))
+    texts.append(figures_table("the service", rest))
     result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), **found}
     hand_back("\n\n".join(texts), result, options.output)
     return 0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
