@@ -94,7 +94,7 @@ def graphs(model: SelfAttention, images: UInt8[Tensor, "batch channels height wi
 
 
 def untrained(training: ClassifierTraining) -> ClassifierTraining:
-    """A model of the same options, whose weights nobody has trained, and which normalises pixels alike."""
+    """A model of the same options, untrained, with the same normalisation of pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         fresh = type(training)(**training.hparams)
@@ -228,7 +228,7 @@ def _range(values: Sequence[float], form: str) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

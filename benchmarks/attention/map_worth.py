@@ -1,4 +1,4 @@
-"""What attention maps are worth: whether they point at the digit, and whether what they point at decides the answer.
+"""Quality of attention maps: whether they point at the digit, and whether their pixels decide the prediction.
 
 ``python -m benchmarks.attention.map_worth RUN [RUN ...] [--images N] [--pointing-only] [--quick] [--output FILE]``, RUN
 being a folder that training wrote. All runs must have been trained on the same canvases; the first test images are
@@ -43,7 +43,7 @@ AGREEMENT = "agreement_of_explicit_and_jacobian"
 
 
 class Shown(NamedTuple):
-    """The images that all models are asked about."""
+    """The images that all models classify."""
 
     pixels: Float[Tensor, "images channels height width"]
     """In [0, 1]."""
@@ -117,7 +117,7 @@ def all_scores(
     """Every score of one kind of maps.
 
     Deletion and insertion follow the probability of what the model answers to the whole image. A model with a retina
-    looks anew at each altered image, as it would if it were shown that.
+    chooses its fixations anew on each altered image.
 
     Args:
         observer: The model.
@@ -241,7 +241,7 @@ def report(result: Mapping[str, Any]) -> str:
     """
     kept = [score for score in SCORES if score in next(iter(result["models"][0]["maps"].values()))]
     found = table(
-        f"What maps are worth, mean over {result['images']} test images (standard error)",
+        f"Quality of maps, mean over {result['images']} test images (standard error)",
         ("run", "map", *kept),
         (
             (model["run"], name, *(_cell(scores[score]) for score in kept))
@@ -296,7 +296,7 @@ def _cell(figure: Mapping[str, float]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -220,7 +220,7 @@ def report(result: Mapping[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

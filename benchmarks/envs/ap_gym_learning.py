@@ -1,4 +1,4 @@
-"""Policy gradient on tasks of ap_gym, where a published study has it far behind: our learner, their environments.
+"""Policy gradient on tasks of ap_gym, where a published study reports it far behind: our learner, their environments.
 
 ``python -m benchmarks.envs.ap_gym_learning [--quick] [--output FILE]``. Needs ap_gym, which the extra ``bench`` brings;
 the MNIST task looks for its images where ``GLIMPSE_DATA`` says. The curves are drawn beside FILE.
@@ -292,7 +292,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def main(args: Sequence[str]) -> int:
-    """Learn, print, and write the figures and their picture where they are wanted.
+    """Train, print the tables, and write the figures and their chart to ``--output``.
 
     Args:
         args: The command line.

@@ -370,7 +370,7 @@ def _at(
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures and the curves where they are wanted.
+    """Measure, print the tables, and write the figures and the curves to ``--output``.
 
     Args:
         args: The command line.

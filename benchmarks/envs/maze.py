@@ -204,7 +204,7 @@ def looking(most: int) -> Policy:
     return choose
 
 
-RIVALS = {"never looks": looking(0), "looks once": looking(1), "the best of agents": looking(2)}
+SIMPLE_AGENTS = {"never looks": looking(0), "looks once": looking(1), "the best of agents": looking(2)}
 
 
 class Course(BaseCallback):
@@ -304,7 +304,7 @@ def measure(recipe: Recipe, seeds: Sequence[int], quick: bool) -> dict[str, Any]
     agents = [{"agent": RANDOM, "sampled": sampled(at_random(HELD_OUT), recipe.mazes), "exact": None}]
     agents += [
         {"agent": name, "sampled": sampled(policy, recipe.mazes), "exact": exact(policy)}
-        for name, policy in RIVALS.items()
+        for name, policy in SIMPLE_AGENTS.items()
     ]
     return {
         "command": "python -m benchmarks.envs.maze"
@@ -369,7 +369,7 @@ def draw(result: Mapping[str, Any]) -> Image.Image:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures and the picture where they are wanted.
+    """Measure, print the tables, and write the figures and the chart to ``--output``.
 
     Args:
         args: The command line.

@@ -35,7 +35,7 @@ CANVAS: dict[str, Any] = {"canvas_height": 60, "canvas_width": 60, "num_pieces":
 BUDGET, LONG_BUDGET = 6, 16
 """Glimpses in an episode: those of the id, and those that ap_gym's environments have."""
 MODE = "joint"
-"""The mode of the comparisons: a location and a class at every glimpse of a fixed budget, as ap_gym has it."""
+"""The mode of the comparisons: a location and a class at every glimpse of a fixed budget, as in ap_gym."""
 
 
 def available_dataset() -> str:
@@ -168,7 +168,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measure everything.
 
     Args:
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, dataset = describe(), available_dataset()
     repetitions, seconds, counts = (2, 0.001, (4, 8)) if quick else (9, 0.5, COUNTS)
@@ -270,7 +270,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -103,7 +103,7 @@ class Estimates:
 
 
 def draw_estimates(problem: Problem, wanted: Mapping[str, Estimator], seeds: Sequence[int]) -> dict[str, Estimates]:
-    """Estimate again and again, every kind in turn from the same noise, and time it.
+    """Make many estimates, each kind alternately from the same noise, and time them.
 
     Args:
         problem: The problem.
@@ -148,7 +148,7 @@ def least_error_weight(first: Estimates, second: Estimates, bias: float) -> floa
 
 
 def figures(estimates: Estimates, reference: Estimates, bias: float = 0.0) -> dict[str, float]:
-    """What one estimator is worth.
+    """Variance, bias and cost of one estimator.
 
     Args:
         estimates: Its estimates.
@@ -366,7 +366,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -119,7 +119,7 @@ def passes(
 ) -> dict[str, Callable[[], None]]:
     """For each budget a pass over all the images, and one with the episode graph.
 
-    Batches go through our runtime, which leaves out the images that are told already.
+    Batches go through our runtime, which leaves out the images that have reached the threshold.
 
     Args:
         model: The model.
@@ -232,7 +232,7 @@ def measure(checkpoints: Sequence[Path], root: str | None, quick: bool) -> dict[
     Args:
         checkpoints: The models.
         root: Where their data lie.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     return {
@@ -300,7 +300,7 @@ def _choice(found: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

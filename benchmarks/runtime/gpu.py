@@ -145,9 +145,9 @@ def measure(checkpoint: Path | None, root: str | None, quick: bool) -> dict[str,
     """Measure everything, or say why not.
 
     Args:
-        checkpoint: A trained model, besides those with weights nobody trained.
+        checkpoint: A trained model, besides the untrained ones.
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, available = describe(), onnxruntime.get_available_providers()
     if CUDA not in available or not torch.cuda.is_available():
@@ -245,7 +245,7 @@ def _placed(found: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

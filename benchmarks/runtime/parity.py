@@ -231,7 +231,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted; fail when a float32 file isn't within tolerance.
+    """Measure, print, and write the figures; fail when a float32 file is outside the tolerance.
 
     Args:
         args: The command line.

@@ -42,7 +42,7 @@ TILE = 64
 COMPARED = (64, 4096)
 TARGET = 1.2
 LIMIT = 8192
-"""Address space of a process, MiB: whoever needs more for an image ends there."""
+"""Address space of a process, MiB: a process that needs more for an image ends with an error."""
 PATIENCE = 120.0
 """Seconds after which a process is given up."""
 AT_ONCE = 1.0
@@ -77,7 +77,7 @@ def tiled(path: Path, side: int, tiles: UInt8[np.ndarray, "tiles height width"])
 
 
 class GreyResNet(nn.Module):
-    """A ResNet-18 (He et al. 2016) as torchvision has it, that takes grey pixels and has weights nobody trained."""
+    """A ResNet-18 (He et al. 2016) as torchvision has it, that takes grey pixels and has untrained weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def measure(root: str | None, quick: bool) -> dict[str, Any]:
 
     Args:
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     effort = Effort((64, 128), 2, 0.001, 1) if quick else Effort(SIDES, 15, 0.1, 3)
@@ -263,7 +263,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -1,4 +1,4 @@
-"""How fast an exported model answers: ``python -m benchmarks.runtime.speed [--reference DIR] [--checkpoint FILE]``.
+"""Speed of exported models: ``python -m benchmarks.runtime.speed [--reference DIR] [--checkpoint FILE]``.
 
 Options as well: ``--root DIR``, ``--output FILE``, ``--quick``. DIR is a checkout of the reference implementation in
 PyTorch, FILE a trained mnist-28. All sides of a table take turns within one run, on one thread.
@@ -149,7 +149,7 @@ def measure(checkout: Path | None, checkpoint: Path | None, root: str | None, qu
         checkout: Of the reference implementation in PyTorch.
         checkpoint: A trained mnist-28.
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, effort = describe(), (2, 0.001) if quick else (15, 0.2)
     model = paper_model()
@@ -243,7 +243,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -32,7 +32,7 @@ def measure(checkpoint: Path | None, root: str | None, quick: bool) -> dict[str,
     """Measure everything.
 
     Args:
-        checkpoint: A trained model; that with weights nobody trained is measured in any case.
+        checkpoint: A trained model; the untrained one is measured in any case.
         root: Where MNIST lies.
         quick: Whether to start each process twice only.
     """
@@ -90,7 +90,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.

@@ -1,10 +1,10 @@
-"""What a request costs our service, beside others.
+"""CPU time of a request to our service and to others.
 
 ``python -m benchmarks.serving.cost [--model FILE] [--checkpoint FILE]``.
 
 Options as well: ``--litserve-python PATH`` (an interpreter that has LitServe, if this one has none), ``--root DIR``,
 ``--rounds N``, ``--output FILE``, ``--quick``. The same file of a model is served by ``glimpse serve``, by the bare
-session behind FastAPI and by LitServe; each is asked by 1, 16 and 64 clients that keep their connections, with PNG
+session behind FastAPI and by LitServe; each gets requests of 1, 16 and 64 clients that keep their connections, with PNG
 images and with tensors. The sides take turns within a round, the others standing still; the class in every answer is
 checked. Without ``--model`` and ``--checkpoint``, that of Mnih et al. (2014) for 28x28 images is served, with weights
 nobody trained, and then the hard model in the package.
@@ -272,7 +272,7 @@ def measure(
         litserve_python: An interpreter that has LitServe.
         root: Where MNIST lies.
         rounds: How often each figure is taken.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     if litserve_python is None and importlib.util.find_spec("litserve"):
@@ -316,7 +316,7 @@ def _litserve_version(python: str | None) -> dict[str, str]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
@@ -337,7 +337,7 @@ def main(args: Sequence[str]) -> int:
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often each figure is taken; {ROUNDS}"
     )
     options = options_of(args, parser)
-    # Servers that stand still would outlive whoever is ended without a chance to end them.
+    # Stopped servers would outlive this process if it ended without ending them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = measure(
         options.model, options.checkpoint, options.litserve_python, options.root, options.rounds, options.quick

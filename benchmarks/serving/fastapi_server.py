@@ -42,7 +42,7 @@ def fitted(session: GlimpseSession, image: bytes) -> tuple[npt.NDArray[np.uint8]
 def answers_to(
     session: GlimpseSession, given: Sequence[tuple[npt.NDArray[np.uint8], tuple[int, int]]]
 ) -> list[dict[str, Any]]:
-    """Classify images, and say of each what our service says.
+    """Classify images, and return the content of our service's response for each.
 
     Args:
         session: The model.
@@ -50,11 +50,11 @@ def answers_to(
     """
     sizes = [size for _, size in given]
     found = session.onto_images(session.run(np.stack([canvas for canvas, _ in given])), sizes)
-    return [said(session, found.row(row), size) for row, size in enumerate(sizes)]
+    return [response_content(session, found.row(row), size) for row, size in enumerate(sizes)]
 
 
-def said(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:
-    """What an answer says of one image, in JSON's values and numpy's.
+def response_content(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:
+    """The content of a response for one image, in JSON's values and numpy's.
 
     Args:
         session: The model.
@@ -105,12 +105,12 @@ def written(content: Any) -> bytes:
 
 
 def serve(file: str, port: int, threads: bool) -> None:
-    """Serve the bare session behind FastAPI until told to stop.
+    """Serve the bare session behind FastAPI until it is stopped.
 
     Args:
         file: The model.
         port: At which to listen.
-        threads: Whether endpoints run in the thread pool, as those of many people do.
+        threads: Whether endpoints run in FastAPI's thread pool.
     """
     import uvicorn
     from fastapi import Body, FastAPI, Request, Response

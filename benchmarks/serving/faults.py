@@ -1,4 +1,4 @@
-"""What the service does when things go wrong: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
+"""The service under faults: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
 
 Each fault is one function, with a real service in a process of its own, real clients, and the models that come with
 the package. ``--quick`` plays them all in short form; ``--only NAME`` one of them.
@@ -32,7 +32,7 @@ from glimpse_serve.models import bundled  # noqa: E402
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long and how large the faults are.
+    """Duration and size of the faults.
 
     Attributes:
         clients: That overload the service.
@@ -60,7 +60,7 @@ SHORT = Sizes(clients=300, requests=2, steady=4, reloads=5, kills=1, slow=20, le
 
 
 async def overload(sizes: Sizes) -> dict[str, Any]:
-    """Many clients against a queue of 32: each request is answered or refused at once, and none is lost."""
+    """Many clients against a queue of 32: each request gets a prediction or 503 at once, and none is lost."""
     async with serving("--max-queue", "32", "--log-level", "warning") as service:
         tally = await Crowd(service.port, *labelled_images()).gathered(sizes.clients, sizes.requests)
         counted = (await service.get("/metrics"))[1]
@@ -84,7 +84,7 @@ async def overload(sizes: Sizes) -> dict[str, Any]:
 
 
 async def stop(sizes: Sizes) -> dict[str, Any]:
-    """SIGTERM under load, once each with one process and two: what was begun is answered, and it exits with 0."""
+    """SIGTERM under load, one process and two: requests in progress get their responses, and it exits with 0."""
     found: dict[str, Any] = {}
     for workers in (1, 2):
         args = ("--workers", str(workers), "--drain-seconds", "1", "--shutdown-seconds", "5", "--log-level", "warning")
@@ -112,7 +112,7 @@ async def stop(sizes: Sizes) -> dict[str, Any]:
 
 
 async def kill(sizes: Sizes) -> dict[str, Any]:
-    """Kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
+    """Kill -9 of a worker: only its requests in progress are lost, another takes its place, and the counters stay."""
     async with serving("--workers", "2", "--log-level", "warning") as service:
         crowd = Crowd(service.port, *labelled_images())
         asking = asyncio.create_task(crowd.gathered(sizes.steady))
@@ -145,7 +145,7 @@ async def kill(sizes: Sizes) -> dict[str, Any]:
 
 
 async def corrupt(sizes: Sizes) -> dict[str, Any]:
-    """A damaged file dropped into the watched directory under load: it is refused, and the old one goes on."""
+    """A damaged file dropped into the watched directory under load: it is rejected, and the old one stays."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
         shutil.copy(bundled.HARD.path, file)
@@ -181,7 +181,7 @@ async def corrupt(sizes: Sizes) -> dict[str, Any]:
 
 
 async def _until(service: Service, so: Callable[[Any], bool]) -> bool:
-    """Wait until the list of models is so; tells whether it came to that within a time."""
+    """Wait until the list of models fulfils a condition; returns whether it did so in time."""
     for _ in range(400):
         if so((await service.get("/v1/models"))[1]):
             return True
@@ -226,7 +226,7 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
 
 
 async def slow(sizes: Sizes) -> dict[str, Any]:
-    """Headers that come byte by byte, and bodies that stop half-way: they are closed, and others are answered."""
+    """Headers sent byte by byte, and bodies that stop half-way: they are closed, and other clients are served."""
     args = ("--header-seconds", "1", "--body-seconds", "1", "--log-level", "warning")
     files, labels = labelled_images()
     whole = request("POST", "/v1/classify", files[0])
@@ -249,12 +249,12 @@ async def slow(sizes: Sizes) -> dict[str, Any]:
     async with serving(*args) as service:
         crowd = Crowd(service.port, files, labels)
         asking = asyncio.create_task(crowd.gathered(2))
-        told = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
+        responses = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
         crowd.stopped = True
         tally = await asking
     return {
-        "slow": len(told),
-        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in told),
+        "slow": len(responses),
+        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in responses),
         "answered_beside": tally.statuses[200],
         "failed_beside": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
         "longest_seconds_beside": tally.of(1.0),
@@ -271,7 +271,7 @@ async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 
 async def leave(sizes: Sizes) -> dict[str, Any]:
-    """Clients that leave without waiting for their answer: their place is free for others, and nothing is left over."""
+    """Clients that disconnect without waiting for the response: their places become free, and nothing is left over."""
     files, labels = labelled_images()
     async with serving("--log-level", "warning") as service:
         before = service.resident()
@@ -297,7 +297,7 @@ async def leave(sizes: Sizes) -> dict[str, Any]:
 
 
 async def soak(sizes: Sizes) -> dict[str, Any]:
-    """All of it for long: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
+    """For a long time: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
     chance = random.Random(0)
     files, labels = labelled_images()
     spoilt = [content[: chance.randrange(len(content))] for content in files]
@@ -354,7 +354,7 @@ FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
 
 
 def main(args: Sequence[str]) -> int:
-    """Play the faults.
+    """Produce the faults and report their figures.
 
     Args:
         args: The command line.

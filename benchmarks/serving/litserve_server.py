@@ -17,8 +17,8 @@ from benchmarks.serving.fastapi_server import BYTES, JSON, answers_to, canvases_
 from glimpse.runtime.session import GlimpseSession
 
 BATCH, PATIENCE_SECONDS = 32, 0.01
-"""A batch is as large as one of ours at most, and waits for company for the shortest time that LitServe's own examples
-wait; with 0 its worker would never sleep."""
+"""The largest batch is that of our service. The wait is the shortest of LitServe's own examples; with 0 its worker would
+never sleep."""
 PNG = b"\x89PNG"
 
 
@@ -39,7 +39,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
         self._session = GlimpseSession(self._file)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type=BYTES)]) -> Any:
-        """Decode an image; a tensor is told from it by how it begins."""
+        """Decode an image or a tensor, which are told apart by their first bytes."""
         if request.startswith(PNG):
             return fitted(self._session, request)
         canvas = canvases_in(self._session, request)[0].transpose(1, 2, 0)
@@ -58,7 +58,7 @@ class Batches(Single):
     """The same in batches."""
 
     def batch(self, inputs: list[Any]) -> list[Any]:
-        """Leave them as they are."""
+        """Return them unchanged."""
         return inputs
 
     def predict(self, given: Any) -> Any:
@@ -66,12 +66,12 @@ class Batches(Single):
         return answers_to(self._session, given)
 
     def unbatch(self, output: Any) -> Any:
-        """Leave them as they are."""
+        """Return them unchanged."""
         return output
 
 
 def main(args: Sequence[str]) -> int:
-    """Serve until told to stop.
+    """Serve until stopped.
 
     Args:
         args: The command line.

@@ -1,4 +1,4 @@
-"""Two replicas on a local Ray, overloaded, and one of them killed under load again and again.
+"""Two replicas on a local Ray: overload, and repeated kills of a replica under load.
 
 ``python -m benchmarks.serving.on_ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see
 what becomes of each request. ``--quick`` plays it in short form.
@@ -34,7 +34,7 @@ OPTIONS = ("--ray", "--workers", str(REPLICAS), "--max-batch", "8", "--max-queue
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long and how large it is.
+    """Duration and size.
 
     Attributes:
         clients: That overload the service.
@@ -88,7 +88,7 @@ async def play(sizes: Sizes) -> dict[str, Any]:
     """Overload the service, then kill replicas under load, then stop it.
 
     Args:
-        sizes: How long and how large it is.
+        sizes: Duration and size.
     """
     files, labels = labelled_images()
     begun = time.monotonic()
@@ -116,7 +116,7 @@ async def play(sizes: Sizes) -> dict[str, Any]:
 
 
 async def _kill_one(service: Service, crowd: Crowd) -> float:
-    """Kill a replica, and wait until there are as many as before; tells how long it took."""
+    """Kill a replica and wait until there are as many as before; returns the seconds until then."""
     answered = crowd.tally.statuses[200]
     while crowd.tally.statuses[200] < answered + 100:
         await asyncio.sleep(0.05)
@@ -147,7 +147,7 @@ def _figures_of(tally: Tally) -> dict[str, Any]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Play it.
+    """Run it and report the figures.
 
     Args:
         args: The command line.

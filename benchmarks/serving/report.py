@@ -50,7 +50,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was to be shown, and what was: each claim with its target, the figure, and whether it is met.
+    """The claims: each with its target, the figure, and whether it is met.
 
     Args:
         result: Cells, starts and memory of one model.

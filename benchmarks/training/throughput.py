@@ -27,7 +27,7 @@ class Effort:
         seconds: CPU time of a sample.
         epochs: Epochs of each training run.
         steps: Batches in an epoch, 0 for all there are.
-        recipe_steps: Likewise, for the recipes as they are shipped.
+        recipe_steps: The same for the recipes as they are shipped.
         timed_steps: Steps that are timed stage by stage.
     """
 
@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measure everything.
 
     Args:
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     from benchmarks.training.crops import crops, one_glimpse
 
@@ -190,7 +190,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
