@@ -20,7 +20,7 @@ from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export.checkpoint import card_of
 from glimpse.export.graph.fragment import state_sizes
-from glimpse.export.model import build, versions
+from glimpse.export.model import build_graph, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import Retina
@@ -63,7 +63,7 @@ class Model:
         """
         channels, height, width = self.image_shape
         examples = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-        return build(self.observer, self.form(graph, precision, input_type, target), examples, outputs)
+        return build_graph(self.observer, self.form(graph, precision, input_type, target), examples, outputs)
 
     def form(self, graph: str, precision: str = "float32", input_type: str = "uint8", target: str = "cpu") -> ModelCard:
         """The card of one of its graphs."""

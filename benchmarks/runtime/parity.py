@@ -26,7 +26,7 @@ from benchmarks.runtime.models import CPU, CUDA, Model, in_input_type, session_f
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # noqa: E402
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
 from glimpse.evaluation.evaluate import beliefs  # noqa: E402
-from glimpse.export.model import ASTRAY, TOLERANCE  # noqa: E402
+from glimpse.export.model import LOCATION_TOLERANCE, PROBABILITY_TOLERANCE  # noqa: E402
 from glimpse.export.parity import Parity, compare_with_file  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
@@ -93,7 +93,11 @@ def answers_of(session: Any, model: Model, form: Form, images: Tensor) -> npt.ND
 
 def is_within(parity: Parity) -> bool:
     """Whether a float32 file is as near to its model as an export has to be, its share of ties apart."""
-    return parity.difference <= TOLERANCE and parity.elsewhere <= ASTRAY and not parity.labels_differ
+    return (
+        parity.difference <= PROBABILITY_TOLERANCE
+        and parity.other_difference <= LOCATION_TOLERANCE
+        and not parity.labels_differ
+    )
 
 
 def _step_by_step(session: Any, model: Model, images: Tensor) -> Any:
@@ -139,7 +143,7 @@ def parity_of(checkpoint: Path, root: str | None, count: int | None, quick: bool
                 "ties": parity.ties,
                 "labels_differ": parity.labels_differ,
                 "error": float((answers_of(session, model, form, images) != truth).mean()),
-                "elsewhere": parity.elsewhere,
+                "elsewhere": parity.other_difference,
                 "within": is_within(parity) if exact else None,
             }
         )
@@ -169,7 +173,7 @@ def measure(checkpoints: Sequence[Path], root: str | None, count: int | None, qu
         "providers": available,
         "left_out": [f"{name}: no provider that a model was run on" for name in available if name not in COMPUTING]
         + [f"{name}: not there" for name in COMPUTING if name not in available],
-        "tolerance": TOLERANCE,
+        "tolerance": PROBABILITY_TOLERANCE,
         "models": [parity_of(checkpoint, root, QUICK_IMAGES if quick else count, quick) for checkpoint in checkpoints],
         "load_average_after": describe()["load_average"],
     }

@@ -29,7 +29,7 @@ from benchmarks.runtime.models import SEED, real_images, retina_model, session_f
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.export.graph.builder import OPSET  # noqa: E402
-from glimpse.export.model import build  # noqa: E402
+from glimpse.export.model import build_graph  # noqa: E402
 from glimpse.images.lazy import ArrayImage  # noqa: E402
 from glimpse.models.cnn import ConvolutionalNet  # noqa: E402
 from glimpse.models.observer import WholeImageObserver  # noqa: E402
@@ -101,7 +101,7 @@ def write_files(folder: Path) -> dict[str, Path]:
         torch.manual_seed(SEED)
         net, resnet = WholeImageObserver(ConvolutionalNet(10).eval(), any_size=True), GreyResNet().eval()
     example = torch.zeros(2, 1, TILE, TILE, dtype=torch.uint8)
-    graph = build(net, untrained_card(net, TILE, None), example)
+    graph = build_graph(net, untrained_card(net, TILE, None), example)
     files[SMALL_NET].write_bytes(seal(graph.SerializeToString()))
     with warnings.catch_warnings():
         # The exporter that traces is deprecated, and takes seconds where the other takes a minute.

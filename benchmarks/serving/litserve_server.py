@@ -17,8 +17,8 @@ from benchmarks.serving.fastapi_server import BYTES, JSON, answers_to, canvases_
 from glimpse.runtime.session import GlimpseSession
 
 BATCH, PATIENCE_SECONDS = 32, 0.01
-"""The largest batch is that of our service. The wait is the shortest of LitServe's own examples; with 0 its worker would
-never sleep."""
+"""A batch has at most as many images as in our service. The wait is the shortest of LitServe's examples; with 0 its
+worker would never sleep."""
 PNG = b"\x89PNG"
 
 

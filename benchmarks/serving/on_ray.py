@@ -1,7 +1,7 @@
 """Two replicas on a local Ray: overload, and repeated kills of a replica under load.
 
-``python -m benchmarks.serving.on_ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see
-what becomes of each request. ``--quick`` plays it in short form.
+``python -m benchmarks.serving.on_ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and count
+the responses. ``--quick`` is a short form.
 """
 
 import asyncio

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from PIL.Image import Image
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import Batch
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
+from glimpse.files import whole_file, whole_text
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 
@@ -37,7 +39,30 @@ PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
 """How long an untrained policy, whose means all lie at one place, has to spread."""
 
 
-def checkpoints(output: Path, validates: bool = True) -> list[ModelCheckpoint]:
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Write each checkpoint whole or not at all.
+
+    Lightning writes it into the system's folder for temporary files first. Where that is another file system, moving it
+    from there is a copy, and one that is cut short leaves half a checkpoint in the place of the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; ``storage_options`` are Lightning's, and are not used."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(Path(path)) as stream:
+            torch.save(checkpoint, stream)
+
+
+class WholeCheckpoints(Callback):
+    """Have the trainer write its checkpoints by :class:`WholeCheckpointIO`, unless it was given another way."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Replace Lightning's default."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+
+
+def checkpoints(output: Path, validates: bool = True) -> list[Callback]:
     """Keep the best model by validation error, and the last one.
 
     Args:
@@ -48,7 +73,7 @@ def checkpoints(output: Path, validates: bool = True) -> list[ModelCheckpoint]:
         dirpath=output, filename=Path(BEST_FILE).stem, monitor="val_error", mode="min", enable_version_counter=False
     )
     last = ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False)
-    return [best, last] if validates else [last]
+    return [WholeCheckpoints(), best, last] if validates else [WholeCheckpoints(), last]
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
@@ -110,13 +135,11 @@ class EpochLog(Callback):
 
     def _write(self, columns: tuple[str, ...]) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with whole_text(self.file) as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({name: f"{value:.6g}" for name, value in row.items() if not math.isnan(value)})
-        part.replace(self.file)
 
 
 def in_words(metrics: dict[str, float]) -> str:
@@ -273,11 +296,11 @@ class FitReport(Callback):
             return
         rows = read_metrics(self.output / METRICS_FILE)
         if curves := panels(rows):
-            _save(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
+            save_picture(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
         if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
             matrix = confusion(pl_module, data)
-            _save(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
+            save_picture(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
 
 
 def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -329,9 +352,3 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
             counts += torch.bincount(labels.to(training.device) * classes + answers, minlength=classes * classes)
     training.train(was_training)
     return counts.reshape(classes, classes)
-
-
-def _save(picture: Image, file: Path) -> None:
-    part = file.with_name(f"{file.stem}.part{file.suffix}")
-    picture.save(part)
-    part.replace(file)

@@ -26,7 +26,6 @@ HEAVY_LATER = (
     "glimpse.cli.export",
     "glimpse.cli.inspect",
     "glimpse.cli.usage",
-    "glimpse.export.targets",
     "glimpse_envs.play.blocks",
     "glimpse_envs.play.mosaic",
     "glimpse_envs.play.opponent",

@@ -29,11 +29,12 @@ The record is one JSON document, written anew after every image, whole or not at
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from glimpse.files import write_problem, write_whole
 
 SCHEMA_VERSION = 1
 
@@ -136,20 +137,8 @@ class GameRecord:
     def __init__(self, path: Path, settings: GameSettings) -> None:
         self.path = path
         self.settings = settings
-        # The file itself is replaced, never a link to it.
-        try:
-            self._file = path.resolve()
-        except (RuntimeError, OSError) as error:
-            raise PlayedError(
-                f"expected {str(path)!r} to be a file, got a link that leads to itself; name another file with --output"
-            ) from error
-        folder = self._file.parent if path.is_symlink() else path.parent
-        if not self._file.parent.is_dir():
-            raise PlayedError(
-                f"expected a folder at {str(folder)!r} to write {self._file.name} into, found none; make it"
-            )
-        if not os.access(self._file if self._file.exists() else self._file.parent, os.W_OK):
-            raise PlayedError(f"expected to be allowed to write {str(path)!r}, but may not; name another with --output")
+        if problem := write_problem(path):
+            raise PlayedError(f"{problem}, with --output")
         self.entries: list[PlayedImage] = self._read()
 
     def add(self, entry: PlayedImage) -> None:
@@ -164,7 +153,7 @@ class GameRecord:
             PlayedError: When the file has become something else in the meantime.
             OSError: When it can't be written; it is then as it was.
         """
-        found = self._read() if self._file.exists() else self.entries
+        found = self._read() if self.path.exists() else self.entries
         if entry.image in {kept.image for kept in found}:
             self.entries = found
             raise AlreadyPlayedError(
@@ -177,22 +166,14 @@ class GameRecord:
             "game": asdict(self.settings),
             "played": [asdict(played) for played in entries],
         }
-        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        try:
-            with draft.open("w", encoding="utf-8") as stream:
-                stream.write(json.dumps(document, indent=1) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(self._file)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(self.path, json.dumps(document, indent=1) + "\n")
         self.entries = entries
 
     def _read(self) -> list[PlayedImage]:
-        if not self._file.exists():
+        if not self.path.exists():
             return []
         try:
-            document = json.loads(self._file.read_text(encoding="utf-8"))
+            document = json.loads(self.path.read_text(encoding="utf-8"))
             version = document["schema_version"]
             game, played = document["game"], document["played"]
         except (ValueError, KeyError, TypeError) as error:

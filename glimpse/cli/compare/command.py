@@ -22,6 +22,7 @@ from glimpse.cli.usage import UsageError, invocation
 from glimpse.data.datamodule import FOLDER, ImageData
 from glimpse.data.datasets import DataError, data_root
 from glimpse.evaluation.evaluate import Evaluation, evaluate
+from glimpse.files import write_whole
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 
@@ -283,7 +284,7 @@ def train_timed(contender: Contender) -> int:
     if status == 0:
         took = {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
         noted = {"checkpoint_sha256": _digest(contender.checkpoint)} | {what: round(s, 1) for what, s in took.items()}
-        (contender.checkpoint.parent / TIMES_FILE).write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        write_whole(contender.checkpoint.parent / TIMES_FILE, json.dumps(noted, indent=2) + "\n")
     return status
 
 

@@ -23,6 +23,7 @@ from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, 
 from glimpse.cli.usage import UsageError, invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
+from glimpse.files import write_whole
 from glimpse.training.callbacks import (
     BEST_FILE,
     CONFUSION_FILE,
@@ -74,11 +75,9 @@ class SaveRun(SaveConfigCallback):
         config = self.config.clone()
         for name in ("config", "output", "overwrite", "ckpt_path"):
             config.pop(name, None)
-        file = Path(trainer.default_root_dir) / CONFIG_FILE
-        part = file.with_suffix(".part")
         text = self.parser.dump(config, skip_unset=True, skip_validation=True)
-        part.write_text(f"# glimpse=={glimpse.__version__}\n{text}", encoding="utf-8")
-        part.replace(file)
+        file = Path(trainer.default_root_dir) / CONFIG_FILE
+        write_whole(file, f"# glimpse=={glimpse.__version__}\n{text}")
 
 
 class TrainingCLI(LightningCLI):

@@ -75,7 +75,10 @@ def test_an_environment_is_found_by_its_id_or_less(name, found):
             "expected a folder of images at none, found none; give one with --",
         ),
         (["--browser", "--model", "no.onnx"], "can't load the model 'no.onnx': no such file"),
-        (["--browser", "--output", "none/played.json"], "expected a folder at 'none' to write played.json into"),
+        (
+            ["--browser", "--output", "none/played.json"],
+            "got 'none/played.json', whose folder 'none' does not exist; make",
+        ),
         (["--browser", "--split", "tset"], "expected one of train, validation, test; got 'tset'; did you mean test?"),
         (["--brwser"], "play knows no '--brwser'; did you mean --browser?"),
     ],

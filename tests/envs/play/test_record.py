@@ -69,7 +69,7 @@ def test_a_link_stays_one_and_its_file_is_written(tmp_path):
 def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
     link, loop = tmp_path / "link.json", tmp_path / "loop.json"
     link.symlink_to(tmp_path / "none" / "mine.json")
-    with pytest.raises(PlayedError, match=r"expected a folder at .*none' to write mine.json into"):
+    with pytest.raises(PlayedError, match=r"expected a file .*link.json', whose folder '.*none' does not exist"):
         GameRecord(link, SETTINGS)
     loop.symlink_to(loop)
     with pytest.raises(PlayedError, match="a link that leads to itself"):
@@ -142,10 +142,10 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
 
 def test_a_file_that_can_not_be_is_told_before_anybody_plays(tmp_path, monkeypatch):
-    with pytest.raises(PlayedError, match="expected a folder"):
+    with pytest.raises(PlayedError, match=r"whose folder '.*none' does not exist; make the folder first"):
         GameRecord(tmp_path / "none" / "played.json", SETTINGS)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PlayedError, match="expected to be allowed to write"):
+    with pytest.raises(PlayedError, match="which you have no permission to write; name another file, with --output"):
         GameRecord(tmp_path / "played.json", SETTINGS)
 
 

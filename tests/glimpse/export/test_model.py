@@ -95,7 +95,7 @@ def export_it(exported: Any, monkeypatch: pytest.MonkeyPatch, path: Path, by: fl
     card = replace(card_of(model), **changes)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, metadata(card))
-    monkeypatch.setattr(model_module, "build", lambda *_: model)
+    monkeypatch.setattr(model_module, "build_graph", lambda *_: model)
     return model_module.export_model(observer_of(exported), card, path, exported.images)
 
 
@@ -131,7 +131,7 @@ def test_a_file_within_the_tolerance_replaces_the_old_one(exported, monkeypatch,
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     parity = export_it(exported, monkeypatch, path, 1e-6)
-    assert parity.difference < model_module.TOLERANCE
+    assert parity.difference < model_module.PROBABILITY_TOLERANCE
     assert read_seal(path.read_bytes()) != read_seal(exported.path.read_bytes())
     assert list(tmp_path.iterdir()) == [path]
 
@@ -154,7 +154,7 @@ def test_a_fault_leaves_the_good_file_and_nothing_else(exported, monkeypatch, tm
 def test_a_folder_that_is_not_there_is_named(exported, monkeypatch, tmp_path):
     path = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(
-        model_module.ExportError, match=r"expected a folder .*nowhere to write model\.onnx into; make it"
+        model_module.ExportError, match=r"got '.*model\.onnx', whose folder '.*nowhere' does not exist; make"
     ):
         export_it(exported, monkeypatch, path)
     assert not path.parent.exists()
@@ -236,9 +236,9 @@ def test_a_model_without_a_retina_has_an_episode_alone_and_no_int8(exported, gra
     card = replace(read_card(exported.path), model="cnn", graph=graph, precision=precision)
     sentence = f"expected the episode of a cnn model in float32 or float16, got the {graph} graph in {precision}; only"
     with pytest.raises(model_module.ExportError, match=sentence):
-        model_module.check_options(observer, card)
+        model_module.check_export_options(observer, card)
     for allowed in ("float32", "float16"):
-        model_module.check_options(observer, replace(card, graph="episode", precision=allowed))
+        model_module.check_export_options(observer, replace(card, graph="episode", precision=allowed))
 
 
 CARD = ModelCard(
@@ -347,7 +347,7 @@ from pathlib import Path
 import torch
 from dataclasses import replace
 from glimpse.contract.card import ModelCard
-from glimpse.export.model import beliefs_of_file
+from glimpse.export.model import logits_of_file
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.nn.retina import Retina
 
@@ -356,7 +356,7 @@ model = HardAttention(**options).eval()
 model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
 images = torch.load(folder / "images.pt", weights_only=True)
 card = replace(ModelCard.from_json((folder / "card.json").read_text()), precision="int8", graph="step")
-believed = beliefs_of_file(HardObserver(model, Retina(4, 1, 2), 4), card, images)
+believed = logits_of_file(HardObserver(model, Retina(4, 1, 2), 4), card, images)
 labels = torch.arange(len(images))
 torch.save(believed(zip(images.split(10), labels.split(10), strict=True)), folder / "believed.pt")
 """

@@ -1,4 +1,5 @@
 import math
+import os
 from typing import Any
 from unittest.mock import NonCallableMagicMock
 
@@ -12,6 +13,9 @@ from glimpse.training.callbacks import (
     EpochBar,
     EpochLog,
     FitReport,
+    WholeCheckpointIO,
+    WholeCheckpoints,
+    checkpoints,
     collapse,
     confusion,
     explored_by,
@@ -20,6 +24,7 @@ from glimpse.training.callbacks import (
     read_metrics,
 )
 from glimpse.training.hard import HardAttentionTraining
+from tests.glimpse.test_files import no_space, unchanged
 
 
 def trainer_at(epoch: int, **metrics: float) -> Any:
@@ -69,6 +74,38 @@ def test_a_resumed_run_keeps_the_rows_before_it_only(tmp_path):
         (1, 0.5),
         (2, 0.125),
     ]
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    trainer = lightning.Trainer(
+        callbacks=checkpoints(tmp_path), logger=False, accelerator="cpu", enable_progress_bar=False
+    )
+    setting = next(callback for callback in trainer.callbacks if isinstance(callback, WholeCheckpoints))  # type: ignore[attr-defined]
+    setting.setup(trainer, tiny(), "fit")
+    trainer.strategy.connect(tiny())
+    path = tmp_path / "new" / "last.ckpt"
+    trainer.save_checkpoint(path)
+    assert "state_dict" in torch.load(path, weights_only=True)
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*last.ckpt"):
+        trainer.save_checkpoint(path)
+
+
+def test_a_way_to_write_checkpoints_that_the_user_gave_stays():
+    class Own(WholeCheckpointIO):
+        pass
+
+    own = Own()
+    trainer = lightning.Trainer(plugins=own, logger=False, accelerator="cpu", enable_progress_bar=False)
+    WholeCheckpoints().setup(trainer, tiny(), "fit")
+    assert trainer.strategy.checkpoint_io is own
+
+
+def test_a_log_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch):
+    run_epoch(EpochLog(tmp_path), 0, val_error=0.5)
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
+        run_epoch(EpochLog(tmp_path), 1, val_error=0.4)
 
 
 def test_no_log_has_no_rows(tmp_path):
