@@ -28,7 +28,7 @@ from glimpse.runtime.providers import PROVIDERS
 from glimpse.training.checkpoint import load_with_data
 
 SEED = 0
-"""Fixes weights that nobody trained."""
+"""Seed of untrained weights."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -92,12 +92,12 @@ class Model:
 
 
 def paper_model() -> Model:
-    """The model of Mnih et al. (2014) for 28x28 images, 6 glimpses of 8x8 at one scale, with weights nobody trained."""
+    """The model of Mnih et al. (2014) for 28x28 images, 6 glimpses of 8x8 at one scale, untrained."""
     return untrained(28, glimpse_size=8, num_scales=1, num_glimpses=6, combine="add", core="plain", gaze="nothing")
 
 
 def retina_model() -> Model:
-    """The model of the recipe cluttered-60-8, 8 glimpses of 12x12 at three scales, with weights nobody trained."""
+    """The model of the recipe cluttered-60-8, 8 glimpses of 12x12 at three scales, untrained."""
     return untrained(60, glimpse_size=12, num_scales=3, num_glimpses=8)
 
 
@@ -124,7 +124,7 @@ def untrained(side: int, *, glimpse_size: int, num_scales: int, num_glimpses: in
 
 
 def untrained_card(observer: Observer, side: int, state_size: int | None) -> ModelCard:
-    """What a file says of a model of grey square images that nobody trained.
+    """The card of an untrained model of grey square images.
 
     Args:
         observer: The model.
@@ -145,7 +145,7 @@ def untrained_card(observer: Observer, side: int, state_size: int | None) -> Mod
         zoom=retina.zoom if retina else None,
         has_maps=False,
         any_size=True,
-        data="none: nobody trained it",
+        data="none: untrained",
         recipe={},
         versions=versions(),
         state_size=state_size,

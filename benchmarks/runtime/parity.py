@@ -4,15 +4,15 @@ Options: ``--root DIR``, ``--images N`` (the first N test images; all when left 
 Every graph, input type, precision and target, on every execution provider that is there.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import describe, settle_threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -186,8 +186,7 @@ def report(result: dict[str, Any]) -> str:
         result: What :func:`measure` found.
     """
     head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}\n"
+        f"{heading(result)}\n"
         f"providers that are there: {', '.join(result['providers'])}\nleft out: {'; '.join(result['left_out'])}"
     )
     heads = (
@@ -236,16 +235,14 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted; fail when a float32 file isn't within tolerance.
+    """Measure, print, and write the figures; fail when a float32 file is outside the tolerance.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runtime.parity", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.runtime.parity", __doc__)
     parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="a file that training wrote")
-    parser.add_argument("--root", metavar="DIR", help="where the data lie, when not where they lay in training")
+    add_root(parser, "that of the training if left out")
     parser.add_argument("--images", type=int, metavar="N", help="the first N test images; all when left out")
     options = options_of(args, parser)
     result = measure(options.checkpoints, options.root, options.images, options.quick)
