@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import glimpse
 from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError, error_message, suggestion
 
 
 class Subcommand(NamedTuple):
@@ -128,8 +128,7 @@ def _run(args: Sequence[str], program: str) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", *OWN_PACKAGES}:
             raise
-        names = [entry.name for entry in SUBCOMMANDS]
-        entry = _entry(next(arg for arg in args if arg in names))
+        entry = _entry(_called(args))
         return _fail(
             f"{entry.name} needs {missing}, which is not installed; pip install 'glimpse-attention[{entry.extra}]'"
         )
@@ -139,11 +138,17 @@ def _run(args: Sequence[str], program: str) -> int:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        return _fail(str(error))
+        return _fail(error_message(error, _called(args)))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
             raise  # Reported by main, which also flushes what was printed.
         return _fail(f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}")
+
+
+def _called(args: Sequence[str]) -> str:
+    """The name of the subcommand in a command line that has one."""
+    names = {entry.name for entry in SUBCOMMANDS}
+    return next(arg for arg in args if arg in names)
 
 
 def parse(args: Sequence[str], program: str = "") -> argparse.Namespace:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from glimpse.contract.card import ModelCard
+from glimpse.contract.card import ModelCard, RetinaGeometry
 from glimpse.contract.tensors import (
     BOXES,
     CONFIDENCE,
@@ -197,8 +197,8 @@ def from_windows(graph: Call, card: ModelCard, scenes: Sequence[ImageView]) -> L
 
     def look_at_one(scene: ImageView, location: Any, state: Any) -> GlimpseResult:
         given = _onwards(location, state)
-        if card.has_retina:
-            box = _clipped(_widest(card, scene, location), scene)
+        if card.retina:
+            box = _clipped(_widest(card.retina, scene, location), scene)
             pixels = scene.read(box)
             given[FRAME] = np.array([box.left, box.top, scene.width, scene.height], np.float32)
         else:
@@ -227,8 +227,13 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
         card: The model's card.
         images: Images of one size, uint8 or float32 (batch, channels, height, width), or scenes of any size, of which
             only the pixels under the widest windows are read.
+
+    Raises:
+        ValueError: When the model has no retina.
     """
-    retina = _retina(card)
+    retina = card.retina
+    if retina is None:
+        raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
 
     def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         if isinstance(images, np.ndarray):
@@ -236,7 +241,7 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
             height, width = images.shape[2:]
         else:
             scenes = [images[row] for row in rows]
-            glimpses = np.concatenate([_cut(card, *each) for each in zip(scenes, locations[:, None], strict=True)])
+            glimpses = np.concatenate([_cut(retina, *each) for each in zip(scenes, locations[:, None], strict=True)])
             height, width = np.array([(scene.height, scene.width) for scene in scenes], np.float32).T
         found = graph({GLIMPSE: glimpses, LOCATION: locations, STATE: state})
         windows = geometry.boxes(locations, height, width, *retina)
@@ -301,15 +306,9 @@ def _taken(found: Arrays) -> GlimpseResult:
     return GlimpseResult(prediction_of(found), found[NEXT_STATE], found[NEXT_LOCATION])
 
 
-def _retina(card: ModelCard) -> tuple[int, int, int]:
-    if card.glimpse_size is None or card.num_scales is None or card.zoom is None:
-        raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
-    return card.glimpse_size, card.num_scales, card.zoom
-
-
-def _widest(card: ModelCard, scene: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
+def _widest(retina: RetinaGeometry, scene: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
     """The widest window at a location (1, 2), in whole pixels of the image."""
-    box = geometry.boxes(location, scene.height, scene.width, *_retina(card))[-1]
+    box = geometry.boxes(location, scene.height, scene.width, *retina)[-1]
     return geometry.Box(*(int(edge.item()) for edge in box))
 
 
@@ -321,14 +320,14 @@ def _clipped(box: geometry.Box, scene: ImageView) -> geometry.Box:
 
 
 def _cut(
-    card: ModelCard, scene: ImageView, location: npt.NDArray[np.float32]
+    retina: RetinaGeometry, scene: ImageView, location: npt.NDArray[np.float32]
 ) -> Float32[np.ndarray, "1 scales channels size size"]:
     """Cut one glimpse, reading no more than the pixels under the widest window."""
-    box = _widest(card, scene, location)
+    box = _widest(retina, scene, location)
     part = _clipped(box, scene)
     pixels = scene.read(part)
     window = np.zeros((1, pixels.shape[2], box.bottom - box.top, box.right - box.left), pixels.dtype)
     top, left = part.top - box.top, part.left - box.left
     if 0 <= top < window.shape[2] and 0 <= left < window.shape[3]:
         window[0, :, top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels.transpose(2, 0, 1)
-    return crop.pool(window, *_retina(card))
+    return crop.pool(window, *retina)

@@ -145,13 +145,13 @@ def _plan_checkpoint(name: str, model: str, root: str | None) -> Candidate:
 def _plan_recipe(
     name: str, model: str, folder: Path, training: Sequence[str], root: str | None, overwrite: bool
 ) -> Candidate:
+    file = find_recipe(model, option="")
     try:
-        file = find_recipe(model)
         rooted = ["--data.root", root] if root else []
         options = ["fit", "--config", str(file), *rooted, *training]
         data, recipe = dry_run(options, PROGRAM)
     except (UsageError, DataError) as error:
-        raise UsageError(f"{model}: {str(error).removeprefix(f'--config {model}: ')}") from error
+        raise UsageError(f"{model}: {error}") from error
     output = folder / "runs" / name
     last = output / LAST_FILE
     budget = {option: recipe.get(option) for option in BUDGET}

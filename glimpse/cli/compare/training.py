@@ -12,6 +12,7 @@ from glimpse.cli.compare.report import ComparedModel
 from glimpse.cli.train.command import main as train
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.evaluate import Evaluation
+from glimpse.files import write_whole
 from glimpse.training.callbacks import METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import read_checkpoint
 
@@ -55,7 +56,7 @@ def train_timed(candidate: Candidate) -> int:
         written = {"checkpoint_sha256": _digest(candidate.checkpoint)} | {
             what: round(s, 1) for what, s in measured.items()
         }
-        (candidate.checkpoint.parent / TIMES_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_whole(candidate.checkpoint.parent / TIMES_FILE, json.dumps(written, indent=2) + "\n")
     return status
 
 

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from glimpse.data.datamodule import ImageData
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.view import View, draw
 from glimpse.runtime.session import GlimpseSession, Prediction
 
@@ -65,8 +66,10 @@ def _example(
     changed = np.flatnonzero(answers != answer)
     truth = classes[label]
     name = f"{number:02d}-{truth}"
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / "images" / f"{name}.png")
-    draw(session, View(image, image, prediction, prediction), truth).save(folder / "scanpaths" / f"{name}.png")
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    save_picture(picture, folder / "images" / f"{name}.png")
+    scanpath = draw(session, View(image, image, prediction, prediction), truth)
+    save_picture(scanpath, folder / "scanpaths" / f"{name}.png")
     return Example(
         name, truth, classes[answer], float(beliefs[-1, answer]), int(changed[-1]) + 2 if len(changed) else 1
     )

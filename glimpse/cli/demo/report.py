@@ -13,22 +13,24 @@ import numpy as np
 from glimpse.cli.demo.examples import Example
 from glimpse.cli.usage import invocation
 from glimpse.drawing import charts
+from glimpse.drawing.album import save_picture
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 from glimpse.export.checkpoint import Exported
+from glimpse.files import write_whole
 
 PAGE = "index.html"
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write ``evaluation.json``."""
-    _write(folder / "evaluation.json", evaluation.to_json() + "\n")
+    write_whole(folder / "evaluation.json", evaluation.to_json() + "\n")
 
 
 def write_charts(evaluation: Evaluation, exported: Exported, folder: Path) -> None:
     """Draw the confusion matrix and the error under each kind of fixations."""
     classes = exported.card.classes
-    charts.draw_confusion(np.array(evaluation.confusion), classes).save(folder / "confusion.png")
-    charts.draw_baselines(evaluation.errors).save(folder / "fixations.png")
+    save_picture(charts.draw_confusion(np.array(evaluation.confusion), classes), folder / "confusion.png")
+    save_picture(charts.draw_baselines(evaluation.errors), folder / "fixations.png")
 
 
 def write_demo_page(
@@ -73,14 +75,7 @@ def write_demo_page(
         command=html.escape(next_command(exported, examples, folder)),
         card=html.escape(json.dumps(json.loads(card.to_json()), indent=2)),
     )
-    _write(folder / PAGE, page)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(folder / PAGE, page)
 
 
 def _caption(example: Example) -> str:

@@ -18,7 +18,12 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_the_subcommand_hands_its_arguments_on(monkeypatch):
     calls = []
-    monkeypatch.setattr(command, "main", lambda args, program: calls.append((args, program)) or 0)
+
+    def note(args, program):
+        calls.append((args, program))
+        return 0
+
+    monkeypatch.setattr(command, "main", note)
     assert app.main(["train", "--json", "--model.x", "1", "--", "--help"]) == 0
     assert app.main(["train", "fit"], program="python train.py") == 0
     assert calls == [(["--json", "--model.x", "1", "--", "--help"], "glimpse train"), (["fit"], "python train.py")]
@@ -39,8 +44,21 @@ def test_the_subcommand_hands_its_arguments_on(monkeypatch):
         (["--seed", "-1"], "--seed: expected a whole number from 0 to 4294967295, got -1"),
         (["--data.seed", "1"], "--data.seed can't be set: it follows from --seed"),
         (["--model", "Nobody"], "expected the name of a class, found none called 'Nobody'"),
-        (["--data.dataset", "minst"], "expected a data set out of digits, mnist"),
-        (["--data.dataset", "mnist"], "expected MNIST under data, found no complete copy of it; give its folder with"),
+        (["--data.dataset", "minst"], "expected --data.dataset out of digits, mnist"),
+        (
+            ["--data.dataset", "mnist"],
+            "expected MNIST under data, found no complete copy of it; give its folder with --data.root or "
+            "GLIMPSE_DATA, or have it downloaded with --data.download true",
+        ),
+        (["--data.jitter", "-1"], "expected --data.jitter of at least 0, got -1"),
+        (["--data.canvas_height", "0"], "got --data.canvas_height 0, --data.canvas_width 60, --data.num_pieces 4"),
+        (["--data.piece_size", "30"], "got --data.piece_size 30; lower it"),
+        (["--model.hidden", "0"], "expected --model.hidden of at least 1, got 0; raise it"),
+        (
+            ["--model.what", "conv", "--model.glimpse_size", "1"],
+            "a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp",
+        ),
+        (["--model.num_scales", "9"], "lower --model.num_scales or --model.zoom"),
         (
             ["--model.glimpse_size", "80", "--model.num_scales", "1"],
             "expected images at least as large as the retina's finest window",

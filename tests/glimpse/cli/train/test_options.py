@@ -50,7 +50,8 @@ def test_a_boolean_option_that_stands_alone_is_a_flag():
 def test_flags_and_values_give_the_same_configuration(capsys):
     def configuration(*args: str) -> str:
         assert main([*args, "--print_config"], "glimpse train") == 0
-        return capsys.readouterr().out
+        printed: str = capsys.readouterr().out
+        return printed
 
     flags = configuration("--data.download", "--tensorboard", "--trainer.detect_anomaly", "--model.normalise", "false")
     for line in ("download: true", "tensorboard: true", "detect_anomaly: true", "normalise: false"):

@@ -85,7 +85,9 @@ def test_what_a_run_cannot_go_on_from(folder, capsys):
     capsys.readouterr()
     again = ("--ckpt_path", "runs/tiny/last.ckpt")
     assert "is finished: 1 epochs" in refused(capsys, *again)
-    assert "is of a run of 3 steps, and this one was to have 12" in refused(capsys, *again, "--trainer.max_epochs", "4")
+    longer = refused(capsys, *again, "--trainer.max_epochs", "4")
+    assert "is of a run of 3 steps, and this one was to have 12" in longer
+    assert "; leave --trainer.max_epochs and the data's options as they were, or start anew without --ckpt" in longer
     assert "hidden was 16, is 8; give the same ones" in refused(capsys, *again, "--model.hidden", "8")
     assert "--data.num_pieces was 2, is 3; give the same ones" in refused(capsys, *again, "--data.num_pieces", "3")
     elsewhere = refused(capsys, *again, "--data.root", "elsewhere", "--data.download", "true")
