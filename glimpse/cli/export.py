@@ -1,4 +1,4 @@
-"""``glimpse export``: its options, and what it prints. torch is imported only when something is exported."""
+"""``glimpse export``: write a trained model as an ONNX file or a program. torch is imported when it runs."""
 
 import argparse
 import shlex
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glimpse.cli.parser import add_checkpoint, add_root
 from glimpse.cli.usage import UsageError, invocation, suggestion
 from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption
 
@@ -25,18 +26,16 @@ NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "nam
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of an export, except for the checkpoint and its data.
-
-    Args:
-        parser: That of the subcommand.
-    """
+    """Add the subcommand's arguments to its parser."""
+    add_checkpoint(parser)
+    add_root(parser, "that of the training")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
     )
     parser.add_argument(
         "--graph",
         choices=("adaptive", "episode", "step"),
-        help="adaptive: a loop that can stop when it is sure, go on from a state and look at parts of large images. "
+        help="adaptive: a loop that can stop when it is sure, go on from a state and read parts of large images. "
         "episode: all glimpses in a straight line, the fastest for a fixed number. step: one glimpse, which the caller "
         "cuts. If left out, adaptive for models that look through a retina, and episode for all others, which have no "
         "other",
@@ -90,15 +89,11 @@ def run(args: argparse.Namespace) -> int:
     """Export a checkpoint, and print what was written and what to do next.
 
     Args:
-        args: The options that :func:`add_arguments` declares, parsed.
-
-    Returns:
-        The exit status, 0.
+        args: The arguments of :func:`add_arguments`.
 
     Raises:
         UsageError: When options don't go with one another.
-        ValueError: A subclass of Glimpse's own, when the checkpoint or the data can't be read, the file can't be
-            written, or its outputs differ from the model's.
+        ValueError: One of ours, when there is nothing to export, or its outputs would differ from the model's.
     """
     from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
 
@@ -110,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
             f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
             f"{same.difference:.0e}\n"
-            "next: torch.export.load(path).module() answers; docs/deployment.md says how"
+            "next: torch.export.load(path).module() runs it; docs/deployment.md says how"
         )
         return 0
     options = ExportOptions(

@@ -1,4 +1,4 @@
-"""What every part of the command line shares: how it is called here, and a word for a mistake. No torch."""
+"""The error of a user's mistake, the nearest name to a mistyped one, and how the command is called. No torch."""
 
 import difflib
 import shlex
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 
 
 class UsageError(Exception):
-    """A user's mistake, told in one or two lines."""
+    """A user's mistake, described in one or two lines."""
 
 
 def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
@@ -63,7 +63,7 @@ def error_message(error: Exception, command: str) -> str:
 
 
 def invocation() -> str:
-    """The words that call the ``glimpse`` command from where the user is, for telling what to do next.
+    """How the user calls the ``glimpse`` command from the current folder, for messages with a command to run next.
 
     ``glimpse`` where the shell finds the one that runs now; else its path, if it lies beside the interpreter; else
     ``python -m glimpse``.
@@ -80,7 +80,7 @@ def invocation() -> str:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The name that a mistyped one was most likely meant to be; None where it resembles none.
+    """The name that is most similar to a mistyped one; None where none is similar.
 
     Args:
         wrong: What was typed.
@@ -91,7 +91,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a mistyped name: the nearest right one; empty where it resembles none.
+    """The end of a message about a mistyped name: the nearest right one; empty where none is similar.
 
     Args:
         wrong: What was typed.

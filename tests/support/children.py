@@ -15,7 +15,7 @@ import gc, json, os, sys, types
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be missing in a child, which waits for it at its end
 import onnx, onnxruntime, onnxscript, sklearn.datasets, tqdm
 import torch, torch._dynamo, torch.export, torch.onnx, torchvision
-import glimpse.cli.app, glimpse.cli.train.command
+import glimpse.cli.app, glimpse.cli.train.training_cli
 import glimpse.export.checkpoint, glimpse.export.model, glimpse.export.program
 
 def next_request():

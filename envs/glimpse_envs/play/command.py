@@ -12,7 +12,6 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.parser import Parser
 from glimpse.cli.usage import UsageError, nearest, spelling
 from glimpse.data.datasets import DataError
 from glimpse_envs.classification.core import ClassificationCore
@@ -283,7 +282,8 @@ def _value(field: "Field[Any]", text: str, given: str) -> Any:
         raise UsageError(f"expected {expected} in --set {given}, got {text!r}") from error
 
 
-def _add_play(parser: Parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "id",
         nargs="?",

@@ -25,7 +25,7 @@ CLASSES = list("0123456789")
 ROOT = Path(__file__).parents[3]
 RECIPES = [
     path
-    for path in (*ROOT.glob("configs/*.yaml"), *ROOT.glob("benchmarks/recipes/*.yaml"))
+    for path in (*ROOT.glob("glimpse/cli/train/configs/*.yaml"), *ROOT.glob("benchmarks/recipes/*.yaml"))
     if "class_path: RelaxedAttentionTraining" in path.read_text(encoding="utf-8")
 ]
 

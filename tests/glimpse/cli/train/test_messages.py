@@ -9,30 +9,32 @@ from glimpse.errors import Argument, ArgumentError
 KNOWN = ["model.num_glimpses", "model.hidden", "output"]
 
 
-def told(message: str, args: list[str] | None = None, files: dict[str, list[str]] | None = None) -> str:
+def explained(message: str, args: list[str] | None = None, files: dict[str, list[str]] | None = None) -> str:
     return explain_mistake(message, args or [], files or {}, lambda: KNOWN)
 
 
 def test_an_unknown_option_is_named_in_full():
     message = "Option 'num_glimpse' is not accepted"
-    assert told(message, ["--model.num_glimpse=3"]).startswith("there is no option --model.num_glimpse; did you mean")
-    assert told(message, [], {"own.yaml": ["model.num_glimpse"]}).startswith(
+    assert explained(message, ["--model.num_glimpse=3"]).startswith(
+        "there is no option --model.num_glimpse; did you mean"
+    )
+    assert explained(message, [], {"own.yaml": ["model.num_glimpse"]}).startswith(
         "own.yaml: there is no option model.num_gl"
     )
 
 
 def test_an_option_that_resembles_none_leads_to_the_help():
-    assert told("unrecognized arguments: --zzz=1") == "there is no option --zzz; see --help-all for every option"
+    assert explained("unrecognized arguments: --zzz=1") == "there is no option --zzz; see --help-all for every option"
 
 
 def test_choices_are_listed():
     message = "Parser key \"a\":\n  - Expected a typing.Literal['x', 'y']\n  Given value: z"
-    assert told(message) == "--a: expected x, y, got 'z'"
+    assert explained(message) == "--a: expected x, y, got 'z'"
 
 
 def test_an_unforeseen_message_is_kept_short():
-    assert told("some\n  thing") == "some thing"
-    assert len(told("word " * 1000)) <= 200
+    assert explained("some\n  thing") == "some thing"
+    assert len(explained("word " * 1000)) <= 200
 
 
 def test_options_that_something_else_decides_are_refused():
