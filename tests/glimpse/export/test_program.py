@@ -206,7 +206,7 @@ def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkey
         answers = Episode(Still(), 1.0)
         return lambda images: tuple(output + change for output in answers(images)), PLAIN
 
-    monkeypatch.setattr(program, "read", read)
+    monkeypatch.setattr(program, "read_program", read)
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: path.write_bytes(b"new"))
     (tmp_path / "bad.pt2").write_bytes(b"old")
     with pytest.raises(ProgramError, match=sentence):
@@ -217,14 +217,14 @@ def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkey
 def test_a_program_with_other_labels_is_refused(monkeypatch, tmp_path):
     answers = Episode(Still(), 1.0)
     flipped = answers(IMAGES)[0].flip(2)
-    monkeypatch.setattr(program, "read", lambda path: (lambda images: (flipped, *answers(images)[1:]), PLAIN))
+    monkeypatch.setattr(program, "read_program", lambda path: (lambda images: (flipped, *answers(images)[1:]), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
     with pytest.raises(ProgramError, match="and in 4 labels"):
         program.export_program(Still(), PLAIN, tmp_path / "bad.pt2", IMAGES)
 
 
 def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), PLAIN))
+    monkeypatch.setattr(program, "read_program", lambda path: (Episode(Still(), 1.0), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: path.write_bytes(b"new"))
     (tmp_path / "good.pt2").write_bytes(b"old")
     card = replace(PLAIN, graph="adaptive", state_size=3)
@@ -234,7 +234,7 @@ def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
 
 
 def test_a_program_that_lost_its_card_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), replace(PLAIN, data="others")))
+    monkeypatch.setattr(program, "read_program", lambda path: (Episode(Still(), 1.0), replace(PLAIN, data="others")))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
     with pytest.raises(ProgramError, match=r"expected good\.pt2 to carry its card, got another"):
         program.export_program(Still(), PLAIN, tmp_path / "good.pt2", IMAGES)
