@@ -20,10 +20,10 @@ def literals(source: str) -> Iterator[tuple[int, str]]:
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
-    inside = {id(part) for node in whole for part in node.values}
-    for node in whole:
-        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
-        yield node.lineno, "...".join(map(str, texts))
+    inside = {id(part) for text in whole for part in text.values}
+    for text in whole:
+        texts = [part.value for part in text.values if isinstance(part, ast.Constant)]
+        yield text.lineno, "...".join(map(str, texts))
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
             yield node.lineno, node.value

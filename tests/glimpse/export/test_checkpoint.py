@@ -83,7 +83,7 @@ def test_a_class_that_came_or_went_is_told_with_both_lists(checkpoint, tmp_path)
 def test_images_of_another_shape_are_refused(checkpoint, monkeypatch):
     training, data = load_training(checkpoint)
     training.image_shape = (1, 16, 24)
-    monkeypatch.setattr(checkpoint_module, "load_training", lambda path, root: (training, data))
+    monkeypatch.setattr("glimpse.training.checkpoint.load_training", lambda path, root: (training, data))
     with pytest.raises(CheckpointError, match=r"was trained on images of the shape 1, 16, 24; the data .* 1, 16, 20; "):
         evaluate_checkpoint(checkpoint)
 
