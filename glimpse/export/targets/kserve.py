@@ -36,7 +36,7 @@ class KServeTarget(Target):
             "URI",
             "where a cluster finds the model repository",
             "s3://bucket/models",
-            "it says where the cluster finds the model repository that --to triton writes",
+            "it says where the cluster finds the model repository that the target triton writes",
         ),
     )
 
