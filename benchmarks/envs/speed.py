@@ -125,7 +125,7 @@ def ap_gym(count: int, dataset: str, budget: int) -> Callable[[], Any]:
     assert isinstance(scenes, FixedScenes)
     places = torch.arange(len(scenes))
     images = scenes.images(places).permute(0, 2, 3, 1).numpy().astype(np.float32) / 255
-    labels = scenes.deal(places, torch.Generator()).labels[:, 0].tolist()
+    labels = scenes.fetch(places, torch.Generator()).labels[:, 0].tolist()
 
     class Arrays(ImageClassificationDataset):  # type: ignore[misc]
         """The same images, as ap_gym wants them."""
