@@ -254,7 +254,7 @@ def test_a_step_needs_a_reset_before_it():
 )
 def test_a_maze_that_is_none_is_refused(maze):
     with pytest.raises(
-        ValueError, match=r"expected a maze of 3 junctions, .* from 1 to 5, and 0 for the one that leads"
+        ValueError, match=r"expected a maze of 3 junctions, .* from 1 to 5, and 0 for the open one, got"
     ):
         MazeEnv().reset(options={"maze": maze})
 

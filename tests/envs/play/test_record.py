@@ -44,7 +44,7 @@ def test_two_games_of_one_kind_share_a_file(tmp_path):
 def test_an_image_that_another_game_kept_is_refused_and_counts_once(tmp_path):
     first, second = (GameRecord(tmp_path / "played.json", SETTINGS) for _ in range(2))
     first.add(ENTRY)
-    sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is left out"
+    sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is discarded"
     with pytest.raises(AlreadyRecordedError, match=sentence):
         second.add(replace(ENTRY, answer=2, correct=False))
     assert second.entries == GameRecord(tmp_path / "played.json", SETTINGS).entries == [ENTRY]
