@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.command_line import command_parser
 
@@ -80,11 +81,10 @@ def read_suite(file: Path = SUITE) -> list[Benchmark]:
     Raises:
         ValueError: When an entry has neither or both of ``module`` and ``by_hand``, or two share a name.
     """
-    entries = tomllib.loads(file.read_text(encoding="utf-8"))["benchmark"]
-    lists = ("results", "cells", "needs")
-    found = [
-        Benchmark(**{key: tuple(value) if key in lists else value for key, value in entry.items()}) for entry in entries
-    ]
+    entries: list[dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))["benchmark"]
+    for entry in entries:
+        entry.update({key: tuple(entry[key]) for key in ("results", "cells", "needs") if key in entry})
+    found = [Benchmark(**entry) for entry in entries]
     names = [name for each in found for name in (each.name, *each.cells)]
     for each in found:
         if bool(each.module) == bool(each.by_hand):
