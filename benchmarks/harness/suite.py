@@ -82,11 +82,9 @@ def read_suite(file: Path = SUITE) -> list[Benchmark]:
         ValueError: When an entry has neither or both of ``module`` and ``by_hand``, or two share a name.
     """
     entries: list[dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))["benchmark"]
-    lists = ("results", "cells", "needs")
-    fields: list[dict[str, Any]] = [
-        {key: tuple(value) if key in lists else value for key, value in entry.items()} for entry in entries
-    ]
-    found = [Benchmark(**each) for each in fields]
+    for entry in entries:
+        entry.update({key: tuple(entry[key]) for key in ("results", "cells", "needs") if key in entry})
+    found = [Benchmark(**entry) for entry in entries]
     names = [name for each in found for name in (each.name, *each.cells)]
     for each in found:
         if bool(each.module) == bool(each.by_hand):
