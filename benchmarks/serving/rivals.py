@@ -48,7 +48,7 @@ def answers_to(
     """
     sizes = [size for _, size in given]
     found = session.onto_images(session.run(np.stack([canvas for canvas, _ in given])), sizes)
-    return [said(session, found.row(row), size) for row, size in enumerate(sizes)]
+    return [said(session, found.select(row), size) for row, size in enumerate(sizes)]
 
 
 def said(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:

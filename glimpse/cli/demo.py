@@ -92,16 +92,9 @@ def look_at_examples(session: GlimpseSession, data: ImageData, folder: Path) -> 
         for old in (folder / name).glob("*.png"):
             old.unlink()
     return [
-        _example(session, pixels[place], int(labels[place]), _only(prediction, int(place)), number, folder)
+        _example(session, pixels[place], int(labels[place]), prediction.select(int(place)), number, folder)
         for number, place in enumerate([*right, *wrong], start=1)
     ]
-
-
-def _only(prediction: Prediction, place: int) -> Prediction:
-    """One image's part of a prediction, a batch of one."""
-    only = slice(place, place + 1)
-    boxes, maps = (None if field is None else field[only] for field in (prediction.boxes, prediction.maps))
-    return Prediction(prediction.probabilities[only], prediction.locations[only], boxes, maps)
 
 
 def _example(

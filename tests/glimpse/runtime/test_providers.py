@@ -1,12 +1,14 @@
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 
-from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session
+from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session, processor
 from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
 from tests.support.toys import write_toy
@@ -87,3 +89,23 @@ def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept)
     program = "import os, glimpse.runtime.providers; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert run.stdout.strip() == kept
+
+
+def test_the_processor_has_a_name():
+    assert processor().strip() == processor() != ""
+
+
+def test_where_the_system_lists_none_it_is_what_python_knows(monkeypatch):
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    assert processor() == "abacus"
+
+
+@pytest.mark.parametrize("line", ["model name\t: Abacus 9", "model name : Abacus 9"])
+def test_the_systems_list_names_it(monkeypatch, line):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\n{line}\nmodel name : another")
+    assert processor() == "Abacus 9"
