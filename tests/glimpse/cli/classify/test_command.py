@@ -165,8 +165,8 @@ def test_json_is_one_document_that_says_it_all(model, bright, dark, capsys):
     assert (second["width"], second["height"], second["class"]) == (60, 40, "dark")
     assert (first["glimpses_taken"], first["reason"]) == (2, "budget")
     assert document["model"]["sha256"] == GlimpseSession(model).sha256
-    assert first["confidence"] == first["glimpses"][-1]["confidence"] == max(first["probabilities"])
-    assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert first["confidence"] == first["glimpses"][-1]["confidence"] == max(first["probabilities"].values())
+    assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert [glimpse["location"] for glimpse in first["glimpses"]] == LOCATIONS.tolist()
     assert second["glimpses"][0]["boxes"] == [[12, 22, 20, 30], [8, 18, 24, 34]]
 
@@ -188,7 +188,7 @@ def test_a_model_with_maps_has_locations_and_no_windows(soft, bright, capsys):
     assert glimpses[1].split() == ["2", "(+0.50,", "-0.75)", "bright", "100.0%"]
     assert run(soft, bright, "--json") == 0
     first, second = json.loads(capsys.readouterr().out)["images"][0]["glimpses"]
-    assert first.keys() == second.keys() == {"class", "confidence", "location", "map"}
+    assert first.keys() == second.keys() == {"time", "class", "confidence", "location", "map"}
     assert [first["map"], second["map"]] == MAPS.tolist()
 
 
@@ -199,7 +199,7 @@ def test_a_model_that_looks_nowhere_says_its_belief_alone(plain, bright, capsys)
     assert glimpses[1].split() == ["2", "bright", "100.0%"]
     assert run(plain, bright, "--json") == 0
     for glimpse in json.loads(capsys.readouterr().out)["images"][0]["glimpses"]:
-        assert glimpse.keys() == {"class", "confidence"}
+        assert glimpse.keys() == {"time", "class", "confidence"}
 
 
 def test_maps_are_drawn_on_the_canvas_that_the_model_saw(soft, tmp_path):
