@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw
 
 from glimpse.drawing.answer import cell_weights, draw_classification, heading
 from glimpse.drawing.heatmap import draw_map, legend
+from glimpse.drawing.layout import GAP, resize
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT, time_colours
 from glimpse.drawing.scanpath import badge
 from glimpse.drawing.text import Colour, to_picture
 
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 900, 3000
 """How long a frame stays, and the last one, before the film begins again."""
-_GAP = 16
 _HEAD = 34
 _SHADES, _MOST_COLOURS = 32, 64
 
@@ -96,22 +96,21 @@ def animate_maps(
     frames = []
     for time, (weights, belief) in enumerate(zip(maps, probabilities, strict=True)):
         covered = draw_map(canvas, cell_weights(weights, height, width))
-        filter_ = Image.Resampling.NEAREST if covered.width >= width else Image.Resampling.LANCZOS
-        panels = [to_picture(canvas).resize(covered.size, filter_), covered]
+        panels = [resize(to_picture(canvas), covered.size), covered]
         numbers = [badge(index + 1, colour if index <= time else OUTSIDE) for index, colour in enumerate(colours)]
-        step = numbers[0].width + _GAP // 2
-        columns = max(1, (2 * covered.width + _GAP) // step)
+        step = numbers[0].width + GAP // 2
+        columns = max(1, (2 * covered.width + GAP) // step)
         rows = -(-len(numbers) // columns)
-        scale = legend(2 * covered.width + _GAP)
+        scale = legend(2 * covered.width + GAP)
         head = _HEAD + (rows - 1) * step
-        frame = Image.new("RGB", (scale.width, head + covered.height + _GAP + scale.height), BACKGROUND)
+        frame = Image.new("RGB", (scale.width, head + covered.height + GAP + scale.height), BACKGROUND)
         for index, number in enumerate(numbers):
             frame.paste(number, (index % columns * step, index // columns * step), number)
         draw = ImageDraw.Draw(frame)
         for index, panel in enumerate(panels):
-            left = index * (covered.width + _GAP)
+            left = index * (covered.width + GAP)
             frame.paste(panel, (left, head))
             draw.rectangle((left, head, left + panel.width - 1, head + panel.height - 1), outline=OUTSIDE)
-        frame.paste(scale, (0, head + covered.height + _GAP))
+        frame.paste(scale, (0, head + covered.height + GAP))
         frames.append(heading(frame, belief, classes, truth))
     return frames

@@ -8,12 +8,12 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
 from glimpse.drawing.heatmap import draw_map, legend
+from glimpse.drawing.layout import GAP, PADDING, resize
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
-from glimpse.drawing.retina import _arrange, draw_retina
-from glimpse.drawing.scanpath import _PADDING, badge, draw_scanpath, enlarge
+from glimpse.drawing.retina import draw_retina, retina_grid
+from glimpse.drawing.scanpath import badge, draw_scanpath, enlarge
 from glimpse.drawing.text import draw_text, to_picture
 
-_GAP = 16
 _LINE = 20
 _HEAD = 30
 _MOST_COLUMNS = 5
@@ -59,18 +59,17 @@ def draw_attention(
     size = tuple(canvas.shape[:2])
     covered = [draw_map(canvas, cell_weights(weights, *size)) for weights in maps]
     width, height = covered[0].size
-    filter_ = Image.Resampling.NEAREST if width >= size[1] else Image.Resampling.LANCZOS
-    panels = [to_picture(canvas).resize((width, height), filter_), *covered]
+    panels = [resize(to_picture(canvas), (width, height)), *covered]
     colours = time_colours(len(maps))
     rows = math.ceil(len(panels) / _MOST_COLUMNS)
     columns = math.ceil(len(panels) / rows)
-    block = _HEAD + height + 2 * _LINE + _GAP
-    inside = max(columns * (width + _GAP) - _GAP, _LEAST_WIDTH)
+    block = _HEAD + height + 2 * _LINE + GAP
+    inside = max(columns * (width + GAP) - GAP, _LEAST_WIDTH)
     scale = legend(inside)
     picture = Image.new("RGB", (inside, rows * block + scale.height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     for index, panel in enumerate(panels):
-        left, top = index % columns * (width + _GAP), index // columns * block
+        left, top = index % columns * (width + GAP), index // columns * block
         middle = left + width // 2
         picture.paste(panel, (left, top + _HEAD))
         draw.rectangle((left, top + _HEAD, left + width - 1, top + _HEAD + height - 1), outline=OUTSIDE)
@@ -103,13 +102,13 @@ def draw_answer(
     """
     shown = enlarge(image)
     strongest = np.argsort(-probabilities, kind="stable")[:_MOST_CLASSES]
-    beside = shown.width + 2 * _GAP
-    block = 2 * _LINE + _GAP
+    beside = shown.width + 2 * GAP
+    block = 2 * _LINE + GAP
     height = max(shown.height, len(strongest) * block)
     picture = Image.new("RGB", (beside + _BELIEFS_WIDTH, height), BACKGROUND)
     picture.paste(shown, (0, (height - shown.height) // 2))
     draw = ImageDraw.Draw(picture)
-    top = (height - len(strongest) * block + _GAP) // 2
+    top = (height - len(strongest) * block + GAP) // 2
     for label in strongest:
         right, line = beside + _BELIEFS_WIDTH - 1, top + _LINE // 2
         draw_text(draw, (beside, line), str(classes[label]), 16, _BELIEFS_WIDTH - 70, TEXT, "lm")
@@ -152,9 +151,9 @@ def draw_classification(
     widths = [round(float(box[2] - box[0])) for box in boxes[0]]
     below = path.width > 1.5 * path.height
     room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
-    retina = draw_retina(glimpses, captions, widths, *_arrange(captions, glimpses.shape[1], room), shown)
+    retina = draw_retina(glimpses, captions, widths, *retina_grid(captions, glimpses.shape[1], room), shown)
 
-    gap = _PADDING + _GAP
+    gap = PADDING + GAP
     content = (path.width + (not below) * (gap + retina.width), path.height + below * (gap + retina.height))
     picture = Image.new("RGB", (max(content[0], retina.width), max(content[1], retina.height)), BACKGROUND)
     if below:
@@ -179,15 +178,15 @@ def heading(
         truth: The right class's name, where it is known; the heading then says whether the answer is right.
     """
     heading, room = 60, max(content.width, 360)
-    picture = Image.new("RGB", (room + 2 * _PADDING, content.height + heading + 2 * _PADDING), BACKGROUND)
-    picture.paste(content, (_PADDING, heading + _PADDING))
+    picture = Image.new("RGB", (room + 2 * PADDING, content.height + heading + 2 * PADDING), BACKGROUND)
+    picture.paste(content, (PADDING, heading + PADDING))
     draw = ImageDraw.Draw(picture)
     best = int(probabilities.argmax())
     answer = str(classes[best])
     verdict = "" if truth is None else "correct" if answer == truth else f"wrong, it is {truth}"
     colour = TEXT if truth is None else RIGHT if answer == truth else WRONG
-    baseline, end = heading - 4, picture.width - _PADDING
-    right = draw_text(draw, (_PADDING, baseline), answer, 36, room // 2, colour, "ls")
+    baseline, end = heading - 4, picture.width - PADDING
+    right = draw_text(draw, (PADDING, baseline), answer, 36, room // 2, colour, "ls")
     right = draw_text(draw, (right + 14, baseline), f"{probabilities[best]:.1%}", 24, 100, TEXT, "ls")
     draw_text(draw, (right + 18, baseline), verdict, 18, end - right - 18, colour, "ls")
     return picture
