@@ -23,7 +23,8 @@ from glimpse.drawing import charts
 from glimpse.drawing.view import View, draw
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 from glimpse.export.checkpoint import Exported, export_checkpoint
-from glimpse.runtime.session import GlimpseSession, Prediction
+from glimpse.runtime.prediction import Prediction
+from glimpse.runtime.session import GlimpseSession
 from glimpse.training.checkpoint import load_training
 
 PAGE = "index.html"

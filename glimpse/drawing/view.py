@@ -12,7 +12,8 @@ from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
-    from glimpse.runtime.session import GlimpseSession, Prediction
+    from glimpse.runtime.prediction import Prediction
+    from glimpse.runtime.session import GlimpseSession
 
 
 class FramedPrediction(NamedTuple):

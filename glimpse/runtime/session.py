@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
-from glimpse.contract.card import ContractError, ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.images import pixels
 from glimpse.images.lazy import LazyImage
@@ -21,17 +21,6 @@ from glimpse.runtime.inputs import Image, ImageView
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
-from glimpse.runtime.providers import ProviderError
-
-__all__ = [
-    "ContractError",
-    "Glance",
-    "GlimpseSession",
-    "ImagePrediction",
-    "LimitError",
-    "Prediction",
-    "ProviderError",
-]
 
 MAX_THREADS = 1024
 """A larger number raises an error, since no processor has so many cores."""
