@@ -1,7 +1,7 @@
 """Heat maps: where the weight of an attention map, or of a Jacobian, lies on an image. Plain arrays in, pictures out.
 
 All maps of all models share one scale of colours, from black over violet and red to a pale yellow, whose lightness
-rises evenly, so that it reads the same in grey. Each map is scaled to its own maximum, and the legend says so: colours
+rises evenly, so that it reads the same in grey. Each map is scaled to its own maximum, as the legend states: colours
 compare places within a map, not maps with one another.
 """
 
@@ -67,7 +67,7 @@ def draw_map(
 
 
 def legend(width: int) -> Image.Image:
-    """Draw the scale of colours with its captions: as it looks over a black pixel (upper half) and over a white one.
+    """Draw the scale of colours with its captions, over black pixels (upper half) and over white ones (lower half).
 
     Args:
         width: Of the picture, pixels.
@@ -99,7 +99,7 @@ def draw_maps(
         image: Grey or RGB, 0 to 255; it is the first panel.
         maps: Titles and weights of the image's pixels, see :func:`draw_map`.
         columns: Panels in a row, the image's own among them; at most 4 by default.
-        note: What stands below, such as what was held fixed.
+        note: Text below the panels, such as what was held fixed.
 
     Raises:
         ValueError: When a map is not of the image's size, has a negative weight or one that is no number, or there are

@@ -1,4 +1,4 @@
-"""Drawing what a retina saw: the windows of each glimpse, side by side."""
+"""Drawing glimpses as the retina sampled them: the windows of each glimpse, side by side."""
 
 import math
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ def draw_retina(
     cell: int = 96,
     shown: int | None = None,
 ) -> Image.Image:
-    """Draw what the retina saw: time across, scales down, the finest on top.
+    """Draw the pixels of the retina at each glimpse: time across, scales down, the finest on top.
 
     Args:
         glimpses: Pixels in [0, 1].
-        captions: What stands below each glimpse; a line break starts a second line.
+        captions: Text below each glimpse; a line break starts a second line.
         widths: Each scale's width in pixels of the image, written beside its row.
         columns: Glimpses in a row before the next row of glimpses starts; all of them by default.
         cell: Side of one drawn window, pixels.
@@ -45,14 +45,14 @@ def draw_retina(
     height = rows * (block_height + 2 * WINDOW_GAP) - 2 * WINDOW_GAP
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
-    for index, (seen, caption) in enumerate(zip(glimpses, captions, strict=True)):
+    for index, (windows, caption) in enumerate(zip(glimpses, captions, strict=True)):
         left = label_width + index % columns * (cell + WINDOW_GAP)
         top = index // columns * (block_height + 2 * WINDOW_GAP)
         to_come = shown is not None and index >= shown
         colour = OUTSIDE if to_come else tuple(colours[index].tolist())
         picture.paste(number := badge(index + 1, colour), (left + cell // 2 - BADGE_RADIUS, top), number)
         top += 2 * BADGE_RADIUS + WINDOW_GAP // 2
-        for scale, pixels in enumerate(seen):
+        for scale, pixels in enumerate(windows):
             if not to_come:
                 values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
                 window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)

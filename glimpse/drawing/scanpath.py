@@ -1,6 +1,6 @@
-"""Pictures of what a model did, from plain arrays: where it looked, what it saw, and what it made of it.
+"""Scanpaths, from plain arrays: an image with its fixations, their windows and the saccades between them.
 
-In a scanpath colour means time: the first glimpse is blue, the last one amber.
+Colour means time: the first glimpse is blue, the last one amber.
 """
 
 import math

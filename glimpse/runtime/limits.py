@@ -1,4 +1,4 @@
-"""When a model stops looking: after a number of glimpses, at a confidence, or after a time."""
+"""When a model takes no further glimpse: after a number of glimpses, at a confidence, or after a time."""
 
 from numbers import Real
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ class LimitError(ValueError):
 
 
 class Limits(NamedTuple):
-    """When a model stops looking at an image. It takes at least one glimpse."""
+    """When a model takes no further glimpse of an image. It takes at least one."""
 
     max_glimpses: int
     """Glimpses at most."""

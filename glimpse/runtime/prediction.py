@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float, Int
 from glimpse.runtime.limits import Limits
 
 REASONS = ("confident", "budget", "time")
-"""Why a model stops looking at an image: the requested confidence was reached, the number of glimpses was reached, or
-the time ran out."""
+"""Why a model takes no further glimpse of an image: the requested confidence was reached, the number of glimpses was
+reached, or the time ran out."""
 
 
 class Prediction(NamedTuple):
-    """What a model believes of each image of a batch, and where it looked, after each glimpse.
+    """Probabilities and fixations for each image of a batch, after each glimpse.
 
-    The time axis is as long as the longest look of the batch. What follows an image's last glimpse repeats it, so that
-    the last time holds the result for every image.
+    The time axis is as long as the greatest number of glimpses in the batch. An image's last glimpse is repeated to its
+    end, so that the last time holds the result for every image.
     """
 
     probabilities: Float[np.ndarray, "batch time classes"]
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
     glimpses: Int[np.ndarray, " batch"] | None = None
     """How many glimpses each image took; a session always sets it."""
     reasons: tuple[str, ...] = ()
-    """Why the model stopped looking at each image, one of ``REASONS``; a session always sets it."""
+    """Why the model took no further glimpse of each image, one of ``REASONS``; a session always sets it."""
 
     def select(self, index: int) -> "Prediction":
         """One image's part: a batch of one, with the glimpses that it took.
@@ -75,7 +75,7 @@ class ImagePrediction(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """What a model believes after one more glimpse of one image."""
+    """The prediction for one image after one more glimpse."""
 
     time: int
     """Which glimpse this was, from 0."""
@@ -117,7 +117,7 @@ def truncate(prediction: Prediction, limit: Limits) -> Prediction:
 
 
 def stop_reasons(confident: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
-    """Return why a model whose time was not limited stopped looking at each image.
+    """Return why a model whose time was not limited took no further glimpse of each image.
 
     Args:
         confident: Whether the requested confidence was reached.
