@@ -19,7 +19,7 @@ from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_opti
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
 from glimpse.models.hard import HardObserver
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.training.checkpoint import load_with_data
 from glimpse.training.classifier import ClassifierTraining
 
@@ -117,7 +117,7 @@ def export_checkpoint(
     check_options(observer, card)
     card = _measured(card, training, data)
     parity = export_model(observer, card, path, _shown(data))
-    return Exported(path, load(path).card, parity)
+    return Exported(path, load_model_file(path).card, parity)
 
 
 def _check_weights(form: ExportOptions) -> None:

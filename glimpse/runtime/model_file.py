@@ -45,7 +45,7 @@ class ModelFile(NamedTuple):
     """Types and shapes, by ``inputs``, ``inputs with a default`` and ``outputs``, and by their names."""
 
 
-def load(path: Path) -> ModelFile:
+def load_model_file(path: Path) -> ModelFile:
     """Read an exported model, once, and check its card and its seal.
 
     Args:

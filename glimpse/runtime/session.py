@@ -19,7 +19,7 @@ from glimpse.runtime import inputs, stepping
 from glimpse.runtime.graph import Arrays, InferenceGraph
 from glimpse.runtime.inputs import Image, ImageView
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
 
 MAX_THREADS = 1024
@@ -82,7 +82,7 @@ class GlimpseSession:
             )
         self.path = Path(path)
         self.provider = provider
-        model = load(self.path)
+        model = load_model_file(self.path)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
         self._graph = InferenceGraph(model, provider, int(threads))

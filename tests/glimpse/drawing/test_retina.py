@@ -5,7 +5,7 @@ from glimpse.drawing.palette import BACKGROUND
 from glimpse.drawing.retina import draw_retina, retina_grid
 
 
-def test_what_the_retina_saw_stands_in_a_grid_of_time_and_scales():
+def test_the_windows_stand_in_a_grid_of_time_and_scales():
     glimpses = np.linspace(0.1, 0.9, 6).reshape(3, 2, 1, 1, 1).repeat(4, axis=3).repeat(4, axis=4)
     picture = draw_retina(glimpses, ["a", "b", "c"], cell=50)
     assert picture.width == 3 * 58 - 8

@@ -115,7 +115,7 @@ def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1),
     return draw_classification(image, boxes, locations, glimpses, probabilities, classes, truth)
 
 
-def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_nobody_knows():
+def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_the_class_is_unknown():
     def has(picture: Image.Image, colour: Any) -> bool:
         return bool((np.asarray(picture)[:70] == np.array(colour)).all(-1).any())
 

@@ -77,7 +77,7 @@ def test_each_look_holds_the_glimpses_that_its_image_took(sessions, graph):
         np.testing.assert_allclose(on_image.probabilities[0], alone.probabilities, atol=1e-5)
 
 
-def test_images_of_several_sizes_are_looked_at_together(session):
+def test_images_of_several_sizes_are_classified_together(session):
     images = [toys.noise(20, 30, 1), toys.noise(40, 60, 3)]
     small, large = look(session, images)
     assert large.on_canvas.boxes is not None

@@ -20,7 +20,7 @@ from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
 from glimpse.export.targets.delivery import Destination, check_destination, deliver
 from glimpse.export.targets.ownership import DeploymentError
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.training.checkpoint import CheckpointError, load_training, load_with_data
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
@@ -272,7 +272,7 @@ def test_a_card_tells_the_costs_and_the_size(checkpoint):
 
 
 def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
-    file = checkpoint_module.Exported(exported.path, load(exported.path).card, Parity(8, 0.0, 0, 0))
+    file = checkpoint_module.Exported(exported.path, load_model_file(exported.path).card, Parity(8, 0.0, 0, 0))
     version = deliver(file, Destination("triton", tmp_path / "models", "it", gpu=True))
     assert version == tmp_path / "models" / "it" / "1"
     assert (version / "model.onnx").read_bytes() == exported.path.read_bytes()

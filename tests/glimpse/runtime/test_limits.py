@@ -33,13 +33,13 @@ def test_limits_may_be_numbers_of_any_kind():
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 2.5, 2.0, "3", [3], np.array(3), float("nan")])
-def test_a_number_of_glimpses_that_is_none_is_refused(value):
+def test_a_number_of_glimpses_that_is_none_is_rejected(value):
     with pytest.raises(LimitError, match=r"expected max_glimpses from 1 to 7, .* got .*; choose one of those"):
         unchecked(7, value, None, None)
 
 
 @pytest.mark.parametrize("value", [True, "0.9", [0.9], np.array(0.9), np.array([0.9, 0.8]), Decimal("0.9"), 0.5j])
-def test_a_confidence_and_a_time_that_are_no_numbers_are_refused(value):
+def test_a_confidence_and_a_time_that_are_no_numbers_are_rejected(value):
     kind = type(value).__name__
     with pytest.raises(LimitError, match=rf"expected a confidence above 0 and up to 1, got .* \({kind}\); it is"):
         unchecked(7, None, value, None)
@@ -48,13 +48,13 @@ def test_a_confidence_and_a_time_that_are_no_numbers_are_refused(value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), 0, -1, 10**400 * -1])
-def test_a_confidence_and_a_time_out_of_their_range_are_refused(value):
+def test_a_confidence_and_a_time_out_of_their_range_are_rejected(value):
     with pytest.raises(LimitError, match="expected a confidence above 0"):
         unchecked(7, None, value, None)
     with pytest.raises(LimitError, match="expected more than 0 seconds"):
         unchecked(7, None, None, value)
 
 
-def test_a_confidence_that_is_nothing_in_float32_is_refused():
+def test_a_confidence_that_is_nothing_in_float32_is_rejected():
     with pytest.raises(LimitError, match="above 0 and up to 1, got 1e-60; it is the probability, in float32"):
         check_limits(7, None, 1e-60, None)

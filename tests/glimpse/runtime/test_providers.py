@@ -38,7 +38,7 @@ def test_every_provider_has_a_name_that_onnxruntime_knows():
     assert names - {"ROCMExecutionProvider"} <= set(onnxruntime.get_all_providers())
 
 
-def test_an_unknown_provider_is_refused(toy):
+def test_an_unknown_provider_is_rejected(toy):
     with pytest.raises(ProviderError, match=r"expected a provider out of cpu, cuda, .*, got 'abacus'; choose one"):
         GlimpseSession(toy, provider="abacus")
 
@@ -51,13 +51,13 @@ def test_an_unknown_provider_is_refused(toy):
         ("coreml", "only cpu; it is a part of onnxruntime on the systems that have it"),
     ],
 )
-def test_a_provider_that_is_not_installed_is_refused_with_what_to_install(toy, monkeypatch, provider, advice):
+def test_a_provider_that_is_not_installed_is_rejected_with_what_to_install(toy, monkeypatch, provider, advice):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ProviderError, match=f"the provider '{provider}' is not installed, {advice}"):
         GlimpseSession(toy, provider=provider)
 
 
-def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_place(toy, monkeypatch):
+def test_a_provider_that_does_not_start_is_rejected_and_nothing_else_takes_its_place(toy, monkeypatch):
     class Fallen:
         """What onnxruntime makes of a provider whose libraries are missing."""
 
@@ -75,14 +75,14 @@ def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_pl
         open_session(toy.read_bytes(), "cuda", 1, {})
 
 
-def test_a_provider_that_fails_on_the_model_is_refused(toy):
+def test_a_provider_that_fails_on_the_model_is_rejected(toy):
     with pytest.raises(ProviderError, match=r"the provider 'cpu' can't open the model \(.*; use another one"):
         open_session(toy.read_bytes()[:500], "cpu", 1, {})
 
 
 @pytest.mark.child
 @pytest.mark.parametrize(("own", "kept"), [(None, "1"), ("0", "0")])
-def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept):
+def test_the_telemetry_of_onnxruntime_is_off_unless_the_user_turns_it_on(own, kept):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     if own is not None:
         environment["ORT_DISABLE_TELEMETRY"] = own

@@ -212,17 +212,17 @@ def test_threads_may_share_a_session(session):
         ([grey(0)[..., 0]], r"expected image 0 .* got shape \(20, 30\); a grey image needs a last axis of 1"),
     ],
 )
-def test_what_are_no_images_is_refused(session, images, sentence):
+def test_what_are_no_images_is_rejected(session, images, sentence):
     with pytest.raises(pixels.ImageError, match=sentence):
         unchecked(GlimpseSession.predict)(session, images)
 
 
-def test_a_list_of_canvases_is_refused(session):
+def test_a_list_of_canvases_is_rejected(session):
     with pytest.raises(pixels.ImageError, match=r"expected canvases as one array .* got list; .* with np\.stack"):
         unchecked(GlimpseSession.run)(session, [grey(0)])
 
 
-def test_one_image_that_is_none_is_refused(session):
+def test_one_image_that_is_none_is_rejected(session):
     with pytest.raises(pixels.ImageError, match=r"expected the image as a uint8 array .* got shape \(20, 30, 4\)"):
         session.predict_one(np.zeros((20, 30, 4), np.uint8))
 
@@ -236,7 +236,7 @@ def test_one_image_that_is_none_is_refused(session):
         (np.zeros((1, 20, 30, 1), np.int64), r"int64 \(1, 20, 30, 1\)"),
     ],
 )
-def test_canvases_of_another_size_or_type_are_refused(session, canvases, came):
+def test_canvases_of_another_size_or_type_are_rejected(session, canvases, came):
     with pytest.raises(
         pixels.ImageError, match=rf"expected uint8 canvases of shape \(batch, 20, 30, 1\).* got {came}; put images onto"
     ):
@@ -250,7 +250,7 @@ def kinds(tmp_path_factory) -> dict[str, GlimpseSession]:
 
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 @pytest.mark.parametrize("graph", ["adaptive", "step"])
-def test_every_kind_of_graph_answers_alike(kinds, graph, limit):
+def test_every_kind_of_graph_predicts_the_same(kinds, graph, limit):
     canvases = noise(9, 20, 30, 1)
     alike(kinds[graph].run(canvases, **limit), kinds["episode"].run(canvases, **limit))
     alike(kinds[graph].predict(canvases, **limit), kinds["episode"].run(canvases, **limit))
@@ -259,7 +259,7 @@ def test_every_kind_of_graph_answers_alike(kinds, graph, limit):
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
-def test_one_image_says_how_many_glimpses_it_took_and_why(kinds, graph):
+def test_one_image_has_its_number_of_glimpses_and_its_reason(kinds, graph):
     image = noise(50, 50, 1, seed=4)
     one = kinds[graph].predict_one(image, max_glimpses=2)
     assert (one.glimpses, one.reasons) == (2, "budget")
@@ -268,7 +268,7 @@ def test_one_image_says_how_many_glimpses_it_took_and_why(kinds, graph):
     assert (sure.glimpses, sure.reasons) == (1, "confident")
 
 
-def test_an_episode_refuses_a_limited_time(kinds):
+def test_an_episode_rejects_a_limited_time(kinds):
     for answer in (kinds["episode"].run, kinds["episode"].predict):
         with pytest.raises(ValueError, match=r"an episode graph takes all its glimpses at once.* --graph adaptive"):
             answer(noise(1, 20, 30, 1), seconds=1.0)
@@ -288,7 +288,7 @@ def test_an_episode_refuses_a_limited_time(kinds):
         ({"seconds": float("nan")}, "expected more than 0 seconds, got nan"),
     ],
 )
-def test_limits_out_of_their_range_are_refused_before_anything_is_looked_at(kinds, limit, sentence):
+def test_limits_out_of_their_range_are_rejected_before_any_glimpse_is_taken(kinds, limit, sentence):
     session = kinds["adaptive"]
     for answer, given in (
         (session.run, noise(1, 20, 30, 1)),
@@ -300,7 +300,7 @@ def test_limits_out_of_their_range_are_refused_before_anything_is_looked_at(kind
             answer(given, **limit)
 
 
-def test_a_session_says_where_it_came_from(tmp_path):
+def test_a_session_has_its_path_its_provider_and_its_seal(tmp_path):
     path = write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     session = GlimpseSession(str(path), warm_up=False)
     assert (session.path, session.provider) == (path, "cpu")
@@ -330,7 +330,7 @@ def test_a_session_prints_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025, 10**30, True, 1.0, "2", None])
-def test_a_number_of_threads_that_is_none_is_refused(tmp_path, threads):
+def test_a_number_of_threads_that_is_none_is_rejected(tmp_path, threads):
     with pytest.raises(LimitError, match=r"a whole number of threads from 1 to 1024, got .*; 1 is the fastest"):
         unchecked(GlimpseSession.__init__)(object(), tmp_path / "model.onnx", threads=threads)
 
@@ -341,7 +341,7 @@ def test_a_number_of_threads_may_be_one_of_numpy(tmp_path):
     assert session.predict_one(noise(20, 30, 1)).glimpses == 5
 
 
-def test_a_large_batch_leaves_out_what_is_told_and_answers_alike(tmp_path, monkeypatch):
+def test_a_large_batch_leaves_out_confident_images_and_predicts_the_same(tmp_path, monkeypatch):
     session = GlimpseSession(write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE))
     canvases = noise(40, 20, 30, 1)
     levels = np.sort(session.run(canvases).probabilities.max(2).ravel())

@@ -15,7 +15,7 @@ def kinds(tmp_path_factory) -> dict[str, GlimpseSession]:
     return toys.sessions(tmp_path_factory.mktemp("toys"))
 
 
-def test_sizes_that_go_with_no_image_are_refused(kinds):
+def test_sizes_that_go_with_no_image_are_rejected(kinds):
     session, image = kinds["adaptive"], noise(20, 30, 1)
     with pytest.raises(ValueError, match="expected a size of 'fit' or 'native', got 'stretch'"):
         session.predict_one(image, size="stretch")
@@ -62,7 +62,7 @@ def test_an_array_that_is_mapped_from_a_file_is_native_unless_it_is_to_fit(tmp_p
         session.predict([mapped, image])
 
 
-def test_a_graph_for_one_size_says_how_to_hand_it_a_mapped_array(tmp_path):
+def test_the_error_of_a_graph_for_one_size_names_a_way_for_a_mapped_array(tmp_path):
     session = GlimpseSession(write_toy(tmp_path / "toy.onnx", replace(toys.EPISODE, any_size=False)))
     np.save(tmp_path / "image.npy", noise(50, 50, 1))
     mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
