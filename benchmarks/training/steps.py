@@ -98,7 +98,7 @@ def available_dataset() -> str:
 
 
 class Alone(HardAttentionTraining):
-    """The LightningModule apart from a trainer: the same training step, with nobody to log to."""
+    """The LightningModule apart from a trainer: the same training step, without logging."""
 
     def current_spread(self) -> float:
         """Exploration as at the start of the training."""

@@ -12,7 +12,7 @@ from glimpse.cli.compare.command import _add_compare, split_training
 from glimpse.cli.evaluate import _evaluate
 from glimpse.cli.explain import _add_explain
 from glimpse.cli.parser import Parser
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError, error_message, suggestion
 from glimpse_envs.play.command import _add_play
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _run(args: Sequence[str], program: str) -> int:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OURS:
             raise
-        return _fail(str(error))
+        return _fail(error_message(error, command))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
             raise  # Told by main, which also flushes what was printed.
@@ -112,9 +112,9 @@ def _run(args: Sequence[str], program: str) -> int:
 
 
 def _environment() -> "RollOut":
-    from glimpse_envs.hard_agent import look_in_environment
+    from glimpse_envs.hard_agent import rollout_in_environment
 
-    return look_in_environment
+    return rollout_in_environment
 
 
 def _export(args: argparse.Namespace) -> int:

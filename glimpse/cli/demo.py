@@ -20,9 +20,11 @@ from glimpse.cli.train.command import main as train
 from glimpse.cli.usage import invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing import charts
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.view import View, draw
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
 from glimpse.export.checkpoint import Exported, export_checkpoint
+from glimpse.files import write_whole
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse.training.checkpoint import load_training
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = folder / "run" / "last.ckpt"
     print("2/4  evaluating on held-out test images, under the model's own fixations and others", flush=True)
     evaluation = evaluate_checkpoint(checkpoint)
-    _write(folder / "evaluation.json", evaluation.to_json() + "\n")
+    write_whole(folder / "evaluation.json", evaluation.to_json() + "\n")
     print("3/4  exporting to ONNX and comparing the file with the model", flush=True)
     exported = export_checkpoint(checkpoint, folder / "model.onnx")
     print("4/4  classifying held-out images with the exported file", flush=True)
@@ -113,8 +115,10 @@ def _example(
     changed = np.flatnonzero(answers != answer)
     truth = classes[label]
     name = f"{number:02d}-{truth}"
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / "images" / f"{name}.png")
-    draw(session, View(image, image, prediction, prediction), truth).save(folder / "scanpaths" / f"{name}.png")
+    shown = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    save_picture(shown, folder / "images" / f"{name}.png")
+    scanpath = draw(session, View(image, image, prediction, prediction), truth)
+    save_picture(scanpath, folder / "scanpaths" / f"{name}.png")
     return Example(
         name, truth, classes[answer], float(beliefs[-1, answer]), int(changed[-1]) + 2 if len(changed) else 1
     )
@@ -123,8 +127,8 @@ def _example(
 def write_pictures(evaluation: Evaluation, exported: Exported, folder: Path) -> None:
     """Draw the confusion matrix and the error under each kind of fixations."""
     classes = exported.card.classes
-    charts.draw_confusion(np.array(evaluation.confusion), classes).save(folder / "confusion.png")
-    charts.draw_baselines(evaluation.errors).save(folder / "fixations.png")
+    save_picture(charts.draw_confusion(np.array(evaluation.confusion), classes), folder / "confusion.png")
+    save_picture(charts.draw_baselines(evaluation.errors), folder / "fixations.png")
 
 
 def write_page(
@@ -169,14 +173,7 @@ def write_page(
         command=html.escape(next_command(exported, examples, folder)),
         card=html.escape(json.dumps(json.loads(card.to_json()), indent=2)),
     )
-    _write(folder / PAGE, page)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(folder / PAGE, page)
 
 
 def _caption(example: Example) -> str:

@@ -4,12 +4,62 @@ import difflib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from glimpse.errors import Argument, ArgumentError, Setting, Spelling
+
+OPTIONS: dict[str, dict[str, str]] = {
+    "compare": {"root": "--root"},
+    "evaluate": {"root": "--root"},
+    "export": {
+        "root": "--root",
+        "output": "--output",
+        "graph": "--graph",
+        "precision": "--type",
+        "weights": "--weights",
+        "input_type": "--input",
+        "target": "--target",
+        "storage_uri": "--storage-uri",
+    },
+    "classify": {"max_glimpses": "--max-glimpses", "confidence": "--confidence", "threads": "--threads"},
+}
+"""The option of each subcommand that sets an argument of the library; ``train`` and ``play`` find theirs themselves."""
 
 
 class UsageError(Exception):
     """A user's mistake, told in one or two lines."""
+
+
+def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
+    """Write arguments of the library as options of a command line.
+
+    Args:
+        options: The options, by the names of the arguments.
+        sign: What stands between an option and its value.
+
+    Returns:
+        A function that writes an argument that is among them; it returns None for others.
+    """
+
+    def spell(argument: Argument) -> str | None:
+        option = options.get(argument.name)
+        if option is None or not isinstance(argument, Setting):
+            return option
+        value = str(argument.value).lower() if isinstance(argument.value, bool) else argument.value
+        return f"{option}{sign}{value}"
+
+    return spell
+
+
+def error_message(error: Exception, command: str) -> str:
+    """The sentence of an error, with the options of the subcommand that met it.
+
+    Args:
+        error: An error of the library or of the command line.
+        command: The subcommand's name.
+    """
+    return error.render(spelling(OPTIONS.get(command, {}))) if isinstance(error, ArgumentError) else str(error)
 
 
 def invocation() -> str:

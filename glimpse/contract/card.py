@@ -11,26 +11,9 @@ a state, and look at a part of a larger image. A *step* takes in one glimpse, wh
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-from glimpse.contract.tensors import (
-    BOXES,
-    CONFIDENCE,
-    FIRST_LOCATION,
-    FRAME,
-    GLIMPSE,
-    GLIMPSES,
-    INPUT,
-    LOCATION,
-    LOCATIONS,
-    LOGITS,
-    MAPS,
-    MAX_GLIMPSES,
-    NEXT_LOCATION,
-    NEXT_STATE,
-    PROBABILITIES,
-    STATE,
-)
+from glimpse.contract.tensors import inputs_of, outputs_of
 
 CARD_KEY = "glimpse.card"
 SCHEMA_VERSION = 3
@@ -42,6 +25,17 @@ TARGETS = ("cpu", "gpu")
 
 class ContractError(ValueError):
     """A model file that does not say what it is, or says something this version can't read."""
+
+
+class RetinaGeometry(NamedTuple):
+    """The windows of a retina, in the order of the arguments of the functions that cut glimpses."""
+
+    size: int
+    """Side of a glimpse in pixels, the same at every scale."""
+    num_scales: int
+    """Windows in a glimpse."""
+    zoom: int
+    """How many times wider each window is than the one before it."""
 
 
 @dataclass(frozen=True)
@@ -137,24 +131,26 @@ class ModelCard:
         return self.glimpse_size is not None
 
     @property
+    def retina(self) -> RetinaGeometry | None:
+        """The retina's windows; None for a model without a retina."""
+        if self.glimpse_size is None or self.num_scales is None or self.zoom is None:
+            return None
+        return RetinaGeometry(self.glimpse_size, self.num_scales, self.zoom)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the graph's inputs that a caller has to give, in order."""
-        return (GLIMPSE, LOCATION, STATE) if self.graph == "step" else (INPUT,)
+        return tuple(name for name, tensor in inputs_of(self).items() if not tensor.has_default)
 
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the graph's inputs that have a default, in order."""
-        if self.graph == "adaptive":
-            return (FIRST_LOCATION, CONFIDENCE, MAX_GLIMPSES, STATE, FRAME)
-        return (FIRST_LOCATION,) if self.graph == "episode" and self.has_retina else ()
+        return tuple(name for name, tensor in inputs_of(self).items() if tensor.has_default)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""
-        if self.graph == "step":
-            return (LOGITS, PROBABILITIES, NEXT_STATE, NEXT_LOCATION)
-        seen = (LOGITS, PROBABILITIES, LOCATIONS, *(BOXES,) * self.has_retina, *(MAPS,) * self.has_maps)
-        return (*seen, GLIMPSES, NEXT_STATE, NEXT_LOCATION) if self.graph == "adaptive" else seen
+        return tuple(outputs_of(self))
 
     def to_json(self) -> str:
         """Write the card as JSON."""

@@ -1,4 +1,12 @@
-"""The names, types and shapes of an exported graph's inputs and outputs."""
+"""The names, types and shapes of an exported graph's inputs and outputs.
+
+Export, the runtime and the service take them from here: :func:`inputs_of` and :func:`outputs_of`.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from glimpse.contract.card import ModelCard
 
 INPUT = "images"
 """(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
@@ -58,3 +66,107 @@ NEXT_STATE = "next_state"
 
 NEXT_LOCATION = "next_location"
 """float32 (batch, 2): where it would look next, (x, y) in [-1, 1]. Of an adaptive graph and a step."""
+
+
+class TensorSpec(NamedTuple):
+    """An input or an output of one model's graph."""
+
+    name: str
+    dtype: str
+    """``uint8``, ``float32`` or ``int64``."""
+    shape: tuple[int | str, ...]
+    """A length, or the name of an axis of any length: ``batch``, ``time``, ``height``, ``width``, ``map_height``,
+    ``map_width``; ``locations`` and ``states`` are the batch or 1."""
+    has_default: bool = False
+    """Whether it is an input that may be left out."""
+
+
+class _Entry(NamedTuple):
+    """An input or an output of some kinds of graphs."""
+
+    name: str
+    graphs: tuple[str, ...]
+    """The kinds of graphs that have it."""
+    dtype: str
+    """``input_type`` stands for that entry of the card."""
+    axes: tuple[int | str, ...]
+    """The lengths; a name stands for that entry of the card, or for an axis of any length."""
+    has_default: bool = False
+    needs: str | None = None
+    """Property of the card that has to hold."""
+
+
+_ADAPTIVE, _EPISODE, _STEP, _IMAGES = ("adaptive",), ("episode",), ("step",), ("adaptive", "episode")
+
+_INPUTS = (
+    _Entry(INPUT, _IMAGES, "input_type", ("batch", "channels", "height", "width")),
+    _Entry(GLIMPSE, _STEP, "float32", ("batch", "num_scales", "channels", "glimpse_size", "glimpse_size")),
+    _Entry(LOCATION, _STEP, "float32", ("batch", 2)),
+    _Entry(STATE, _STEP, "float32", ("batch", "state_size")),
+    _Entry(FIRST_LOCATION, _EPISODE, "float32", ("locations", 2), has_default=True, needs="has_retina"),
+    _Entry(FIRST_LOCATION, _ADAPTIVE, "float32", ("locations", 2), has_default=True),
+    _Entry(CONFIDENCE, _ADAPTIVE, "float32", (), has_default=True),
+    _Entry(MAX_GLIMPSES, _ADAPTIVE, "int64", (), has_default=True),
+    _Entry(STATE, _ADAPTIVE, "float32", ("states", "state_size"), has_default=True),
+    _Entry(FRAME, _ADAPTIVE, "float32", (4,), has_default=True),
+)
+"""The inputs, in the order in which graphs have them; those with a default are last."""
+
+_OUTPUTS = (
+    _Entry(LOGITS, _IMAGES, "float32", ("batch", "time", "classes")),
+    _Entry(LOGITS, _STEP, "float32", ("batch", "classes")),
+    _Entry(PROBABILITIES, _IMAGES, "float32", ("batch", "time", "classes")),
+    _Entry(PROBABILITIES, _STEP, "float32", ("batch", "classes")),
+    _Entry(LOCATIONS, _IMAGES, "float32", ("batch", "time", 2)),
+    _Entry(BOXES, _IMAGES, "float32", ("batch", "time", "num_scales", 4), needs="has_retina"),
+    _Entry(MAPS, _IMAGES, "float32", ("batch", "time", "map_height", "map_width"), needs="has_maps"),
+    _Entry(GLIMPSES, _ADAPTIVE, "int64", ("batch",)),
+    _Entry(NEXT_STATE, (*_ADAPTIVE, *_STEP), "float32", ("batch", "state_size")),
+    _Entry(NEXT_LOCATION, (*_ADAPTIVE, *_STEP), "float32", ("batch", 2)),
+)
+"""The outputs, in the order in which graphs have them."""
+
+
+def inputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
+    """List the inputs of a model's graph by name, in order; those with a default are last.
+
+    Args:
+        card: The model's card. ``height`` and ``width`` are axes of any length where it takes images of any size.
+    """
+    return _resolved(_INPUTS, card)
+
+
+def outputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
+    """List the outputs of a model's graph by name, in order.
+
+    Args:
+        card: The model's card.
+    """
+    return _resolved(_OUTPUTS, card)
+
+
+def _resolved(entries: tuple[_Entry, ...], card: "ModelCard") -> dict[str, TensorSpec]:
+    lengths = {
+        "channels": card.channels,
+        "classes": len(card.classes),
+        "glimpse_size": card.glimpse_size,
+        "num_scales": card.num_scales,
+        "state_size": card.state_size,
+    }
+    if not card.any_size:
+        lengths |= {"height": card.height, "width": card.width}
+
+    def length(axis: int | str) -> int | str:
+        known = lengths.get(axis) if isinstance(axis, str) else axis
+        return axis if known is None else known
+
+    return {
+        entry.name: TensorSpec(
+            entry.name,
+            card.input_type if entry.dtype == "input_type" else entry.dtype,
+            tuple(length(axis) for axis in entry.axes),
+            entry.has_default,
+        )
+        for entry in entries
+        if card.graph in entry.graphs and (entry.needs is None or getattr(card, entry.needs))
+    }

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from glimpse.data.datasets import SPLIT_SEED, DataError, Part, Source
+from glimpse.errors import Argument
 from glimpse.images.pixels import ImageError, decode, fit
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -49,7 +50,10 @@ def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
     if needed > MEMORY_LIMIT:
         raise DataError(
             f"{total} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
-            f"{MEMORY_LIMIT / 2**30:.0f}; lower --data.image_height and --data.image_width"
+            f"{MEMORY_LIMIT / 2**30:.0f}; lower ",
+            Argument("image_height"),
+            " and ",
+            Argument("image_width"),
         )
     read = {part: _read(files, classes, height, width, channels) for part, files in parts.items()}
     return Source(read["train"], read["validation"], read["test"], classes)
@@ -63,7 +67,7 @@ def folder_classes(root: Path) -> tuple[str, ...]:
 def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
     """The files of each class in each part."""
     if not root.is_dir():
-        raise DataError(f"expected a folder of images at {root}, found none; give one with --data.root")
+        raise DataError(f"expected a folder of images at {root}, found none; give one with ", Argument("root"))
     if (root / "train").is_dir():
         validation = root / "validation" if (root / "validation").is_dir() else root / "val"
         places = {"train": root / "train", "validation": validation, "test": root / "test"}

@@ -72,7 +72,7 @@ def view_of(
         if height * width > pixels.MAX_PIXELS:
             raise pixels.ImageError(
                 f"expected an image of at most {pixels.MAX_PIXELS:,} pixels to draw, got {width} x {height}; "
-                "leave out --draw and --animate"
+                "classify it without a picture"
             )
         image = image.read((0, 0, width, height))
     canvas = pixels.fit(image, height, width, session.card.channels) if native else session.fit(image)
@@ -122,7 +122,7 @@ def animate(session: "GlimpseSession", view: View, truth: str | None = None) -> 
 def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:
     """What the retina saw at each glimpse."""
     card, locations, canvas = session.card, seen.on_canvas.locations[0], seen.canvas.transpose(2, 0, 1)
-    if card.glimpse_size is None or card.num_scales is None or card.zoom is None:
+    if card.retina is None:
         raise ValueError(f"expected the card of a model with a retina, got one of a {card.model!r} model without")
     canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
-    return crop.extract_glimpse(canvases, locations, card.glimpse_size, card.num_scales, card.zoom)
+    return crop.extract_glimpse(canvases, locations, *card.retina)

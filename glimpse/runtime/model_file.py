@@ -9,27 +9,12 @@ import onnxruntime
 
 from glimpse.contract.card import CARD_KEY, GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, ContractError, ModelCard
 from glimpse.contract.seal import read_seal
-from glimpse.contract.tensors import (
-    BOXES,
-    CONFIDENCE,
-    FIRST_LOCATION,
-    FRAME,
-    GLIMPSE,
-    GLIMPSES,
-    INPUT,
-    LOCATION,
-    LOCATIONS,
-    LOGITS,
-    MAPS,
-    MAX_GLIMPSES,
-    NEXT_LOCATION,
-    NEXT_STATE,
-    PROBABILITIES,
-    STATE,
-)
+from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, inputs_of, outputs_of
 from glimpse.runtime.providers import quiet_options
 
 _ADVICE = "expected an ONNX file written by 'glimpse export'"
+_OPEN = (INPUT, GLIMPSE, LOCATION)
+"""Tensors whose axes of any length may not have a fixed length in the graph."""
 
 
 class ModelFile(NamedTuple):
@@ -150,27 +135,13 @@ def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:
 
 
 def _tensors(card: ModelCard) -> dict[str, tuple[str, list[int | str | None]]]:
-    """Type and shape of every tensor that a graph can have; a text where a length has to be open, None where it may."""
-    height, width = ("any height", "any width") if card.any_size else (card.height, card.width)
-    time: list[int | str | None] = [] if card.graph == "step" else [None]
-    scales, size, classes = card.num_scales, card.glimpse_size, len(card.classes)
+    """ONNX's type and the shape of every tensor; a text for a length that has to be open, None for one that may be."""
     return {
-        INPUT: (card.input_type.removesuffix("32"), ["any batch", card.channels, height, width]),
-        FIRST_LOCATION: ("float", [None, 2]),
-        CONFIDENCE: ("float", []),
-        MAX_GLIMPSES: ("int64", []),
-        STATE: ("float", [None, card.state_size]),
-        FRAME: ("float", [4]),
-        GLIMPSE: ("float", ["any batch", scales, card.channels, size, size]),
-        LOCATION: ("float", ["any batch", 2]),
-        LOGITS: ("float", [None, *time, classes]),
-        PROBABILITIES: ("float", [None, *time, classes]),
-        LOCATIONS: ("float", [None, None, 2]),
-        BOXES: ("float", [None, None, scales, 4]),
-        MAPS: ("float", [None, None, None, None]),
-        GLIMPSES: ("int64", [None]),
-        NEXT_STATE: ("float", [None, card.state_size]),
-        NEXT_LOCATION: ("float", [None, 2]),
+        name: (
+            tensor.dtype.removesuffix("32"),
+            [(f"any {axis}" if name in _OPEN else None) if isinstance(axis, str) else axis for axis in tensor.shape],
+        )
+        for name, tensor in (inputs_of(card) | outputs_of(card)).items()
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from glimpse.contract.card import ModelCard
+from glimpse.contract.card import ModelCard, RetinaGeometry
 from glimpse.contract.tensors import (
     BOXES,
     CONFIDENCE,
@@ -200,8 +200,8 @@ def from_windows(graph: Call, card: ModelCard, views: Sequence[ImageView]) -> Gl
 
     def of_one(view: ImageView, location: Any, state: Any) -> GlimpseResult:
         inputs = _step_inputs(location, state)
-        if card.has_retina:
-            box = _clipped(_widest_window(card, view, location), view)
+        if card.retina:
+            box = _clipped(_widest_window(card.retina, view, location), view)
             pixels = view.read(box)
             inputs[FRAME] = np.array([box.left, box.top, view.width, view.height], np.float32)
         else:
@@ -229,8 +229,13 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
         card: The model's card.
         images: Images of one size, uint8 or float32 (batch, channels, height, width), or views of any size, of which
             only the pixels under the widest windows are read.
+
+    Raises:
+        ValueError: When the model has no retina.
     """
-    retina = _retina(card)
+    retina = card.retina
+    if retina is None:
+        raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
 
     def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         if isinstance(images, np.ndarray):
@@ -238,7 +243,7 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
             height, width = images.shape[2:]
         else:
             views = [images[row] for row in rows]
-            glimpses = np.concatenate([_crop(card, *each) for each in zip(views, locations[:, None], strict=True)])
+            glimpses = np.concatenate([_crop(retina, *each) for each in zip(views, locations[:, None], strict=True)])
             height, width = np.array([(view.height, view.width) for view in views], np.float32).T
         outputs = graph({GLIMPSE: glimpses, LOCATION: locations, STATE: state})
         windows = geometry.boxes(locations, height, width, *retina)
@@ -296,15 +301,9 @@ def _result_of(outputs: Arrays) -> GlimpseResult:
     return GlimpseResult(prediction_of(outputs), outputs[NEXT_STATE], outputs[NEXT_LOCATION])
 
 
-def _retina(card: ModelCard) -> tuple[int, int, int]:
-    if card.glimpse_size is None or card.num_scales is None or card.zoom is None:
-        raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
-    return card.glimpse_size, card.num_scales, card.zoom
-
-
-def _widest_window(card: ModelCard, view: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
+def _widest_window(retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
     """The widest window at a location (1, 2), in whole pixels of the image."""
-    box = geometry.boxes(location, view.height, view.width, *_retina(card))[-1]
+    box = geometry.boxes(location, view.height, view.width, *retina)[-1]
     return geometry.Box(*(int(edge.item()) for edge in box))
 
 
@@ -316,14 +315,14 @@ def _clipped(box: geometry.Box, view: ImageView) -> geometry.Box:
 
 
 def _crop(
-    card: ModelCard, view: ImageView, location: npt.NDArray[np.float32]
+    retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]
 ) -> Float32[np.ndarray, "1 scales channels size size"]:
     """Crop one glimpse, reading no more than the pixels under the widest window."""
-    box = _widest_window(card, view, location)
+    box = _widest_window(retina, view, location)
     part = _clipped(box, view)
     pixels = view.read(part)
     window = np.zeros((1, pixels.shape[2], box.bottom - box.top, box.right - box.left), pixels.dtype)
     top, left = part.top - box.top, part.left - box.left
     if 0 <= top < window.shape[2] and 0 <= left < window.shape[3]:
         window[0, :, top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels.transpose(2, 0, 1)
-    return crop.pool(window, *_retina(card))
+    return crop.pool(window, *retina)

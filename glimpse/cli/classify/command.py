@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from glimpse.cli.usage import UsageError
 from glimpse.drawing import animation
 from glimpse.drawing.album import FILM_FORMATS, PictureFolder
 from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_of
+from glimpse.files import whole_text, write_problem
 from glimpse.images import pixels
 
 if TYPE_CHECKING:
@@ -199,23 +199,14 @@ def _destination(path: Path | None) -> Iterator[Callable[[str], object]]:
     if path is None:
         yield lambda text: print(text, end="", flush=True)
         return
-    path = path.resolve()
-    whole = path.is_file() or not path.exists()  # a device or a pipe is written, not replaced
-    written = path.with_name(f".{path.name}-{os.getpid()}.tmp") if whole else path
-    try:
-        with written.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            yield stream.write
-        if whole:
-            written.replace(path)
-    finally:
-        if whole:
-            written.unlink(missing_ok=True)
+    with whole_text(path, errors="surrogateescape") as stream:
+        yield stream.write
 
 
 def _check_output(path: Path, sources: Iterable[Path]) -> None:
     """Refuse a place that can't be written, or where something lies that is read, before any work is done."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--output: expected a file in a folder that is there, got {str(path)!r}; name another one")
+    if problem := write_problem(path):
+        raise UsageError(f"--output: {problem}")
     if path.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"--output: {str(path)!r} is read by this command, so it can't be replaced; name another one")
 

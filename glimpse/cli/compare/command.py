@@ -22,6 +22,7 @@ from glimpse.cli.usage import UsageError, invocation
 from glimpse.data.datamodule import FOLDER, ImageData
 from glimpse.data.datasets import DataError, data_root
 from glimpse.evaluation.evaluate import Evaluation, evaluate
+from glimpse.files import write_whole
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 
@@ -218,13 +219,13 @@ def _loaded(name: str, model: str, root: str | None) -> Contender:
 def _recipe(
     name: str, model: str, folder: Path, training: Sequence[str], root: str | None, overwrite: bool
 ) -> Contender:
+    file = find_recipe(model, option="")
     try:
-        file = find_recipe(model)
         rooted = ["--data.root", root] if root else []
         options = ["fit", "--config", str(file), *rooted, *training]
         data, recipe = dry_run(options, PROGRAM)
     except (UsageError, DataError) as error:
-        raise UsageError(f"{model}: {str(error).removeprefix(f'--config {model}: ')}") from error
+        raise UsageError(f"{model}: {error}") from error
     output = folder / "runs" / name
     last = output / LAST_FILE
     budget = {option: recipe.get(option) for option in BUDGET}
@@ -283,7 +284,7 @@ def train_timed(contender: Contender) -> int:
     if status == 0:
         took = {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
         noted = {"checkpoint_sha256": _digest(contender.checkpoint)} | {what: round(s, 1) for what, s in took.items()}
-        (contender.checkpoint.parent / TIMES_FILE).write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
+        write_whole(contender.checkpoint.parent / TIMES_FILE, json.dumps(noted, indent=2) + "\n")
     return status
 
 

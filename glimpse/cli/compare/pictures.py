@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from glimpse.cli.compare.report import CURVES, LEGEND, PICTURES, Comparison, ImageAnswer, picture
 from glimpse.data.datamodule import ImageData
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_learning_curves
 from glimpse.drawing.heatmap import draw_map, legend
 from glimpse.drawing.palette import time_colours
@@ -119,20 +120,21 @@ def draw_pictures(comparison: Comparison, views: Sequence[ModelView], folder: Pa
         old.unlink()
     for row, view in enumerate(views, start=1):
         size = _panel_size(view.image)
-        to_picture(view.image).resize(size, Image.Resampling.NEAREST).save(pictures / picture("image", row))
+        shown = to_picture(view.image).resize(size, Image.Resampling.NEAREST)
+        save_picture(shown, pictures / picture("image", row))
         for column, implicit in enumerate(view.implicit, start=1):
-            draw_map(view.image, implicit, size).save(pictures / picture("implicit", row, column))
+            save_picture(draw_map(view.image, implicit, size), pictures / picture("implicit", row, column))
             explicit, path = view.explicit[column - 1], view.scanpaths[column - 1]
             if explicit is not None:
                 panel = draw_map(view.image, explicit, size)
                 if path is not None:
                     draw_path(panel, path)
-                panel.save(pictures / picture("explicit", row, column))
-    legend(640).save(pictures / LEGEND)
+                save_picture(panel, pictures / picture("explicit", row, column))
+    save_picture(legend(640), pictures / LEGEND)
     if curves := _curves(comparison):
         epochs = range(1, 1 + max(len(errors) for errors in curves.values()))
         panels = {"validation error, %": {name: _padded(errors, len(epochs)) for name, errors in curves.items()}}
-        draw_learning_curves(epochs, panels).save(pictures / CURVES)
+        save_picture(draw_learning_curves(epochs, panels), pictures / CURVES)
 
 
 def draw_path(panel: Image.Image, locations: Float[np.ndarray, "time 2"]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.files import write_whole
 
 PAGE, FIGURES = "index.html", "comparison.json"
 PICTURES, LEGEND, CURVES = "pictures", "legend.png", "learning-curves.png"
@@ -177,8 +178,8 @@ def write_page(comparison: Comparison, folder: Path) -> None:
         curves=_learning(folder),
         command=html.escape(comparison.command),
     )
-    _write(folder / FIGURES, comparison.to_json() + "\n")
-    _write(folder / PAGE, page)
+    write_whole(folder / FIGURES, comparison.to_json() + "\n")
+    write_whole(folder / PAGE, page)
 
 
 def budget(entries: Sequence[ComparedModel]) -> str:
@@ -277,10 +278,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

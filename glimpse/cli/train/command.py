@@ -16,13 +16,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 import glimpse
 from glimpse.cli.train.class_names import check_names, import_path
 from glimpse.cli.train.lightning_output import quiet
-from glimpse.cli.train.messages import ParserError, check_decided, explain_mistake, root_sentence
+from glimpse.cli.train.messages import ParserError, check_decided, explain_mistake, options_of, sentence_of
 from glimpse.cli.train.options import FUSED, Parser, add_own_options, complete_help, known_options, short_help, take
 from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, usual_output
-from glimpse.cli.usage import UsageError, invocation
+from glimpse.cli.usage import UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
+from glimpse.errors import Argument, ArgumentError
+from glimpse.files import write_whole
 from glimpse.training.callbacks import (
     BEST_FILE,
     CONFUSION_FILE,
@@ -74,11 +76,9 @@ class SaveRun(SaveConfigCallback):
         config = self.config.clone()
         for name in ("config", "output", "overwrite", "ckpt_path"):
             config.pop(name, None)
-        file = Path(trainer.default_root_dir) / CONFIG_FILE
-        part = file.with_suffix(".part")
         text = self.parser.dump(config, skip_unset=True, skip_validation=True)
-        part.write_text(f"# glimpse=={glimpse.__version__}\n{text}", encoding="utf-8")
-        part.replace(file)
+        file = Path(trainer.default_root_dir) / CONFIG_FILE
+        write_whole(file, f"# glimpse=={glimpse.__version__}\n{text}")
 
 
 class TrainingCLI(LightningCLI):
@@ -154,13 +154,17 @@ class TrainingCLI(LightningCLI):
             if isinstance(self.datamodule, ImageData):
                 self.datamodule.draw(self.datamodule.source.train.images[:1])
         except (ValueError, MisconfigurationException) as error:
-            raise UsageError(root_sentence(error)) from error
+            raise UsageError(sentence_of(error, self.spell)) from error
         self.choose_rollout(self._get(self.config, "rollout"))
         processes = self.trainer.world_size
         if processes > 1:
             raise UsageError(
                 f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
             )
+
+    def spell(self, argument: Argument) -> str | None:
+        """Write an argument of the library as an option of this command; None where the command has no such option."""
+        return spelling(options_of(vars(self.config[COMMAND])))(argument)
 
     def choose_rollout(self, name: str) -> None:
         """Have the model trained in an environment, where the user asks for it.
@@ -183,7 +187,11 @@ class TrainingCLI(LightningCLI):
         """Give the trainer our callbacks and loggers, beside those of the recipe."""
         chosen = self._get(self.config_init, "trainer")
         terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
-        callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning()]
+        callbacks: list[Callback] = [
+            *(chosen["callbacks"] or []),
+            ScheduleCheck(),
+            CollapseWarning(self.spell),
+        ]
         if chosen["enable_checkpointing"] is not False:
             callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0)
         if not chosen["fast_dev_run"]:
@@ -228,13 +236,15 @@ class TrainingCLI(LightningCLI):
             try:
                 self.model.load_pretrained()
             except ValueError as error:
-                raise UsageError(str(error)) from error
+                raise UsageError(sentence_of(error, self.spell)) from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train; when the user stops it, say how to go on."""
         handler = signal.getsignal(signal.SIGINT)
         try:
             self.trainer.fit(**kwargs)
+        except ArgumentError as error:
+            raise UsageError(error.render(self.spell)) from error
         except SystemExit as stop:
             if not isinstance(stop.__context__, KeyboardInterrupt):
                 raise

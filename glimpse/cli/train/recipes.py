@@ -29,11 +29,12 @@ def recipes() -> dict[str, Path]:
     return found
 
 
-def find_recipe(name: str) -> Path:
+def find_recipe(name: str, option: str = "--config ") -> Path:
     """The file of a recipe.
 
     Args:
         name: A recipe's name, or the path of a YAML file.
+        option: What an error writes before the name.
 
     Raises:
         UsageError: When there is neither.
@@ -47,7 +48,7 @@ def find_recipe(name: str) -> Path:
     meant = nearest(path.stem, known)
     hint = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
-        f"--config {name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
+        f"{option}{name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
     )
 
 

@@ -37,8 +37,8 @@ def openapi_document(
         KeyError: When there is a route that nobody has described.
     """
     cards = [entry.model.card for entry in registry]
-    inputs = [name for card in cards for name in v2_tensors.inputs_of(card)]
-    outputs = [name for card in cards for name in v2_tensors.outputs_of(card)]
+    inputs = [name for card in cards for name in v2_tensors.wire_inputs(card)]
+    outputs = [name for card in cards for name in v2_tensors.wire_outputs(card)]
     most = max((card.num_glimpses for card in cards), default=1)
     known = operations(settings, registry.names, most)
     paths: dict[str, dict[str, Any]] = {}

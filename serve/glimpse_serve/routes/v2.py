@@ -80,8 +80,8 @@ class V2Routes:
                 "name": entry.model.name,
                 "versions": [str(version) for version in self._house.registry.versions(entry.model.name)],
                 "platform": PLATFORM,
-                "inputs": _described(v2_tensors.inputs_of(card)),
-                "outputs": _described(v2_tensors.outputs_of(card)),
+                "inputs": _described(v2_tensors.wire_inputs(card)),
+                "outputs": _described(v2_tensors.wire_outputs(card)),
             }
         )
 

@@ -14,22 +14,15 @@ import orjson
 
 from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import (
-    BOXES,
     CONFIDENCE,
     FIRST_LOCATION,
-    FRAME,
-    GLIMPSE,
-    GLIMPSES,
     INPUT,
     LOCATION,
-    LOCATIONS,
-    LOGITS,
-    MAPS,
     MAX_GLIMPSES,
-    NEXT_LOCATION,
-    NEXT_STATE,
-    PROBABILITIES,
     STATE,
+    TensorSpec,
+    inputs_of,
+    outputs_of,
 )
 from glimpse.runtime.graph import Arrays
 from glimpse_serve.errors import HTTPError
@@ -37,6 +30,7 @@ from glimpse_serve.inference.jobs import InferJob
 
 DATATYPES: dict[str, Any] = {"UINT8": np.dtype("<u1"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 """Those that our graphs have, little-endian."""
+_DATATYPE_OF = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 HEADER_LENGTH = "inference-header-content-length"
 WHOLE_PIXELS = 2**20
 """Pixels of a request for a model without a retina, at most: it computes on all of them, in many channels."""
@@ -68,48 +62,26 @@ class InferRequest(NamedTuple):
     """How long the client would wait."""
 
 
-def inputs_of(card: ModelCard) -> dict[str, Spec]:
-    """Tell the inputs of a model's graph, those with a default included.
+def wire_inputs(card: ModelCard) -> dict[str, Spec]:
+    """List the inputs of a model's graph, those with a default included, as the protocol describes them.
 
     Args:
         card: The model's card.
     """
-    size = (-1, -1) if card.any_size else (card.height, card.width)
-    pixels = "UINT8" if card.input_type == "uint8" else "FP32"
-    state = (-1, card.state_size or 0)
-    glimpse = (-1, card.num_scales or 1, card.channels, card.glimpse_size or 1, card.glimpse_size or 1)
-    known = {
-        INPUT: Spec(pixels, (-1, card.channels, *size)),
-        FIRST_LOCATION: Spec("FP32", (-1, 2)),
-        CONFIDENCE: Spec("FP32", ()),
-        MAX_GLIMPSES: Spec("INT64", ()),
-        STATE: Spec("FP32", state),
-        FRAME: Spec("FP32", (4,)),
-        GLIMPSE: Spec("FP32", glimpse),
-        LOCATION: Spec("FP32", (-1, 2)),
-    }
-    return {name: known[name] for name in (*card.inputs, *card.options)}
+    return {name: _on_wire(tensor) for name, tensor in inputs_of(card).items()}
 
 
-def outputs_of(card: ModelCard) -> dict[str, Spec]:
-    """Tell the outputs of a model's graph.
+def wire_outputs(card: ModelCard) -> dict[str, Spec]:
+    """List the outputs of a model's graph, as the protocol describes them.
 
     Args:
         card: The model's card.
     """
-    time = () if card.graph == "step" else (-1,)
-    classes, state = len(card.classes), (-1, card.state_size or 0)
-    known = {
-        LOGITS: Spec("FP32", (-1, *time, classes)),
-        PROBABILITIES: Spec("FP32", (-1, *time, classes)),
-        LOCATIONS: Spec("FP32", (-1, -1, 2)),
-        BOXES: Spec("FP32", (-1, -1, card.num_scales or 1, 4)),
-        MAPS: Spec("FP32", (-1, -1, -1, -1)),
-        GLIMPSES: Spec("INT64", (-1,)),
-        NEXT_STATE: Spec("FP32", state),
-        NEXT_LOCATION: Spec("FP32", (-1, 2)),
-    }
-    return {name: known[name] for name in card.outputs}
+    return {name: _on_wire(tensor) for name, tensor in outputs_of(card).items()}
+
+
+def _on_wire(tensor: TensorSpec) -> Spec:
+    return Spec(_DATATYPE_OF[tensor.dtype], tuple(-1 if isinstance(axis, str) else axis for axis in tensor.shape))
 
 
 def read(body: bytes, header_length: str | None, card: ModelCard, max_images: int, max_pixels: int) -> InferRequest:
@@ -129,7 +101,7 @@ def read(body: bytes, header_length: str | None, card: ModelCard, max_images: in
     asked = _read_json(memoryview(body)[:length])
     raw = memoryview(body)[length:]
     given: Arrays = {}
-    specs, at = inputs_of(card), 0
+    specs, at = wire_inputs(card), 0
     for entry in _objects(asked.get("inputs"), "inputs", least=1):
         name = entry.get("name")
         if not isinstance(name, str) or name not in specs:
@@ -166,7 +138,7 @@ def write(request: InferRequest, found: Arrays, card: ModelCard, name: str, vers
     Returns:
         The body, and the length of the JSON at its start where binary tensors follow, else None.
     """
-    specs = outputs_of(card)
+    specs = wire_outputs(card)
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
     for output in request.job.outputs:

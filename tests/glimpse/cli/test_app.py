@@ -9,6 +9,9 @@ import pytest
 
 from glimpse.cli import app
 from glimpse.contract.card import ContractError
+from glimpse.data.datasets import DataError
+from glimpse.errors import Argument, Clause, Setting
+from glimpse.runtime.limits import check_limits
 
 SCRIPT = Path(__file__).parents[3] / "train.py"
 
@@ -106,6 +109,21 @@ def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys
     monkeypatch.setitem(app.RUN, "demo", raising(ValueError("a fault")))
     with pytest.raises(ValueError, match="a fault"):
         app.main(["demo"])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_an_error_of_ours_names_the_options_that_the_command_has(command, monkeypatch, capsys):
+    missing = DataError("give its folder with ", Argument("root"), Clause(", or ", Setting("download", True)))
+    monkeypatch.setitem(app.RUN, command, raising(missing))
+    assert refused(capsys, command, "a.ckpt") == "glimpse: give its folder with --root\n"
+
+
+def test_a_limit_is_named_as_the_command_names_it(monkeypatch, capsys):
+    monkeypatch.setitem(app.RUN, "classify", lambda _: check_limits(5, 9, None, None))
+    told = refused(capsys, "classify", "a.onnx", "b.png")
+    assert told.startswith(
+        "glimpse: expected --max-glimpses from 1 to 5, the number that the model was trained to take"
+    )
 
 
 @pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve"), ("play", "envs")])

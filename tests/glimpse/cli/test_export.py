@@ -10,7 +10,7 @@ from glimpse.export import checkpoint as checkpoint_module
 from glimpse.export.checkpoint import Exported, ExportOptions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets.delivery import Destination
+from glimpse.export.targets import EXPORT_TARGETS, KServeTarget, Target, TritonTarget
 from tests.glimpse.cli.test_app import refused
 from tests.glimpse.contract.test_card import CARD
 
@@ -48,21 +48,22 @@ def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp
 
 
 @pytest.fixture
-def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Destination]:
-    """Where exports were handed on to."""
-    seen: list[Destination] = []
+def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Target]:
+    """The targets that exports were delivered to."""
+    targets: list[Target] = []
     file = tmp_path / "model.onnx"
     file.write_bytes(b"model")
 
-    def deliver(exported, destination):
-        assert exported.path == file
-        seen.append(destination)
-        return destination.place
+    def deliver(target, model, card):
+        assert (model, card) == (file, CARD)
+        targets.append(target)
+        return target.place
 
-    found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
-    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda checkpoint, output, root, form: found)
-    monkeypatch.setattr(checkpoint_module, "deliver", deliver)
-    return seen
+    exported = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
+    for kind in EXPORT_TARGETS.values():
+        monkeypatch.setattr(kind, "deliver", deliver)
+    return targets
 
 
 def test_an_export_is_handed_on_to_a_server(delivered, capsys):
@@ -86,8 +87,8 @@ def test_an_export_is_handed_on_to_a_server(delivered, capsys):
         == 0
     )
     assert delivered == [
-        Destination("triton", Path("models"), "seven"),
-        Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
+        TritonTarget(Path("models"), "seven"),
+        KServeTarget(Path("it.yaml"), "it", gpu=True, storage_uri="s3://b/m"),
     ]
     told = capsys.readouterr().out
     assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in told
@@ -126,11 +127,14 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
         (["--to", "triton", "no/m", "--name", "it"], "expected a folder to hold the model repository, 'no/m' is none"),
         (["--to", "kserve", "x.yaml", "--name", "It", "--storage-uri", "s3://b/m"], "(a DNS label), got 'It'; choose"),
         (["--to", "kserve", "x.yaml", "--name", "it", "--storage-uri", "b/m"], "expected an address such as s3://"),
-        (["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"], "expected a folder no to write"),
-        (["--output", "no/model.onnx"], "expected a folder no to write model.onnx into; make it first, or change"),
+        (
+            ["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"],
+            "'no/x.yaml', whose folder 'no'",
+        ),
+        (["--output", "no/model.onnx"], "expected a file that can be written, got 'no/model.onnx', whose folder"),
         (["--output", "model.pt"], "expected a file name that ends in .onnx, got model.pt; change --output"),
         (["--to", "program", "model.pt"], "expected a file name that ends in .pt2, got 'model.pt'; rename it"),
-        (["--to", "program", "no/model.pt2"], "expected a folder no to write model.pt2 into; make it first"),
+        (["--to", "program", "no/model.pt2"], "'no/model.pt2', whose folder 'no' does not exist; make the"),
     ],
 )
 def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(

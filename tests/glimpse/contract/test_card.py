@@ -1,4 +1,3 @@
-import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -6,7 +5,6 @@ from typing import Any
 import pytest
 
 from glimpse.contract.card import Budget, ContractError, ModelCard
-from glimpse.contract.seal import SEAL_KEY, read_seal, seal
 from glimpse.contract.tensors import INPUT
 
 CARD = ModelCard(
@@ -79,6 +77,11 @@ def test_each_kind_of_graph_has_its_inputs_and_outputs():
         assert not {*card.inputs, *card.options} & set(card.outputs)
 
 
+def test_a_card_has_the_windows_of_its_retina():
+    assert CARD.retina == (8, 2, 2)
+    assert replace(CARD, **NO_RETINA).retina is None
+
+
 def test_budgets_come_back_as_they_were_written():
     budgets = (Budget(6, None, 6.0, 0.98, 1000, 0.2), Budget(6, 0.9, 2.5, 0.979, 400, None))
     card = replace(CARD, budgets=budgets, multiply_accumulates=(100, 200), measured_on="a processor", license="MIT")
@@ -100,29 +103,6 @@ def test_budgets_come_back_as_they_were_written():
 def test_a_budget_that_is_none_is_refused(changes, sentence):
     with pytest.raises(ContractError, match=sentence):
         ModelCard.from_json(changed(budgets=changes))
-
-
-def unsealed(weights: bytes = b"weights") -> bytes:
-    key = SEAL_KEY.encode()
-    return weights + b"\x0a" + bytes([len(key)]) + key + b"\x12\x40" + b"0" * 64 + b"the rest"
-
-
-def test_a_sealed_file_tells_its_digest_and_is_as_long_as_before():
-    sealed = seal(unsealed())
-    assert len(sealed) == len(unsealed())
-    assert read_seal(sealed) == hashlib.sha256(unsealed()).hexdigest()
-
-
-@pytest.mark.parametrize("change", [b"Weights", b"weight"])
-def test_a_changed_file_is_refused(change):
-    sealed = seal(unsealed()).replace(b"weights", change)
-    with pytest.raises(ContractError, match=r"expected a file with the SHA-256 .*were changed.*export"):
-        read_seal(sealed)
-
-
-def test_a_file_without_a_seal_is_refused():
-    with pytest.raises(ContractError, match=r"expected a file with a seal .*found none; export"):
-        read_seal(b"weights")
 
 
 def test_the_card_of_a_model_without_a_retina_comes_back_as_it_was_written():

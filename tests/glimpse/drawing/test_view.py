@@ -104,7 +104,7 @@ def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path
     first = crop.extract_glimpse(seen.canvas.transpose(2, 0, 1)[None], found.on_image.locations[0, :1], 4, 2, 2)
     np.testing.assert_array_equal(drawn[3][:1], first)
     monkeypatch.setattr(pixels, "MAX_PIXELS", 6000)
-    with pytest.raises(ImageError, match=r"at most 6,000 pixels to draw, got 70 x 90; leave out --draw and --animate"):
+    with pytest.raises(ImageError, match=r"at most 6,000 pixels to draw, got 70 x 90; classify it without a picture"):
         view.view_of(session, image, found, native=True)
 
 

@@ -244,7 +244,7 @@ def test_a_program_that_lost_its_card_is_refused(monkeypatch, tmp_path):
     ("name", "count", "sentence"),
     [
         ("model.pt", 4, r"expected a file name that ends in \.pt2, got 'model\.pt'; rename it"),
-        ("nowhere/model.pt2", 4, r"expected a folder .*nowhere to write model\.pt2 into; make it first"),
+        ("nowhere/model.pt2", 4, r"got '.*model\.pt2', whose folder '.*nowhere' does not exist; make"),
         ("model.pt2", 1, "expected at least 2 images to compare the program with the model, got 1"),
     ],
 )
@@ -257,6 +257,6 @@ def test_what_can_not_be_written_is_said_before_anything_is(name, count, sentenc
 def test_a_program_is_not_to_replace_a_folder(tmp_path):
     (tmp_path / "model.pt2").mkdir()
     with pytest.raises(
-        ProgramError, match=r"expected a file to write the program to, got the folder .*pt2; name a file"
+        ProgramError, match=r"expected a file that can be written, got '.*pt2', which is a folder; name a file"
     ):
         program.check_program_file(tmp_path / "model.pt2")

@@ -545,8 +545,8 @@ def test_a_run_that_breaks_leaves_the_file_as_it_was(model, bright, tmp_path, mo
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("gone/out.csv", "--output: expected a file in a folder that is there"),
-        (".", "--output: expected a file in a folder that is there"),
+        ("gone/out.csv", "--output: expected a file that can be written, got '.*out.csv', whose folder '.*gone' does"),
+        (".", "--output: expected a file that can be written, got '.*', which is a folder; name a file in it"),
         ("bright.png", r"--output: '.*bright\.png' is read by this command"),
     ],
 )

@@ -108,7 +108,9 @@ def test_what_a_run_cannot_go_on_from(folder, capsys):
     capsys.readouterr()
     again = ("--ckpt_path", "runs/tiny/last.ckpt")
     assert "is finished: 1 epochs" in refused(capsys, *again)
-    assert "is of a run of 3 steps, and this one was to have 12" in refused(capsys, *again, "--trainer.max_epochs", "4")
+    longer = refused(capsys, *again, "--trainer.max_epochs", "4")
+    assert "is of a run of 3 steps, and this one was to have 12" in longer
+    assert "; leave --trainer.max_epochs and the data's options as they were, or start anew without --ckpt" in longer
     assert "hidden was 16, is 8; give the same ones" in refused(capsys, *again, "--model.hidden", "8")
     assert "--data.num_pieces was 2, is 3; give the same ones" in refused(capsys, *again, "--data.num_pieces", "3")
     elsewhere = refused(capsys, *again, "--data.root", "elsewhere", "--data.download", "true")
@@ -194,8 +196,21 @@ def test_an_output_folder_is_not_used_twice(folder, capsys):
         (["--seed", "-1"], "--seed: expected a whole number from 0 to 4294967295, got -1"),
         (["--data.seed", "1"], "--data.seed can't be set: it follows from --seed"),
         (["--model", "Nobody"], "expected the name of a class, found none called 'Nobody'"),
-        (["--data.dataset", "minst"], "expected a data set out of digits, mnist"),
-        (["--data.dataset", "mnist"], "expected MNIST under data, found no complete copy of it; give its folder with"),
+        (["--data.dataset", "minst"], "expected --data.dataset out of digits, mnist"),
+        (
+            ["--data.dataset", "mnist"],
+            "expected MNIST under data, found no complete copy of it; give its folder with --data.root or "
+            "GLIMPSE_DATA, or have it downloaded with --data.download true",
+        ),
+        (["--data.jitter", "-1"], "expected --data.jitter of at least 0, got -1"),
+        (["--data.canvas_height", "0"], "got --data.canvas_height 0, --data.canvas_width 60, --data.num_pieces 4"),
+        (["--data.piece_size", "30"], "got --data.piece_size 30; lower it"),
+        (["--model.hidden", "0"], "expected --model.hidden of at least 1, got 0; raise it"),
+        (
+            ["--model.what", "conv", "--model.glimpse_size", "1"],
+            "a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp",
+        ),
+        (["--model.num_scales", "9"], "lower --model.num_scales or --model.zoom"),
         (
             ["--model.glimpse_size", "80", "--model.num_scales", "1"],
             "expected images at least as large as the retina's finest window",

@@ -1,7 +1,10 @@
+from argparse import Namespace
+
 import pytest
 
-from glimpse.cli.train.messages import check_decided, explain_mistake, root_sentence
-from glimpse.cli.usage import UsageError
+from glimpse.cli.train.messages import check_decided, explain_mistake, options_of, sentence_of, unwrapped
+from glimpse.cli.usage import UsageError, spelling
+from glimpse.errors import Argument, ArgumentError
 
 KNOWN = ["model.num_glimpses", "model.hidden", "output"]
 
@@ -40,7 +43,44 @@ def test_options_that_something_else_decides_are_refused():
         check_decided([], {"own.yaml": ["data.seed"]})
 
 
-def test_the_sentence_is_found_in_what_a_parser_wrapped():
-    wrapped = "Does not validate against any of the Union subtypes\nErrors:\n  - expected 2, got 1\n  - Expected a None"
-    assert root_sentence(ValueError(wrapped)) == "expected 2, got 1"
-    assert root_sentence(ValueError("expected 2")) == "expected 2"
+def wrapped(error: Exception) -> ValueError:
+    """What jsonargparse makes of an error that a class raises."""
+    wrapper = ValueError(
+        f"Does not validate against any of the Union subtypes\nErrors:\n  - {error}\n  - Expected a None"
+    )
+    wrapper.__cause__ = error
+    return wrapper
+
+
+def test_the_error_of_a_class_is_taken_out_of_those_of_the_parser():
+    own = ArgumentError("expected ", Argument("hidden"), " of at least 1")
+    assert unwrapped(wrapped(wrapped(own))) is own
+    assert unwrapped(own) is own
+    caused = ValueError("expected 2")
+    caused.__cause__ = KeyError("reason")
+    assert unwrapped(wrapped(caused)) is caused
+
+
+def test_its_arguments_are_written_as_options():
+    options = spelling({"hidden": "--model.hidden"})
+    own = ArgumentError("expected ", Argument("hidden"), " of at least 1")
+    assert sentence_of(wrapped(own), options) == "expected --model.hidden of at least 1"
+    assert sentence_of(wrapped(ValueError("expected\n  2, got 1")), options) == "expected 2, got 1"
+    assert len(sentence_of(ValueError("word " * 1000), options)) <= 400
+
+
+def test_the_options_are_those_of_the_classes_that_are_made():
+    config = {
+        "data": Namespace(class_path="a.Data", init_args=Namespace(root=None, seed=0)),
+        "model": Namespace(class_path="a.Model", init_args=Namespace(hidden=8, seed=0, classes=[], root=1)),
+        "trainer": Namespace(max_epochs=1),
+        "seed": 0,
+        "ckpt_path": None,
+    }
+    assert options_of(config) == {
+        "root": "--data.root",
+        "hidden": "--model.hidden",
+        "max_epochs": "--trainer.max_epochs",
+        "seed": "--seed",
+        "ckpt_path": "--ckpt_path",
+    }
