@@ -19,6 +19,7 @@ import orjson
 from benchmarks.harness.command_line import command_parser
 from glimpse.contract.tensors import INPUT, PROBABILITIES
 from glimpse.images import pixels
+from glimpse.runtime.payload import image_payload
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 
@@ -50,7 +51,7 @@ def answers_to(
     """
     sizes = [size for _, size in given]
     found = session.onto_images(session.run(np.stack([canvas for canvas, _ in given])), sizes)
-    return [response_content(session, found.row(row), size) for row, size in enumerate(sizes)]
+    return [response_content(session, found.select(row), size) for row, size in enumerate(sizes)]
 
 
 def response_content(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:
@@ -61,26 +62,8 @@ def response_content(session: GlimpseSession, found: Prediction, size: tuple[int
         found: Of a batch of one.
         size: The image's own (height, width).
     """
-    classes, beliefs = session.card.classes, found.probabilities[0]
-    labels, best = beliefs.argmax(1).tolist(), beliefs.max(1)
-    glimpses = []
-    for time, label in enumerate(labels):
-        glimpse = {"time": time, "class": classes[label], "confidence": best[time]}
-        if found.boxes is not None or found.maps is not None:
-            glimpse["location"] = found.locations[0, time]
-        if found.boxes is not None:
-            glimpse["boxes"] = found.boxes[0, time]
-        glimpses.append(glimpse)
-    return {
-        "model": {"name": session.path.stem, "version": "1"},
-        "class": classes[labels[-1]],
-        "confidence": best[-1],
-        "probabilities": dict(zip(classes, beliefs[-1], strict=True)),
-        "width": size[1],
-        "height": size[0],
-        "reason": found.reasons[0],
-        "glimpses": glimpses,
-    }
+    model = {"name": session.path.stem, "version": "1"}
+    return {"model": model, **image_payload(found, session.card.classes, *size)}
 
 
 def canvases_in(session: GlimpseSession, body: bytes) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glimpse.cli.parser import add_json
 from glimpse.contract.card import ModelCard
-from glimpse.runtime.model_file import ModelFile, load
+from glimpse.runtime.model_file import ModelFile, load_model_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def inspect(path: Path, as_json: bool = False) -> str:
     Raises:
         ContractError: When it is none, or was changed since it was written.
     """
-    model = load(path)
+    model = load_model_file(path)
     return json.dumps(_as_values(path, model), indent=2) if as_json else _as_text(path, model)
 
 

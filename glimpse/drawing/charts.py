@@ -55,8 +55,8 @@ def draw_baselines(errors: Mapping[str, Numbers]) -> Image.Image:
     """Draw the same weights' error after each glimpse under several ways to choose fixations.
 
     Args:
-        errors: For each way, its share of wrong answers after each glimpse, in [0, 1]. The first one is the model's own
-            policy and stands out.
+        errors: For each way, its share of wrong predictions after each glimpse, in [0, 1]. The first way is the model's
+            own policy, and its line is thicker.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -74,10 +74,10 @@ def draw_baselines(errors: Mapping[str, Numbers]) -> Image.Image:
 
 
 def draw_confusion(matrix: Int[np.ndarray, "classes classes"], classes: Sequence[str]) -> Image.Image:
-    """Draw which classes were taken for which: right answers in green, wrong ones in red on a scale of their own.
+    """Draw a confusion matrix: right predictions in green, wrong ones in red on a scale of their own.
 
     Args:
-        matrix: Counts of images; a row for each true class, a column for each answer.
+        matrix: Counts of images; a row for each true class, a column for each predicted class.
         classes: Class names, in the matrix's order.
     """
     count = len(classes)

@@ -1,7 +1,7 @@
 """Heat maps: where the weight of an attention map, or of a Jacobian, lies on an image. Plain arrays in, pictures out.
 
 All maps of all models share one scale of colours, from black over violet and red to a pale yellow, whose lightness
-rises evenly, so that it reads the same in grey. Each map is scaled to its own maximum, and the legend says so: colours
+rises evenly, so that it reads the same in grey. Each map is scaled to its own maximum, as the legend states: colours
 compare places within a map, not maps with one another.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
+from glimpse.drawing.layout import GAP, PADDING, display_size, resize
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT
 from glimpse.drawing.text import draw_text, font, to_picture
 
@@ -25,8 +26,6 @@ _DIMMED = 0.7
 _OPAQUE = 0.8
 """How much of the image is covered where there is most weight."""
 _SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE = 240, 480
-_GAP = 16
-_PADDING = 20
 _TITLE = 26
 _LINE = 18
 
@@ -63,18 +62,19 @@ def draw_map(
     grey = np.asarray(to_picture(image).convert("L"), np.float64)
     weights = map_.astype(np.float64)
     blended = _blend(grey, weights / max(weights.max(), np.finfo(np.float64).tiny))
-    return _resize(Image.fromarray(blended), size)
+    picture = Image.fromarray(blended)
+    return resize(picture, size or _display_size(picture.size))
 
 
 def legend(width: int) -> Image.Image:
-    """Draw the scale of colours with its captions: as it looks over a black pixel (upper half) and over a white one.
+    """Draw the scale of colours with its captions, over black pixels (upper half) and over white ones (lower half).
 
     Args:
         width: Of the picture, pixels.
     """
     bar, letters = 14, font(13)
     ends = max(int(letters.getlength(caption)) for caption in (LEAST, MOST))
-    apart = width < 2 * (ends + _GAP) + letters.getlength(SCALED)
+    apart = width < 2 * (ends + GAP) + letters.getlength(SCALED)
     grey = np.repeat([0.0, 255.0], bar // 2)[:, None] * np.ones(width)
     picture = Image.new("RGB", (width, bar + (2 if apart else 1) * _LINE + 4), BACKGROUND)
     picture.paste(Image.fromarray(_blend(grey, np.broadcast_to(np.linspace(0, 1, width), grey.shape))))
@@ -99,7 +99,7 @@ def draw_maps(
         image: Grey or RGB, 0 to 255; it is the first panel.
         maps: Titles and weights of the image's pixels, see :func:`draw_map`.
         columns: Panels in a row, the image's own among them; at most 4 by default.
-        note: What stands below, such as what was held fixed.
+        note: Text below the panels, such as what was held fixed.
 
     Raises:
         ValueError: When a map is not of the image's size, has a negative weight or one that is no number, or there are
@@ -114,27 +114,28 @@ def draw_maps(
                 f"expected maps of {height}x{width} pixels, the image's size, got {title!r} of "
                 f"{'x'.join(map(str, weights.shape))}; resize it"
             )
-    panels = [("image", _resize(to_picture(image))), *((title, draw_map(image, weights)) for title, weights in maps)]
+    plain = resize(to_picture(image), _display_size((width, height)))
+    panels = [("image", plain), *((title, draw_map(image, weights)) for title, weights in maps)]
     shown = panels[0][1].size
     columns = min(columns or 4, len(panels))
     rows = math.ceil(len(panels) / columns)
-    inside = columns * (shown[0] + _GAP) - _GAP
-    below = _PADDING + rows * (_TITLE + shown[1] + _GAP)
+    inside = columns * (shown[0] + GAP) - GAP
+    below = PADDING + rows * (_TITLE + shown[1] + GAP)
     scale = legend(inside)
     lines = _lines(note, 14, inside)
-    end = below + scale.height + len(lines) * _LINE + (_GAP // 2 if lines else 0)
-    picture = Image.new("RGB", (inside + 2 * _PADDING, end + _PADDING), BACKGROUND)
+    end = below + scale.height + len(lines) * _LINE + (GAP // 2 if lines else 0)
+    picture = Image.new("RGB", (inside + 2 * PADDING, end + PADDING), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     for index, (title, panel) in enumerate(panels):
-        left = _PADDING + index % columns * (shown[0] + _GAP)
-        top = _PADDING + index // columns * (_TITLE + shown[1] + _GAP)
+        left = PADDING + index % columns * (shown[0] + GAP)
+        top = PADDING + index // columns * (_TITLE + shown[1] + GAP)
         draw_text(draw, (left, top + _TITLE // 2 - 3), title, 15, shown[0], TEXT, "lm")
         picture.paste(panel, (left, top + _TITLE))
         corners = (left - 1, top + _TITLE - 1, left + shown[0], top + _TITLE + shown[1])
         draw.rectangle(corners, outline=OUTSIDE)
-    picture.paste(scale, (_PADDING, below))
+    picture.paste(scale, (PADDING, below))
     for number, line in enumerate(reversed(lines)):
-        draw_text(draw, (_PADDING, end - number * _LINE - _LINE // 2), line, 14, inside, TEXT, "lm")
+        draw_text(draw, (PADDING, end - number * _LINE - _LINE // 2), line, 14, inside, TEXT, "lm")
     return picture
 
 
@@ -149,13 +150,8 @@ def _blend(
     return blended
 
 
-def _resize(picture: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
-    """Bring a picture to a size, or to one at which it is seen well; enlarged pixels stay squares."""
-    long_side = max(picture.size)
-    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
-    width, height = size or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    enlarged = width >= picture.width and height >= picture.height
-    return picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+def _display_size(size: tuple[int, int]) -> tuple[int, int]:
+    return display_size(size, _SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE)
 
 
 def _lines(text: str, size: int, room: int) -> list[str]:

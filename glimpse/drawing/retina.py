@@ -1,4 +1,4 @@
-"""Drawing what a retina saw: the windows of each glimpse, side by side."""
+"""Drawing glimpses as the retina sampled them: the windows of each glimpse, side by side."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from glimpse.drawing.layout import BADGE_RADIUS, WINDOW_GAP
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT, time_colours
-from glimpse.drawing.scanpath import _BADGE, _GAP, badge
+from glimpse.drawing.scanpath import badge
 from glimpse.drawing.text import draw_text, font, to_picture
 
 
@@ -20,11 +21,11 @@ def draw_retina(
     cell: int = 96,
     shown: int | None = None,
 ) -> Image.Image:
-    """Draw what the retina saw: time across, scales down, the finest on top.
+    """Draw the pixels of the retina at each glimpse: time across, scales down, the finest on top.
 
     Args:
         glimpses: Pixels in [0, 1].
-        captions: What stands below each glimpse; a line break starts a second line.
+        captions: Text below each glimpse; a line break starts a second line.
         widths: Each scale's width in pixels of the image, written beside its row.
         columns: Glimpses in a row before the next row of glimpses starts; all of them by default.
         cell: Side of one drawn window, pixels.
@@ -38,27 +39,29 @@ def draw_retina(
         raise ValueError(f"expected a caption for each of {time} glimpses, got {len(captions)}")
     columns = min(columns or time, time)
     block_height = _block_height(captions, scales, cell)
-    label_width = 0 if widths is None else int(font(13).getlength(f"{max(widths)} px")) + _GAP
+    label_width = 0 if widths is None else int(font(13).getlength(f"{max(widths)} px")) + WINDOW_GAP
     rows, colours = math.ceil(time / columns), time_colours(time)
-    size = (label_width + columns * (cell + _GAP) - _GAP, rows * (block_height + 2 * _GAP) - 2 * _GAP)
-    picture = Image.new("RGB", size, BACKGROUND)
+    width = label_width + columns * (cell + WINDOW_GAP) - WINDOW_GAP
+    height = rows * (block_height + 2 * WINDOW_GAP) - 2 * WINDOW_GAP
+    picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
-    for index, (seen, caption) in enumerate(zip(glimpses, captions, strict=True)):
-        left = label_width + index % columns * (cell + _GAP)
-        top = index // columns * (block_height + 2 * _GAP)
+    for index, (windows, caption) in enumerate(zip(glimpses, captions, strict=True)):
+        left = label_width + index % columns * (cell + WINDOW_GAP)
+        top = index // columns * (block_height + 2 * WINDOW_GAP)
         to_come = shown is not None and index >= shown
         colour = OUTSIDE if to_come else tuple(colours[index].tolist())
-        picture.paste(number := badge(index + 1, colour), (left + cell // 2 - _BADGE, top), number)
-        top += 2 * _BADGE + _GAP // 2
-        for scale, pixels in enumerate(seen):
+        picture.paste(number := badge(index + 1, colour), (left + cell // 2 - BADGE_RADIUS, top), number)
+        top += 2 * BADGE_RADIUS + WINDOW_GAP // 2
+        for scale, pixels in enumerate(windows):
             if not to_come:
                 values = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
                 window = to_picture(values.transpose(1, 2, 0)).resize((cell, cell), Image.Resampling.NEAREST)
                 picture.paste(window, (left, top))
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), outline=colour if scale == 0 else OUTSIDE)
             if widths is not None and index % columns == 0:
-                draw.text((label_width - _GAP, top + cell // 2), f"{widths[scale]} px", MUTED, font(13), anchor="rm")
-            top += cell + _GAP // 2
+                place = (label_width - WINDOW_GAP, top + cell // 2)
+                draw.text(place, f"{widths[scale]} px", MUTED, font(13), anchor="rm")
+            top += cell + WINDOW_GAP // 2
         for line, text in enumerate("" if to_come else caption.split("\n")):
             draw_text(draw, (left + cell // 2, top + 10 + 18 * line), text, 14, cell, TEXT if line == 0 else MUTED)
     return picture
@@ -67,16 +70,27 @@ def draw_retina(
 def _block_height(captions: Sequence[str], scales: int, cell: int) -> int:
     """Height in pixels of one glimpse with its badge and its caption."""
     lines = max(caption.count("\n") + 1 for caption in captions)
-    return 2 * _BADGE + _GAP // 2 + scales * (cell + _GAP // 2) + 18 * lines + 2
+    return 2 * BADGE_RADIUS + WINDOW_GAP // 2 + scales * (cell + WINDOW_GAP // 2) + 18 * lines + 2
 
 
-def _arrange(captions: Sequence[str], scales: int, room: tuple[int, int]) -> tuple[int, int]:
-    """Choose how many glimpses stand in a row, and the side of their windows: few columns, but nearly the largest."""
+def retina_grid(captions: Sequence[str], scales: int, room: tuple[int, int]) -> tuple[int, int]:
+    """Choose the columns and the cell of :func:`draw_retina`, so that the drawing fits its room.
+
+    Args:
+        captions: Of all the glimpses.
+        scales: Windows of a glimpse.
+        room: Width and height, pixels.
+
+    Returns:
+        The fewest columns with which the windows are nearly as large as can be, and the side of a window, from 40 to
+        150 pixels. Where 40 pixels are too many for the room, the drawing is larger than it.
+    """
     sides = {}
     for columns in range(1, len(captions) + 1):
         rows = math.ceil(len(captions) / columns)
-        fixed = rows * (_block_height(captions, scales, 0) + 2 * _GAP) - 2 * _GAP
-        sides[columns] = min((room[1] - fixed) // (rows * scales), 150, room[0] // columns - _GAP)
+        fixed = rows * (_block_height(captions, scales, 0) + 2 * WINDOW_GAP) - 2 * WINDOW_GAP
+        sides[columns] = min((room[1] - fixed) // (rows * scales), 150, room[0] // columns - WINDOW_GAP)
     largest = max(sides.values())
-    columns = next(columns for columns, side in sides.items() if side >= 0.85 * largest)
+    nearly = min(0.85 * largest, largest)  # it is negative where nothing fits
+    columns = next(columns for columns, side in sides.items() if side >= nearly)
     return columns, max(sides[columns], 40)

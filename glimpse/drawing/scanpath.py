@@ -1,6 +1,6 @@
-"""Pictures of what a model did, from plain arrays: where it looked, what it saw, and what it made of it.
+"""Scanpaths, from plain arrays: an image with its fixations, their windows and the saccades between them.
 
-In a scanpath colour means time: the first glimpse is blue, the last one amber.
+Colour means time: the first glimpse is blue, the last one amber.
 """
 
 import math
@@ -10,15 +10,13 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageDraw
 
+from glimpse.drawing.layout import BADGE_RADIUS, display_size, resize
 from glimpse.drawing.palette import BACKGROUND, OUTSIDE, time_colours
 from glimpse.drawing.text import Colour, font, to_picture
 from glimpse.images.geometry import to_pixels
 
 _SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE = 480, 960
 _SUPERSAMPLING = 3
-_GAP = 8
-_PADDING = 20
-_BADGE = 11
 
 
 def enlarge(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
@@ -27,11 +25,8 @@ def enlarge(image: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
     Args:
         image: Grey or RGB, 0 to 255.
     """
-    height, width = image.shape[:2]
-    long_side = max(height, width)
-    scale = min(max(1.0, math.ceil(_SHORTEST_LONG_SIDE / long_side)), _LONGEST_LONG_SIDE / long_side)
-    filter_ = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    return to_picture(image).resize((max(1, round(width * scale)), max(1, round(height * scale))), filter_)
+    picture = to_picture(image)
+    return resize(picture, display_size(picture.size, _SHORTEST_LONG_SIDE, _LONGEST_LONG_SIDE))
 
 
 def draw_scanpath(
@@ -68,7 +63,7 @@ def draw_scanpath(
     else:
         hanging_before = np.maximum(usual, -finest[:, :2].min(axis=0))
         hanging_after = np.maximum(usual, (finest[:, 2:] - extent).max(axis=0))
-    before, after = (np.ceil(hanging).astype(int) + _BADGE + 2 for hanging in (hanging_before, hanging_after))
+    before, after = (np.ceil(hanging).astype(int) + BADGE_RADIUS + 2 for hanging in (hanging_before, hanging_after))
     picture = Image.new("RGB", (extent[0] + before[0] + after[0], extent[1] + before[1] + after[1]), OUTSIDE)
     picture.paste(enlarged, (int(before[0]), int(before[1])))
 
@@ -100,8 +95,8 @@ def badge(number: int, colour: Colour) -> Image.Image:
         number: Of the glimpse, from 1.
         colour: See :func:`time_colours`.
     """
-    layer = Image.new("RGBA", (2 * _BADGE * _SUPERSAMPLING,) * 2)
-    _draw_badge(ImageDraw.Draw(layer), (float(_BADGE * _SUPERSAMPLING),) * 2, str(number), colour)
+    layer = Image.new("RGBA", (2 * BADGE_RADIUS * _SUPERSAMPLING,) * 2)
+    _draw_badge(ImageDraw.Draw(layer), (float(BADGE_RADIUS * _SUPERSAMPLING),) * 2, str(number), colour)
     return layer.reduce(_SUPERSAMPLING)
 
 
@@ -150,8 +145,8 @@ def _draw_path(draw: ImageDraw.ImageDraw, points: Float[np.ndarray, "time 2"], c
 def _draw_badge(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, colour: Colour) -> None:
     """Draw a numbered disc on a supersampled layer."""
     unit = _SUPERSAMPLING
-    draw.circle(middle, _BADGE * unit, fill=(*BACKGROUND, 255))
-    draw.circle(middle, (_BADGE - 1.5) * unit, fill=(*colour, 255))
+    draw.circle(middle, BADGE_RADIUS * unit, fill=(*BACKGROUND, 255))
+    draw.circle(middle, (BADGE_RADIUS - 1.5) * unit, fill=(*colour, 255))
     draw.text(middle, text, (*BACKGROUND, 255), font((14 if len(text) == 1 else 11) * unit), anchor="mm")
 
 
@@ -161,7 +156,7 @@ def _free_place(
     """Find a place for a badge that hides no other one: a corner of its box, or else as near to one as can be."""
     left, top, right, bottom = (float(side) for side in box)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    radius = _BADGE * _SUPERSAMPLING
+    radius = BADGE_RADIUS * _SUPERSAMPLING
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     around = [
         (x + ring * radius * float(np.cos(turn)), y + ring * radius * float(np.sin(turn)))

@@ -1,4 +1,4 @@
-"""What every picture of ours is written and begun with: texts that fit their room, and images as RGB pictures."""
+"""Text in drawings, shortened to the room it has, and images as RGB pictures."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def font(size: int, text: str = "") -> Any:
 
     Args:
         size: Of the letters, pixels.
-        text: What is to be written in it.
+        text: The text to write in it.
     """
     if not text.isascii():
         try:
@@ -43,7 +43,7 @@ def draw_text(
     A first letter is left even where there is no room.
 
     Args:
-        draw: What is drawn on.
+        draw: Of the picture.
         place: Of the anchor, pixels.
         text: One line.
         size: Of the letters, pixels.

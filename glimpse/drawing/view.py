@@ -1,4 +1,4 @@
-"""What an exported model sees in an image: reading, looking, and drawing how an answer came about. No torch."""
+"""Drawing the prediction of an exported model for an image, and the glimpses that led to it. No torch."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,36 +12,37 @@ from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
-    from glimpse.runtime.session import GlimpseSession, Prediction
+    from glimpse.runtime.prediction import Prediction
+    from glimpse.runtime.session import GlimpseSession
 
 
 class FramedPrediction(NamedTuple):
-    """What a model made of one image."""
+    """The prediction for one image in two frames."""
 
     on_canvas: "Prediction"
-    """The answer in the frame of what the model was shown: a batch of one, with the glimpses that it took."""
+    """In the frame of the model's input: a batch of one, with the glimpses that were taken."""
     on_image: "Prediction"
-    """The same in the image's own frame."""
+    """The same prediction in the image's own frame."""
 
 
 class View(NamedTuple):
-    """One image that a model has looked at."""
+    """An image, the model's input made of it, and the prediction for it."""
 
     image: UInt8[np.ndarray, "height width channels"]
     """As it was decoded."""
     canvas: UInt8[np.ndarray, "height width channels"]
-    """As the model saw it."""
+    """The model's input: the image on the model's canvas, or in its own size with the model's channels."""
     on_canvas: "Prediction"
-    """The answer in the canvas's frame, a batch of one."""
+    """The prediction in the canvas's frame, a batch of one."""
     on_image: "Prediction"
-    """The answer in the image's own frame, a batch of one."""
+    """The prediction in the image's own frame, a batch of one."""
 
 
 def extent(image: "UInt8[np.ndarray, 'height width channels'] | LazyImage") -> tuple[int, int]:
-    """Tell an image's height and width, pixels.
+    """Return an image's height and width, pixels.
 
     Args:
-        image: What :func:`read` returned.
+        image: An array, or an image that is read by parts.
     """
     if isinstance(image, np.ndarray):
         return image.shape[0], image.shape[1]
@@ -52,16 +53,16 @@ def extent(image: "UInt8[np.ndarray, 'height width channels'] | LazyImage") -> t
 def view_of(
     session: "GlimpseSession",
     image: "UInt8[np.ndarray, 'height width channels'] | LazyImage",
-    found: FramedPrediction,
+    prediction: FramedPrediction,
     native: bool = False,
 ) -> View:
-    """Put together what a picture of a look needs.
+    """Put together what a picture of a prediction needs.
 
     Args:
         session: The model.
-        image: What it looked at.
-        found: What it made of it.
-        native: Whether it looked at the image in its own size.
+        image: The image that was classified.
+        prediction: The prediction for it.
+        native: Whether the image was classified in its own size.
 
     Raises:
         ImageError: When the image is too large to be drawn.
@@ -75,47 +76,47 @@ def view_of(
             )
         image = image.read((0, 0, width, height))
     canvas = pixels.fit(image, height, width, session.card.channels) if native else session.fit(image)
-    return View(image, canvas, *found)
+    return View(image, canvas, *prediction)
 
 
-def draw(session: "GlimpseSession", seen: View, truth: str | None = None) -> Image.Image:
-    """Draw what a model made of an image, by its kind.
+def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Image.Image:
+    """Draw the prediction for an image, by the kind of the model.
 
-    With a retina: the scanpath, and what the retina saw. With attention maps: each glimpse's map over the canvas. With
-    neither: the image and the strongest beliefs.
+    With a retina: the scanpath, and the glimpses as the retina sampled them. With attention maps: each glimpse's map
+    over the canvas. With neither: the image and the greatest probabilities.
 
     Args:
         session: The model.
-        seen: What it made of the image.
+        view: The image and the prediction for it.
         truth: The right class's name, where it is known.
     """
-    classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, seen.on_image
+    classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
     if maps is not None:
-        return answer.draw_attention(seen.canvas, maps[0], probabilities[0], classes, truth)
+        return answer.draw_attention(view.canvas, maps[0], probabilities[0], classes, truth)
     if boxes is None:
-        return answer.draw_answer(seen.image, probabilities[0, -1], classes, truth)
-    glimpses = _sensed(session, seen)
-    return draw_classification(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
+        return answer.draw_answer(view.image, probabilities[0, -1], classes, truth)
+    glimpses = _sensed(session, view)
+    return draw_classification(view.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
 
 
-def animate(session: "GlimpseSession", seen: View, truth: str | None = None) -> list[Image.Image]:
-    """Draw how a model came to its answer, a frame for each glimpse; see :mod:`glimpse.drawing.animation`.
+def animate(session: "GlimpseSession", view: View, truth: str | None = None) -> list[Image.Image]:
+    """Draw the prediction after each glimpse, a frame for each, as :mod:`glimpse.drawing.animation` describes them.
 
     Args:
         session: The model.
-        seen: What it made of the image.
+        view: The image and the prediction for it.
         truth: The right class's name, where it is known.
 
     Raises:
         ValueError: When the model has neither a retina nor attention maps.
     """
-    classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, seen.on_image
+    classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
     if maps is not None:
-        return animation.animate_maps(seen.canvas, maps[0], probabilities[0], classes, truth)
+        return animation.animate_maps(view.canvas, maps[0], probabilities[0], classes, truth)
     if boxes is None:
         raise ValueError("expected a model with a retina or with attention maps, got one without a gaze to animate")
-    glimpses = _sensed(session, seen)
-    return animation.animate_gaze(seen.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
+    glimpses = _sensed(session, view)
+    return animation.animate_gaze(view.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
 
 
 def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:

@@ -28,7 +28,7 @@ from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
 from glimpse.files import write_problem
 from glimpse.models.hard import HardObserver
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.training.checkpoint import load_with_data
 from glimpse.training.classifier import ClassifierTraining
 
@@ -128,7 +128,7 @@ def export_checkpoint(
     check_export_options(observer, card)
     card = _with_measurements(card, training, data)
     parity = export_model(observer, card, path, _parity_images(data))
-    return Exported(path, load(path).card, parity)
+    return Exported(path, load_model_file(path).card, parity)
 
 
 def _check_weights(options: ExportOptions) -> None:

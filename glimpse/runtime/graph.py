@@ -1,4 +1,4 @@
-"""An exported graph, ready to be called: arrays in by name, arrays out by name."""
+"""An exported graph as a function: from arrays by name to arrays by name."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
-"""Runs a graph once: a :class:`InferenceGraph`, or what takes its place in a test."""
+"""Runs a graph once: a :class:`InferenceGraph`, or a function with the same inputs and outputs."""
 
 
 class InferenceGraph:
     """A model's graph on an execution provider; threads may share it.
 
-    On the CPU one image of the model's own size goes to a session of its own, for which onnxruntime has worked out
-    beforehand all that follows from the size. Everything else goes to a session for any size, opened when it is first
-    needed.
+    On the CPU a single image of the model's own size is run in a separate session of onnxruntime, in which all that
+    depends only on the size is computed beforehand. Other batches and sizes are run in a session for any size, which
+    is opened at its first use.
 
     Args:
         model: The model.
@@ -50,22 +50,23 @@ class InferenceGraph:
                 "'glimpse export --target gpu'"
             )
 
-    def __call__(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
+    def __call__(self, inputs: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph once.
 
         Args:
-            given: Its inputs, as :mod:`glimpse.contract.card` describes them; those with a default may be left out.
-            outputs: Names of the outputs that are wanted; all but the logits if left out.
+            inputs: By their names, as :mod:`glimpse.contract.card` describes them; those with a default may be left
+                out.
+            outputs: Names of the requested outputs; all but the logits if left out.
 
         Returns:
             Its outputs.
         """
-        session = self._single if self._single is not None and self._is_single(given) else self._any_size()
-        wanted = self._outputs if outputs is None else list(outputs)
-        return dict(zip(wanted, session.run(wanted, given), strict=True))
+        session = self._single if self._single is not None and self._is_single(inputs) else self._any_size()
+        names = self._outputs if outputs is None else list(outputs)
+        return dict(zip(names, session.run(names, inputs), strict=True))
 
     def zeros(self) -> Arrays:
-        """Inputs for one image of the model's own size, nothing but black."""
+        """Inputs for one black image of the model's own size."""
         card = self._model.card
         if card.graph == "step":
             assert card.glimpse_size is not None
@@ -75,11 +76,11 @@ class InferenceGraph:
             return {GLIMPSE: glimpse, LOCATION: place, STATE: state}
         return {INPUT: np.zeros((1, card.channels, card.height, card.width), card.input_type)}
 
-    def _is_single(self, given: Arrays) -> bool:
+    def _is_single(self, inputs: Arrays) -> bool:
         card = self._model.card
         if card.graph == "step":
-            return len(given[GLIMPSE]) == 1
-        return given[INPUT].shape == (1, card.channels, card.height, card.width)
+            return len(inputs[GLIMPSE]) == 1
+        return inputs[INPUT].shape == (1, card.channels, card.height, card.width)
 
     def _any_size(self) -> Any:
         with self._lock:

@@ -1,7 +1,7 @@
-"""What a model is shown: pictures on its canvas, or images as they are, of which it reads parts.
+"""The input of a model: images fitted onto its canvas, or images in their own size, of which it reads parts.
 
 Images are uint8 (height, width, channels), grey or RGB; a model whose card has the input type float32 takes float32 in
-[0, 1] as well. What comes out of here is of the card's type and has its channels.
+[0, 1] as well. The functions return pixels of the card's type, with its channels.
 """
 
 from collections.abc import Callable

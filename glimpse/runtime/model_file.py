@@ -1,4 +1,4 @@
-"""Opening an exported model's file, and refusing what is none, is damaged, or is not what it says of itself."""
+"""Reading an exported model's file, with errors for a file of another kind, a damaged one, or one unlike its card."""
 
 import math
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ _OPEN = (INPUT, GLIMPSE, LOCATION)
 
 
 class ModelFile(NamedTuple):
-    """An exported model that was found to be in order."""
+    """An exported model whose card, seal and graph were checked."""
 
     content: bytes
     """The ONNX file."""
     card: ModelCard
-    """What it says of itself."""
+    """Its model card."""
     sha256: str
     """Its seal."""
     tensors: dict[str, dict[str, str]]
-    """Types and shapes of its inputs, its inputs with a default and its outputs, by these words and by name."""
+    """Types and shapes, by ``inputs``, ``inputs with a default`` and ``outputs``, and by their names."""
 
 
-def load(path: Path) -> ModelFile:
-    """Read an exported model, once, and check all that it says of itself.
+def load_model_file(path: Path) -> ModelFile:
+    """Read an exported model, once, and check its card and its seal.
 
     Args:
         path: An ONNX file written by ``glimpse export``.
@@ -42,7 +42,7 @@ def load(path: Path) -> ModelFile:
     """
     content = _read(path)
     settings = quiet_options(threads=1)
-    # Only what the file says of itself is wanted here.
+    # Only the metadata and the types of the tensors are read here.
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
@@ -82,7 +82,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_card(card: ModelCard) -> None:
-    """Refuse a card that this version does not know how to follow."""
+    """Raise an error for a card with values that this version does not know."""
     known = {"graph": GRAPHS, "input_type": INPUT_TYPES, "precision": PRECISIONS}
     known |= {"target": TARGETS}
     known |= {"size_policy": ("fit",)}
@@ -113,8 +113,8 @@ def _check_card(card: ModelCard) -> None:
 
 
 def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:
-    """Refuse a graph that is not what its card says: a tensor too few or too many, or one of another type or shape."""
-    expected, told = _tensors(card), {}
+    """Return the tensors; raise an error for a graph unlike its card: by its tensors, their types or their shapes."""
+    expected, tensors = _tensors(card), {}
     for what, names, nodes in (
         ("inputs", card.inputs, session.get_inputs()),
         ("inputs with a default", card.options, session.get_overridable_initializers()),
@@ -130,8 +130,8 @@ def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:
                     f"expected {name!r} as {kind} {_shown(shape)}, as its card says, got {node.type} "
                     f"{_shown(node.shape)}; {_ADVICE}"
                 )
-        told[what] = {name: f"{expected[name][0]} {_shown(found[name].shape)}" for name in names}
-    return told
+        tensors[what] = {name: f"{expected[name][0]} {_shown(found[name].shape)}" for name in names}
+    return tensors
 
 
 def _tensors(card: ModelCard) -> dict[str, tuple[str, list[int | str | None]]]:

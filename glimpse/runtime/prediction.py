@@ -1,7 +1,7 @@
-"""What a model answers, and when it may stop looking. Plain arrays, no torch."""
+"""What a model predicts, for a batch, for one image and after each glimpse. Plain arrays, no torch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,48 +9,58 @@ from jaxtyping import Bool, Float, Int
 from glimpse.runtime.limits import Limits
 
 REASONS = ("confident", "budget", "time")
-"""Why a model stops looking at an image: the confidence that was asked for was reached, the number of glimpses was
+"""Why a model takes no further glimpse of an image: the requested confidence was reached, the number of glimpses was
 reached, or the time ran out."""
 
 
 class Prediction(NamedTuple):
-    """What a model believes of each image of a batch, and where it looked, after each glimpse.
+    """Probabilities and fixations for each image of a batch, after each glimpse.
 
-    The time axis is as long as the longest look of the batch. What follows an image's last glimpse repeats it, so that
-    the last time holds the answer for every image.
+    The time axis is as long as the greatest number of glimpses in the batch. An image's last glimpse is repeated to its
+    end, so that the last time holds the result for every image.
     """
 
     probabilities: Float[np.ndarray, "batch time classes"]
-    """In [0, 1]; the last time holds the answer."""
+    """In [0, 1]; those of the last time are the result."""
     locations: Float[np.ndarray, "batch time 2"]
     """Fixations, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
     boxes: Float[np.ndarray, "batch time scales 4"] | None = None
     """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image; None for a model
     without a retina."""
     maps: Float[np.ndarray, "batch time map_height map_width"] | None = None
-    """Attention weights over equal cells of what the model was shown, which sum to one; None for a model without
+    """Attention weights over equal cells of the model's input image, which sum to one; None for a model without
     maps."""
     glimpses: Int[np.ndarray, " batch"] | None = None
-    """How many glimpses each image took; a session always says it."""
+    """How many glimpses each image took; a session always sets it."""
     reasons: tuple[str, ...] = ()
-    """Why the model stopped looking at each image, one of ``REASONS``; a session always says it."""
+    """Why the model took no further glimpse of each image, one of ``REASONS``; a session always sets it."""
 
-    def row(self, index: int) -> "Prediction":
+    def select(self, index: int) -> "Prediction":
         """One image's part: a batch of one, with the glimpses that it took.
 
         Args:
             index: Of the image in the batch.
         """
-        here = slice(index, index + 1)
+        row = slice(index, index + 1)
         taken = None if self.glimpses is None else int(self.glimpses[index])
-        return Prediction(
-            self.probabilities[here, :taken],
-            self.locations[here, :taken],
-            None if self.boxes is None else self.boxes[here, :taken],
-            None if self.maps is None else self.maps[here, :taken],
-            None if self.glimpses is None else self.glimpses[here],
-            self.reasons[here],
+        arrays = self.map_arrays(lambda array: array[row, :taken])
+        return Prediction(*arrays, None if self.glimpses is None else self.glimpses[row], self.reasons[row])
+
+    def map_arrays(self, function: Callable[..., Any], *others: "Prediction") -> tuple[Any, Any, Any, Any]:
+        """Apply a function to the probabilities, the locations, the boxes and the maps.
+
+        Args:
+            function: Takes one array of this prediction, and the same one of each of the others.
+            others: Predictions of the same model, so that they have boxes and maps where this one has them.
+
+        Returns:
+            What the function returned, in this order; None for boxes or maps that are None.
+        """
+        probabilities, locations, boxes, maps = (
+            None if arrays[0] is None else function(*arrays)
+            for arrays in zip(self[:4], *(other[:4] for other in others), strict=True)
         )
+        return probabilities, locations, boxes, maps
 
 
 class ImagePrediction(NamedTuple):
@@ -65,7 +75,7 @@ class ImagePrediction(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """What a model believes after one more glimpse of one image."""
+    """The prediction for one image after one more glimpse."""
 
     time: int
     """Which glimpse this was, from 0."""
@@ -82,7 +92,7 @@ class Glance(NamedTuple):
     confidence: float
     """Its probability."""
     seconds: float
-    """Since the first glance was asked for."""
+    """Since the first glance was requested."""
     reason: str | None
     """None while it goes on; else why it stopped, one of ``REASONS``."""
 
@@ -97,49 +107,50 @@ def truncate(prediction: Prediction, limit: Limits) -> Prediction:
     probabilities = prediction.probabilities[:, : limit.max_glimpses]
     batch, time = probabilities.shape[:2]
     if limit.confidence is None:
-        shown = slice(time)
-        return Prediction(
-            probabilities,
-            prediction.locations[:, shown],
-            None if prediction.boxes is None else prediction.boxes[:, shown],
-            None if prediction.maps is None else prediction.maps[:, shown],
-            np.full(batch, time),
-            ("budget",) * batch,
-        )
-    told = limit.told(probabilities)
-    ever = np.asarray(told.any(1))
-    glimpses = np.where(ever, told.argmax(1) + 1, time)
+        arrays = prediction.map_arrays(lambda array: array[:, :time])
+        return Prediction(*arrays, np.full(batch, time), ("budget",) * batch)
+    confident = limit.early_exit(probabilities)
+    ever = np.asarray(confident.any(1))
+    glimpses = np.where(ever, confident.argmax(1) + 1, time)
     kept = (np.arange(batch)[:, None], np.minimum(np.arange(glimpses.max()), glimpses[:, None] - 1))
-    return Prediction(
-        probabilities[kept],
-        prediction.locations[kept],
-        None if prediction.boxes is None else prediction.boxes[kept],
-        None if prediction.maps is None else prediction.maps[kept],
-        glimpses,
-        stop_reasons(ever),
-    )
+    return Prediction(*prediction.map_arrays(lambda array: array[kept]), glimpses, stop_reasons(ever))
 
 
-def stop_reasons(told: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
-    """Say why a model that had all the time stopped looking at each image.
+def stop_reasons(confident: Bool[np.ndarray, " batch"]) -> tuple[str, ...]:
+    """Return why a model whose time was not limited took no further glimpse of each image.
 
     Args:
-        told: Whether the confidence that was asked for was reached.
+        confident: Whether the requested confidence was reached.
     """
-    return tuple("confident" if is_told else "budget" for is_told in told)
+    return tuple("confident" if is_confident else "budget" for is_confident in confident)
 
 
 def concatenate(predictions: Sequence[Prediction], axis: int) -> Prediction:
-    """Put predictions behind one another, without their glimpses and reasons.
+    """Join predictions along an axis, without their glimpses and reasons.
 
     Args:
         predictions: At least one, of shapes that are the same along the other axes.
-        axis: 0 for further images, 1 for further glimpses of the same.
+        axis: 0 for further images, 1 for further glimpses of the same images.
     """
-    first = predictions[0]
-    return Prediction(
-        np.concatenate([part.probabilities for part in predictions], axis),
-        np.concatenate([part.locations for part in predictions], axis),
-        None if first.boxes is None else np.concatenate([part.boxes for part in predictions], axis),
-        None if first.maps is None else np.concatenate([part.maps for part in predictions], axis),
-    )
+    first, *others = predictions
+    return Prediction(*first.map_arrays(lambda *arrays: np.concatenate(arrays, axis), *others))
+
+
+def from_glances(glances: Sequence[Glance]) -> Prediction:
+    """Join the glances at one image into its prediction, a batch of one.
+
+    Args:
+        glances: All that :meth:`glimpse.runtime.session.GlimpseSession.scan` yielded, or the first ones; at least one.
+            The boxes and the locations keep the frame that they have in the glances.
+    """
+    parts = [
+        Prediction(
+            glance.probabilities[None, None],
+            glance.location[None, None],
+            None if glance.boxes is None else glance.boxes[None, None],
+            None if glance.map is None else glance.map[None, None],
+        )
+        for glance in glances
+    ]
+    reasons = () if glances[-1].reason is None else (glances[-1].reason,)
+    return concatenate(parts, axis=1)._replace(glimpses=np.array([len(parts)]), reasons=reasons)

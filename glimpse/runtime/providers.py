@@ -14,14 +14,14 @@ class Provider(NamedTuple):
     name: str
     """What onnxruntime calls it."""
     package: str
-    """What brings it."""
+    """The Python package that has it."""
     options: dict[str, str] = {}  # noqa: RUF012 (a field of a NamedTuple, and nothing writes to it)
-    """How it is set."""
+    """Its options in onnxruntime."""
 
 
 PROVIDERS = {
     "cpu": Provider("CPUExecutionProvider", "onnxruntime"),
-    # TF32 keeps 10 bits of a factor, which is enough to change where the model looks.
+    # TF32 keeps 10 bits of a factor, which is enough to change the fixations.
     "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", {"use_tf32": "0"}),
     "tensorrt": Provider("TensorrtExecutionProvider", "onnxruntime-gpu"),
     "dml": Provider("DmlExecutionProvider", "onnxruntime-directml"),
@@ -111,7 +111,7 @@ def _advice(package: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Return the processor's name, or its architecture where the system does not name it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,5 +1,6 @@
 """Running an exported model: onnxruntime and numpy, no torch."""
 
+import operator
 import time
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
-from glimpse.contract.card import ContractError, ModelCard
+from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.errors import Argument, Setting
 from glimpse.images import pixels
@@ -19,26 +20,15 @@ from glimpse.runtime import inputs, stepping
 from glimpse.runtime.graph import Arrays, InferenceGraph
 from glimpse.runtime.inputs import Image, ImageView
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
-from glimpse.runtime.providers import ProviderError
-
-__all__ = [
-    "ContractError",
-    "Glance",
-    "GlimpseSession",
-    "ImagePrediction",
-    "LimitError",
-    "Prediction",
-    "ProviderError",
-]
 
 MAX_THREADS = 1024
-"""More are refused: they are no processor's, but a mistake."""
+"""A larger number raises an error, since no processor has so many cores."""
 SHRINKING = 32
-"""Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that are not told yet."""
-Subject = npt.NDArray[Any] | list[ImageView]
-"""What a graph is to see: images on the model's canvas as it takes them, or images as they are."""
+"""Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that have not stopped."""
+GraphInput = npt.NDArray[Any] | list[ImageView]
+"""Images for a graph: fitted onto the model's canvas, (batch, channels, height, width), or views of any size."""
 
 
 class GlimpseSession:
@@ -47,26 +37,26 @@ class GlimpseSession:
     It holds no state between calls, so that threads may share it. It runs on the CPU by default, on one thread that
     does not spin while it waits: the model is small, and several sessions on several cores beat one on many.
 
-    It answers alike whatever the kind of graph; what differs is what an early end saves. An *adaptive* graph leaves its
-    loop as soon as every image of the batch is told; of a large batch those that are told are left out meanwhile. A
-    *step* graph is called once a glimpse, for the images that are not told yet. An *episode* takes all its glimpses
-    whatever is asked for, and those that were too many are left out of the answer: nothing is saved, and a limited time
-    is refused.
+    Its predictions are the same for every kind of graph; what differs is the time that an early end saves. An
+    *adaptive* graph leaves its loop as soon as it has stopped for every image of the batch; in a large batch it is
+    called once a glimpse, without the images for which it has stopped. A *step* graph is called once a glimpse, for the
+    images for which the model has not stopped. An *episode* graph always takes all its glimpses, and the prediction
+    leaves out those beyond the limits: no time is saved, and a limit of the time raises an error.
 
-    Wherever they are accepted, the limits are these. ``max_glimpses``: from 1 to the card's number, which is the
-    default. ``confidence``: in (0, 1]; an image is told when a class has this probability or more. ``seconds``: above
-    0; after this time of the call no further round of glimpses, one of each image, is begun; the first is taken in any
-    case. A prediction's ``reasons`` say which of them ended the look at each image.
+    The limits are the same in every method. ``max_glimpses``: from 1 to the card's number, which is the default.
+    ``confidence``: in (0, 1]; the model stops for an image when a class has this probability or more. ``seconds``:
+    above 0; after this time of the call no further round of glimpses, one of each image, is begun; the first is taken
+    in any case. A prediction's ``reasons`` name the limit that ended the glimpses of each image.
 
     Images are uint8 (height, width, channels), grey or RGB. A model whose card has the input type float32 takes float32
     images in [0, 1] as well. With ``size="fit"``, the default for arrays in memory, they are put onto the model's
-    canvas. With ``size="native"`` they are taken as they are: a model with a retina, run glimpse by glimpse, then looks
-    at a part as small as its windows of an image as large as you like, and reads only that. Lazy images
-    (:mod:`glimpse.images.lazy`) are always native. An array that is mapped from a file (``np.memmap``, as
-    ``np.load(path, mmap_mode="r")`` makes it) is taken like a lazy image, unless ``size="fit"`` is asked for.
+    canvas. With ``size="native"`` they keep their size: of an image of any size a model with a retina, run glimpse by
+    glimpse, then reads only the pixels under its windows. Lazy images (:mod:`glimpse.images.lazy`) are always native.
+    An array that is mapped from a file (``np.memmap``, as ``np.load(path, mmap_mode="r")`` makes it) is treated like a
+    lazy image, unless ``size="fit"`` is given.
 
     Attributes:
-        card: What the model says of itself.
+        card: The model's card.
         sha256: The seal of its file.
         provider: What it runs on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         path: Its file.
@@ -75,7 +65,8 @@ class GlimpseSession:
         path: An ONNX file written by ``glimpse export``.
         threads: Threads within an operator, from 1 to 1024.
         provider: What to run it on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
-        warm_up: Whether to run it once, on black, so that the first image does not wait for memory to be laid out.
+        warm_up: Whether to run it once, on a black image, so that the first image does not wait for the layout
+            of the memory.
 
     Raises:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
@@ -93,7 +84,7 @@ class GlimpseSession:
             )
         self.path = Path(path)
         self.provider = provider
-        model = load(self.path)
+        model = load_model_file(self.path)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
         self._graph = InferenceGraph(model, provider, int(threads))
@@ -124,7 +115,7 @@ class GlimpseSession:
         Args:
             canvases: (batch, height, width, channels): what :meth:`fit` returned, stacked.
             max_glimpses: Glimpses at most.
-            confidence: Probability at which an image is told.
+            confidence: Probability of a class at which the model stops for an image.
             seconds: Time for the whole batch.
 
         Raises:
@@ -134,7 +125,7 @@ class GlimpseSession:
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        return self._answer(inputs.to_nchw(canvases, self.card), limit, started)
+        return self._predict(inputs.to_nchw(canvases, self.card), limit, started)
 
     def predict(
         self,
@@ -151,19 +142,19 @@ class GlimpseSession:
             images: (batch, height, width, channels), or one (height, width, channels) array or lazy image for each;
                 grey or RGB.
             max_glimpses: Glimpses at most.
-            confidence: Probability at which an image is told.
-            seconds: Time for all the images, which are looked at by turns.
-            size: ``fit`` puts them onto the model's canvas, ``native`` takes them as they are.
+            confidence: Probability of a class at which the model stops for an image.
+            seconds: Time for all the images together.
+            size: ``fit`` puts them onto the model's canvas, ``native`` keeps their size.
 
         Returns:
             Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
-            beyond -1 or 1 where the model looked at the black around an image of other proportions than its canvas.
+            beyond -1 or 1 where the fixation lies on the black around an image of other proportions than its canvas.
             Maps stay in the frame of the canvas.
 
         Raises:
             ImageError: When there is no image, or one of them is none, or can't be taken in its size.
             LimitError: When a limit is out of its range.
-            ValueError: When the size is another word.
+            ValueError: When the size is neither ``fit`` nor ``native``.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
@@ -179,8 +170,8 @@ class GlimpseSession:
             )
         if not len(images):
             raise ImageError("expected at least one image, got none")
-        subject, sizes = self._show(list(images), [f"image {index}" for index in range(len(images))], size)
-        return self._in_their_frames(self._answer(subject, limit, started), sizes)
+        graph_input, sizes = self._inputs(list(images), [f"image {index}" for index in range(len(images))], size)
+        return self._in_their_frames(self._predict(graph_input, limit, started), sizes)
 
     def predict_one(
         self,
@@ -196,9 +187,9 @@ class GlimpseSession:
         Args:
             image: (height, width, channels), or a lazy image; grey or RGB.
             max_glimpses: Glimpses at most.
-            confidence: Probability at which it is told.
+            confidence: Probability of a class at which the model stops.
             seconds: Time for it.
-            size: ``fit`` puts it onto the model's canvas, ``native`` takes it as it is.
+            size: ``fit`` puts it onto the model's canvas, ``native`` keeps its size.
 
         Returns:
             Locations and boxes in the image's own frame.
@@ -206,15 +197,14 @@ class GlimpseSession:
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
             LimitError: When a limit is out of its range.
-            ValueError: When the size is another word.
+            ValueError: When the size is neither ``fit`` nor ``native``.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        subject, sizes = self._show([image], ["the image"], size)
-        found = self._in_their_frames(self._answer(subject, limit, started), sizes)
-        boxes, maps = (None if field is None else field[0] for field in (found.boxes, found.maps))
-        glimpses = None if found.glimpses is None else int(found.glimpses[0])
-        return ImagePrediction(found.probabilities[0], found.locations[0], boxes, maps, glimpses, found.reasons[0])
+        graph_input, sizes = self._inputs([image], ["the image"], size)
+        batch = self._in_their_frames(self._predict(graph_input, limit, started), sizes)
+        glimpses = None if batch.glimpses is None else int(batch.glimpses[0])
+        return ImagePrediction(*batch.map_arrays(operator.itemgetter(0)), glimpses, batch.reasons[0])
 
     def scan(
         self,
@@ -225,38 +215,38 @@ class GlimpseSession:
         seconds: float | None = None,
         size: str | None = None,
     ) -> Iterator[Glance]:
-        """Watch the model look at one image, glimpse by glimpse.
+        """Classify one image of any size and yield the prediction after each glimpse.
 
         Args:
             image: (height, width, channels), or a lazy image; grey or RGB.
             max_glimpses: Glimpses at most.
-            confidence: Probability at which it is told.
-            seconds: Time from when the first glance is asked for, whatever is done between the glances included.
-            size: ``fit`` puts it onto the model's canvas, ``native`` takes it as it is.
+            confidence: Probability of a class at which the model stops.
+            seconds: Time since the first glance is requested; it includes the caller's time between the glances.
+            size: ``fit`` puts it onto the model's canvas, ``native`` keeps its size.
 
         Returns:
-            Glances, the last of which says why it is the last. With an adaptive and a step graph a glimpse is taken
-            when its glance is asked for, with an episode they are all taken before the first.
+            Glances, the last of which has the reason for the end. With an adaptive and a step graph each glimpse is
+            taken when its glance is requested, with an episode all are taken before the first glance.
 
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
             LimitError: When a limit is out of its range.
-            ValueError: When the size is another word.
+            ValueError: When the size is neither ``fit`` nor ``native``.
         """
         limit = self._limits(max_glimpses, confidence, seconds)
-        subject, sizes = self._show([image], ["the image"], size)
-        return self._glances(subject, sizes, limit)
+        graph_input, sizes = self._inputs([image], ["the image"], size)
+        return self._glances(graph_input, sizes, limit)
 
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph itself, once, on its own tensors.
 
-        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller sees to it that
-        ``max_glimpses`` is one that the model was trained to take, and that locations are finite.
+        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller has to ensure that
+        ``max_glimpses`` is a number that the model was trained to take, and that locations are finite.
 
         Args:
             given: The graph's inputs, as :mod:`glimpse.contract.card` describes them; those with a default may be left
                 out.
-            outputs: Names of the outputs that are wanted; all but the logits if left out.
+            outputs: Names of the requested outputs; all but the logits if left out.
 
         Returns:
             The outputs by their names.
@@ -294,10 +284,10 @@ class GlimpseSession:
             )
         return check_limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
 
-    def _show(
+    def _inputs(
         self, images: list[Any], names: list[str], size: str | None
-    ) -> tuple[Subject, list[tuple[int, int]] | None]:
-        """What the graph is to see, and the (height, width) that each image had before it was fitted, if it was."""
+    ) -> tuple[GraphInput, list[tuple[int, int]] | None]:
+        """Images for the graph, and each image's (height, width) before it was fitted; None where none was fitted."""
         mapped = sum(isinstance(image, np.memmap) for image in images)
         lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
         by_parts = lazy + mapped
@@ -324,55 +314,54 @@ class GlimpseSession:
         canvases = np.stack([inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)])
         return inputs.to_nchw(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
 
-    def _in_their_frames(self, found: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
-        return found if sizes is None else self.onto_images(found, sizes)
+    def _in_their_frames(self, prediction: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
+        return prediction if sizes is None else self.onto_images(prediction, sizes)
 
-    def _answer(self, subject: Subject, limit: Limits, started: float) -> Prediction:
+    def _predict(self, images: GraphInput, limit: Limits, started: float) -> Prediction:
         graph = self.card.graph
-        by_glimpses = isinstance(subject, list) or limit.seconds is not None or self._shrinks(subject, limit)
+        by_glimpses = isinstance(images, list) or limit.seconds is not None or self._shrinks(images, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
-            return stepping.collect(self._gaze(subject, limit, started))
-        if isinstance(subject, list):
-            return truncate(stepping.run_one_by_one(self._graph, subject), limit)
+            return stepping.collect(self._steps(images, limit, started))
+        if isinstance(images, list):
+            return truncate(stepping.run_one_by_one(self._graph, images), limit)
         if graph == "episode":
-            return truncate(stepping.prediction_of(self._graph({INPUT: subject})), limit)
-        return stepping.run_adaptive(self._graph, subject, limit)
+            return truncate(stepping.prediction_of(self._graph({INPUT: images})), limit)
+        return stepping.run_adaptive(self._graph, images, limit)
 
-    def _shrinks(self, subject: npt.NDArray[Any], limit: Limits) -> bool:
-        """Whether a batch is large enough to be worth leaving out the images that are told already.
+    def _shrinks(self, images: npt.NDArray[Any], limit: Limits) -> bool:
+        """Whether a batch is large enough to be worth leaving out the images for which the model has stopped.
 
-        The graph's own loop goes on for all of them until the last is told.
+        The graph's own loop goes on for all images until it has stopped for the last one.
         """
-        return limit.confidence is not None and len(subject) >= SHRINKING
+        return limit.confidence is not None and len(images) >= SHRINKING
 
-    def _gaze(self, subject: Subject, limit: Limits, started: float | None) -> Iterator[stepping.StepState]:
+    def _steps(self, images: GraphInput, limit: Limits, started: float | None) -> Iterator[stepping.StepState]:
         if self.card.graph == "step":
-            look = stepping.from_step_graph(self._graph, self.card, subject)
-        elif isinstance(subject, list):
-            look = stepping.from_windows(self._graph, self.card, subject)
+            take_glimpse = stepping.from_step_graph(self._graph, self.card, images)
+        elif isinstance(images, list):
+            take_glimpse = stepping.from_windows(self._graph, self.card, images)
         else:
-            look = stepping.from_images(self._graph, subject)
-        return stepping.step_through(look, len(subject), self.card.state_size or 0, limit, started)
+            take_glimpse = stepping.from_images(self._graph, images)
+        return stepping.step_through(take_glimpse, len(images), self.card.state_size or 0, limit, started)
 
-    def _glances(self, subject: Subject, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
+    def _glances(self, images: GraphInput, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
         if self.card.graph == "episode":
             started = time.perf_counter()
-            moments = stepping.replay(self._answer(subject, limit, started), started)
+            steps = stepping.replay(self._predict(images, limit, started), started)
         else:
-            moments = self._gaze(subject, limit, started=None)
-        for index, moment in enumerate(moments):
-            seen = self._in_their_frames(moment.seen, sizes)
-            boxes, maps = (None if field is None else field[0, 0] for field in (seen.boxes, seen.maps))
-            belief = seen.probabilities[0, 0]
-            label = int(belief.argmax())
+            steps = self._steps(images, limit, started=None)
+        for index, step in enumerate(steps):
+            in_frame = self._in_their_frames(step.prediction, sizes)
+            probabilities, location, boxes, map_ = in_frame.map_arrays(operator.itemgetter((0, 0)))
+            label = int(probabilities.argmax())
             yield Glance(
                 index,
-                seen.locations[0, 0],
+                location,
                 boxes,
-                maps,
-                belief,
+                map_,
+                probabilities,
                 label,
-                float(belief[label]),
-                moment.seconds,
-                moment.reasons[0],
+                float(probabilities[label]),
+                step.seconds,
+                step.reasons[0],
             )

@@ -1,9 +1,10 @@
-"""Looking glimpse by glimpse: the loop over the glimpses for when the graph takes one at a time.
+"""The loop over the glimpses, for when each call of the graph takes one.
 
-It is for step graphs, for a limited time, for watching a model look, and for images of which only the pixels under the
-windows are to be read. It does what an adaptive graph does in its own loop.
+It is for step graphs, for a limited time, for scans that yield each glimpse, and for images of which only the pixels
+under the windows are read. It computes what an adaptive graph computes in its own loop.
 """
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -41,191 +42,192 @@ from glimpse.runtime.prediction import Prediction, concatenate, stop_reasons
 class GlimpseResult(NamedTuple):
     """What one more glimpse of some images leads to."""
 
-    seen: Prediction
+    prediction: Prediction
     """With a time of one."""
     state: Float32[np.ndarray, "batch state"]
     next_location: Float32[np.ndarray, "batch 2"]
 
 
-Look = Callable[
+GlimpseFunction = Callable[
     [Int64[np.ndarray, " rows"], Float32[np.ndarray, "rows 2"], Float32[np.ndarray, "rows state"]],
     GlimpseResult,
 ]
-"""Takes one glimpse of the images of these indices, at these locations, knowing this."""
+"""Takes one glimpse of the images of these indices, at these locations, with this state of the model."""
 
 
 class StepState(NamedTuple):
-    """What is known of every image of a batch after one more glimpse of those that were not told yet."""
+    """What is known of every image of a batch after one more glimpse of those that had not stopped before."""
 
-    seen: Prediction
+    prediction: Prediction
     """With a time of one; of each image the last glimpse that was taken."""
     glimpses: Int64[np.ndarray, " batch"]
     """Taken of each image so far."""
     reasons: tuple[str | None, ...]
-    """Why each image is looked at no more; None while it is."""
+    """Why no further glimpse of each image is taken; None while there are more to come."""
     seconds: float
     """Since the beginning."""
 
 
 def step_through(
-    look: Look, batch: int, state_size: int, limit: Limits, started: float | None = None
+    take_glimpse: GlimpseFunction, batch: int, state_size: int, limit: Limits, started: float | None = None
 ) -> Iterator[StepState]:
-    """Look at a batch of images until each is told or a limit is reached, from their middles on.
+    """Take glimpses of a batch of images, from their middles on, until each is confident or a limit is reached.
 
     Args:
-        look: How to take one glimpse.
+        take_glimpse: How to take one glimpse.
         batch: How many images there are, at least 1.
         state_size: Length of the model's state.
         limit: When to stop.
-        started: When the time began to run, on :func:`time.perf_counter`; by default when the first moment is asked
-            for.
+        started: When the time began to run, on :func:`time.perf_counter`; by default when the first step is requested.
     """
     started = time.perf_counter() if started is None else started
     rows = np.arange(batch)
     locations, state = np.zeros((batch, 2), np.float32), np.zeros((batch, state_size), np.float32)
     glimpses = np.zeros(batch, np.int64)
     reasons: list[str | None] = [None] * batch
-    seen: Prediction | None = None
+    prediction: Prediction | None = None
     while len(rows):
-        taken = look(rows, locations[rows], state[rows])
-        locations[rows], state[rows] = taken.next_location, taken.state
-        seen = taken.seen if seen is None else _renewed(seen, rows, taken.seen)
+        result = take_glimpse(rows, locations[rows], state[rows])
+        locations[rows], state[rows] = result.next_location, result.state
+        prediction = result.prediction if prediction is None else _updated(prediction, rows, result.prediction)
         glimpses[rows] += 1
-        told = limit.told(taken.seen.probabilities[:, 0])
+        confident = limit.early_exit(result.prediction.probabilities[:, 0])
         seconds = time.perf_counter() - started
-        over = _over(int(glimpses.max()), seconds, limit)
-        for row, is_told in zip(rows, told, strict=True):
-            reasons[row] = "confident" if is_told else over
-        rows = rows[~told] if over is None else rows[:0]
-        yield StepState(seen, glimpses.copy(), tuple(reasons), seconds)
+        reached = _reached_limit(int(glimpses.max()), seconds, limit)
+        for row, is_confident in zip(rows, confident, strict=True):
+            reasons[row] = "confident" if is_confident else reached
+        rows = rows[~confident] if reached is None else rows[:0]
+        yield StepState(prediction, glimpses.copy(), tuple(reasons), seconds)
 
 
-def collect(moments: Iterator[StepState]) -> Prediction:
-    """Look to the end, and put all the glimpses together.
+def collect(steps: Iterator[StepState]) -> Prediction:
+    """Run all steps, and join their glimpses.
 
     Args:
-        moments: What :func:`step_through` returned.
+        steps: What :func:`step_through` returned.
     """
-    listed = list(moments)
+    listed = list(steps)
     reasons = tuple(str(reason) for reason in listed[-1].reasons)
-    return concatenate([moment.seen for moment in listed], axis=1)._replace(
+    return concatenate([step.prediction for step in listed], axis=1)._replace(
         glimpses=listed[-1].glimpses, reasons=reasons
     )
 
 
-def replay(found: Prediction, started: float) -> Iterator[StepState]:
-    """Tell an answer for one image glimpse by glimpse, as if it came so.
+def replay(prediction: Prediction, started: float) -> Iterator[StepState]:
+    """Yield a prediction for one image glimpse by glimpse, as if each glimpse were a step.
 
     Args:
-        found: The answer.
-        started: When it was asked for, on :func:`time.perf_counter`.
+        prediction: Of all its glimpses.
+        started: When it was requested, on :func:`time.perf_counter`.
     """
     seconds = time.perf_counter() - started
-    last = found.probabilities.shape[1] - 1
-    for moment in range(last + 1):
-        now = slice(moment, moment + 1)
-        boxes, maps = (None if field is None else field[:, now] for field in (found.boxes, found.maps))
-        reasons = found.reasons if moment == last else (None,)
-        seen = Prediction(found.probabilities[:, now], found.locations[:, now], boxes, maps)
-        yield StepState(seen, np.array([moment + 1]), reasons, seconds)
+    last = prediction.probabilities.shape[1] - 1
+    for index in range(last + 1):
+        reasons = prediction.reasons if index == last else (None,)
+        step = Prediction(*prediction.map_arrays(operator.itemgetter((slice(None), slice(index, index + 1)))))
+        yield StepState(step, np.array([index + 1]), reasons, seconds)
 
 
 def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
-    """Look at whole images with an adaptive graph, in its own loop.
+    """Run an adaptive graph on whole images, with the loop over the glimpses in the graph.
 
     Args:
         graph: The graph.
         images: As the graph takes them, (batch, channels, height, width).
         limit: When to stop; its time does not count.
     """
-    given = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
+    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
     if limit.confidence is not None:
-        given[CONFIDENCE] = np.array(limit.confidence, np.float32)
-    found = graph(given)
-    reasons = stop_reasons(limit.told(found[PROBABILITIES][:, -1]))
-    return prediction_of(found)._replace(glimpses=found[GLIMPSES], reasons=reasons)
+        inputs[CONFIDENCE] = np.array(limit.confidence, np.float32)
+    outputs = graph(inputs)
+    reasons = stop_reasons(limit.early_exit(outputs[PROBABILITIES][:, -1]))
+    return prediction_of(outputs)._replace(glimpses=outputs[GLIMPSES], reasons=reasons)
 
 
-def run_one_by_one(graph: Call, scenes: Sequence[ImageView]) -> Prediction:
-    """Look at whole images of any size with an episode graph.
+def run_one_by_one(graph: Call, views: Sequence[ImageView]) -> Prediction:
+    """Run an episode graph on whole images of any size.
 
     Args:
         graph: The graph.
-        scenes: The images.
+        views: The images.
 
     Raises:
         ImageError: When one has too many pixels, or their attention maps are not of one size.
     """
-    return _side_by_side([prediction_of(graph({INPUT: _planes(scene.whole())})) for scene in scenes])
+    return _batch_of([prediction_of(graph({INPUT: _to_nchw(view.whole())})) for view in views])
 
 
-def prediction_of(found: Arrays) -> Prediction:
-    """What a graph that takes images found, without the glimpses and the reasons."""
+def prediction_of(outputs: Arrays) -> Prediction:
+    """The prediction in the outputs of a graph that takes images, without the glimpses and the reasons.
+
+    Args:
+        outputs: By their names.
+    """
     return Prediction(
-        found[PROBABILITIES],
-        found[LOCATIONS],
-        found.get(BOXES),
-        found.get(MAPS),
+        outputs[PROBABILITIES],
+        outputs[LOCATIONS],
+        outputs.get(BOXES),
+        outputs.get(MAPS),
     )
 
 
-def from_images(graph: Call, images: npt.NDArray[Any]) -> Look:
-    """Look at whole images with an adaptive graph.
+def from_images(graph: Call, images: npt.NDArray[Any]) -> GlimpseFunction:
+    """Take glimpses of whole images with an adaptive graph.
 
     Args:
         graph: The graph.
         images: As the graph takes them, (batch, channels, height, width).
     """
 
-    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
-        return _taken(graph({INPUT: _some(images, rows), **_onwards(locations, state)}))
+    def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
+        return _result_of(graph({INPUT: _select(images, rows), **_step_inputs(locations, state)}))
 
-    return look
+    return take_glimpse
 
 
-def from_windows(graph: Call, card: ModelCard, scenes: Sequence[ImageView]) -> Look:
-    """Look at images of any size with an adaptive graph, giving it only the pixels under the widest window.
+def from_windows(graph: Call, card: ModelCard, views: Sequence[ImageView]) -> GlimpseFunction:
+    """Take glimpses of images of any size with an adaptive graph, which gets only the pixels under the widest window.
 
     Args:
         graph: The graph.
-        card: The model's card; a model without a retina is given the whole images.
-        scenes: The images.
+        card: The model's card; a model without a retina gets the whole images.
+        views: The images.
 
     Raises:
-        ImageError: As it looks, when the attention maps are not of one size, or a whole image has too many pixels.
+        ImageError: When a glimpse is taken and the attention maps are not of one size, or a whole image has too many
+            pixels.
     """
 
-    def look_at_one(scene: ImageView, location: Any, state: Any) -> GlimpseResult:
-        given = _onwards(location, state)
+    def of_one(view: ImageView, location: Any, state: Any) -> GlimpseResult:
+        inputs = _step_inputs(location, state)
         if card.retina:
-            box = _clipped(_widest(card.retina, scene, location), scene)
-            pixels = scene.read(box)
-            given[FRAME] = np.array([box.left, box.top, scene.width, scene.height], np.float32)
+            box = _clipped(_widest_window(card.retina, view, location), view)
+            pixels = view.read(box)
+            inputs[FRAME] = np.array([box.left, box.top, view.width, view.height], np.float32)
         else:
-            pixels = scene.whole()
-        return _taken(graph({INPUT: _planes(pixels), **given}))
+            pixels = view.whole()
+        return _result_of(graph({INPUT: _to_nchw(pixels), **inputs}))
 
-    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
-        parts = [
-            look_at_one(scenes[row], locations[place : place + 1], state[place : place + 1])
-            for place, row in enumerate(rows)
+    def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
+        results = [
+            of_one(views[row], locations[place : place + 1], state[place : place + 1]) for place, row in enumerate(rows)
         ]
         return GlimpseResult(
-            _side_by_side([part.seen for part in parts]),
-            np.concatenate([part.state for part in parts]),
-            np.concatenate([part.next_location for part in parts]),
+            _batch_of([result.prediction for result in results]),
+            np.concatenate([result.state for result in results]),
+            np.concatenate([result.next_location for result in results]),
         )
 
-    return look
+    return take_glimpse
 
 
-def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[ImageView]) -> Look:
-    """Look at images with a step graph, cutting its glimpses.
+def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Sequence[ImageView]) -> GlimpseFunction:
+    """Take glimpses of images with a step graph, which are cropped here.
 
     Args:
         graph: The graph.
         card: The model's card.
-        images: Images of one size, uint8 or float32 (batch, channels, height, width), or scenes of any size, of which
+        images: Images of one size, uint8 or float32 (batch, channels, height, width), or views of any size, of which
             only the pixels under the widest windows are read.
 
     Raises:
@@ -235,97 +237,90 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
     if retina is None:
         raise ValueError(f"expected the card of a model with a retina, got that of a {card.model!r} model")
 
-    def look(rows: Any, locations: Any, state: Any) -> GlimpseResult:
+    def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         if isinstance(images, np.ndarray):
-            glimpses = crop.extract_glimpse(_some(images, rows), locations, *retina)
+            glimpses = crop.extract_glimpse(_select(images, rows), locations, *retina)
             height, width = images.shape[2:]
         else:
-            scenes = [images[row] for row in rows]
-            glimpses = np.concatenate([_cut(retina, *each) for each in zip(scenes, locations[:, None], strict=True)])
-            height, width = np.array([(scene.height, scene.width) for scene in scenes], np.float32).T
-        found = graph({GLIMPSE: glimpses, LOCATION: locations, STATE: state})
+            views = [images[row] for row in rows]
+            glimpses = np.concatenate([_crop(retina, *each) for each in zip(views, locations[:, None], strict=True)])
+            height, width = np.array([(view.height, view.width) for view in views], np.float32).T
+        outputs = graph({GLIMPSE: glimpses, LOCATION: locations, STATE: state})
         windows = geometry.boxes(locations, height, width, *retina)
         boxes = np.stack([np.stack(box, axis=-1) for box in windows], axis=1)
-        seen = Prediction(found[PROBABILITIES][:, None], locations[:, None], boxes[:, None])
-        return GlimpseResult(seen, found[NEXT_STATE], found[NEXT_LOCATION])
+        prediction = Prediction(outputs[PROBABILITIES][:, None], locations[:, None], boxes[:, None])
+        return GlimpseResult(prediction, outputs[NEXT_STATE], outputs[NEXT_LOCATION])
 
-    return look
+    return take_glimpse
 
 
-def _planes(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _to_nchw(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """One image as a graph takes it: a batch of one, channels first."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
 
 
-def _some(images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _select(images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return images if len(rows) == len(images) else images[rows]
 
 
-def _side_by_side(found: Sequence[Prediction]) -> Prediction:
-    """Put what was found of single images into a batch."""
-    sizes = sorted({part.maps.shape[2:] for part in found if part.maps is not None})
+def _batch_of(predictions: Sequence[Prediction]) -> Prediction:
+    """Join the predictions for single images into a batch."""
+    sizes = sorted({part.maps.shape[2:] for part in predictions if part.maps is not None})
     if len(sizes) > 1:
         raise ImageError(
             f"expected images whose attention maps are of one size, got maps of {sizes} cells; "
             "hand them over one by one"
         )
-    return concatenate(found, axis=0)
+    return concatenate(predictions, axis=0)
 
 
-def _over(taken: int, seconds: float, limit: Limits) -> str | None:
+def _reached_limit(taken: int, seconds: float, limit: Limits) -> str | None:
     if taken >= limit.max_glimpses:
         return "budget"
     return "time" if limit.seconds is not None and seconds >= limit.seconds else None
 
 
-def _renewed(seen: Prediction, rows: npt.NDArray[np.int64], now: Prediction) -> Prediction:
-    """What was seen of every image, with what was seen of some of them now."""
+def _updated(prediction: Prediction, rows: npt.NDArray[np.int64], of_rows: Prediction) -> Prediction:
+    """The prediction for every image, with new values for some of them."""
 
-    def renewed(before: Any, field: Any) -> Any:
-        if before is None:
-            return None
+    def update(before: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         after = before.copy()
-        after[rows] = field
+        after[rows] = values
         return after
 
-    return Prediction(
-        renewed(seen.probabilities, now.probabilities),
-        renewed(seen.locations, now.locations),
-        renewed(seen.boxes, now.boxes),
-        renewed(seen.maps, now.maps),
-    )
+    return Prediction(*prediction.map_arrays(update, of_rows))
 
 
-def _onwards(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32]) -> Arrays:
-    """Inputs of an adaptive graph that takes one glimpse and goes on from what is known."""
+def _step_inputs(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32]) -> Arrays:
+    """Inputs with which an adaptive graph takes one glimpse, at these locations and from this state."""
     one = np.array(1, np.int64)
     return {FIRST_LOCATION: locations, STATE: state, MAX_GLIMPSES: one}
 
 
-def _taken(found: Arrays) -> GlimpseResult:
-    return GlimpseResult(prediction_of(found), found[NEXT_STATE], found[NEXT_LOCATION])
+def _result_of(outputs: Arrays) -> GlimpseResult:
+    return GlimpseResult(prediction_of(outputs), outputs[NEXT_STATE], outputs[NEXT_LOCATION])
 
 
-def _widest(retina: RetinaGeometry, scene: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
+def _widest_window(retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
     """The widest window at a location (1, 2), in whole pixels of the image."""
-    box = geometry.boxes(location, scene.height, scene.width, *retina)[-1]
+    box = geometry.boxes(location, view.height, view.width, *retina)[-1]
     return geometry.Box(*(int(edge.item()) for edge in box))
 
 
-def _clipped(box: geometry.Box, scene: ImageView) -> geometry.Box:
+def _clipped(box: geometry.Box, view: ImageView) -> geometry.Box:
     """The part of a box that the image has, or the pixel nearest to it where it has none."""
-    left, top = min(max(box.left, 0), scene.width - 1), min(max(box.top, 0), scene.height - 1)
-    right, bottom = min(max(box.right, left + 1), scene.width), min(max(box.bottom, top + 1), scene.height)
+    left, top = min(max(box.left, 0), view.width - 1), min(max(box.top, 0), view.height - 1)
+    right, bottom = min(max(box.right, left + 1), view.width), min(max(box.bottom, top + 1), view.height)
     return geometry.Box(left, top, right, bottom)
 
 
-def _cut(
-    retina: RetinaGeometry, scene: ImageView, location: npt.NDArray[np.float32]
+def _crop(
+    retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]
 ) -> Float32[np.ndarray, "1 scales channels size size"]:
-    """Cut one glimpse, reading no more than the pixels under the widest window."""
-    box = _widest(retina, scene, location)
-    part = _clipped(box, scene)
-    pixels = scene.read(part)
+    """Crop one glimpse, reading no more than the pixels under the widest window."""
+    box = _widest_window(retina, view, location)
+    part = _clipped(box, view)
+    pixels = view.read(part)
     window = np.zeros((1, pixels.shape[2], box.bottom - box.top, box.right - box.left), pixels.dtype)
     top, left = part.top - box.top, part.left - box.left
     if 0 <= top < window.shape[2] and 0 <= left < window.shape[3]:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from glimpse.drawing.layout import resize, scaled_size
 from glimpse.drawing.text import Colour
 
 UPPER_HALF = "\N{UPPER HALF BLOCK}"
@@ -82,10 +83,8 @@ def scaled(image: UInt8[np.ndarray, "height width 3"], scale: float) -> Image.Im
         image: RGB.
         scale: How many times larger it becomes.
     """
-    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
-    return Image.fromarray(image).resize(
-        (width, height), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
-    )
+    picture = Image.fromarray(image)
+    return resize(picture, scaled_size(picture.size, scale), reducing=Image.Resampling.BOX)
 
 
 def join_side_by_side(blocks: Sequence[Sequence[str]], widths: Sequence[int], gap: int = 2) -> list[str]:

@@ -232,7 +232,7 @@ def predict_fitted(
     """
     on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
     on_image = session.onto_images(on_canvas, [extent(image) for image in images])
-    return [FramedPrediction(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
+    return [FramedPrediction(on_canvas.select(index), on_image.select(index)) for index in range(len(images))]
 
 
 def predict_native(
@@ -248,5 +248,5 @@ def predict_native(
     Raises:
         ImageError: When the model can't take the image in its size.
     """
-    found = session.predict([image], size="native", **limits).row(0)
+    found = session.predict([image], size="native", **limits).select(0)
     return FramedPrediction(found, found)

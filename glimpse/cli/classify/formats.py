@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from glimpse.contract.card import ModelCard
+from glimpse.runtime.payload import image_payload
 
 if TYPE_CHECKING:
-    from glimpse.runtime.session import Prediction
+    from glimpse.runtime.prediction import Prediction
 
 STOPPED = {"confident": "sure enough", "budget": "budget used", "time": "time is up"}
 """Why a model stopped looking, in words."""
+_DIGITS, _MAP_DIGITS = 6, 4
+"""To which numbers are rounded; those of a map to fewer, since it has many."""
 
 
 def describe(
@@ -32,7 +34,7 @@ def describe(
     picture: Path | None = None,
     film: Path | None = None,
 ) -> dict[str, Any]:
-    """Say in JSON's values what a model made of an image.
+    """Build the JSON object for an image: what the service returns for it, with the names of its files.
 
     Args:
         name: Of the image.
@@ -42,27 +44,14 @@ def describe(
         picture: Where it is drawn.
         film: Where it is animated.
     """
-    probabilities = _values(found.probabilities)
-    glimpses: list[dict[str, Any]] = []
-    for time, belief in enumerate(probabilities):
-        label = int(np.argmax(belief))
-        glimpses.append({"class": classes[label], "confidence": belief[label]})
-        if found.boxes is not None or found.maps is not None:
-            glimpses[-1]["location"] = _values(found.locations)[time]
-        if found.boxes is not None:
-            glimpses[-1]["boxes"] = _values(found.boxes)[time]
-        if found.maps is not None:
-            glimpses[-1]["map"] = _values(found.maps, digits=4)[time]
+    payload = image_payload(found, classes, *size, maps=True)
+    for glimpse in payload["glimpses"]:
+        if "map" in glimpse:
+            glimpse["map"] = glimpse["map"].round(_MAP_DIGITS)
     return {
         "image": name,
-        "height": size[0],
-        "width": size[1],
-        "class": glimpses[-1]["class"],
-        "confidence": glimpses[-1]["confidence"],
-        "probabilities": probabilities[-1],
-        "glimpses_taken": len(glimpses),
-        "reason": found.reasons[0] if found.reasons else None,
-        "glimpses": glimpses,
+        **_plain(payload),
+        "glimpses_taken": len(payload["glimpses"]),
         "picture": None if picture is None else str(picture),
         "animation": None if film is None else str(film),
     }
@@ -213,7 +202,7 @@ class CsvFormat(OutputFormat):
         # A file's name may hold any bytes; a table is UTF-8.
         name = os.fsencode(answer["image"]).decode("utf-8", "replace")
         entries = ("width", "height", "class", "confidence", "glimpses_taken", "reason")
-        return _row(name, *(answer[entry] for entry in entries), *answer["probabilities"])
+        return _row(name, *(answer[entry] for entry in entries), *answer["probabilities"].values())
 
 
 def printable(text: str) -> str:
@@ -236,7 +225,12 @@ def _indented(value: object, depth: int) -> str:
     return json.dumps(value, indent=2).replace("\n", "\n" + " " * depth)
 
 
-def _values(field: Float[np.ndarray, "1 *axes"], digits: int = 6) -> list[Any]:
-    """The one image's part of a prediction as JSON's values."""
-    values: list[Any] = field[0].astype(float).round(digits).tolist()
-    return values
+def _plain(value: Any) -> Any:
+    """Replace the scalars and arrays of a payload by rounded numbers and lists, which :mod:`json` writes."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.astype(float).round(_DIGITS).tolist()
+    return value

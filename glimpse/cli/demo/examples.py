@@ -10,7 +10,8 @@ from PIL import Image
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing.album import save_picture
 from glimpse.drawing.view import View, draw
-from glimpse.runtime.session import GlimpseSession, Prediction
+from glimpse.runtime.prediction import Prediction
+from glimpse.runtime.session import GlimpseSession
 
 RIGHT_SHOWN, WRONG_SHOWN = 6, 4
 """How many scanpaths with a right and with a wrong answer the page shows."""
@@ -46,7 +47,7 @@ def classify_examples(session: GlimpseSession, data: ImageData, folder: Path) ->
         for old in (folder / name).glob("*.png"):
             old.unlink()
     return [
-        _example(session, pixels[place], int(labels[place]), prediction.row(int(place)), number, folder)
+        _example(session, pixels[place], int(labels[place]), prediction.select(int(place)), number, folder)
         for number, place in enumerate([*right, *wrong], start=1)
     ]
 

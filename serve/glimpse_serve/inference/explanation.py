@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glimpse.drawing import view
-from glimpse.runtime.prediction import Glance, Prediction
+from glimpse.runtime.prediction import from_glances
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.inference.jobs import ExplainJob, ExplainResult
 
@@ -21,14 +21,7 @@ def explain_image(session: GlimpseSession, job: ExplainJob) -> ExplainResult:
     """
     canvas = job.canvas
     glances = list(session.scan(canvas.pixels, max_glimpses=job.max_glimpses, confidence=job.confidence))
-    found = Prediction(
-        _in_time(glances, "probabilities"),
-        _in_time(glances, "location"),
-        None if glances[0].boxes is None else _in_time(glances, "boxes"),
-        None if glances[0].map is None else _in_time(glances, "map"),
-        np.array([len(glances)]),
-        (str(glances[-1].reason),),
-    )
+    found = from_glances(glances)
     on_image = session.onto_images(found, [(canvas.height, canvas.width)])
     return ExplainResult(found, on_image, tuple(glance.seconds for glance in glances))
 
@@ -45,7 +38,3 @@ def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: Explain
     stream = io.BytesIO()
     drawn.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _in_time(glances: list[Glance], name: str) -> npt.NDArray[np.float32]:
-    return np.stack([getattr(glance, name) for glance in glances])[None]

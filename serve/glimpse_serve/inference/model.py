@@ -101,7 +101,7 @@ class ServedModel:
         ended = time.perf_counter()
         for row, (place, canvas) in enumerate(zip(ready, canvases, strict=True)):
             answers[place] = ClassifyResult(
-                found.row(row), canvas.height, canvas.width, decoded - started, ended - decoded
+                found.select(row), canvas.height, canvas.width, decoded - started, ended - decoded
             )
         return answers
 

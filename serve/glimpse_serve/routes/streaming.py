@@ -26,12 +26,13 @@ from glimpse.images import geometry, pixels
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.limits import LimitError, check_limits
-from glimpse.runtime.prediction import Glance, Prediction
+from glimpse.runtime.payload import glimpse_payloads, image_payload
+from glimpse.runtime.prediction import Glance, from_glances
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.request import REQUEST_KEY, Handler, Receive, Request, Response, Scope, Send
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
-from glimpse_serve.routes.v1 import answer_of, model_of
+from glimpse_serve.routes.v1 import model_of
 from glimpse_serve.settings import Settings
 
 LOOK_QUERY = ("model", "version")
@@ -229,17 +230,15 @@ class _StreamingSession:
             except ImageError as error:
                 raise HTTPError(422, str(error), "image") from error
             taken.append(glance)
-            glimpse = self._answer([glance])["glimpses"][0]
-            glimpse |= {"time": glance.time, "milliseconds": round((glance.seconds - self._waited) * 1e3, 3)}
+            glimpse = glimpse_payloads(from_glances(taken), card.classes)[-1]
+            glimpse["milliseconds"] = round((glance.seconds - self._waited) * 1e3, 3)
             said.append(glimpse)
             await self._say("glimpse", glimpse)
-        answer = self._answer(taken) | {"glimpses": said, "milliseconds": said[-1]["milliseconds"]}
+        width, height = self.size
+        answer = image_payload(from_glances(taken), card.classes, height, width)
+        answer |= {"glimpses": said, "milliseconds": said[-1]["milliseconds"]}
         await self._say("answer", {"model": model_of(self._entry), **answer})
         self._count(taken, answer)
-
-    def _answer(self, glances: list[Glance]) -> dict[str, Any]:
-        width, height = self.size
-        return answer_of(self._entry, _prediction(glances), height, width)
 
     def _count(self, taken: list[Glance], answer: Mapping[str, Any]) -> None:
         name, metrics = self._entry.model.name, self._house.metrics
@@ -425,18 +424,6 @@ def pixels_of(content: bytes, box: Corners, channels: int) -> npt.NDArray[np.uin
     if decoded.shape[:2] != (height, width):
         raise ImageError(f"{expected}, got a file of {decoded.shape[1]} x {decoded.shape[0]}; cut it at the box")
     return pixels.fit(decoded, height, width, channels)
-
-
-def _prediction(glances: list[Glance]) -> Prediction:
-    boxes = [glance.boxes for glance in glances if glance.boxes is not None]
-    return Prediction(
-        np.stack([glance.probabilities for glance in glances])[None],
-        np.stack([glance.location for glance in glances])[None],
-        np.stack(boxes)[None],
-        None,
-        np.array([len(glances)]),
-        (str(glances[-1].reason),),
-    )
 
 
 def _gone() -> HTTPError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from glimpse.images.pixels import decode
 from glimpse.runtime.limits import LimitError, check_limits
-from glimpse.runtime.prediction import Prediction
+from glimpse.runtime.payload import image_payload
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.bodies import MAX_APART, Part, images, is_form
 from glimpse_serve.http.compression import pack
@@ -97,7 +97,7 @@ class V1Routes:
         if explain:
             return await self._explained(asked, entry, part, limits)
         looked: ClassifyResult = await self._house.ask(asked, entry, ClassifyJob(part.content, part.name, *limits))
-        said = answer_of(entry, looked.found, looked.height, looked.width)
+        said = image_payload(looked.found, entry.model.card.classes, looked.height, looked.width)
         said["milliseconds"] = round(looked.model_seconds * 1e3, 3)
         return said
 
@@ -147,12 +147,10 @@ class V1Routes:
 
         image, canvas = await self._house.intake.apart(prepare, part.name)
         seen = await self._house.ask(asked, entry, ExplainJob(canvas, *limits))
-        said = answer_of(entry, seen.on_image, canvas.height, canvas.width)
+        said = image_payload(seen.on_image, model.card.classes, canvas.height, canvas.width, maps=True)
         said["milliseconds"] = round(seen.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(said["glimpses"]):
             glimpse["milliseconds"] = round(seen.seconds[time] * 1e3, 3)
-            if seen.on_image.maps is not None:
-                glimpse["map"] = seen.on_image.maps[0, time]
         said["picture"] = await self._house.intake.apart(
             lambda: explanation.picture(model.session, image, seen), part.name
         )
@@ -202,38 +200,6 @@ def _check_explain(entry: LoadedModel, explain: str | None) -> None:
             f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} one; {advice}",
             "limit",
         )
-
-
-def answer_of(entry: LoadedModel, found: Prediction, height: int, width: int) -> dict[str, Any]:
-    """Say in JSON's values, and numpy's, what a model made of an image.
-
-    Args:
-        entry: The model.
-        found: What it found, of a batch of one, in the frame of the image.
-        height: Of the image, pixels.
-        width: Likewise.
-    """
-    classes = entry.model.card.classes
-    beliefs = found.probabilities[0]
-    labels = beliefs.argmax(1).tolist()
-    best = beliefs.max(1)
-    glimpses: list[dict[str, Any]] = []
-    for time, label in enumerate(labels):
-        glimpse: dict[str, Any] = {"time": time, "class": classes[label], "confidence": best[time]}
-        if found.boxes is not None or found.maps is not None:
-            glimpse["location"] = found.locations[0, time]
-        if found.boxes is not None:
-            glimpse["boxes"] = found.boxes[0, time]
-        glimpses.append(glimpse)
-    return {
-        "class": classes[labels[-1]],
-        "confidence": best[-1],
-        "probabilities": dict(zip(classes, beliefs[-1], strict=True)),
-        "width": width,
-        "height": height,
-        "reason": found.reasons[0],
-        "glimpses": glimpses,
-    }
 
 
 def model_of(entry: LoadedModel) -> dict[str, str]:

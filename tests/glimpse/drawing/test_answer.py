@@ -76,7 +76,7 @@ def test_a_narrow_canvas_leaves_the_legend_its_room():
 
 
 @pytest.mark.parametrize(("truth", "colour"), [("bee", RIGHT), ("cat", WRONG)])
-def test_the_heading_says_whether_the_last_belief_is_right(truth, colour):
+def test_the_heading_tells_whether_the_last_prediction_is_right(truth, colour):
     canvas = np.zeros((20, 30, 1), np.uint8)
     maps = np.ones((2, 2, 2), np.float32)
     assert shows(answer.draw_attention(canvas, maps, BELIEFS, CLASSES, truth), colour)
@@ -94,7 +94,7 @@ def bars(picture: Image.Image) -> list[int]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_answer_without_a_path_shows_the_image_and_the_strongest_beliefs(channels):
+def test_a_prediction_without_a_path_shows_the_image_and_the_greatest_probabilities(channels):
     image = np.random.default_rng(0).integers(0, 256, (30, 50, channels), dtype=np.uint8)
     beliefs = np.array([0.1, 0.02, 0.4, 0.03, 0.15, 0.2, 0.1], np.float32)
     picture = answer.draw_answer(image, beliefs, tuple("abcdefg"))

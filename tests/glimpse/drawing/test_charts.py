@@ -21,7 +21,7 @@ def test_the_policys_line_leads_the_baselines():
     assert policy > (pixels == (64, 190, 255)).all(-1).sum() > 0
 
 
-def test_mistakes_are_red_and_right_answers_green():
+def test_wrong_predictions_are_red_and_right_ones_green():
     picture = np.asarray(charts.draw_confusion(np.array([[9, 0], [4, 5]]), ["cat", "dog"])).astype(int)
     assert (picture == WRONG).all(-1).sum() > 1000
     green = (picture[..., 1] > picture[..., 0] + 40) & (picture[..., 1] > picture[..., 2] + 20)

@@ -76,7 +76,7 @@ def test_half_precision_and_the_least_of_weights_are_drawn_as_others():
 
 
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
-def test_weights_that_are_none_are_refused(wrong):
+def test_weights_that_are_none_are_rejected(wrong):
     map_ = np.ones((6, 9))
     map_[2, 3] = wrong
     with pytest.raises(ValueError, match="weights that are finite and not negative, got others; check"):
@@ -161,7 +161,7 @@ def test_titles_legend_and_note_stay_inside(shape, columns):
     assert with_note.height > without.height + 30
 
 
-def test_maps_that_do_not_fit_are_refused():
+def test_maps_that_do_not_fit_are_rejected():
     with pytest.raises(ValueError, match="expected maps of 6x9 pixels, the image's size, got 'soft' of 3x4; resize it"):
         heatmap.draw_maps(grey(), [("soft", np.ones((3, 4)))])
     with pytest.raises(ValueError, match="expected at least 1 column, got 0; raise it"):

@@ -6,7 +6,6 @@ from PIL import Image
 
 from glimpse.drawing.answer import draw_classification
 from glimpse.drawing.palette import BACKGROUND, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
-from glimpse.drawing.retina import draw_retina
 from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.images import geometry
 
@@ -28,15 +27,6 @@ def margins(picture: Image.Image, colour: Any) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the area that is not of one colour."""
     rows, columns = np.nonzero((np.asarray(picture) != np.array(colour)).any(-1))
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-
-
-def test_time_runs_from_blue_to_amber_without_a_repeat():
-    colours = time_colours(8).astype(int)
-    assert colours[0].tolist() == [64, 190, 255]
-    assert colours[-1].tolist() == [255, 188, 76]
-    distances = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(8, dtype=int)
-    assert distances.min() > 40
-    assert time_colours(1).shape == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -117,44 +107,6 @@ def test_badges_never_hide_one_another():
         assert visible > 150, "a disc of radius 9.5 less its number"
 
 
-def test_what_the_retina_saw_stands_in_a_grid_of_time_and_scales():
-    glimpses = np.linspace(0.1, 0.9, 6).reshape(3, 2, 1, 1, 1).repeat(4, axis=3).repeat(4, axis=4)
-    picture = draw_retina(glimpses, ["a", "b", "c"], cell=50)
-    assert picture.width == 3 * 58 - 8
-    for time in range(3):
-        for scale in range(2):
-            place = (time * 58 + 25, 26 + scale * 54 + 25)
-            assert picture.getpixel(place) == (round(255 * glimpses[time, scale, 0, 0, 0]),) * 3
-
-
-def test_the_retinas_colours_are_shown_the_right_way_round():
-    glimpse = np.zeros((1, 1, 3, 2, 2))
-    glimpse[0, 0, :, 0, 1] = (1, 0.5, 0)
-    picture = draw_retina(glimpse, ["x"], cell=40)
-    assert picture.getpixel((30, 26 + 10)) == (255, 128, 0)
-    assert picture.getpixel((10, 26 + 30)) == (0, 0, 0)
-
-
-def test_many_glimpses_go_on_in_the_next_row():
-    glimpses = np.zeros((5, 1, 1, 4, 4))
-    one = draw_retina(glimpses, ["x"] * 5)
-    three = draw_retina(glimpses, ["x"] * 5, columns=2)
-    assert three.width < one.width
-    assert three.height > 2.5 * one.height
-
-
-def test_captions_have_room_even_when_they_are_long():
-    glimpses = np.zeros((2, 1, 1, 4, 4))
-    picture = draw_retina(glimpses, ["a name much wider than one window is", "b"], cell=60)
-    gap = np.asarray(picture)[26 + 64 :, 60:68]
-    assert (gap == BACKGROUND).all()
-
-
-def test_a_caption_for_each_glimpse_is_asked_for():
-    with pytest.raises(ValueError, match="expected a caption for each of 2 glimpses, got 1"):
-        draw_retina(np.zeros((2, 1, 1, 4, 4)), ["x"])
-
-
 def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1), classes: Any = ("cat", "dog")) -> Any:
     boxes, locations = scanpath([[0, 0], [0.4, 0.4], [-0.4, 0.2]], *shape[:2], num_scales=2)
     glimpses = np.zeros((3, 2, shape[2], 8, 8))
@@ -163,7 +115,7 @@ def classification(truth: str | None, shape: tuple[int, int, int] = (28, 28, 1),
     return draw_classification(image, boxes, locations, glimpses, probabilities, classes, truth)
 
 
-def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_nobody_knows():
+def test_the_heading_is_green_when_right_red_when_wrong_and_plain_when_the_class_is_unknown():
     def has(picture: Image.Image, colour: Any) -> bool:
         return bool((np.asarray(picture)[:70] == np.array(colour)).all(-1).any())
 
@@ -203,11 +155,3 @@ def test_the_first_glimpses_are_drawn_in_the_place_that_they_have_among_all():
         assert [bool((np.asarray(part) == colour).all(-1).any()) for colour in colours] == [
             index < shown for index in range(3)
         ]
-
-
-def test_the_retina_keeps_a_place_for_what_is_to_come():
-    glimpses = np.full((3, 1, 1, 4, 4), 0.5, np.float32)
-    part = np.asarray(draw_retina(glimpses, ["a", "b", "c"], shown=1))
-    whole = np.asarray(draw_retina(glimpses, ["a", "b", "c"]))
-    assert part.shape == whole.shape
-    assert ((part == 128).all(-1).sum(), (whole == 128).all(-1).sum()) == (94 * 94, 3 * 94 * 94)

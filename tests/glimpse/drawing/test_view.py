@@ -9,7 +9,7 @@ from PIL import Image
 
 from glimpse.cli.classify.command import predict_fitted, predict_native
 from glimpse.cli.classify.images import ImageSource, read_image
-from glimpse.drawing import scanpath, view
+from glimpse.drawing import view
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.session import GlimpseSession
@@ -77,7 +77,7 @@ def test_each_look_holds_the_glimpses_that_its_image_took(sessions, graph):
         np.testing.assert_allclose(on_image.probabilities[0], alone.probabilities, atol=1e-5)
 
 
-def test_images_of_several_sizes_are_looked_at_together(session):
+def test_images_of_several_sizes_are_classified_together(session):
     images = [toys.noise(20, 30, 1), toys.noise(40, 60, 3)]
     small, large = predict_fitted(session, images)
     assert large.on_canvas.boxes is not None
@@ -99,7 +99,7 @@ def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path
         drawn.extend(arguments)
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr(scanpath, "draw_classification", remember)
+    monkeypatch.setattr(view, "draw_classification", remember)
     view.draw(session, seen)
     first = crop.extract_glimpse(seen.canvas.transpose(2, 0, 1)[None], found.on_image.locations[0, :1], 4, 2, 2)
     np.testing.assert_array_equal(drawn[3][:1], first)

@@ -120,7 +120,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return Parity(len(shown), 0.0, 0, 0)
 
     monkeypatch.setattr(checkpoint_module, "export_model", export)
-    monkeypatch.setattr(checkpoint_module, "load", lambda path: SimpleNamespace(card=seen[-1][0]))
+    monkeypatch.setattr(checkpoint_module, "load_model_file", lambda path: SimpleNamespace(card=seen[-1][0]))
     return seen
 
 

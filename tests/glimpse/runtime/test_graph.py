@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from glimpse.runtime.graph import InferenceGraph
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.providers import open_session
 from tests.support import toys
 from tests.support.toys import noise, write_toy
@@ -33,7 +33,7 @@ def images(*shape: int) -> Any:
 
 @pytest.mark.parametrize("card", [toys.ADAPTIVE, toys.EPISODE], ids=lambda card: str(card.graph))
 def test_one_image_of_the_models_size_has_a_session_of_its_own(tmp_path, opened, card):
-    made = InferenceGraph(load(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
+    made = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
     batch = images(3, 20, 30, 1)
     single = made({"images": batch[:1]})
     assert opened == [SINGLE]
@@ -47,7 +47,7 @@ def test_one_image_of_the_models_size_has_a_session_of_its_own(tmp_path, opened,
 
 
 def test_a_step_has_a_session_of_its_own_for_one_image(tmp_path, opened):
-    made = InferenceGraph(load(write_toy(tmp_path / "toy.onnx", toys.STEP)), "cpu", 1)
+    made = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", toys.STEP)), "cpu", 1)
     one = made.zeros()
     alone = made(one)
     assert len(opened) == 1
@@ -58,7 +58,7 @@ def test_a_step_has_a_session_of_its_own_for_one_image(tmp_path, opened):
 
 
 def test_the_session_for_any_size_is_opened_once_however_many_threads_need_it(tmp_path, opened):
-    made = InferenceGraph(load(write_toy(tmp_path / "toy.onnx", toys.EPISODE)), "cpu", 1)
+    made = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", toys.EPISODE)), "cpu", 1)
     batch = images(2, 20, 30, 1)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: made({"images": batch}), range(16)))
@@ -69,5 +69,5 @@ def test_the_session_for_any_size_is_opened_once_however_many_threads_need_it(tm
 
 @pytest.mark.parametrize("card", [toys.ADAPTIVE, toys.EPISODE, toys.STEP], ids=lambda card: str(card.graph))
 def test_black_is_one_image_that_the_graph_takes(tmp_path, card):
-    found = InferenceGraph(load(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
+    found = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
     assert found(found.zeros())["probabilities"].shape == ((1, 3) if card.graph == "step" else (1, 5, 3))

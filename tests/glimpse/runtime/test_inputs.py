@@ -51,7 +51,7 @@ def spoilt(value: float) -> Any:
         (200.0, r"some from 0\.5 to 200"),
     ],
 )
-def test_values_that_are_no_pixels_are_refused(value, came):
+def test_values_that_are_no_pixels_are_rejected(value, came):
     sentence = rf"expected the values of .* in \[0, 1\], got {came}; scale them, or hand uint8 pixels"
     with pytest.raises(ImageError, match=sentence):
         inputs.to_canvas(spoilt(value), "it", FLOATS)
@@ -72,7 +72,7 @@ def test_floats_in_memory_are_checked_as_a_whole_and_mapped_ones_where_they_are_
         mapped.read(Box(0, 0, 10, 10))
 
 
-def test_canvases_that_are_no_array_are_refused():
+def test_canvases_that_are_no_array_are_rejected():
     with pytest.raises(ImageError, match=r"canvases as one array \(batch, 20, 30, 1\), got list; put them .* np.stack"):
         inputs.to_nchw([noise(20, 30, 1)], ADAPTIVE)
 
@@ -99,12 +99,12 @@ class Far:
 )
 def test_a_lazy_image_that_can_not_be_read_is_named_with_the_box(error, reason):
     scene = inputs.to_view(Far(error), "it", ADAPTIVE)
-    with pytest.raises(ImageError, match=rf"of it under \(1, 2, 3, 4\), but .* read \({reason}\); check") as told:
+    with pytest.raises(ImageError, match=rf"of it under \(1, 2, 3, 4\), but .* read \({reason}\); check") as raised:
         scene.read(Box(1, 2, 3, 4))
-    assert told.value.__cause__ is error
+    assert raised.value.__cause__ is error
 
 
-def test_what_a_lazy_image_says_itself_is_handed_on():
+def test_the_error_of_a_lazy_image_is_passed_on():
     with pytest.raises(ImageError, match=r"^the slide is locked$"):
         inputs.to_view(Far(ImageError("the slide is locked")), "it", ADAPTIVE).whole()
 
@@ -127,7 +127,7 @@ def test_float_images_are_for_float_models_in_the_models_size():
 
 
 class Odd:
-    """A lazy image that does not keep its word."""
+    """A lazy image whose pixels are unlike its size or its channels."""
 
     def __init__(self, channels: int, part: Any, size: tuple[int, int] = (9, 9)) -> None:
         self.channels, self.part, self.size = channels, part, size
@@ -153,11 +153,11 @@ class Odd:
         ),
     ],
 )
-def test_a_lazy_image_that_is_none_is_refused(image, sentence):
+def test_a_lazy_image_that_is_none_is_rejected(image, sentence):
     with pytest.raises(ImageError, match=sentence):
         inputs.to_view(image, "it", ADAPTIVE).whole()
 
 
-def test_what_is_no_image_at_all_is_refused():
+def test_what_is_no_image_at_all_is_rejected():
     with pytest.raises(ImageError, match=r"expected it as a uint8 array .* got str; decode a file with"):
         inputs.to_view("cat.png", "it", ADAPTIVE)

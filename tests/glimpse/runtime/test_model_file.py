@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glimpse.contract.card import CARD_KEY, ContractError
 from glimpse.contract.seal import SEAL_KEY
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 from tests.glimpse.runtime.test_session import CARD, MAP_CARD, PLAIN_CARD, write_model
 from tests.support import toys
 from tests.support.toys import write_sealed, write_toy
@@ -23,94 +23,94 @@ CARDS = (toys.ADAPTIVE, toys.EPISODE, toys.STEP)
 def test_a_file_in_order_is_loaded_with_its_card_and_its_seal(tmp_path, card):
     write = write_toy if card in CARDS else write_model
     path = write(tmp_path / "model.onnx", card)
-    model = load(path)
+    model = load_model_file(path)
     assert model.content == path.read_bytes()
     assert model.card == card
     assert f"{SEAL_KEY}\x12\x40{model.sha256}".encode() in model.content
 
 
-def test_a_missing_model_is_refused(tmp_path):
+def test_a_missing_model_is_rejected(tmp_path):
     with pytest.raises(
         ContractError, match=r"gone\.onnx': no such file; expected an ONNX file written by 'glimpse exp"
     ):
-        load(tmp_path / "gone.onnx")
+        load_model_file(tmp_path / "gone.onnx")
 
 
-def test_a_directory_is_refused(tmp_path):
+def test_a_directory_is_rejected(tmp_path):
     with pytest.raises(ContractError, match="a directory; expected an ONNX file"):
-        load(tmp_path)
+        load_model_file(tmp_path)
 
 
 def test_a_pipe_and_a_device_are_no_regular_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     for path in (tmp_path / "pipe.onnx", Path("/dev/null")):
         with pytest.raises(ContractError, match=f"can't load the model '{path}': no regular file; expected an ONNX"):
-            load(path)
+            load_model_file(path)
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04 zipped tensors", b"\x80\x04\x95 pickled code"])
-def test_a_checkpoint_is_refused_without_being_opened(tmp_path, start):
+def test_a_checkpoint_is_rejected_without_being_opened(tmp_path, start):
     path = tmp_path / "last.ckpt"
     path.write_bytes(start)
     with pytest.raises(
         ContractError, match=r"last\.ckpt' is a checkpoint or pickled code.*'glimpse export CHECKPOINT'"
     ):
-        load(path)
+        load_model_file(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, I am a text", bytes(range(64)) * 10])
-def test_what_is_no_onnx_file_is_refused(tmp_path, data):
+def test_what_is_no_onnx_file_is_rejected(tmp_path, data):
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
     with pytest.raises(ContractError, match=r"can't load the model .*model\.onnx' .*expected an ONNX file written by"):
-        load(path)
+        load_model_file(path)
 
 
-def test_a_truncated_model_is_refused(tmp_path):
+def test_a_truncated_model_is_rejected(tmp_path):
     path = write_model(tmp_path / "model.onnx")
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ContractError, match="can't load the model"):
-        load(path)
+        load_model_file(path)
 
 
-def test_an_onnx_file_without_its_card_is_refused(tmp_path):
+def test_an_onnx_file_without_its_card_is_rejected(tmp_path):
     path = write_model(tmp_path / "model.onnx", card=None)
     with pytest.raises(ContractError, match=r"model\.onnx' has no model card \(metadata key 'glimpse\.card'\)"):
-        load(path)
+        load_model_file(path)
 
 
-def test_a_file_without_a_seal_is_refused(tmp_path):
+def test_a_file_without_a_seal_is_rejected(tmp_path):
     model = onnx.load(str(write_model(tmp_path / "model.onnx")))
     helper.set_model_props(model, {CARD_KEY: CARD.to_json()})
     onnx.save(model, tmp_path / "bare.onnx")
     with pytest.raises(ContractError, match=r"bare\.onnx': expected a file with a seal \(metadata key"):
-        load(tmp_path / "bare.onnx")
+        load_model_file(tmp_path / "bare.onnx")
 
 
-def test_a_changed_weight_is_refused(tmp_path):
+def test_a_changed_weight_is_rejected(tmp_path):
     path = write_model(tmp_path / "model.onnx")
     model = onnx.load(str(path))
     weight = next(each for each in model.graph.initializer if each.name == "slopes")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.001), "slopes"))
     onnx.save(model, path)
     with pytest.raises(ContractError, match=r"model\.onnx': expected a file with the SHA-256 .* were changed"):
-        load(path)
+        load_model_file(path)
 
 
-def test_a_changed_card_is_refused(tmp_path):
+def test_a_changed_card_is_rejected(tmp_path):
     path = write_model(tmp_path / "model.onnx")
     content = path.read_bytes()
     assert content.count(b'["dark", "bright"]') == 1
     path.write_bytes(content.replace(b'["dark", "bright"]', b'["bright", "dark"]'))
     with pytest.raises(ContractError, match=r"its weights or its card were changed"):
-        load(path)
+        load_model_file(path)
 
 
 def test_a_newer_card_is_named_rather_than_a_broken_seal(tmp_path):
     path = write_model(tmp_path / "model.onnx", json.dumps({"schema_version": 7}))
     path.write_bytes(path.read_bytes() + b"\x72\x00")
     with pytest.raises(ContractError, match="schema version 3, got 7"):
-        load(path)
+        load_model_file(path)
 
 
 FIXED = replace(CARD, any_size=False)
@@ -144,26 +144,26 @@ FIXED = replace(CARD, any_size=False)
         (replace(CARD, has_maps=True), r"expected the outputs \(.*'maps'\) as its card says, got \('logits'"),
     ],
 )
-def test_a_card_that_is_wrong_is_refused_by_file(tmp_path, card, sentence):
+def test_a_card_that_is_wrong_is_rejected_by_file(tmp_path, card, sentence):
     height = {"sides": [20, 30]} if card == replace(FIXED, height=21) else {}
     written = CARD if not isinstance(card, str) else card
     path = write_model(tmp_path / "model.onnx", written, **height)
     if not isinstance(card, str):
         write_sealed(path, onnx.load(str(path)), card.to_json())
     with pytest.raises(ContractError, match=r"model\.onnx'.*" + sentence):
-        load(path)
+        load_model_file(path)
 
 
-def test_a_graph_of_one_size_whose_card_says_any_is_refused(tmp_path):
+def test_a_graph_of_one_size_whose_card_states_any_is_rejected(tmp_path):
     with pytest.raises(ContractError, match=r"any height, any width\), as its card says, got .*\(batch, 1, 20, 30\)"):
-        load(write_model(tmp_path / "model.onnx", sides=[20, 30]))
+        load_model_file(write_model(tmp_path / "model.onnx", sides=[20, 30]))
 
 
-def test_a_graph_with_other_names_is_refused(tmp_path):
+def test_a_graph_with_other_names_is_rejected(tmp_path):
     with pytest.raises(ContractError, match=r"expected the inputs \('images',\) as its card says, got \('pictures',"):
-        load(write_model(tmp_path / "input.onnx", input="pictures"))
+        load_model_file(write_model(tmp_path / "input.onnx", input="pictures"))
     with pytest.raises(ContractError, match=r"expected the outputs \('logits', 'probabilities', .* got \('scores',"):
-        load(write_model(tmp_path / "outputs.onnx", outputs=("scores", "probabilities")))
+        load_model_file(write_model(tmp_path / "outputs.onnx", outputs=("scores", "probabilities")))
 
 
 def remade(path: Path, card: Any, change: Any) -> Path:
@@ -204,13 +204,13 @@ def add_output(graph: Any) -> None:
         ),
     ],
 )
-def test_a_tensor_too_few_or_too_many_is_refused(tmp_path, card, change, sentence):
+def test_a_tensor_too_few_or_too_many_is_rejected(tmp_path, card, change, sentence):
     with pytest.raises(ContractError, match=sentence):
-        load(remade(tmp_path / "toy.onnx", card, change))
+        load_model_file(remade(tmp_path / "toy.onnx", card, change))
 
 
-def test_a_state_of_another_length_is_refused(tmp_path):
+def test_a_state_of_another_length_is_rejected(tmp_path):
     path = write_toy(tmp_path / "toy.onnx", toys.STEP)
     write_sealed(path, onnx.load(str(path)), replace(toys.STEP, state_size=4).to_json())
     with pytest.raises(ContractError, match=r"'state' as float \(any, 4\), as its card says, got tensor\(float\)"):
-        load(path)
+        load_model_file(path)

@@ -1,13 +1,8 @@
-import inspect
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any
-
 import numpy as np
 import pytest
 
-from glimpse.runtime.limits import LimitError, Limits, check_limits
-from glimpse.runtime.prediction import Prediction, concatenate, truncate
+from glimpse.runtime.limits import Limits
+from glimpse.runtime.prediction import Glance, Prediction, concatenate, from_glances, truncate
 
 BELIEFS = np.array(
     [
@@ -19,11 +14,9 @@ BELIEFS = np.array(
 )
 PLACES = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
 EVERY = Prediction(BELIEFS, PLACES)
-unchecked = inspect.unwrap(check_limits)
-"""Without the types that are checked at every call under pytest, and only there."""
 
 
-def test_an_image_is_told_at_the_first_glimpse_that_is_sure_enough():
+def test_an_image_stops_at_its_first_confident_glimpse():
     found = truncate(EVERY, Limits(3, 0.8))
     assert found.glimpses is not None
     assert found.glimpses.tolist() == [2, 3, 1]
@@ -32,7 +25,7 @@ def test_an_image_is_told_at_the_first_glimpse_that_is_sure_enough():
     np.testing.assert_array_equal(found.locations[2], PLACES[2, [0, 0, 0]])
 
 
-def test_the_time_axis_is_as_long_as_the_longest_look():
+def test_the_time_axis_is_as_long_as_the_image_with_the_most_glimpses():
     found = truncate(EVERY, Limits(3, 0.5))
     assert found.probabilities.shape == (3, 1, 2)
     assert found.reasons == ("confident",) * 3
@@ -57,56 +50,45 @@ def test_boxes_and_maps_are_cut_as_well():
         assert (found.boxes.shape, found.maps.shape) == ((3, 1, 1, 4), (3, 1, 2, 2))
 
 
-def test_a_confidence_is_compared_in_float32_as_a_graph_does():
-    assert Limits(1, 0.9).told(np.array([[0.9, 0.1]], np.float32)).tolist() == [True]
-    assert Limits(1, 0.9).told(np.array([[0.89999, 0.1]], np.float32)).tolist() == [False]
-    assert Limits(1).told(np.array([[1.0, 0.0]], np.float32)).tolist() == [False]
-
-
-def test_limits_that_are_left_out_are_those_of_the_model():
-    assert check_limits(7, None, None, None) == Limits(7, None, None)
-    assert check_limits(7, 2, 1.0, 0.5) == Limits(2, 1.0, 0.5)
-
-
-def test_limits_may_be_numbers_of_any_kind():
-    given: Any = (np.int64(2), np.float32(0.9), np.float64(0.5))
-    found = unchecked(7, *given)
-    assert found == Limits(2, float(np.float32(0.9)), 0.5)
-    assert type(found.max_glimpses) is int
-    half: Any = Fraction(1, 2)
-    assert unchecked(7, None, half, 3) == Limits(7, 0.5, 3)
-
-
-@pytest.mark.parametrize("value", [True, np.True_, 2.5, 2.0, "3", [3], np.array(3), float("nan")])
-def test_a_number_of_glimpses_that_is_none_is_refused(value):
-    with pytest.raises(LimitError, match=r"expected max_glimpses from 1 to 7, .* got .*; choose one of those"):
-        unchecked(7, value, None, None)
-
-
-@pytest.mark.parametrize("value", [True, "0.9", [0.9], np.array(0.9), np.array([0.9, 0.8]), Decimal("0.9"), 0.5j])
-def test_a_confidence_and_a_time_that_are_no_numbers_are_refused(value):
-    kind = type(value).__name__
-    with pytest.raises(LimitError, match=rf"expected a confidence above 0 and up to 1, got .* \({kind}\); it is"):
-        unchecked(7, None, value, None)
-    with pytest.raises(LimitError, match=rf"expected more than 0 seconds, got .* \({kind}\); one glimpse"):
-        unchecked(7, None, None, value)
-
-
-@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), 0, -1, 10**400 * -1])
-def test_a_confidence_and_a_time_out_of_their_range_are_refused(value):
-    with pytest.raises(LimitError, match="expected a confidence above 0"):
-        unchecked(7, None, value, None)
-    with pytest.raises(LimitError, match="expected more than 0 seconds"):
-        unchecked(7, None, None, value)
-
-
-def test_a_confidence_that_is_nothing_in_float32_is_refused():
-    with pytest.raises(LimitError, match="above 0 and up to 1, got 1e-60; it is the probability, in float32"):
-        check_limits(7, None, 1e-60, None)
-
-
-def test_predictions_are_put_behind_one_another():
+def test_predictions_are_joined_along_an_axis():
     parts = [Prediction(BELIEFS[:, time : time + 1], PLACES[:, time : time + 1]) for time in range(3)]
     np.testing.assert_array_equal(concatenate(parts, axis=1).probabilities, BELIEFS)
     images = [Prediction(BELIEFS[index : index + 1], PLACES[index : index + 1]) for index in range(3)]
     np.testing.assert_array_equal(concatenate(images, axis=0).locations, PLACES)
+
+
+def test_a_function_is_applied_to_every_array_that_is_there():
+    assert EVERY.map_arrays(np.shape) == ((3, 3, 2), (3, 3, 2), None, None)
+    whole = EVERY._replace(boxes=np.ones((3, 3, 1, 4), np.float32), maps=np.ones((3, 3, 2, 2), np.float32))
+    doubled = Prediction(*whole.map_arrays(np.add, whole))
+    for array, twice in zip(whole[:4], doubled[:4], strict=True):
+        np.testing.assert_array_equal(twice, 2 * np.asarray(array))
+
+
+def test_the_part_of_an_image_has_the_glimpses_that_it_took():
+    boxes = np.arange(36, dtype=np.float32).reshape(3, 3, 1, 4)
+    batch = EVERY._replace(boxes=boxes, glimpses=np.array([3, 2, 1]), reasons=("budget", "time", "confident"))
+    part = batch.select(1)
+    np.testing.assert_array_equal(part.probabilities, BELIEFS[1:2, :2])
+    np.testing.assert_array_equal(part.locations, PLACES[1:2, :2])
+    np.testing.assert_array_equal(part.boxes, boxes[1:2, :2])
+    assert (part.maps, np.asarray(part.glimpses).tolist(), part.reasons) == (None, [2], ("time",))
+    every = EVERY.select(2)
+    np.testing.assert_array_equal(every.probabilities, BELIEFS[2:])
+    assert (every.glimpses, every.reasons) == (None, ())
+
+
+@pytest.mark.parametrize("reason", [None, "budget"])
+def test_glances_make_a_prediction_for_one_image(reason):
+    boxes = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
+    glances = [
+        Glance(time, PLACES[0, time], boxes[time], None, BELIEFS[0, time], 0, 0.5, 0.1, reason if time == 2 else None)
+        for time in range(3)
+    ]
+    found = from_glances(glances)
+    np.testing.assert_array_equal(found.probabilities, BELIEFS[:1])
+    np.testing.assert_array_equal(found.locations, PLACES[:1])
+    np.testing.assert_array_equal(found.boxes, boxes[None])
+    assert found.maps is None
+    assert np.asarray(found.glimpses).tolist() == [3]
+    assert found.reasons == (() if reason is None else (reason,))

@@ -1,12 +1,14 @@
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 
-from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session
+from glimpse.runtime.providers import PROVIDERS, ProviderError, open_session, processor
 from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
 from tests.support.toys import write_toy
@@ -36,7 +38,7 @@ def test_every_provider_has_a_name_that_onnxruntime_knows():
     assert names - {"ROCMExecutionProvider"} <= set(onnxruntime.get_all_providers())
 
 
-def test_an_unknown_provider_is_refused(toy):
+def test_an_unknown_provider_is_rejected(toy):
     with pytest.raises(ProviderError, match=r"expected a provider out of cpu, cuda, .*, got 'abacus'; choose one"):
         GlimpseSession(toy, provider="abacus")
 
@@ -49,13 +51,13 @@ def test_an_unknown_provider_is_refused(toy):
         ("coreml", "only cpu; it is a part of onnxruntime on the systems that have it"),
     ],
 )
-def test_a_provider_that_is_not_installed_is_refused_with_what_to_install(toy, monkeypatch, provider, advice):
+def test_a_provider_that_is_not_installed_is_rejected_with_what_to_install(toy, monkeypatch, provider, advice):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ProviderError, match=f"the provider '{provider}' is not installed, {advice}"):
         GlimpseSession(toy, provider=provider)
 
 
-def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_place(toy, monkeypatch):
+def test_a_provider_that_does_not_start_is_rejected_and_nothing_else_takes_its_place(toy, monkeypatch):
     class Fallen:
         """What onnxruntime makes of a provider whose libraries are missing."""
 
@@ -73,17 +75,37 @@ def test_a_provider_that_does_not_start_is_refused_and_nothing_else_takes_its_pl
         open_session(toy.read_bytes(), "cuda", 1, {})
 
 
-def test_a_provider_that_fails_on_the_model_is_refused(toy):
+def test_a_provider_that_fails_on_the_model_is_rejected(toy):
     with pytest.raises(ProviderError, match=r"the provider 'cpu' can't open the model \(.*; use another one"):
         open_session(toy.read_bytes()[:500], "cpu", 1, {})
 
 
 @pytest.mark.child
 @pytest.mark.parametrize(("own", "kept"), [(None, "1"), ("0", "0")])
-def test_onnxruntime_tells_nobody_who_runs_it_unless_its_user_says_so(own, kept):
+def test_the_telemetry_of_onnxruntime_is_off_unless_the_user_turns_it_on(own, kept):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     if own is not None:
         environment["ORT_DISABLE_TELEMETRY"] = own
     program = "import os, glimpse.runtime.providers; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert run.stdout.strip() == kept
+
+
+def test_the_processor_has_a_name():
+    assert processor().strip() == processor() != ""
+
+
+def test_where_the_system_lists_none_it_is_what_python_knows(monkeypatch):
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    assert processor() == "abacus"
+
+
+@pytest.mark.parametrize("line", ["model name\t: Abacus 9", "model name : Abacus 9"])
+def test_the_systems_list_names_it(monkeypatch, line):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"processor : 0\n{line}\nmodel name : another")
+    assert processor() == "Abacus 9"

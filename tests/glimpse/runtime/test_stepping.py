@@ -22,10 +22,10 @@ def kinds(tmp_path_factory) -> dict[str, GlimpseSession]:
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
-def test_each_image_stops_when_it_is_told_and_repeats_its_last_glimpse(kinds, graph):
+def test_each_image_stops_when_it_is_confident_and_repeats_its_last_glimpse(kinds, graph):
     canvases = noise(9, 20, 30, 1)
     every, found = kinds[graph].run(canvases), kinds[graph].run(canvases, confidence=0.7)
-    assert len(set(found.glimpses.tolist())) > 2, "the toy should stop at several times"
+    assert len(set(found.glimpses.tolist())) > 2, "the toy should stop after several numbers of glimpses"
     assert found.probabilities.shape[1] == found.glimpses.max()
     assert set(found.reasons) == {"confident", "budget"}
     for index, (taken, reason) in enumerate(zip(found.glimpses, found.reasons, strict=True)):
@@ -41,7 +41,7 @@ def test_each_image_stops_when_it_is_told_and_repeats_its_last_glimpse(kinds, gr
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 @pytest.mark.parametrize("size", ["fit", "native"])
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
-def test_a_scan_tells_the_prediction_glimpse_by_glimpse(kinds, graph, size, limit):
+def test_a_scan_yields_the_prediction_glimpse_by_glimpse(kinds, graph, size, limit):
     image = noise(26, 61, 1, seed=1)
     one = kinds[graph].predict_one(image, size=size, **limit)
     glances = list(kinds[graph].scan(image, size=size, **limit))
@@ -61,7 +61,7 @@ def test_a_scan_tells_the_prediction_glimpse_by_glimpse(kinds, graph, size, limi
 
 @pytest.mark.parametrize("image", [noise(26, 61, 1, seed=1), noise(300, 200, 3), noise(3, 5, 1), noise(1, 1, 3)])
 @pytest.mark.parametrize("graph", ["adaptive", "step"])
-def test_a_native_image_is_looked_at_as_it_is(kinds, graph, image):
+def test_a_native_image_keeps_its_size(kinds, graph, image):
     grey_image = pixels.fit(image, image.shape[0], image.shape[1], 1)
     expected = kinds["episode"].predict_one(grey_image, size="native")
     alike(kinds[graph].predict_one(image, size="native"), expected)
@@ -81,8 +81,8 @@ def test_native_images_of_several_sizes_share_a_batch(kinds, graph):
         np.testing.assert_array_equal(together.boxes[index, :taken], alone.boxes)
 
 
-class Watched(ArrayImage):
-    """An image that writes down what was read of it."""
+class Recording(ArrayImage):
+    """An image that records which parts were read."""
 
     def __init__(self, array: Any) -> None:
         super().__init__(array)
@@ -95,7 +95,7 @@ class Watched(ArrayImage):
 
 @pytest.mark.parametrize("graph", ["adaptive", "step"])
 def test_of_a_lazy_image_only_the_widest_windows_are_read(kinds, graph):
-    image = Watched(noise(400, 300, 1))
+    image = Recording(noise(400, 300, 1))
     prediction = kinds[graph].predict_one(image)
     limits = np.array([300, 400, 300, 400])
     expected = np.clip(prediction.boxes[:, -1], 0, limits)
@@ -103,7 +103,7 @@ def test_of_a_lazy_image_only_the_widest_windows_are_read(kinds, graph):
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "step"])
-def test_time_that_runs_out_ends_the_look_after_one_glimpse(kinds, graph):
+def test_time_that_runs_out_ends_the_scan_after_one_glimpse(kinds, graph):
     canvases = noise(4, 20, 30, 1)
     found = kinds[graph].run(canvases, seconds=1e-9)
     assert found.reasons == ("time",) * 4
@@ -126,10 +126,10 @@ BELIEFS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], np.float32)
 """Of three images: after each glimpse they come nearer to the first class."""
 
 
-def looker(calls: list[list[int]], pause: float = 0.0) -> stepping.Look:
-    """A way to look that writes down at which images, and makes an image's state the number of its glimpses."""
+def recorder(calls: list[list[int]], pause: float = 0.0) -> stepping.GlimpseFunction:
+    """A glimpse function that records its images, and makes an image's state the number of its glimpses."""
 
-    def look(rows: Any, locations: Any, state: Any) -> stepping.GlimpseResult:
+    def take_glimpse(rows: Any, locations: Any, state: Any) -> stepping.GlimpseResult:
         calls.append(rows.tolist())
         time.sleep(pause)
         share = np.minimum(BELIEFS[rows, 0] + state[:, 0] * 0.25, 1)
@@ -138,12 +138,12 @@ def looker(calls: list[list[int]], pause: float = 0.0) -> stepping.Look:
             Prediction(belief[:, None], locations[:, None]), state + 1, locations + np.float32(0.125)
         )
 
-    return look
+    return take_glimpse
 
 
-def test_images_that_are_told_are_left_alone():
+def test_no_further_glimpses_are_taken_of_confident_images():
     calls: list[list[int]] = []
-    found = stepping.collect(stepping.step_through(looker(calls), 3, 1, Limits(6, 0.84)))
+    found = stepping.collect(stepping.step_through(recorder(calls), 3, 1, Limits(6, 0.84)))
     assert calls == [[0, 1, 2], [1, 2], [2], [2]]
     assert found.glimpses is not None
     assert found.glimpses.tolist() == [1, 2, 4]
@@ -152,22 +152,22 @@ def test_images_that_are_told_are_left_alone():
     np.testing.assert_allclose(found.probabilities[1, :, 0], [0.6, 0.85, 0.85, 0.85], atol=1e-6)
 
 
-def test_the_time_ends_the_look_at_those_that_are_not_told():
+def test_the_time_ends_the_glimpses_of_images_that_are_not_confident():
     calls: list[list[int]] = []
-    found = stepping.collect(stepping.step_through(looker(calls, pause=0.01), 3, 1, Limits(6, 0.9, 0.015)))
+    found = stepping.collect(stepping.step_through(recorder(calls, pause=0.01), 3, 1, Limits(6, 0.9, 0.015)))
     assert 1 <= len(calls) <= 2
     assert found.reasons[0] == "confident"
     assert found.reasons[2] == "time"
 
 
 def test_the_time_may_have_begun_before():
-    moments = list(stepping.step_through(looker([]), 3, 1, Limits(6, None, 5.0), started=time.perf_counter() - 9))
-    assert len(moments) == 1
-    assert moments[0].seconds > 9
+    steps = list(stepping.step_through(recorder([]), 3, 1, Limits(6, None, 5.0), started=time.perf_counter() - 9))
+    assert len(steps) == 1
+    assert steps[0].seconds > 9
 
 
 class Recorded:
-    """A graph that says what it was given, and answers with a map as large as its image."""
+    """A graph that records its inputs, and returns a map as large as its image."""
 
     def __init__(self) -> None:
         self.given: list[dict[str, Any]] = []
@@ -189,23 +189,23 @@ PLAIN = replace(toys.ADAPTIVE, glimpse_size=None, num_scales=None, zoom=None, st
 
 def test_a_model_without_a_retina_is_given_whole_images():
     graph, image = Recorded(), noise(9, 7, 1)
-    look = stepping.from_windows(graph, PLAIN, [to_view(image, "it", PLAIN)])
-    moments = list(stepping.step_through(look, 1, 1, Limits(2)))
-    assert len(moments) == len(graph.given) == 2
+    take_glimpse = stepping.from_windows(graph, PLAIN, [to_view(image, "it", PLAIN)])
+    steps = list(stepping.step_through(take_glimpse, 1, 1, Limits(2)))
+    assert len(steps) == len(graph.given) == 2
     for given in graph.given:
         assert "frame" not in given
         np.testing.assert_array_equal(given["images"][0, 0], image[..., 0])
 
 
 def test_maps_of_several_sizes_do_not_make_a_batch():
-    scenes = [to_view(noise(9, 7, 1), "it", PLAIN), to_view(noise(5, 7, 1), "it", PLAIN)]
-    same = stepping.run_one_by_one(Recorded(), scenes[:1] * 2)
+    views = [to_view(noise(9, 7, 1), "it", PLAIN), to_view(noise(5, 7, 1), "it", PLAIN)]
+    same = stepping.run_one_by_one(Recorded(), views[:1] * 2)
     assert same.maps is not None
     assert same.maps.shape == (2, 1, 9, 7)
     with pytest.raises(
         pixels.ImageError, match=r"attention maps are of one size, got maps of \[\(5, 7\), \(9, 7\)\] cel"
     ):
-        stepping.run_one_by_one(Recorded(), scenes)
+        stepping.run_one_by_one(Recorded(), views)
 
 
 def test_a_window_beyond_the_image_is_black():
@@ -221,9 +221,9 @@ def test_a_window_beyond_the_image_is_black():
             "next_location": np.zeros((batch, 2), np.float32),
         }
 
-    look = stepping.from_step_graph(graph, card, [to_view(image, "it", card)])
+    take_glimpse = stepping.from_step_graph(graph, card, [to_view(image, "it", card)])
     for place in ([4.0, 0.0], [-4.0, 0.0], [0.0, 4.0], [0.0, -4.0]):
-        look(np.array([0]), np.array([place], np.float32), np.zeros((1, 3), np.float32))
+        take_glimpse(np.array([0]), np.array([place], np.float32), np.zeros((1, 3), np.float32))
         assert not seen[-1].any()
-    look(np.array([0]), np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32))
+    take_glimpse(np.array([0]), np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32))
     assert (seen[-1] == 1).all()

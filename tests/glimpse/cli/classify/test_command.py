@@ -51,7 +51,7 @@ def test_a_model_with_maps_has_locations_and_no_windows(soft, bright, capsys):
     assert glimpses[1].split() == ["2", "(+0.50,", "-0.75)", "bright", "100.0%"]
     assert run(soft, bright, "--json") == 0
     first, second = json.loads(capsys.readouterr().out)["images"][0]["glimpses"]
-    assert first.keys() == second.keys() == {"class", "confidence", "location", "map"}
+    assert first.keys() == second.keys() == {"time", "class", "confidence", "location", "map"}
     assert [first["map"], second["map"]] == MAPS.tolist()
 
 
@@ -62,7 +62,7 @@ def test_a_model_that_looks_nowhere_says_its_belief_alone(plain, bright, capsys)
     assert glimpses[1].split() == ["2", "bright", "100.0%"]
     assert run(plain, bright, "--json") == 0
     for glimpse in json.loads(capsys.readouterr().out)["images"][0]["glimpses"]:
-        assert glimpse.keys() == {"class", "confidence"}
+        assert glimpse.keys() == {"time", "class", "confidence"}
 
 
 def test_a_bad_image_is_named_and_the_others_go_on(model, bright, dark, tmp_path, capsys):

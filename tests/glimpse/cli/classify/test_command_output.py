@@ -110,8 +110,8 @@ def test_json_is_one_document_that_says_it_all(model, bright, dark, capsys):
     assert (second["width"], second["height"], second["class"]) == (60, 40, "dark")
     assert (first["glimpses_taken"], first["reason"]) == (2, "budget")
     assert document["model"]["sha256"] == GlimpseSession(model).sha256
-    assert first["confidence"] == first["glimpses"][-1]["confidence"] == max(first["probabilities"])
-    assert sum(first["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert first["confidence"] == first["glimpses"][-1]["confidence"] == max(first["probabilities"].values())
+    assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert [glimpse["location"] for glimpse in first["glimpses"]] == LOCATIONS.tolist()
     assert second["glimpses"][0]["boxes"] == [[12, 22, 20, 30], [8, 18, 24, 34]]
 

@@ -3,7 +3,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,30 +16,20 @@ from glimpse.cli.classify.formats import (
     TextFormat,
     describe,
 )
+from glimpse.runtime.prediction import Prediction
 from tests.glimpse.cli.classify.test_options import CARD
 
 CLASSES = ("cat", 'a "quoted", dog')
 
 
-class Found(NamedTuple):
-    """A prediction."""
-
-    probabilities: Any
-    locations: Any
-    boxes: Any = None
-    maps: Any = None
-    glimpses: Any = None
-    reasons: tuple[str, ...] = ()
-
-
-def found(time: int = 2, reason: str = "confident") -> Found:
+def found(time: int = 2, reason: str = "confident") -> Prediction:
     beliefs = np.linspace([0.5, 0.5], [0.007654321, 0.992345679], time, dtype=np.float32)[None]
     boxes = np.arange(time * 8, dtype=np.float32).reshape(1, time, 2, 4)
-    return Found(beliefs, np.zeros((1, time, 2), np.float32), boxes, None, np.array([time]), (reason,))
+    return Prediction(beliefs, np.zeros((1, time, 2), np.float32), boxes, None, np.array([time]), (reason,))
 
 
 def answer(**changes: Any) -> dict[str, Any]:
-    return {**describe("a.png", (20, 30), found(), CLASSES), **changes}  # type: ignore[arg-type]
+    return {**describe("a.png", (20, 30), found(), CLASSES), **changes}
 
 
 def tell(form: OutputFormat, *answers: dict[str, Any], failure: bool = True) -> str:
@@ -52,10 +42,21 @@ def test_a_description_says_how_many_glimpses_were_taken_and_why_it_ended():
     assert (described["class"], described["confidence"]) == (CLASSES[1], 0.992346)
     assert (described["glimpses_taken"], described["reason"], len(described["glimpses"])) == (2, "confident", 2)
     assert (described["width"], described["height"]) == (30, 20)
+    assert described["probabilities"] == {CLASSES[0]: 0.007654, CLASSES[1]: 0.992346}
+    assert [glimpse["time"] for glimpse in described["glimpses"]] == [0, 1]
     assert described["glimpses"][1]["boxes"] == [[8, 9, 10, 11], [12, 13, 14, 15]]
     assert (described["picture"], described["animation"]) == (None, None)
-    drawn = describe("a.png", (20, 30), found(), CLASSES, Path("out/a.png"), Path("out/a.gif"))  # type: ignore[arg-type]
+    drawn = describe("a.png", (20, 30), found(), CLASSES, Path("out/a.png"), Path("out/a.gif"))
     assert (drawn["picture"], drawn["animation"]) == ("out/a.png", "out/a.gif")
+
+
+def test_the_numbers_of_a_map_are_rounded_to_fewer_digits():
+    maps = np.full((1, 2, 1, 3), 1 / 3, np.float32)
+    described = describe("a.png", (20, 30), found()._replace(boxes=None, maps=maps), ("map", "cat"))
+    assert described["glimpses"][1]["map"] == [[0.3333, 0.3333, 0.3333]]
+    assert described["probabilities"]["map"] == 0.007654
+    assert "boxes" not in described["glimpses"][1]
+    json.dumps(described)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, KServeTarget, TritonTarget, find_target
-from glimpse.runtime.model_file import load
+from glimpse.runtime.model_file import load_model_file
 
 
 @pytest.mark.parametrize(("kind", "target"), [("triton", TritonTarget), ("kserve", KServeTarget)])
@@ -28,7 +28,7 @@ def test_every_option_of_a_target_is_one_of_its_fields(target):
 
 
 def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
-    file, card = exported.path, load(exported.path).card
+    file, card = exported.path, load_model_file(exported.path).card
     version = TritonTarget(tmp_path / "models", "it", gpu=True).deliver(file, card)
     assert version == tmp_path / "models" / "it" / "1"
     assert (version / "model.onnx").read_bytes() == exported.path.read_bytes()
