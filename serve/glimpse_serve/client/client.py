@@ -174,15 +174,16 @@ class Client:
             ServiceError: When the service returns an error or can't be reached.
         """
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        unknown = [f"{name} of {array.dtype}" for name, array in arrays.items() if str(array.dtype) not in DATATYPES]
+        known = _DATATYPE_NAMES
+        unknown = [f"{name} of {array.dtype}" for name, array in arrays.items() if str(array.dtype) not in known]
         if unknown:
-            raise ServiceError(0, f"expected tensors of {', '.join(DATATYPES)}, got {', '.join(unknown)}; convert them")
+            raise ServiceError(0, f"expected tensors of {', '.join(known)}, got {', '.join(unknown)}; convert them")
         request: dict[str, Any] = {
             "inputs": [
                 {
                     "name": name,
                     "shape": list(inputs[name].shape),
-                    "datatype": DATATYPES[str(array.dtype)],
+                    "datatype": known[str(array.dtype)],
                     "parameters": {"binary_data_size": array.nbytes},
                 }
                 for name, array in arrays.items()
@@ -294,11 +295,10 @@ def _image_file(image: ImageSource) -> bytes:
 
 
 def _read_tensors(data: bytes, length: int) -> dict[str, npt.NDArray[Any]]:
-    known = {word: np.dtype(name).newbyteorder("<") for name, word in DATATYPES.items()}
     results, offset = {}, length
     for tensor in json.loads(data[:length])["outputs"]:
         end = offset + tensor["parameters"]["binary_data_size"]
-        array = np.frombuffer(data[offset:end], known[tensor["datatype"]])
+        array = np.frombuffer(data[offset:end], DATATYPES[tensor["datatype"]])
         results[tensor["name"]] = array.reshape(tensor["shape"])
         offset = end
     return results

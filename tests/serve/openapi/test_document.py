@@ -106,4 +106,4 @@ def test_every_operation_has_an_id_of_its_own(described):
 def test_without_a_model_it_is_still_valid(tmp_path):
     with running(Settings(directory=str(tmp_path))) as made:
         OpenAPIV31SpecValidator(made.request("GET", "/openapi.json").json).validate()
-        assert "None is served at present" in made.request("GET", "/docs").body.decode()
+        assert "No model is served at present" in made.request("GET", "/docs").body.decode()

@@ -11,6 +11,7 @@ from websockets.sync.client import ClientConnection, connect
 from glimpse.images.lazy import ArrayImage, Corners
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.routes import streaming
+from glimpse_serve.routes.streaming_messages import MAX_MESSAGE_BYTES
 from glimpse_serve.server import _uvicorn_config
 from glimpse_serve.settings import Settings
 from tests.support.service import Running, png, running, toy_files
@@ -128,7 +129,7 @@ def test_an_invalid_first_message_is_an_error(service, first, message):
         (b"123", 422, 1008, "bytes of raw pixels"),
         (png(noise(7, 7, 1)), 422, 1008, "got a file of 7 x 7"),
         ("a text", 400, 1008, "binary message"),
-        (bytes(streaming.MAX_MESSAGE_BYTES + 1), 413, 1009, "at most 4,194,304 bytes"),
+        (bytes(MAX_MESSAGE_BYTES + 1), 413, 1009, "at most 4,194,304 bytes"),
     ],
     ids=["short", "file", "text", "long"],
 )
@@ -217,7 +218,7 @@ def test_a_session_gets_an_error_when_the_service_stops(tmp_path):
 
 
 def test_uvicorn_has_the_same_limit_of_messages():
-    assert _uvicorn_config(Settings()).ws_max_size == streaming.MAX_MESSAGE_BYTES
+    assert _uvicorn_config(Settings()).ws_max_size == MAX_MESSAGE_BYTES
 
 
 def test_an_internal_error_at_a_handshake_gets_an_error_in_json(service, monkeypatch, caplog):

@@ -26,7 +26,8 @@ def test_other_json_is_rejected(text, status, message):
 
 def test_values_of_another_type_are_rejected():
     assert v2_json.json_objects([{"name": "a"}], "inputs", 1) == [{"name": "a"}]
-    for value in (None, {}, [], [1]):
+    values: tuple[object, ...] = (None, {}, [], [1])
+    for value in values:
         with pytest.raises(HTTPError, match="'inputs'"):
             v2_json.json_objects(value, "inputs", 1)
     assert v2_json.parameters_of({}) == v2_json.parameters_of({"parameters": None}) == {}
