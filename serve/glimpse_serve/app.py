@@ -1,4 +1,4 @@
-"""The service as one ASGI application, made of its parts by one function."""
+"""The service as an ASGI application: its components, middleware, routes and lifespan."""
 
 import asyncio
 import contextlib
@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing
-from glimpse_serve.gateway.authentication import Authenticator, with_cors
+from glimpse_serve.gateway.authentication import Authenticator, cors_middleware
 from glimpse_serve.gateway.connections import GuardedProtocol
 from glimpse_serve.gateway.middleware import Application, RequestMiddleware
 from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.bodies import BodyReader
-from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Handler, Receive, Request, Response, Scope, Send
-from glimpse_serve.inference.batcher import Batcher, Engine, WorkerThreads
+from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Receive, Request, RequestHandler, Response, Scope, Send
+from glimpse_serve.inference.batcher import Batcher, JobExecutor, WorkerThreads
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.models.directory import ModelDirectory
 from glimpse_serve.models.names import ModelError, named_models
@@ -36,57 +37,62 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """All that makes up the service in one process.
+    """The components of the service in one process.
 
     Attributes:
-        house: What its routes share.
-        routes: Its handlers, by the templates of their paths and by method.
-        application: It, as an ASGI application.
+        context: The components that the routes share.
+        routes: The handlers, by path template and method.
+        middleware: The middleware, outermost first.
+        application: The ASGI application.
 
     Args:
-        settings: How it runs.
+        settings: The settings.
     """
 
     def __init__(self, settings: Settings) -> None:
         shared = os.environ.get(SHARED)
         self._settings = settings
-        self._crew = WorkerThreads(min(8, os.cpu_count() or 1))
+        self._workers = WorkerThreads(min(8, os.cpu_count() or 1))
         self._metrics = Metrics()
-        GuardedProtocol.count = staticmethod(self._metrics.connection_refused)
+        GuardedProtocol.count = staticmethod(self._metrics.count_rejected_connection)
         self._tracing = Tracing(settings.tracing, "glimpse")
         self._keys = KeyRing(settings.keys_file, settings.keys)
-        registry = Registry(self.engine_of, self._metrics, settings.provider, settings.threads)
-        self.house = AppContext(settings, registry, BodyReader(settings), self._metrics, Readiness())
-        self._watch = ModelDirectory(Path(settings.directory), registry) if settings.directory else None
+        registry = Registry(self.make_executor, self._metrics, settings.provider, settings.threads)
+        self.context = AppContext(settings, registry, BodyReader(settings), self._metrics, Readiness())
+        self._directory = ModelDirectory(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
-        self._looks = StreamingRoutes(self.house)
-        self.routes = _routes(self.house, self._looks, lambda: self._keys.required)
+        self._streaming = StreamingRoutes(self.context)
+        self.routes = _routes(self.context, self._streaming, lambda: self._keys.required)
         routes: list[BaseRoute] = [Route(path, Endpoint(path, handlers)) for path, handlers in self.routes.items()]
-        routes.append(WebSocketRoute(self._looks.path, self._looks))
-        router: Any = Router(routes, redirect_slashes=False, default=_nowhere)  # type: ignore[arg-type]
-        entrance = RequestMiddleware(
-            router, self.live, Authenticator(self._keys, limiter, settings), self._metrics, self._tracing, settings
-        )
-        self.application: Application = with_cors(entrance, settings)
+        routes.append(WebSocketRoute(self._streaming.path, self._streaming))
+        self._router = Router(routes, redirect_slashes=False, default=_not_found)  # type: ignore[arg-type]
+        authenticator = Authenticator(self._keys, limiter, settings)
+        self.middleware = [
+            *cors_middleware(settings),
+            Middleware(RequestMiddleware, authenticator, self._metrics, self._tracing, settings),
+        ]
+        self.application: Application = self._dispatch
+        for middleware, args, options in reversed(self.middleware):
+            self.application = middleware(self.application, *args, **options)
 
-    def engine_of(self, model: ServedModel) -> Engine:
-        """Make the engine of a model.
+    def make_executor(self, model: ServedModel) -> JobExecutor:
+        """Make the executor that runs a model's jobs.
 
         Args:
             model: The model.
         """
         return Batcher(
-            model.answer,
-            self._crew,
+            model.run_batch,
+            self._workers,
             self._settings.max_batch,
             self._settings.max_queue,
             BatcherMetrics(self._metrics, model.name),
         )
 
-    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Load the models before the first request, and let go of everything after the last: ASGI's lifespan.
+    async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Load the models at startup, and release all resources at shutdown: ASGI's lifespan protocol.
 
-        A model that can't be served is told in a sentence, and keeps the service from starting.
+        A model that can't be served is reported by its error message, and the service does not start.
         """
         await receive()
         try:
@@ -95,11 +101,11 @@ class Service:
             self._close()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        tasks = [asyncio.create_task(self._tend())]
-        if self._watch:
-            tasks.append(asyncio.create_task(self._watch.run(self._settings.watch_seconds)))
-        self.house.condition.started = True
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # where there are no such signals
+        tasks = [asyncio.create_task(self._refresh_keys())]
+        if self._directory:
+            tasks.append(asyncio.create_task(self._directory.run(self._settings.watch_seconds)))
+        self.context.readiness.started = True
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # on systems without such signals
             asyncio.get_running_loop().add_signal_handler(DRAIN, self.drain)
         await send({"type": "lifespan.startup.complete"})
         try:
@@ -111,72 +117,76 @@ class Service:
             self._close()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handle: Any = self.lifespan if scope["type"] == "lifespan" else self._router
+        await handle(scope, receive, send)
+
     def drain(self) -> None:
-        """Say from now on that the service is not ready, while it goes on answering."""
-        self.house.condition.draining = True
+        """Report the service as not ready from now on, while it still handles requests."""
+        self.context.readiness.draining = True
 
     def _close(self) -> None:
-        self._looks.close()
-        self.house.intake.close()
-        self._crew.close()
+        self._streaming.close()
+        self.context.bodies.close()
+        self._workers.close()
         self._tracing.close()
 
     async def _load(self) -> None:
         for name, path in named_models(self._settings):
-            await self.house.registry.load(name, 1, path)
-        if self._watch:
-            await self._watch.look(rested=True)
+            await self.context.registry.load(name, 1, path)
+        if self._directory:
+            await self._directory.scan(complete=True)
 
-    async def _tend(self) -> None:
-        """See to what may change while the service runs."""
+    async def _refresh_keys(self) -> None:
+        """Read the key file again, once a second, when it has changed."""
         while True:
             await asyncio.sleep(1)
             try:
                 await asyncio.to_thread(self._keys.refresh)
-            except Exception:  # noqa: BLE001 - keys have to be revocable tomorrow as well
-                _log.exception("looking after the keys failed; it is tried again")
+            except Exception:  # noqa: BLE001 - a failed refresh must not end the refreshing
+                _log.exception("refreshing the API keys failed; it is tried again")
 
 
 class BatcherMetrics:
-    """Counts a model's batches and its queue for the metrics; a batcher's observer."""
+    """Records the batches and the queue length of a model in the metrics; a :class:`BatchObserver`."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self._metrics, self._name = metrics, name
 
     def batch(self, size: int) -> None:
         """Count a batch."""
-        self._metrics.batch(self._name, size)
+        self._metrics.observe_batch(self._name, size)
 
     def queued(self, waiting: int) -> None:
-        """Set how many jobs wait."""
-        self._metrics.queued(self._name, waiting)
+        """Set the number of waiting jobs."""
+        self._metrics.set_queue_length(self._name, waiting)
 
 
-def build(settings: Settings) -> Application:
-    """Make the service.
+def create_app(settings: Settings) -> Application:
+    """Create the ASGI application.
 
     Args:
-        settings: How it runs.
+        settings: The settings.
     """
     return Service(settings).application
 
 
 def _routes(
-    house: AppContext, looks: StreamingRoutes, wants_key: Callable[[], bool]
-) -> dict[str, Mapping[str, Handler]]:
-    async def metrics(asked: Request) -> Response:
-        body, media_type = await asyncio.to_thread(house.metrics.render, asked.headers.get("accept", ""))
+    context: AppContext, streaming: StreamingRoutes, requires_key: Callable[[], bool]
+) -> dict[str, Mapping[str, RequestHandler]]:
+    async def metrics(request: Request) -> Response:
+        body, media_type = await asyncio.to_thread(context.metrics.render, request.headers.get("accept", ""))
         return Response(body, 200, media_type)
 
-    paths: dict[str, Mapping[str, Handler]] = {
-        **V1Routes(house).routes(),
-        **looks.routes(),
-        **V2Routes(house).routes(),
+    paths: dict[str, Mapping[str, RequestHandler]] = {
+        **V1Routes(context).routes(),
+        **streaming.routes(),
+        **V2Routes(context).routes(),
         "/metrics": {"GET": metrics},
     }
-    return {**paths, **DocumentationRoutes(house, paths, wants_key).routes()}
+    return {**paths, **DocumentationRoutes(context, paths, requires_key).routes()}
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    asked: Request = scope[REQUEST_KEY]
-    raise HTTPError(404, f"there is nothing at {asked.scope['path']!r:.200}; /docs tells what there is", "route")
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    request: Request = scope[REQUEST_KEY]
+    raise HTTPError(404, f"there is nothing at {request.scope['path']!r:.200}; /docs lists what there is", "route")

@@ -1,4 +1,4 @@
-"""``glimpse serve``: what it prints, checks and starts."""
+"""The command ``glimpse serve``: checks the settings, prints them, and starts the service."""
 
 import argparse
 import os
@@ -7,25 +7,26 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from glimpse.cli.usage import UsageError
-from glimpse_serve.settings import Settings, add_arguments, settings_of
+from glimpse_serve.settings import Settings, add_arguments, settings_from
 
 __all__ = ["add_arguments", "run"]
 
 SECRET = frozenset(("keys",))
-"""Settings that are not printed as they are."""
+"""Settings whose values are not printed."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve models until told to stop.
+    """Serve models until a signal to stop.
 
     Args:
-        args: What :func:`glimpse_serve.settings.add_arguments` 's parser made of the command line.
+        args: The parsed arguments of :func:`glimpse_serve.settings.add_arguments`.
 
     Returns:
         The exit status.
 
     Raises:
-        ValueError: One of ours, when a setting is none or the doors are open to the world.
+        ValueError: A subclass of it, when a setting is invalid, or the service would be open to other machines by
+            mistake.
     """
     if args.make_key is not None:
         from glimpse_serve.gateway.api_keys import make_key
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         secret, line = make_key(args.make_key)
         print(f"key (shown once, for the client): {secret}\nline for the file of keys:         {line}")
         return 0
-    settings = settings_of(args, os.environ)
+    settings = settings_from(args, os.environ)
     from glimpse_serve.gateway.api_keys import KeyRing
     from glimpse_serve.gateway.authentication import check_access
     from glimpse_serve.models.names import named_models
@@ -43,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     check_access(settings, KeyRing(settings.keys_file, settings.keys))
     if settings.max_workers and not settings.ray:
         raise UsageError("--max-workers: expected --ray beside it, which can add workers; or leave it out")
-    run_it = _on_ray() if settings.ray else serve
-    print(told(settings), file=sys.stderr, flush=True)
-    return run_it(settings)
+    serve_with = _on_ray() if settings.ray else serve
+    print(settings_line(settings), file=sys.stderr, flush=True)
+    return serve_with(settings)
 
 
 def _on_ray() -> Callable[[Settings], int]:
@@ -58,13 +59,13 @@ def _on_ray() -> Callable[[Settings], int]:
     return on_ray.run
 
 
-def told(settings: Settings) -> str:
-    """Say on one line how the service runs: what differs from the defaults, and the rest.
+def settings_line(settings: Settings) -> str:
+    """Return the settings on one line, secrets hidden.
 
     Args:
-        settings: How it runs.
+        settings: The settings.
     """
-    said = []
+    parts = []
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name in SECRET:
@@ -76,5 +77,5 @@ def told(settings: Settings) -> str:
             if isinstance(value, bool)
             else str(value)
         )
-        said.append(f"{field.name}={text or '-'}")
-    return f"glimpse serve: {' '.join(said)}"
+        parts.append(f"{field.name}={text or '-'}")
+    return f"glimpse serve: {' '.join(parts)}"

@@ -1,26 +1,26 @@
-"""The one way in which the service says no."""
+"""The exception from which every error response is made."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class HTTPError(Exception):
-    """A request that is not answered, with the HTTP status and the sentence that its sender gets.
+    """A request ends with an error response instead of a result.
 
     Attributes:
         status: The HTTP status, 400 to 599.
         sentence: What was expected, what came, and what to do.
-        kind: By which it is counted: one of a few short words, such as ``image`` or ``overload``.
-        headers: Further headers of the answer.
+        kind: The label under which the metrics count it: a short word such as ``image`` or ``overload``.
+        headers: Additional headers of the response.
     """
 
-    def __init__(self, status: int, sentence: str, kind: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
         self.status = status
-        self.sentence = sentence
+        self.message = message
         self.kind = kind
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process whole, as from a replica of Ray's to the service."""
-        return HTTPError, (self.status, self.sentence, self.kind, self.headers)
+        """Keep all fields when pickled, as between a Ray replica and the service."""
+        return HTTPError, (self.status, self.message, self.kind, self.headers)

@@ -1,19 +1,19 @@
-"""The same service on Ray Serve, for more than one machine: ``glimpse serve --ray``, or a Serve config file.
+"""The service on Ray Serve, for more than one machine: ``glimpse serve --ray``, or a Serve config file.
 
-Two deployments. The *front* is the application of :mod:`glimpse_serve.app` with its doors and its intake, as it is
-elsewhere; only who answers jobs is another: it hands them to the *models*, whose replicas hold the sessions. They are
-two rather than one for three reasons. What a model costs decides how many replicas there are, not what a connection
-costs. Ray's back-pressure meets our application as an exception, which it tells as it tells every refusal; in front of
-a single deployment Ray's proxy would refuse in words of its own. And a replica of the models that dies takes no request
-with it: a look changes nothing, so the front has another replica do it; the proxy would answer 500.
+There are two deployments. The *front* is the application of :mod:`glimpse_serve.app`, with another executor: it sends
+jobs to the *models* deployment, whose replicas hold the sessions. There are two deployments for three reasons. The
+number of replicas should follow the cost of the models, not that of connections. Ray's back-pressure reaches the front
+as an exception, which becomes an error in the service's JSON form; before a single deployment Ray's proxy would send an
+error in a form of its own. And when a replica of the models dies, the front runs its jobs on another replica, since
+jobs change no state; the proxy would respond with 500.
 
-Replicas, their scaling, the queue and the batches are Ray's. Its batching does not wait either: a replica takes
-together what came while it was busy, up to ``max_batch``. For that the model runs in the replica's own event loop, on
-purpose: Ray puts a batch together whenever that loop is free, however many are under way already, so that with the
-model in a thread every batch would hold one request. (Ray looks after a replica's health in another thread.)
+Replicas, autoscaling, queue and batches are Ray's. Its batching does not wait either: a replica forms a batch of the
+jobs that arrived while it was busy, up to ``max_batch``. For that the model runs in the replica's event loop: Ray
+starts a batch whenever that loop is free, so that with the model in a thread every batch would hold one request. (Ray
+checks a replica's health in another thread.)
 
-What each front counts and limits is its own: ``/metrics`` tells of the one that answers, and a rate holds for each.
-Ray's own metrics tell of all replicas.
+Metrics and rate limits are those of each front: ``/metrics`` describes the front that responds. Ray's own metrics cover
+all replicas.
 """
 
 import argparse
@@ -46,231 +46,237 @@ from glimpse_serve.gateway.api_keys import KeyRing
 from glimpse_serve.gateway.authentication import check_access
 from glimpse_serve.gateway.middleware import Application
 from glimpse_serve.http.request import Receive, Scope, Send
-from glimpse_serve.inference.batcher import Job, overdue
+from glimpse_serve.inference.batcher import Job, deadline_error
 from glimpse_serve.inference.model import ServedModel
-from glimpse_serve.models.directory import scan
+from glimpse_serve.models.directory import list_files
 from glimpse_serve.models.names import named_models
-from glimpse_serve.settings import Settings, settings_of
+from glimpse_serve.settings import Settings, settings_from
 from glimpse_serve.telemetry import logs
 
 NAME, FRONT, MODELS = "glimpse", "front", "models"
-"""Of the application and its deployments, as a config file and Ray's dashboard call them."""
-KEPT = 64
-"""Models that a replica holds at once; it opens another in place of the one that was asked for least recently."""
-ELSEWHERE = frozenset(("host", "port", "tls_certificate", "tls_key", "ray", "drain_seconds"))
-"""Settings that are the cluster's where a config file is deployed to one."""
+"""Names of the application and its deployments in config files and in Ray's dashboard."""
+MAX_OPEN_MODELS = 64
+"""Models that a replica keeps open; a further one replaces the least recently used."""
+CLUSTER_SETTINGS = frozenset(("host", "port", "tls_certificate", "tls_key", "ray", "drain_seconds"))
+"""Settings that the cluster determines when a config file is deployed to it."""
 OBJECT_STORE_BYTES = 2**28
-"""Of a local Ray: what large bodies and tensors pass through between its processes."""
+"""Object store of a local Ray, through which large bodies and tensors pass between processes."""
 
 
-class Which(NamedTuple):
-    """A model, as replicas tell it."""
+class ModelKey(NamedTuple):
+    """Identifies a model for the replicas."""
 
     path: str
-    """Its file, which every node sees at the same place."""
+    """Path of its file, the same on every node."""
     sha256: str
-    """Of the file as the front has opened it."""
+    """Hash of the file as the front has opened it."""
 
 
-class Models:
-    """A replica of the models. Ray calls it, many times at once.
+class ModelReplica:
+    """A replica of the models deployment. Ray calls it concurrently.
 
     Args:
-        settings: How the service runs, as JSON.
+        settings: The settings as JSON.
     """
 
     def __init__(self, settings: str) -> None:
         self._settings = Settings.from_json(settings)
         logs.configure(self._settings.log_level, self._settings.log_format)
-        self._open: OrderedDict[str, ServedModel] = OrderedDict()
+        self._models: OrderedDict[str, ServedModel] = OrderedDict()
         for _, path in named_models(self._settings):
-            self._keep(path)
-        for found in scan(Path(self._settings.directory)) if self._settings.directory else ():
-            with contextlib.suppress(Exception):  # the front refuses it as well, and tells of it
-                self._keep(found.path)
-        self._batched = serve.batch(max_batch_size=self._settings.max_batch, batch_wait_timeout_s=0.0)(self._answer)
+            self._load(path)
+        for file in list_files(Path(self._settings.directory)) if self._settings.directory else ():
+            with contextlib.suppress(Exception):  # the front rejects it as well, and logs it
+                self._load(file.path)
+        self._batched = serve.batch(max_batch_size=self._settings.max_batch, batch_wait_timeout_s=0.0)(self._run_batch)
 
-    async def __call__(self, which: Which, job: Job) -> Any:
-        """Answer a job, in a batch with those that came meanwhile.
+    async def __call__(self, model: ModelKey, job: Job) -> Any:
+        """Run a job, in a batch with the jobs that arrived meanwhile.
 
         Args:
-            which: The model.
-            job: One of :mod:`glimpse_serve.inference.jobs`.
+            model: The model.
+            job: A job of :mod:`glimpse_serve.inference.jobs`.
 
         Returns:
-            Its answer, or the exception that it meets.
+            Its result, or the exception that it raised.
         """
-        return await self._batched((which, job))
+        return await self._batched((model, job))
 
-    async def _answer(self, asked: list[tuple[Which, Job]]) -> list[Any]:
-        answers: list[Any] = [None] * len(asked)
-        for places in together(asked, self._settings.max_batch):
+    async def _run_batch(self, requests: list[tuple[ModelKey, Job]]) -> list[Any]:
+        results: list[Any] = [None] * len(requests)
+        for group in group_jobs(requests, self._settings.max_batch):
             try:
-                found = self._model(asked[places[0]][0]).answer([asked[place][1] for place in places])
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who asked, and no others
-                found = [error] * len(places)
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = _sendable(answer)
-        return answers
+                batch = [requests[index][1] for index in group]
+                group_results = self._model(requests[group[0]][0]).run_batch(batch)
+            except Exception as error:  # noqa: BLE001 - any exception is passed to the requests of this group
+                group_results = [error] * len(group)
+            for index, result in zip(group, group_results, strict=True):
+                results[index] = _picklable(result)
+        return results
 
-    def _model(self, which: Which) -> ServedModel:
-        if which.sha256 not in self._open:
-            with contextlib.suppress(Exception):  # the front has opened it, so that it is on its way out
-                self._keep(Path(which.path))
-        if which.sha256 not in self._open:
+    def _model(self, model: ModelKey) -> ServedModel:
+        if model.sha256 not in self._models:
+            with contextlib.suppress(Exception):  # the front has opened it before, so the file is being replaced
+                self._load(Path(model.path))
+        if model.sha256 not in self._models:
             raise HTTPError(
                 503,
                 "expected the model's file as it was when it was opened, and it is being replaced; try again in 1 s",
                 "model",
                 {"Retry-After": "1"},
             )
-        self._open.move_to_end(which.sha256)
-        return self._open[which.sha256]
+        self._models.move_to_end(model.sha256)
+        return self._models[model.sha256]
 
-    def _keep(self, path: Path) -> None:
+    def _load(self, path: Path) -> None:
         session = GlimpseSession(path, self._settings.threads, self._settings.provider)
-        self._open[session.sha256] = ServedModel(path.stem, 1, session)
-        while len(self._open) > KEPT:
-            self._open.popitem(last=False)
+        self._models[session.sha256] = ServedModel(path.stem, 1, session)
+        while len(self._models) > MAX_OPEN_MODELS:
+            self._models.popitem(last=False)
 
 
-def together(asked: Sequence[tuple[Which, Job]], max_batch: int) -> list[list[int]]:
-    """Tell which jobs of a batch of Ray's are answered in one call of a graph.
+def group_jobs(requests: Sequence[tuple[ModelKey, Job]], max_batch: int) -> list[list[int]]:
+    """Split a batch of Ray's into groups that run in one call of a graph.
 
     Args:
-        asked: Models, and the jobs for them.
-        max_batch: Images in a call, at most; a job that is larger has one of its own.
+        requests: Models, and the jobs for them.
+        max_batch: Images in a call, at most; a larger job has a call of its own.
 
     Returns:
-        Their places, in groups of one model and one key each.
+        Indices of the requests, in groups of one model and one key each.
     """
     groups: list[list[int]] = []
     open_groups: dict[Hashable, tuple[list[int], int]] = {}
-    for place, (which, job) in enumerate(asked):
-        key = (which.sha256, type(job), job.key)
+    for index, (model, job) in enumerate(requests):
+        key = (model.sha256, type(job), job.key)
         group, size = open_groups.get(key, ([], max_batch))
         if job.key is None or not group or size + job.size > max_batch:
             group, size = [], 0
             groups.append(group)
-        group.append(place)
+        group.append(index)
         open_groups[key] = group, size + job.size
     return groups
 
 
-class Passed:
-    """An engine that passes jobs on to the replicas.
+class ReplicaExecutor:
+    """An executor that runs jobs on the replicas of the models.
 
     Args:
-        models: Ray's handle of their deployment.
-        which: The model.
-        max_queue: How many may wait, for what is told of it.
+        models: Ray's handle of the models deployment.
+        key: The model.
+        max_queue: Limit of the queue, for the error message.
     """
 
-    def __init__(self, models: Any, which: Which, max_queue: int) -> None:
-        self._models, self._which, self._max_queue = models, which, max_queue
+    def __init__(self, models: Any, key: ModelKey, max_queue: int) -> None:
+        self._models, self._key, self._max_queue = models, key, max_queue
 
     async def submit(self, job: Job, deadline: float) -> Any:
-        """See :meth:`glimpse_serve.inference.batcher.Engine.submit`."""
-        while (left := deadline - time.monotonic()) > 0:
-            response = self._models.remote(self._which, job)
+        """Run a job on a replica; see :meth:`glimpse_serve.inference.batcher.JobExecutor.submit`."""
+        while (seconds_left := deadline - time.monotonic()) > 0:
+            response = self._models.remote(self._key, job)
             try:
-                async with asyncio.timeout(left):
-                    answer = await response
+                async with asyncio.timeout(seconds_left):
+                    result = await response
             except (TimeoutError, asyncio.CancelledError):
                 response.cancel()
                 if deadline <= time.monotonic():
                     break
                 raise
             except (RayActorError, ReplicaUnavailableError, RequestCancelledError):
-                await asyncio.sleep(0.05)  # the replica is gone: another one does it, or the one that takes its place
+                await asyncio.sleep(0.05)  # the replica died: another one, or its replacement, runs the job
                 continue
             except BackPressureError as error:
                 raise HTTPError(
                     503,
-                    f"expected fewer than {self._max_queue} requests to wait for the models, and so many do; "
+                    f"expected fewer than {self._max_queue} waiting requests for the models, got one more; "
                     "try again in 1 s, or allow more replicas",
                     "overload",
                     {"Retry-After": "1"},
                 ) from error
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-        raise overdue()
+            if isinstance(result, Exception):
+                raise result
+            return result
+        raise deadline_error()
 
 
-class Front(Service):
-    """The service, that has its jobs answered elsewhere.
+class FrontService(Service):
+    """The service, with jobs that run on the replicas of the models.
 
     Args:
-        settings: How it runs.
-        models: Ray's handle of the models' deployment.
+        settings: The settings.
+        models: Ray's handle of the models deployment.
     """
 
     def __init__(self, settings: Settings, models: Any) -> None:
         self._models = models
         super().__init__(settings)
 
-    def engine_of(self, model: ServedModel) -> Passed:
-        """See :meth:`glimpse_serve.app.Service.engine_of`."""
-        which = Which(str(model.session.path.resolve()), model.session.sha256)
-        return Passed(self._models, which, self._settings.max_queue)
+    def make_executor(self, model: ServedModel) -> ReplicaExecutor:
+        """Make the executor that runs a model's jobs on the replicas.
+
+        Args:
+            model: The model.
+        """
+        key = ModelKey(str(model.session.path.resolve()), model.session.sha256)
+        return ReplicaExecutor(self._models, key, self._settings.max_queue)
 
 
-def bound(settings: Settings) -> Any:
-    """Put the application together for Ray.
+def build_deployments(settings: Settings) -> Any:
+    """Build the deployments for Ray.
 
     Args:
-        settings: How it runs: ``workers`` replicas of the models, up to ``max_workers`` where that is more, each with
+        settings: The settings: ``workers`` replicas of the models, up to ``max_workers`` where that is more, each with
             ``threads`` CPUs.
 
     Returns:
-        What ``ray.serve.run`` takes.
+        The bound application for ``ray.serve.run``.
     """
     given = settings.to_json()
     models = serve.deployment(
         name=MODELS,
-        # One batch is answered, and the next one waits.
+        # One batch runs, and the next one waits.
         max_ongoing_requests=2 * settings.max_batch,
         max_queued_requests=settings.max_queue,
         ray_actor_options={"num_cpus": settings.threads},
-        **_conduct(settings),
-        **_replicas(settings),
-    )(Models).bind(given)
+        **_deployment_options(settings),
+        **_replica_options(settings),
+    )(ModelReplica).bind(given)
 
     front = serve.deployment(
         name=FRONT,
-        # What the models take, and the streaming sessions; the proxy lets others wait, and refuses what is beyond.
-        max_ongoing_requests=settings.max_queue + 2 * settings.max_batch * _most(settings) + settings.max_looks,
+        # The requests that the models accept, and the streaming sessions; the proxy queues further ones, or rejects
+        # them.
+        max_ongoing_requests=settings.max_queue + 2 * settings.max_batch * _max_replicas(settings) + settings.max_looks,
         max_queued_requests=settings.max_queue,
         backpressure_config={"retry_after_s": 1.0},
-        # It waits for the models most of its time.
+        # It mostly waits for the models.
         ray_actor_options={"num_cpus": 0},
-        **_conduct(settings),
+        **_deployment_options(settings),
     )(serve.ingress(lambda: _application(given))())
     return front.bind(models)
 
 
 def _application(settings: str) -> Application:
-    """Make the application in a replica of the front. Ray has no handle for it, but finds one by its name."""
-    own = Settings.from_json(settings)
-    logs.configure(own.log_level, own.log_format)
-    return _once_numbered(Front(own, serve.get_deployment_handle(MODELS)).application)
+    """Create the application in a replica of the front, which finds the handle of the models deployment by its name."""
+    parsed = Settings.from_json(settings)
+    logs.configure(parsed.log_level, parsed.log_format)
+    return _without_request_id(FrontService(parsed, serve.get_deployment_handle(MODELS)).application)
 
 
 def application(args: dict[str, Any]) -> Any:
-    """Put the application together for a Serve config file, whose ``import_path`` is this function.
+    """Build the application for a Serve config file, whose ``import_path`` is this function.
 
     Args:
-        args: Settings by their names, such as ``{"models": ["/models/digits.onnx"], "max_batch": 64}``; the
-            environment holds the others, as for ``glimpse serve``.
+        args: Settings by name, such as ``{"models": ["/models/digits.onnx"], "max_batch": 64}``; the
+            environment gives the others, as for ``glimpse serve``.
 
     Raises:
-        UsageError: When one is unknown, none, or not to be said here.
-        DoorError: When there are no keys, and ``allow_anonymous`` does not say that this is meant.
+        UsageError: When a setting is unknown, invalid, or determined by the cluster.
+        AccessError: When there are no API keys and ``allow_anonymous`` is not set.
     """
-    known = {field.name for field in fields(Settings)} - ELSEWHERE
+    known = {field.name for field in fields(Settings)} - CLUSTER_SETTINGS
     for name in args:
-        if name in ELSEWHERE:
+        if name in CLUSTER_SETTINGS:
             raise UsageError(
                 f"expected no {name!r} in the args of a Serve config file, where it is the cluster's; "
                 "see http_options in that file"
@@ -279,53 +285,53 @@ def application(args: dict[str, Any]) -> Any:
             raise UsageError(
                 f"expected settings of glimpse serve in the args, got {name!r}{suggestion(name, sorted(known))}"
             )
-    settings = settings_of(argparse.Namespace(**args), os.environ)
+    settings = settings_from(argparse.Namespace(**args), os.environ)
     named_models(settings)
-    # Where Ray's proxies listen is not known here, so it is taken for the world.
+    # The address of Ray's proxies is not known here: they are taken to be reachable from other machines.
     check_access(replace(settings, host="0.0.0.0"), KeyRing(settings.keys_file, settings.keys))
-    return bound(settings)
+    return build_deployments(settings)
 
 
 def run(settings: Settings) -> int:
-    """Run the service on a Ray of this machine alone, until it is told to stop.
+    """Run the service on a local Ray, until a signal to stop.
 
     Args:
-        settings: How it runs.
+        settings: The settings.
 
     Returns:
         The exit status: 0, or 1 when it could not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    told_to_stop = threading.Event()
+    stop = threading.Event()
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, settings.threads * _most(settings)),
+        num_cpus=max(os.cpu_count() or 1, settings.threads * _max_replicas(settings)),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         logging_level=logging.WARNING,
     )
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: told_to_stop.set())
-        address = _start(settings)
+            signal.signal(number, lambda *_: stop.set())
+        address = _start_proxy(settings)
         try:
-            serve.run(bound(settings), name=NAME, route_prefix="/")
+            serve.run(build_deployments(settings), name=NAME, route_prefix="/")
         except RuntimeError as error:
             print(f"glimpse serve: {error}", file=sys.stderr, flush=True)
             return 1
         print(f"glimpse serve: serving at {address} on Ray", file=sys.stderr, flush=True)
-        told_to_stop.wait()
+        stop.wait()
         serve.shutdown()
         return 0
     finally:
         ray.shutdown()
 
 
-def _start(settings: Settings) -> str:
-    """Start Ray's proxy, and tell where it listens."""
+def _start_proxy(settings: Settings) -> str:
+    """Start Ray's proxy, and return its URL."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as free:
-        # Ray takes no port 0, and tells late and at length of one that is taken.
+        # Ray does not accept port 0, and reports a port in use late and at length.
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind((settings.host, settings.port))
         port = free.getsockname()[1]
@@ -337,24 +343,24 @@ def _start(settings: Settings) -> str:
     return f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
 
 
-def _most(settings: Settings) -> int:
+def _max_replicas(settings: Settings) -> int:
     return max(settings.workers, settings.max_workers)
 
 
-def _replicas(settings: Settings) -> Mapping[str, Any]:
-    if _most(settings) == settings.workers:
+def _replica_options(settings: Settings) -> Mapping[str, Any]:
+    if _max_replicas(settings) == settings.workers:
         return {"num_replicas": settings.workers}
     return {
         "autoscaling_config": {
             "min_replicas": settings.workers,
             "max_replicas": settings.max_workers,
-            # Half a batch under way in each: there is company, and nobody waits for more than the batch before.
+            # Half a batch in each replica: batches form, and no request waits for more than the batch before.
             "target_ongoing_requests": max(1, settings.max_batch // 2),
         }
     }
 
 
-def _conduct(settings: Settings) -> Mapping[str, Any]:
+def _deployment_options(settings: Settings) -> Mapping[str, Any]:
     return {
         "graceful_shutdown_timeout_s": settings.shutdown_seconds,
         "graceful_shutdown_wait_loop_s": 0.1,
@@ -364,14 +370,14 @@ def _conduct(settings: Settings) -> Mapping[str, Any]:
 
 
 def _logging(settings: Settings) -> dict[str, Any]:
-    # The front has lines of its own for requests.
+    # The front writes its own access log.
     return {"enable_access_log": False, "log_level": settings.log_level.upper()}
 
 
-def _once_numbered(application: Application) -> Application:
-    """Leave the answer's request id to Ray's proxy, which writes it in any case; the front has taken it from there."""
+def _without_request_id(application: Application) -> Application:
+    """Remove the request id from the response: Ray's proxy adds it, and the front uses the same one."""
 
-    async def numbered(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [header for header in message["headers"] if header[0] != b"x-request-id"]
@@ -379,15 +385,15 @@ def _once_numbered(application: Application) -> Application:
 
         await application(scope, receive, sending)
 
-    return numbered
+    return wrapped
 
 
-def _sendable(answer: Any) -> Any:
-    """What goes to another process in place of an exception that can't."""
-    if not isinstance(answer, Exception):
-        return answer
+def _picklable(result: Any) -> Any:
+    """Replace an exception that can't be pickled by a RuntimeError with its message."""
+    if not isinstance(result, Exception):
+        return result
     try:
-        pickle.loads(pickle.dumps(answer))  # noqa: S301 - our own
+        pickle.loads(pickle.dumps(result))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - an exception's pickling may fail in any way
-        return RuntimeError(str(answer))
-    return answer
+        return RuntimeError(str(result))
+    return result

@@ -1,8 +1,8 @@
-"""Running the service: one process, or several workers under a supervisor, both of uvicorn; and stopping it gently.
+"""Running the service under uvicorn, in one process or in several workers, with a graceful shutdown.
 
-Told to stop (SIGTERM, SIGINT), the service first says that it is not ready and goes on for ``drain_seconds``, so that
-balancers send their requests elsewhere. Then it takes no further connection, ends what it has begun within
-``shutdown_seconds``, and exits with 0. Told twice, it does not wait.
+After SIGTERM or SIGINT the service reports that it is not ready, and still handles requests for ``drain_seconds``, so
+that load balancers send their requests elsewhere. Then it accepts no further connection, finishes running requests
+within ``shutdown_seconds``, and exits with status 0. A second signal ends the wait.
 """
 
 import os
@@ -26,106 +26,106 @@ from glimpse_serve.settings import DRAIN, SHARED, Settings
 from glimpse_serve.telemetry import logs
 
 SETTINGS = "GLIMPSE_SERVE_SETTINGS"
-"""Holds the settings as JSON, for the workers."""
+"""The environment variable that holds the settings as JSON, for the workers."""
 STEADY_SECONDS = 20.0
-"""A worker that has lived so long has begun to serve."""
-AGAIN_SECONDS = 5.0
-"""After which a worker that could not start is tried again, while others serve."""
+"""A worker that has run for so long is taken to have started successfully."""
+RETRY_SECONDS = 5.0
+"""Time until the restart of a worker that could not start, while others serve."""
 
 
 class ListenError(ValueError):
-    """An address at which the service can't listen."""
+    """An address on which the service can't listen."""
 
 
 class Server(uvicorn.Server):
-    """One process. It drains before it stops, and what stopped it is no failure.
+    """A server in one process, which drains before it stops; a signal to stop is no failure.
 
     Args:
-        config: Of uvicorn.
-        drain_seconds: How long it goes on after it was told to stop.
+        config: uvicorn's configuration.
+        drain_seconds: How long it still takes requests after the signal to stop.
     """
 
     def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
-        self._told = False
+        self._stopping = False
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop."""
-        if self._told or not self._drain_seconds:
-            self.force_exit = self.force_exit or (self._told and self.should_exit)
+        """Start draining on the first signal; stop at once on the second."""
+        if self._stopping or not self._drain_seconds:
+            self.force_exit = self.force_exit or (self._stopping and self.should_exit)
             self.should_exit = True
         else:
             signal.raise_signal(DRAIN)
             timer = threading.Timer(self._drain_seconds, self._stop)
-            timer.daemon = True  # it keeps nobody who is told twice
+            timer.daemon = True  # so that a second signal ends the process at once
             timer.start()
-        self._told = True
+        self._stopping = True
 
     def _stop(self) -> None:
         self.should_exit = True
 
 
 class Supervisor(Multiprocess):
-    """Several processes. A worker that dies is replaced by another.
+    """The parent of several worker processes; it replaces workers that die.
 
     Args:
-        config: Of uvicorn.
-        sockets: Which the workers share.
-        drain_seconds: How long they go on after they were told to stop.
+        config: uvicorn's configuration.
+        sockets: The listening sockets, which the workers share.
+        drain_seconds: How long the workers still take requests after the signal to stop.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float) -> None:
         super().__init__(config, sockets)
         self._drain_seconds = drain_seconds
         self._stop_at: float | None = None
-        self._seen_at: dict[int | None, float] = {}
-        self._again_at = 0.0
+        self._started_at: dict[int | None, float] = {}
+        self._retry_at = 0.0
         self.failed = False
-        """Whether it ended because no worker could start."""
+        """Whether it stopped because no worker could start."""
 
     def handle_term(self) -> None:
-        """Begin to stop."""
-        self._begin_to_stop()
+        """Start draining on SIGTERM."""
+        self._drain()
 
     def handle_int(self) -> None:
-        """Likewise."""
-        self._begin_to_stop()
+        """Start draining on SIGINT."""
+        self._drain()
 
     def terminate_all(self) -> None:
-        """Tell the workers to stop, and let go of what they listen at: who came meanwhile would wait for nobody."""
+        """Stop the workers and close the listening sockets, so that no further client connects and waits in vain."""
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that died, and end the draining when it is time."""
+        """Replace workers that died, and stop when the drain time is over."""
         now = time.monotonic()
         if self._stop_at is not None:
             if now >= self._stop_at:
                 self.should_exit.set()
-        elif now >= self._again_at and not self.should_exit.is_set():
+        elif now >= self._retry_at and not self.should_exit.is_set():
             super().keep_subprocess_alive()
             if self.should_exit.is_set():  # a worker could not start
-                self._make_do(now)
+                self._retry_or_fail(now)
             pids = [process.pid for process in self.processes]
-            self._seen_at = {pid: self._seen_at.get(pid, now) for pid in pids}
+            self._started_at = {pid: self._started_at.get(pid, now) for pid in pids}
 
-    def _make_do(self, now: float) -> None:
-        """End, or try again where others serve: they need not end because a file was spoilt since they began."""
+    def _retry_or_fail(self, now: float) -> None:
+        """Stop if no other worker serves; else retry later: a file may have been damaged since the others started."""
         steady = now - STEADY_SECONDS
         alive = [process.pid for process in self.processes if process.exitcode is None]
-        if not any(self._seen_at.get(pid, now) <= steady for pid in alive):
+        if not any(self._started_at.get(pid, now) <= steady for pid in alive):
             self.failed = True
             return
         self.should_exit.clear()
-        self._again_at = now + AGAIN_SECONDS
+        self._retry_at = now + RETRY_SECONDS
         for place, process in enumerate(self.processes):
             if process.exitcode == STARTUP_FAILURE:
                 self.processes[place] = Process(self.config, self.sockets)
                 self.processes[place].start()
 
-    def _begin_to_stop(self) -> None:
+    def _drain(self) -> None:
         if self._stop_at is not None or not self._drain_seconds:
             self.should_exit.set()
             return
@@ -136,21 +136,21 @@ class Supervisor(Multiprocess):
 
 
 def serve(settings: Settings) -> int:
-    """Run the service until it is told to stop.
+    """Run the service until a signal to stop.
 
     Args:
-        settings: How it runs.
+        settings: The settings.
 
     Returns:
         The exit status: 0, or 1 when it could not start or did not stop in time.
     """
     logs.configure(settings.log_level, settings.log_format)
-    _allow_files(settings.max_connections)
-    signal.signal(DRAIN, signal.SIG_IGN)  # until the service takes it; it would end the process
-    with _environment(settings), _listening(settings) as listener:
-        config = _config(settings)
+    _raise_file_limit(settings.max_connections)
+    signal.signal(DRAIN, signal.SIG_IGN)  # until the service handles it: by default it ends the process
+    with _worker_environment(settings), _listening(settings) as listener:
+        config = _uvicorn_config(settings)
         address = address_of(settings, listener)
-        # Told whatever is logged: a port that was chosen freely is known from nowhere else.
+        # Printed at every log level: a free port that was chosen is known from nowhere else.
         print(f"glimpse serve: serving at {address} (described at {address}/docs)", file=sys.stderr, flush=True)
         if settings.workers > 1:
             supervisor = Supervisor(config, [listener], settings.drain_seconds)
@@ -162,26 +162,26 @@ def serve(settings: Settings) -> int:
 
 
 def application() -> Any:
-    """Make the service in a worker; uvicorn calls this by its name."""
-    from glimpse_serve.app import build
+    """Create the application in a worker; uvicorn imports this function by name."""
+    from glimpse_serve.app import create_app
 
     settings = Settings.from_json(os.environ[SETTINGS])
     logs.configure(settings.log_level, settings.log_format)
-    return build(settings)
+    return create_app(settings)
 
 
 def address_of(settings: Settings, listener: socket.socket) -> str:
-    """Tell where the service is found.
+    """Return the URL of the service.
 
     Args:
-        settings: How it runs.
-        listener: At which it listens.
+        settings: The settings.
+        listener: The listening socket.
     """
     host, port = listener.getsockname()[:2]
     return f"{'https' if settings.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _config(settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         "glimpse_serve.server:application",
         factory=True,
@@ -219,8 +219,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listener.close()
 
 
-def _allow_files(connections: int) -> None:
-    """Ask for as many open files as there may be connections, and some to spare."""
+def _raise_file_limit(connections: int) -> None:
+    """Raise the limit of open files to the number of connections and some more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -229,11 +229,11 @@ def _allow_files(connections: int) -> None:
 
 
 @contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
-    """Tell workers the settings, and a folder that they share; to be done before they are started."""
+def _worker_environment(settings: Settings) -> Iterator[None]:
+    """Set the environment variables of the workers: the settings, and a folder that they share."""
     with tempfile.TemporaryDirectory(prefix="glimpse-serve-") as folder:
         os.environ[SETTINGS] = settings.to_json()
-        if settings.workers > 1:  # a process alone counts faster in its own memory
+        if settings.workers > 1:  # metrics and rates of a single process are faster in its own memory
             os.environ[SHARED] = folder
         try:
             yield

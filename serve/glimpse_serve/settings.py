@@ -1,4 +1,4 @@
-"""What the service can be told, by flags or by the environment, and what holds when nothing is said.
+"""The settings of the service, with their options, environment variables and defaults.
 
 Every field is an option of ``glimpse serve`` (``max_queue`` is ``--max-queue``) and an environment variable
 (``GLIMPSE_SERVE_MAX_QUEUE``); a flag wins over the environment. Standard library only.
@@ -15,53 +15,53 @@ from typing import Any
 from glimpse.cli.usage import UsageError
 
 SHARED = "GLIMPSE_SERVE_SHARED"
-"""The environment variable that names the folder which worker processes share."""
+"""The environment variable that names the folder which the worker processes share."""
 DRAIN = signal.SIGUSR1
-"""Tells a process that the service is about to stop."""
+"""The signal that makes a process report itself as not ready, before it is stopped."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs.
+    """The settings of the service.
 
     Attributes:
-        models: ONNX files to serve, each ``FILE`` or ``NAME=FILE``; those that are shipped with the package where
-            neither these nor a directory is given.
-        directory: A directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
-        watch_seconds: How often it is looked at.
-        provider: What the models run on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
+        models: ONNX files to serve, each ``FILE`` or ``NAME=FILE``; the bundled models if neither files nor a directory
+            are given.
+        directory: Directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
+        watch_seconds: Seconds between two scans of the directory.
+        provider: Execution provider of the models, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         threads: Threads within an operator.
-        host: Address to listen at.
-        port: Port to listen at; 0 for a free one.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
         workers: Processes that share the port; on Ray, replicas of the models.
-        max_workers: On Ray, replicas up to which it adds some when there is more to do; 0 for none.
+        max_workers: On Ray, largest number of replicas under load; 0 for no autoscaling.
         ray: Whether to run on Ray Serve.
-        max_batch: Images that are looked at together, at most.
-        max_queue: Requests that may wait for a model; more are answered 503 at once.
-        deadline_seconds: How long a request may take from its last byte to its answer.
-        max_bytes: Largest body that is read, bytes.
-        max_pixels: Largest image that is decoded, pixels.
-        max_images: Images in one request, at most.
-        header_seconds: How long a client may take to send a request's headers.
-        body_seconds: How long it may take to send a request's body.
-        decode_seconds: How long the decoding of an image may take.
-        max_connections: Connections at once; one more is answered 503 and closed.
+        max_batch: Largest number of images in a batch.
+        max_queue: Requests that may wait for a model; further requests get 503 at once.
+        deadline_seconds: Longest time from a request's last byte to its response.
+        max_bytes: Largest body, bytes.
+        max_pixels: Largest image, pixels.
+        max_images: Largest number of images in a request.
+        header_seconds: Longest time for receiving a request's headers.
+        body_seconds: Longest time for receiving a request's body.
+        decode_seconds: Longest time for decoding an image.
+        max_connections: Connections at once; a further one gets 503 and is closed.
         max_looks: Streaming sessions at once.
-        look_seconds: How long a streaming session may take, and wait for pixels.
-        drain_seconds: How long the service goes on after it was told to stop, saying that it is not ready.
-        shutdown_seconds: How long it then waits for requests that it has begun.
+        look_seconds: Longest time of a streaming session, and of a wait for pixels.
+        drain_seconds: How long the service still takes requests after the signal to stop, while it reports not ready.
+        shutdown_seconds: How long it then waits for running requests.
         keys_file: File of API keys; empty for none.
-        keys: Entries of such a file, ended by commas; for the environment.
-        allow_anonymous: Whether to listen at other addresses than the loopback without API keys.
-        rate: Requests a second for each key, or each address where there are no keys; 0 for no limit.
+        keys: Entries of such a file, separated by commas; for the environment.
+        allow_anonymous: Whether to listen on other addresses than the loopback without API keys.
+        rate: Requests a second for each key, or for each address if there are no keys; 0 for no limit.
         burst: Requests that may come at once within the rate.
-        open_metrics: Whether ``/metrics`` answers without a key.
+        open_metrics: Whether ``/metrics`` needs no key.
         cors: Origins whose pages may call the service; none if empty.
         tls_certificate: PEM file of the certificate chain; empty for plain HTTP.
         tls_key: PEM file of its private key.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
-        log_format: ``json``, or ``text`` for people.
-        tracing: Whether spans are sent by OpenTelemetry, as its ``OTEL_*`` variables say.
+        log_format: ``json`` or ``text``.
+        tracing: Whether to export spans by OpenTelemetry, configured by its ``OTEL_*`` variables.
     """
 
     models: tuple[str, ...] = ()
@@ -129,15 +129,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="an ONNX file written by 'glimpse export', FILE or NAME=FILE; those that come with Glimpse if left out",
+        help="an ONNX file written by 'glimpse export', FILE or NAME=FILE; the bundled models if left out",
     )
-    told = explanations()
+    help_texts = descriptions()
     for field in fields(Settings):
         if field.name == "models":
             continue
         flag = f"--{field.name.replace('_', '-')}"
         if field.type == "bool" or field.type is bool:
-            parser.add_argument(flag, action="store_true", default=None, help=told[field.name])
+            parser.add_argument(flag, action="store_true", default=None, help=help_texts[field.name])
         else:
             many = isinstance(field.default, tuple)
             default = "" if field.default in ("", ()) else f" {field.default} if left out"
@@ -145,26 +145,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 flag,
                 metavar=_metavar(field),
                 action="append" if many else "store",
-                help=f"{told[field.name]}{default}" + ("; may be given several times" if many else ""),
+                help=f"{help_texts[field.name]}{default}" + ("; may be given several times" if many else ""),
             )
     parser.add_argument(
-        "--make-key", metavar="NAME", help="print a new API key and the line for the file of keys, and do nothing else"
+        "--make-key", metavar="NAME", help="print a new API key and its line for the file of keys, and exit"
     )
     parser.epilog = (
-        f"Each option can be set in the environment as well: --max-queue as {PREFIX}MAX_QUEUE, several values apart by "
-        "commas; an option wins."
+        f"Each option can be set in the environment as well: --max-queue as {PREFIX}MAX_QUEUE, several values "
+        "separated by commas; an option wins."
     )
 
 
-def settings_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    """Put together what was given on the command line and in the environment.
+def settings_from(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Combine the command line and the environment into settings; the command line wins.
 
     Args:
-        args: What :func:`add_arguments` 's parser made of the command line.
-        environment: Of the process.
+        args: The parsed arguments of :func:`add_arguments`.
+        environment: Environment variables of the process.
 
     Raises:
-        UsageError: When a value is none, or a variable is unknown.
+        UsageError: When a value is invalid or out of range, or a variable with the prefix is unknown.
     """
     known = {field.name: field for field in fields(Settings)}
     reserved = {"SETTINGS", "SHARED"}
@@ -188,16 +188,16 @@ def settings_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Set
     return _checked(Settings(**values))
 
 
-def explanations() -> dict[str, str]:
-    """What each setting is for, as the settings' own docstring says it."""
-    text = Settings.__doc__ or ""
-    found = {name: re.sub(r"\s+", " ", said) for name, said in _SECTION.findall(text)}
-    return {
-        name: re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", said)[0].lower()
-        + re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", said)[1:].rstrip(".")
-        + ";"
-        for name, said in found.items()
-    }
+def descriptions() -> dict[str, str]:
+    """Descriptions of the settings by name, from the docstring of :class:`Settings`."""
+    sections = _SECTION.findall(Settings.__doc__ or "")
+    return {name: _sentence(description) for name, description in sections}
+
+
+def _sentence(description: str) -> str:
+    """A description of the docstring as text of the help: without markup, in lower case, ended by a semicolon."""
+    plain = re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", re.sub(r"\s+", " ", description))
+    return f"{plain[0].lower()}{plain[1:].rstrip('.')};"
 
 
 def _metavar(field: "Field[Any]") -> str:

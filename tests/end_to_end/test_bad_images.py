@@ -140,7 +140,7 @@ class Line:
         self._socket = socket.create_connection((service.host, service.port), 20)
         self._stream = self._socket.makefile("rb")
 
-    def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def request(self, path: str, body: bytes) -> tuple[int, bytes]:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/x\r\nContent-Length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
         status = int(self._stream.readline().split()[1])
@@ -162,7 +162,7 @@ class Line:
 def test_all_good_images_are_answered(service):
     with Line(service) as line:
         for name, content in good_images().items():
-            status, body = line.ask("/v1/classify", content)
+            status, body = line.request("/v1/classify", content)
             assert status == 200, (name, body)
             width, height = (21, 33) if name == "jpeg turned" else (33, 21)
             assert (json.loads(body)["width"], json.loads(body)["height"]) == (width, height), name
@@ -178,7 +178,7 @@ def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and
     assert len(corpus) >= 5000
     beside = [png(noise(20, 30, 1, seed=seed)) for seed in range(8)]
     with Line(service) as line:
-        expected = [json.loads(line.ask("/v1/classify", image)[1]) for image in beside]
+        expected = [json.loads(line.request("/v1/classify", image)[1]) for image in beside]
     over = threading.Event()
     wrong: list[Any] = []
     asked_beside = Counter[str]()
@@ -188,7 +188,7 @@ def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and
         number = 0
         with Line(service) as line:
             while not over.is_set():
-                status, body = line.ask("/v1/classify", beside[number % 8])
+                status, body = line.request("/v1/classify", beside[number % 8])
                 answer = json.loads(body)
                 right = expected[number % 8]
                 close = status == 200 and all(
@@ -205,7 +205,7 @@ def test_thousands_of_damaged_images_are_answered_or_refused_with_a_sentence_and
     def send(part: list[bytes]) -> None:
         with Line(service) as line:
             for content in part:
-                status, body = line.ask("/v1/classify", content)
+                status, body = line.request("/v1/classify", content)
                 statuses[status] += 1
                 answer = json.loads(body)
                 is_error = 400 <= status < 500 and list(answer) == ["error"] and len(answer["error"]) > 20

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from glimpse_serve.gateway.api_keys import make_key, read_entries
-from glimpse_serve.settings import Settings, settings_of
+from glimpse_serve.settings import Settings, settings_from
 from tests.support import toys
 from tests.support.service import png
 
@@ -34,7 +34,7 @@ class Instruction(NamedTuple):
     """A line of a Dockerfile, with those that continue it."""
 
     name: str
-    said: str
+    arguments: str
 
 
 def dockerfile() -> list[Instruction]:
@@ -43,17 +43,17 @@ def dockerfile() -> list[Instruction]:
     return [Instruction(*line.split(maxsplit=1)) for line in lines if line]
 
 
-def said(name: str) -> list[str]:
-    return [each.said for each in dockerfile() if each.name == name]
+def arguments(name: str) -> list[str]:
+    return [each.arguments for each in dockerfile() if each.name == name]
 
 
 def environment() -> dict[str, str]:
     """What the image sets."""
-    return dict(pair.split("=", 1) for line in said("ENV") for pair in line.split())
+    return dict(pair.split("=", 1) for line in arguments("ENV") for pair in line.split())
 
 
 def health_check() -> list[str]:
-    (line,) = said("HEALTHCHECK")
+    (line,) = arguments("HEALTHCHECK")
     command: list[str] = json.loads(line.partition("CMD ")[2])
     return command
 
@@ -74,7 +74,7 @@ def compose() -> dict[str, Any]:
 def settings(*given: Mapping[str, str]) -> Settings:
     """The settings that an environment makes; a variable that is none of the service's is refused."""
     together = {name: value for each in given for name, value in each.items()}
-    return settings_of(argparse.Namespace(), together)
+    return settings_from(argparse.Namespace(), together)
 
 
 def tool(name: str, module: str) -> str:
@@ -101,19 +101,19 @@ def test_its_linter_finds_nothing(command):
 
 
 def test_the_image_runs_the_process_itself_as_nobody_in_particular():
-    assert json.loads(said("ENTRYPOINT")[0]) == ["glimpse", "serve"]
-    user, group = said("USER")[-1].split(":")
+    assert json.loads(arguments("ENTRYPOINT")[0]) == ["glimpse", "serve"]
+    user, group = arguments("USER")[-1].split(":")
     assert int(user) > 0
     assert int(group) > 0
     last = max(place for place, each in enumerate(dockerfile()) if each.name == "FROM")
     final = [each.name for each in dockerfile()[last:]]
     assert "RUN" not in final  # nothing is built where it runs
     assert final.index("USER") < final.index("ENTRYPOINT")
-    assert said("STOPSIGNAL") == ["SIGTERM"]
+    assert arguments("STOPSIGNAL") == ["SIGTERM"]
 
 
 def test_the_image_is_made_of_what_the_wheel_is_made_of_and_nothing_else():
-    copied = {name for line in said("COPY") if not line.startswith("--from") for name in line.split()[:-1]}
+    copied = {name for line in arguments("COPY") if not line.startswith("--from") for name in line.split()[:-1]}
     lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert "*" in lines
     assert copied == {line[1:] for line in lines if line.startswith("!")}
@@ -126,7 +126,7 @@ def test_all_of_them_listen_at_one_port_and_say_what_the_service_knows():
     listed: list[dict[str, str]] = [{}, compose()["environment"], of_pods]
     for given in listed:
         found = settings({name: value for name, value in image.items() if name.startswith("GLIMPSE_")}, given)
-        assert (found.host, found.port) == ("0.0.0.0", int(said("EXPOSE")[0]))
+        assert (found.host, found.port) == ("0.0.0.0", int(arguments("EXPOSE")[0]))
         assert found.drain_seconds > 0
         assert not found.allow_anonymous
     (container,) = manifests()["Deployment"]["spec"]["template"]["spec"]["containers"]
@@ -151,7 +151,7 @@ def test_pods_have_no_rights_and_one_place_to_write_at():
     pod = manifests()["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == said("USER")[-1]
+    assert f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" == arguments("USER")[-1]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
@@ -280,10 +280,10 @@ def test_the_steps_of_the_image_give_a_service_without_torch_that_stops_when_tol
         "GLIMPSE_SERVE_DRAIN_SECONDS": "0.2",
         "TMPDIR": str(tmp_path),
     }
-    entrypoint, check = json.loads(said("ENTRYPOINT")[0]), health_check()
-    refused = image.run(entrypoint, GLIMPSE_SERVE_PORT=str(port))
-    assert refused.returncode == 2
-    assert "expected API keys" in refused.stderr
+    entrypoint, check = json.loads(arguments("ENTRYPOINT")[0]), health_check()
+    anonymous = image.run(entrypoint, GLIMPSE_SERVE_PORT=str(port))
+    assert anonymous.returncode == 2
+    assert "expected API keys" in anonymous.stderr
 
     assert image.run(check, **own).returncode != 0
     before = dict(files(image.root))

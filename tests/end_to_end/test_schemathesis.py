@@ -74,7 +74,7 @@ def judged(service: Running, described: Any) -> tuple[list[str], Counter[str], C
 @pytest.mark.slow
 def test_the_service_keeps_to_its_description(tmp_path: Path):
     with running(Settings(models=toy_files(tmp_path))) as made:
-        described = narrowed(made.ask("GET", "/openapi.json").json)
+        described = narrowed(made.request("GET", "/openapi.json").json)
         faults, checks, statuses = judged(made, described)
     assert not faults, "\n".join(faults)
     assert checks.keys() >= MADE
@@ -85,14 +85,14 @@ def test_the_service_keeps_to_its_description(tmp_path: Path):
 def test_keys_are_wanted_where_the_description_says_so(tmp_path: Path):
     secret, entry = make_key("me")
     with running(Settings(models=toy_files(tmp_path), keys=entry)) as made:
-        described = made.ask("GET", "/openapi.json", X_API_Key=secret).json
-        asked = 0
+        described = made.request("GET", "/openapi.json", X_API_Key=secret).json
+        secured = 0
         for path, methods in described["paths"].items():
             for method, operation in methods.items():
                 place = path.format(model="adaptive", version="1")
-                got = made.ask(method.upper(), place)
+                response = made.request(method.upper(), place)
                 # Who tries many wrong keys is told to wait instead.
-                assert (got.status in (401, 429)) is bool(operation["security"]), (method, path)
-                assert made.ask(method.upper(), place, X_API_Key=secret).status not in (401, 429)
-                asked += bool(operation["security"])
-    assert asked > 10
+                assert (response.status in (401, 429)) is bool(operation["security"]), (method, path)
+                assert made.request(method.upper(), place, X_API_Key=secret).status not in (401, 429)
+                secured += bool(operation["security"])
+    assert secured > 10

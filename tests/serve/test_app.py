@@ -8,15 +8,15 @@ def test_given_models_and_those_of_the_directory_are_served_together(tmp_path):
     directory.mkdir()
     toys.write_toy(directory / "cat.onnx", toys.EPISODE)
     with running(Settings(models=toy_files(tmp_path)[:1], directory=str(directory))) as service:
-        assert [model["name"] for model in service.ask("GET", "/v1/models").json["models"]] == ["adaptive", "cat"]
-        assert service.ask("POST", "/v1/classify?model=cat", png(toys.noise(20, 30, 1))).status == 200
-        assert service.ask("GET", "/v2/health/ready").json == {"ready": True}
-        text = service.ask("GET", "/metrics").body.decode()
+        assert [model["name"] for model in service.request("GET", "/v1/models").json["models"]] == ["adaptive", "cat"]
+        assert service.request("POST", "/v1/classify?model=cat", png(toys.noise(20, 30, 1))).status == 200
+        assert service.request("GET", "/v2/health/ready").json == {"ready": True}
+        text = service.request("GET", "/metrics").body.decode()
         assert 'glimpse_requests_total{method="POST",route="/v1/classify",status="200"} 1.0' in text
         service.service.drain()
-        got = service.ask("GET", "/v2/health/ready")
-        assert (got.status, "being stopped" in got.error) == (503, True)
-        assert service.ask("GET", "/v2/health/live").status == 200
+        response = service.request("GET", "/v2/health/ready")
+        assert (response.status, "being stopped" in response.error) == (503, True)
+        assert service.request("GET", "/v2/health/live").status == 200
 
 
 def test_keys_are_wanted_where_there_are_some(tmp_path):
@@ -25,10 +25,10 @@ def test_keys_are_wanted_where_there_are_some(tmp_path):
     secret, entry = make_key("alice")
     with running(Settings(models=toy_files(tmp_path)[:1], keys=entry)) as service:
         for path in ("/v1/models", "/v2", "/metrics", "/nowhere", "/v1/models/adaptive"):
-            got = service.ask("GET", path)
-            assert (got.status, got.headers["www-authenticate"]) == (401, 'Bearer realm="glimpse"')
-            assert service.ask("GET", path, X_API_Key="wrong").error.count("not known") == 1
-        assert service.ask("GET", "/v1/models", Authorization=f"Bearer {secret}").status == 200
-        assert service.ask("GET", "/v1/models", X_API_Key=secret).status == 200
+            response = service.request("GET", path)
+            assert (response.status, response.headers["www-authenticate"]) == (401, 'Bearer realm="glimpse"')
+            assert service.request("GET", path, X_API_Key="wrong").error.count("not known") == 1
+        assert service.request("GET", "/v1/models", Authorization=f"Bearer {secret}").status == 200
+        assert service.request("GET", "/v1/models", X_API_Key=secret).status == 200
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/adaptive/ready"):
-            assert service.ask("GET", path).status == 200
+            assert service.request("GET", path).status == 200

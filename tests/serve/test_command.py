@@ -6,13 +6,13 @@ import pytest
 
 import glimpse_serve
 from glimpse.cli.app import main
-from glimpse_serve.command import told
+from glimpse_serve.command import settings_line
 from glimpse_serve.gateway.api_keys import read_entries
 from glimpse_serve.settings import Settings
 
 
-def test_how_it_runs_is_told_without_secrets():
-    line = told(Settings(models=("a.onnx",), keys="alice sha256:abc", allow_anonymous=True))
+def test_the_settings_are_printed_without_secrets():
+    line = settings_line(Settings(models=("a.onnx",), keys="alice sha256:abc", allow_anonymous=True))
     assert line.startswith("glimpse serve: models=a.onnx directory=- ")
     assert "keys=(given)" in line
     assert "abc" not in line
@@ -28,7 +28,7 @@ def test_a_key_is_made_that_its_line_knows(capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "message"),
     [
         (["--host", "0.0.0.0"], "expected API keys, since 0.0.0.0 can be reached from other machines, got none"),
         (["--prot", "80"], "serve knows no '--prot'.*--port"),
@@ -39,12 +39,12 @@ def test_a_key_is_made_that_its_line_knows(capsys):
         (["a/x.onnx"], "a model's file at 'a/x.onnx', found none"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_started(args, sentence, capsys):
+def test_mistakes_are_reported_before_anything_is_started(args, message, capsys):
     assert main(["serve", *args]) == 2
-    said = capsys.readouterr().err
-    assert re.search(sentence, said)
-    assert "Traceback" not in said
-    assert "alice secret" not in said
+    messages = capsys.readouterr().err
+    assert re.search(message, messages)
+    assert "Traceback" not in messages
+    assert "alice secret" not in messages
 
 
 def test_without_ray_its_extra_is_named(monkeypatch, capsys):

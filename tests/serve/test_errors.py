@@ -3,9 +3,9 @@ import pickle
 from glimpse_serve.errors import HTTPError
 
 
-def test_it_says_what_it_was_given():
+def test_it_holds_what_it_was_given():
     refusal = HTTPError(503, "come again", "overload", {"Retry-After": "2"})
-    assert (refusal.status, refusal.sentence, refusal.kind, refusal.headers) == (
+    assert (refusal.status, refusal.message, refusal.kind, refusal.headers) == (
         503,
         "come again",
         "overload",
@@ -18,5 +18,5 @@ def test_it_says_what_it_was_given():
 def test_it_goes_to_another_process_whole():
     sent = pickle.dumps(HTTPError(503, "try again", "overload", {"Retry-After": "1"}))
     came = pickle.loads(sent)  # noqa: S301 - our own
-    assert (came.status, came.sentence, came.kind, came.headers) == (503, "try again", "overload", {"Retry-After": "1"})
+    assert (came.status, came.message, came.kind, came.headers) == (503, "try again", "overload", {"Retry-After": "1"})
     assert str(came) == "try again"

@@ -1,4 +1,4 @@
-"""On Ray: what is put together and who gets what, without a cluster; and a local one whose replica is killed."""
+"""Ray: deployments and batches without a cluster; and a local Ray whose replica is killed."""
 
 import asyncio
 import os
@@ -21,16 +21,25 @@ from benchmarks.serving import on_ray
 from glimpse.cli.usage import UsageError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.authentication import AccessError
-from glimpse_serve.inference.batcher import Engine
+from glimpse_serve.inference.batcher import JobExecutor
 from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, InferJob
 from glimpse_serve.models import bundled
-from glimpse_serve.on_ray import FRONT, MODELS, Models, Passed, Which, application, bound, together
+from glimpse_serve.on_ray import (
+    FRONT,
+    MODELS,
+    ModelKey,
+    ModelReplica,
+    ReplicaExecutor,
+    application,
+    build_deployments,
+    group_jobs,
+)
 from glimpse_serve.settings import Settings
 from tests.support import toys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "deploy" / "ray-serve.yaml"
-ONE, OTHER = Which("/one.onnx", "1" * 64), Which("/other.onnx", "2" * 64)
+ONE, OTHER = ModelKey("/one.onnx", "1" * 64), ModelKey("/other.onnx", "2" * 64)
 CANVAS = DecodedImage(toys.noise(20, 30, 1), 20, 30)
 
 
@@ -38,16 +47,23 @@ def tensors(key: Any, size: int) -> InferJob:
     return InferJob({}, (), key, size)
 
 
-def test_what_is_answered_in_one_call_is_of_one_model_one_kind_and_one_key():
+def test_a_call_has_jobs_of_one_model_one_type_and_one_key():
     look, quick, alone = ClassifyJob(CANVAS), ClassifyJob(CANVAS, max_glimpses=2), tensors(None, 1)
-    asked: list[tuple[Which, Any]] = [(ONE, look), (OTHER, look), (ONE, quick), (ONE, look), (ONE, alone), (ONE, alone)]
-    assert together(asked, 8) == [[0, 3], [1], [2], [4], [5]]
-    assert together([(ONE, look), (ONE, tensors(look.key, 1))], 8) == [[0], [1]]
+    requests: list[tuple[ModelKey, Any]] = [
+        (ONE, look),
+        (OTHER, look),
+        (ONE, quick),
+        (ONE, look),
+        (ONE, alone),
+        (ONE, alone),
+    ]
+    assert group_jobs(requests, 8) == [[0, 3], [1], [2], [4], [5]]
+    assert group_jobs([(ONE, look), (ONE, tensors(look.key, 1))], 8) == [[0], [1]]
 
 
 def test_no_call_is_larger_than_a_batch_unless_one_job_is():
-    asked = [(ONE, tensors("a", size)) for size in (2, 3, 9, 1, 3)]
-    assert together(asked, 4) == [[0], [1], [2], [3, 4]]
+    requests = [(ONE, tensors("a", size)) for size in (2, 3, 9, 1, 3)]
+    assert group_jobs(requests, 4) == [[0], [1], [2], [3, 4]]
 
 
 class Handle:
@@ -55,11 +71,11 @@ class Handle:
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
         self.cancelled = 0
 
-    def remote(self, which: Which, job: Any) -> "Handle":
-        self.asked.append((which, job))
+    def remote(self, key: ModelKey, job: Any) -> "Handle":
+        self.requests.append((key, job))
         return self
 
     def cancel(self) -> None:
@@ -75,14 +91,14 @@ class Handle:
 
 
 def submitted(handle: Handle, seconds: float = 5.0) -> Any:
-    return asyncio.run(Passed(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + seconds))
+    return asyncio.run(ReplicaExecutor(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + seconds))
 
 
-def test_a_job_is_passed_on_and_its_answer_comes_back():
+def test_a_job_runs_on_a_replica_and_its_result_is_returned():
     handle = Handle("an answer")
     assert submitted(handle) == "an answer"
-    assert handle.asked == [(ONE, ClassifyJob(CANVAS))]
-    assert isinstance(Passed(handle, ONE, 32), Engine)
+    assert handle.requests == [(ONE, ClassifyJob(CANVAS))]
+    assert isinstance(ReplicaExecutor(handle, ONE, 32), JobExecutor)
 
 
 def test_a_replica_that_dies_costs_no_request():
@@ -94,7 +110,7 @@ def test_what_a_job_itself_meets_is_raised():
         submitted(Handle(ValueError("its own")))
 
 
-def test_back_pressure_is_told_as_a_refusal():
+def test_back_pressure_is_an_error_503():
     with pytest.raises(HTTPError, match="expected fewer than 32 requests to wait for the models") as caught:
         submitted(Handle(BackPressureError(32, 32)))
     assert (caught.value.status, caught.value.kind) == (503, "overload")
@@ -111,11 +127,13 @@ def test_what_is_overdue_is_taken_back():
         submitted(Handle("too late"), -1.0)
 
 
-def test_who_is_cancelled_takes_the_job_back():
+def test_cancelling_withdraws_the_job():
     handle = Handle(None)
 
     async def leave() -> None:
-        asking = asyncio.ensure_future(Passed(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + 5))
+        asking = asyncio.ensure_future(
+            ReplicaExecutor(handle, ONE, 32).submit(ClassifyJob(CANVAS), time.monotonic() + 5)
+        )
         await asyncio.sleep(0.01)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -125,33 +143,33 @@ def test_who_is_cancelled_takes_the_job_back():
     assert handle.cancelled == 1
 
 
-def test_a_replica_answers_each_with_its_own(tmp_path):
+def test_a_replica_returns_each_job_its_own_result(tmp_path):
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
-    replica = Models(Settings(models=(str(path),), log_level="error").to_json())
-    (sha256,) = replica._open
-    here, gone = Which(str(path), sha256), Which(str(path), "0" * 64)
-    jobs: list[tuple[Which, Any]] = [
+    replica = ModelReplica(Settings(models=(str(path),), log_level="error").to_json())
+    (sha256,) = replica._models
+    here, gone = ModelKey(str(path), sha256), ModelKey(str(path), "0" * 64)
+    jobs: list[tuple[ModelKey, Any]] = [
         (here, ClassifyJob(CANVAS)),
         (here, ClassifyJob(b"no image")),
         (gone, ClassifyJob(CANVAS)),
         (here, ClassifyJob(CANVAS, max_glimpses=1)),
     ]
-    sent = pickle.dumps(asyncio.run(replica._answer(jobs)))
+    sent = pickle.dumps(asyncio.run(replica._run_batch(jobs)))
     good, bad, changed, short = pickle.loads(sent)  # noqa: S301 - our own
-    expected = replica._open[sha256].session.predict_one(CANVAS.pixels)
+    expected = replica._models[sha256].session.predict_one(CANVAS.pixels)
     np.testing.assert_allclose(good.found.probabilities[0], expected.probabilities, atol=1e-6)
     assert short.found.probabilities.shape[1] == 1
     assert (bad.status, bad.kind) == (422, "image")
     assert (changed.status, changed.headers) == (503, {"Retry-After": "1"})
-    assert "being replaced" in changed.sentence
+    assert "being replaced" in changed.message
 
 
 def test_a_replica_opens_a_model_that_came_later(tmp_path):
-    replica = Models(Settings(directory=str(tmp_path), log_level="error").to_json())
-    assert not replica._open
+    replica = ModelReplica(Settings(directory=str(tmp_path), log_level="error").to_json())
+    assert not replica._models
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     sha256 = toys.sessions(tmp_path)["adaptive"].sha256
-    (answer,) = asyncio.run(replica._answer([(Which(str(path), sha256), ClassifyJob(CANVAS))]))
+    (answer,) = asyncio.run(replica._run_batch([(ModelKey(str(path), sha256), ClassifyJob(CANVAS))]))
     assert answer.found.probabilities.shape[0] == 1
 
 
@@ -162,7 +180,7 @@ def deployments(target: Any) -> dict[str, Any]:
 
 
 def test_replicas_the_queue_and_the_cpus_are_those_of_the_settings():
-    found = deployments(bound(Settings(workers=3, threads=2, max_batch=4, max_queue=9)))
+    found = deployments(build_deployments(Settings(workers=3, threads=2, max_batch=4, max_queue=9)))
     assert set(found) == {FRONT, MODELS}
     models = found[MODELS]
     assert models.num_replicas == 3
@@ -174,7 +192,7 @@ def test_replicas_the_queue_and_the_cpus_are_those_of_the_settings():
 
 
 def test_with_more_workers_allowed_ray_adds_some():
-    models = deployments(bound(Settings(workers=2, max_workers=5, max_batch=8)))[MODELS]
+    models = deployments(build_deployments(Settings(workers=2, max_workers=5, max_batch=8)))[MODELS]
     scaling = models._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 4)
 
@@ -193,7 +211,7 @@ KEY = f"alice sha256:{'0' * 64}"
 
 
 @pytest.mark.parametrize(
-    ("args", "error", "sentence"),
+    ("args", "error", "message"),
     [
         ({}, AccessError, "expected API keys, since 0.0.0.0 can be reached from other machines"),
         ({"max_queu": 3}, UsageError, "expected settings of glimpse serve in the args, got 'max_queu'.*max_queue"),
@@ -202,8 +220,8 @@ KEY = f"alice sha256:{'0' * 64}"
         ({"keys": KEY, "models": ["nowhere.onnx"]}, ValueError, "a model's file at 'nowhere.onnx', found none"),
     ],
 )
-def test_a_config_file_with_nonsense_is_refused_in_a_sentence(args, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_an_invalid_config_file_is_an_error(args, error, message):
+    with pytest.raises(error, match=message):
         application(args)
 
 

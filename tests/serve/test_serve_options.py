@@ -4,13 +4,15 @@ from dataclasses import fields
 import pytest
 
 from glimpse.cli.usage import UsageError
-from glimpse_serve.settings import Settings, add_arguments, explanations, settings_of
+from glimpse_serve.settings import Settings, add_arguments, descriptions, settings_from
 
 
 def settings(*args: str, **environment: str) -> Settings:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return settings_of(parser.parse_args(args), {f"GLIMPSE_SERVE_{name}": value for name, value in environment.items()})
+    return settings_from(
+        parser.parse_args(args), {f"GLIMPSE_SERVE_{name}": value for name, value in environment.items()}
+    )
 
 
 def test_nothing_said_leaves_the_defaults():
@@ -18,7 +20,7 @@ def test_nothing_said_leaves_the_defaults():
 
 
 def test_every_setting_is_an_option_with_a_sentence():
-    assert set(explanations()) == {field.name for field in fields(Settings)}
+    assert set(descriptions()) == {field.name for field in fields(Settings)}
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     text = " ".join(parser.format_help().split())
@@ -46,7 +48,7 @@ def test_what_is_several_or_true_can_stand_in_the_environment():
 
 
 @pytest.mark.parametrize(
-    ("args", "environment", "sentence"),
+    ("args", "environment", "message"),
     [
         (["--port", "x"], {}, "--port: expected a whole number, got 'x'"),
         (["--port", "70000"], {}, "--port: expected 0 to 65535, got 70000"),
@@ -61,6 +63,6 @@ def test_what_is_several_or_true_can_stand_in_the_environment():
         ([], {"MAX_QUEU": "3"}, "GLIMPSE_SERVE_MAX_QUEU is none of the service's.*GLIMPSE_SERVE_MAX_QUEUE"),
     ],
 )
-def test_nonsense_is_refused_by_its_name(args, environment, sentence):
-    with pytest.raises(UsageError, match=sentence):
+def test_invalid_values_are_errors_that_name_the_option(args, environment, message):
+    with pytest.raises(UsageError, match=message):
         settings(*args, **environment)

@@ -67,12 +67,12 @@ class Process:
         for _ in range(600):
             assert self.process.poll() is None, self.lines
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.ask("GET", "/v2/health/ready")[0] == 200:
+                if self.request("GET", "/v2/health/ready")[0] == 200:
                     return self
             time.sleep(0.05)
         raise AssertionError(self.lines)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -84,7 +84,7 @@ class Process:
         return response.status, json.loads(content) if is_json else content.decode()
 
     def end(self, sent: int | None = signal.SIGTERM) -> int:
-        """Tell it to stop, and wait for its exit status."""
+        """Send a signal to stop, and wait for the exit status."""
         if sent is not None:
             self.process.send_signal(sent)
         status = self.process.wait(60)
@@ -123,43 +123,43 @@ IMAGE = png(toys.noise(20, 30, 1))
 
 @pytest.mark.child
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_and_exits_with_0_when_it_is_told_to(toy, sent):
+def test_it_serves_and_exits_with_0_after_a_signal(toy, sent):
     with serving(toy) as process:
-        status, answer = process.ask("POST", "/v1/classify", IMAGE)
+        status, answer = process.request("POST", "/v1/classify", IMAGE)
         assert (status, answer["model"]["name"]) == (200, "toy")
         assert process.end(sent) == 0
-    told = process.lines[0]
-    assert told.startswith("glimpse serve: models=")
-    assert "max_queue=256" in told
+    reported = process.lines[0]
+    assert reported.startswith("glimpse serve: models=")
+    assert "max_queue=256" in reported
     records = [json.loads(line) for line in process.lines[2:]]
-    asked = [
+    request = [
         record for record in records if record["logger"] == "glimpse_serve.access" and record["path"] == "/v1/classify"
     ]
-    assert asked[0]["status"] == 200
-    assert asked[0]["model"] == "toy"
+    assert request[0]["status"] == 200
+    assert request[0]["model"] == "toy"
 
 
 @pytest.mark.child
-def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
+def test_running_requests_are_finished_while_it_reports_not_ready(toy):
     with serving(toy, "--drain-seconds", "1") as process:
         statuses: list[int] = []
         over = threading.Event()
 
         def look() -> None:
             while not over.is_set():
-                statuses.append(process.ask("POST", "/v1/classify", IMAGE)[0])
+                statuses.append(process.request("POST", "/v1/classify", IMAGE)[0])
 
         clients = [threading.Thread(target=look) for _ in range(4)]
         for client in clients:
             client.start()
         process.process.send_signal(signal.SIGTERM)
         while True:
-            status, answer = process.ask("GET", "/v2/health/ready")
+            status, answer = process.request("GET", "/v2/health/ready")
             if status != 200:
                 break
         assert status == 503
         assert "being stopped" in answer["error"]
-        assert process.ask("GET", "/v2/health/live")[0] == 200
+        assert process.request("GET", "/v2/health/live")[0] == 200
         over.set()
         for client in clients:
             client.join()
@@ -171,17 +171,17 @@ def test_what_was_begun_is_answered_and_it_is_not_ready_meanwhile(toy):
 def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
     with serving(toy, "--workers", "2") as process:
         for _ in range(20):
-            assert process.ask("POST", "/v1/classify", IMAGE)[0] == 200
+            assert process.request("POST", "/v1/classify", IMAGE)[0] == 200
         before = process.workers()
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
         answered = 0
         while len(set(process.workers()) - {before[0]}) < 2 or answered < 40:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
-                status, _ = process.ask("POST", "/v1/classify", IMAGE)
+                status, _ = process.request("POST", "/v1/classify", IMAGE)
                 assert status == 200
                 answered += 1
-        counted = process.ask("GET", "/metrics")[1]
+        counted = process.request("GET", "/metrics")[1]
         assert process.end() == 0
     total = re.search(r'glimpse_requests_total\{method="POST",route="/v1/classify",status="200"\} ([\d.]+)', counted)
     assert total
@@ -192,34 +192,34 @@ def test_a_worker_that_is_killed_is_replaced_and_the_counts_stay(toy):
 @pytest.mark.child
 def test_a_rate_is_one_for_all_workers(toy):
     with serving(toy, "--workers", "2", "--rate", "0.001", "--burst", "10") as process:
-        statuses = [process.ask("GET", "/v1/models")[0] for _ in range(30)]
+        statuses = [process.request("GET", "/v1/models")[0] for _ in range(30)]
         process.end()
     assert statuses.count(200) == 10
     assert statuses.count(429) == 20
 
 
 @pytest.mark.child
-def test_a_model_that_is_none_keeps_it_from_starting_and_is_told_in_a_sentence(tmp_path):
+def test_a_file_that_is_no_model_keeps_it_from_starting_with_an_error(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
     with Process(str(bad)) as process:
         assert process.end(sent=None) not in (0, None)
-    told = "".join(process.lines)
-    assert "can't load the model" in told
-    assert "Traceback" not in told
+    reported = "".join(process.lines)
+    assert "can't load the model" in reported
+    assert "Traceback" not in reported
 
 
 @pytest.mark.child
 @pytest.mark.parametrize("host", ["127.0.0.1", "nosuch.invalid"])
-def test_an_address_that_is_not_to_be_had_is_told(toy, host):
+def test_an_address_in_use_is_an_error(toy, host):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         with Process(toy, "--host", host, "--port", port, "--allow-anonymous") as process:
             assert process.end(sent=None) == 2
-    told = "".join(process.lines)
-    assert f"expected to listen at {host!r}, port" in told
-    assert "choose another with --host and --port" in told
-    assert "Traceback" not in told
+    reported = "".join(process.lines)
+    assert f"expected to listen at {host!r}, port" in reported
+    assert "choose another with --host and --port" in reported
+    assert "Traceback" not in reported
 
 
 @pytest.mark.child
@@ -266,16 +266,16 @@ def test_tls_is_spoken(toy, tmp_path):
 
 
 @pytest.mark.child
-def test_told_twice_it_does_not_wait_for_the_end_of_the_draining(toy):
+def test_a_second_signal_ends_the_draining(toy):
     with serving(toy, "--drain-seconds", "600") as process:
         process.process.send_signal(signal.SIGTERM)
-        while process.ask("GET", "/v2/health/ready")[0] == 200:
+        while process.request("GET", "/v2/health/ready")[0] == 200:
             pass
         assert process.end() == 0
 
 
 @pytest.mark.child
-def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(toy):
+def test_a_signal_during_the_start_does_not_kill_it(toy):
     with Process(toy, "--drain-seconds", "0.1") as process:
         while not any("serving at" in line for line in process.lines):
             time.sleep(0.001)
@@ -284,7 +284,7 @@ def test_told_to_stop_before_it_has_begun_it_is_not_killed_by_its_own_draining(t
 
 
 @pytest.mark.child
-def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
+def test_workers_that_can_not_start_give_exit_status_1(tmp_path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nonsense")
     with Process(str(bad), "--workers", "2") as process:
@@ -292,34 +292,34 @@ def test_workers_that_can_not_start_are_told_by_the_exit_status(tmp_path):
 
 
 @pytest.mark.child
-def test_an_image_that_is_still_decoded_keeps_nobody_from_the_end_and_is_told_so(toy):
+def test_an_image_that_is_still_decoded_does_not_delay_the_exit_and_gets_an_error(toy):
     slow = b"P2 3000 3000 255\n" + b"7 " * 9_000_000
     answers: list[tuple[int, Any]] = []
     with serving(toy, "--shutdown-seconds", "1", "--max-bytes", "30000000", "--decode-seconds", "100") as process:
-        client = threading.Thread(target=lambda: answers.append(process.ask("POST", "/v1/classify", slow)))
+        client = threading.Thread(target=lambda: answers.append(process.request("POST", "/v1/classify", slow)))
         client.start()
-        while "glimpse_requests_running 2.0" not in process.ask("GET", "/metrics")[1]:
+        while "glimpse_requests_running 2.0" not in process.request("GET", "/metrics")[1]:
             pass
         time.sleep(0.3)
         assert process.end() == 0
         client.join()
     ((status, answer),) = answers
     assert status == 503
-    assert "the service was stopped before the answer" in answer["error"]
+    assert "the service was stopped before the response" in answer["error"]
 
 
 @pytest.mark.child
-def test_workers_that_stop_leave_nobody_waiting_at_the_door(toy):
+def test_stopped_workers_leave_no_connection_waiting(toy):
     with serving(toy, "--workers", "2") as process:
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", process.port), 20) as begun:
             begun.sendall(head + IMAGE[:10])
             time.sleep(0.2)
             process.process.send_signal(signal.SIGTERM)
-            refused = False
-            while not refused:
+            closed = False
+            while not closed:
                 with socket.socket() as late:
-                    refused = late.connect_ex(("127.0.0.1", process.port)) == errno.ECONNREFUSED
+                    closed = late.connect_ex(("127.0.0.1", process.port)) == errno.ECONNREFUSED
             assert process.process.poll() is None
             begun.sendall(IMAGE[10:])
             assert begun.recv(65536).startswith(b"HTTP/1.1 200")

@@ -12,8 +12,8 @@ def test_they_survive_the_way_to_the_workers():
 
 
 def test_each_is_explained():
-    told = Settings.__doc__ or ""
-    assert [field.name for field in fields(Settings) if f"        {field.name}: " not in told] == []
+    reported = Settings.__doc__ or ""
+    assert [field.name for field in fields(Settings) if f"        {field.name}: " not in reported] == []
 
 
 def test_they_can_not_be_changed():

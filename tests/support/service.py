@@ -20,7 +20,7 @@ ADAPTIVE, EPISODE = toys.ADAPTIVE, toys.EPISODE
 
 
 class Running(NamedTuple):
-    """A service that runs."""
+    """A running service."""
 
     host: str
     port: int
@@ -31,19 +31,19 @@ class Running(NamedTuple):
     def address(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, /, **headers: str) -> "Got":
-        """One request on a connection of its own; underscores in headers' names are dashes."""
+    def request(self, method: str, path: str, body: bytes | None = None, /, **headers: str) -> "ServiceResponse":
+        """Send a request on a connection of its own; underscores in names of headers become dashes."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()
-            return Got(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            return ServiceResponse(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
 
 
-class Got(NamedTuple):
-    """What came back."""
+class ServiceResponse(NamedTuple):
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -55,11 +55,11 @@ class Got(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The sentence of an error, which is all that an error says."""
+        """The message of an error, the only field of its JSON."""
         content = self.json
         assert list(content) == ["error"]
-        sentence: str = content["error"]
-        return sentence
+        message: str = content["error"]
+        return message
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def running(settings: Settings) -> Iterator[Running]:
 
 
 def toy_files(folder: Path) -> tuple[str, ...]:
-    """Toys of two kinds of graph, as the settings name models."""
+    """Write toy models of two kinds of graph, and return them as the settings name models."""
     return tuple(f"{card.graph}={toys.write_toy(folder / f'{card.graph}.onnx', card)}" for card in (ADAPTIVE, EPISODE))
 
 

@@ -1,1 +1,1 @@
-"""Before the routes: connections, middleware, authentication, rate limits."""
+"""Request handling before the routes: connections, middleware, authentication, rate limits."""

@@ -1,7 +1,7 @@
-"""API keys: known by their hashes, several, each with a name, and revocable while the service runs.
+"""API keys: stored as hashes, each with a name, revocable while the service runs.
 
-A key is 256 random bits, so its SHA-256 can't be guessed and needs no slow hash; a slow one would let anybody keep the
-processor busy by sending wrong keys.
+A key is 256 random bits, so its SHA-256 can't be guessed and needs no slow hash. A slow hash would let any client keep
+the processor busy by sending wrong keys.
 """
 
 import hashlib
@@ -20,56 +20,56 @@ _log = logging.getLogger(__name__)
 
 
 class KeyFileError(ValueError):
-    """Entries of keys that can't be read."""
+    """A key file or key entries that can't be read."""
 
 
 class Key(NamedTuple):
-    """One key."""
+    """An API key."""
 
     name: str
-    """Under which its use is logged."""
+    """Its name in the logs."""
     digest: bytes
     """SHA-256 of the key."""
     rate: float | None
-    """Requests a second that are its own limit; None for that of the service."""
+    """Its own limit, requests a second; None for the limit of the service."""
 
 
 class KeyRing:
-    """The keys that open the service.
+    """The known API keys.
 
-    An entry is ``NAME sha256:HEX``, with ``rate=N`` behind it for a limit of its own; in a file, ``#`` begins a remark.
+    An entry is ``NAME sha256:HEX``, followed by ``rate=N`` for a limit of its own; in a file, ``#`` starts a comment.
 
     Args:
-        file: A file of entries, one a line; empty for none.
-        entries: Further entries, ended by commas or line ends.
+        file: Path of a file of entries, one a line; empty for none.
+        entries: Further entries, separated by commas or line ends.
 
     Raises:
-        KeyFileError: When the file can't be read, or an entry is none.
+        KeyFileError: When the file can't be read, or an entry is malformed.
     """
 
     def __init__(self, file: str = "", entries: str = "") -> None:
         self._file = Path(file) if file else None
-        self._given = read_entries(entries.replace(",", "\n"), "the keys that were given")
+        self._static_keys = read_entries(entries.replace(",", "\n"), "the keys that were given")
         self._signature: tuple[int, ...] | None = None
-        self._told = ""
-        self._seen: tuple[int, ...] | None = None
-        self._keys = list(self._given)
+        self._reported = ""
+        self._last_signature: tuple[int, ...] | None = None
+        self._keys = list(self._static_keys)
         if self._file is not None:
             self._signature = _signature(self._file)
-            self._keys = self._given + self._read(self._file)
+            self._keys = self._static_keys + self._read(self._file)
         _check_names(self._keys)
-        self.required = self._file is not None or bool(self._given)
-        """Whether a key is wanted. It stays so when the last one was revoked."""
+        self.required = self._file is not None or bool(self._static_keys)
+        """Whether requests need a key. It stays true when the last key is revoked."""
 
     def __len__(self) -> int:
-        """How many keys there are."""
+        """Number of keys."""
         return len(self._keys)
 
     def find(self, secret: str) -> Key | None:
-        """Tell which key this is. It takes the same time whether it is one or not.
+        """Find the key of a secret, in constant time; None for an unknown secret.
 
         Args:
-            secret: What a client sent.
+            secret: The secret that a client sent.
         """
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         found = None
@@ -79,28 +79,28 @@ class KeyRing:
         return found
 
     def refresh(self) -> None:
-        """Read the file again if it has changed and rests: if it is as it was when last looked at.
+        """Read the file again if it has changed, and not since the last call: it may still be written.
 
-        One that can't be read leaves the keys as they were, and is told.
+        A file that can't be read is logged, and the keys stay as they were.
         """
         if self._file is None:
             return
-        signature, before = _signature(self._file), self._seen
-        self._seen = signature
+        signature, before = _signature(self._file), self._last_signature
+        self._last_signature = signature
         if signature == self._signature and signature:
-            self._told = ""
+            self._reported = ""
             return
         if signature != before and signature:
-            return  # it may be written right now; next time it rests
+            return  # it may still be written; wait for the next call
         try:
-            keys = self._given + self._read(self._file)
+            keys = self._static_keys + self._read(self._file)
             _check_names(keys)
         except KeyFileError as error:
-            if str(error) != self._told:
+            if str(error) != self._reported:
                 _log.error("the keys stay as they were: %s", error)
-            self._told = str(error)
+            self._reported = str(error)
             return
-        self._keys, self._signature, self._told = keys, signature, ""
+        self._keys, self._signature, self._reported = keys, signature, ""
         _log.info("%d keys are known now", len(keys))
 
     def _read(self, file: Path) -> list[Key]:
@@ -115,28 +115,28 @@ class KeyRing:
 
 
 def read_entries(text: str, name: str) -> list[Key]:
-    """Read entries of keys.
+    """Parse entries of keys.
 
     Args:
-        text: One a line.
-        name: What errors call the text.
+        text: Entries, one a line.
+        name: The text's name in error messages.
 
     Raises:
-        KeyFileError: When a line is none. It shows no part of the line, which may hold a secret.
+        KeyFileError: When a line is malformed. The message shows no part of the line, which may hold a secret.
     """
     keys = []
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        if not words:
+        fields = line.partition("#")[0].split()
+        if not fields:
             continue
-        digest = _HASH.fullmatch(words[1]) if len(words) in (2, 3) else None
-        rate = _RATE.fullmatch(words[2]) if len(words) == 3 else None
-        if not _NAME.fullmatch(words[0]) or digest is None or (len(words) == 3 and rate is None):
+        digest = _HASH.fullmatch(fields[1]) if len(fields) in (2, 3) else None
+        rate = _RATE.fullmatch(fields[2]) if len(fields) == 3 else None
+        if not _NAME.fullmatch(fields[0]) or digest is None or (len(fields) == 3 and rate is None):
             raise KeyFileError(
                 f"expected 'NAME sha256:HEX' or 'NAME sha256:HEX rate=N' in line {number} of {name}, got something "
                 "else; 'glimpse serve --make-key NAME' makes such lines"
             )
-        keys.append(Key(words[0], bytes.fromhex(digest.group(1)), float(rate.group(1)) if rate else None))
+        keys.append(Key(fields[0], bytes.fromhex(digest.group(1)), float(rate.group(1)) if rate else None))
     return keys
 
 
@@ -144,13 +144,13 @@ def make_key(name: str) -> tuple[str, str]:
     """Make a new key.
 
     Args:
-        name: Under which its use is logged: letters, digits, ``.``, ``_`` and ``-``.
+        name: Its name in the logs: letters, digits, ``.``, ``_`` and ``-``.
 
     Returns:
-        The key itself, for the client, and its entry, for the file.
+        The secret for the client, and the entry for the key file.
 
     Raises:
-        KeyFileError: When it can't be called so.
+        KeyFileError: When the name has other characters.
     """
     if not _NAME.fullmatch(name):
         raise KeyFileError(
@@ -162,10 +162,10 @@ def make_key(name: str) -> tuple[str, str]:
 
 def _check_names(keys: list[Key]) -> None:
     names = [key.name for key in keys]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
         raise KeyFileError(
-            f"expected each key under a name of its own, got {', '.join(twice)} more than once; rename one"
+            f"expected each key under a name of its own, got {', '.join(duplicates)} more than once; rename one"
         )
     if len({key.digest for key in keys}) < len(keys):
         raise KeyFileError("expected each key once, got one under two names, so that it outlives a name; drop one")
@@ -173,7 +173,7 @@ def _check_names(keys: list[Key]) -> None:
 
 def _signature(file: Path) -> tuple[int, ...] | None:
     try:
-        about = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size, about.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

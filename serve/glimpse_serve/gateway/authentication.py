@@ -1,12 +1,13 @@
-"""Who may come in: API keys, rates, other pages' scripts, and what a browser is told about answers."""
+"""Access control: API keys, rate limits, CORS, security headers."""
 
 import ipaddress
 import math
 import re
 import ssl
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
@@ -16,69 +17,69 @@ from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.request import Scope
 from glimpse_serve.settings import Settings
 
-OPEN = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
-"""Paths that balancers ask for, which have no keys."""
+OPEN_PATHS = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
+"""Paths without authentication: health checks of load balancers, which have no keys."""
 WRONG_KEYS = (1.0, 10)
-"""Rate and burst of wrong keys from one address."""
+"""Rate (requests a second) and burst of wrong keys from one address."""
 
 
 class AccessError(ValueError):
-    """Doors that stand open, or that can't be shut as was asked."""
+    """Access settings that are unsafe, or TLS files that can't be used."""
 
 
 class Caller(NamedTuple):
-    """Who asks."""
+    """The authenticated sender of a request."""
 
     name: str = ""
-    """Of the key; empty without one."""
+    """Name of the API key; empty without one."""
 
 
 class Authenticator:
-    """Lets requests in, or refuses them.
+    """Checks the API key and the rate limit of requests.
 
     Args:
-        keys: The keys that are known.
-        limiter: Who counts requests.
-        settings: Rates, and what is open.
+        keys: The known keys.
+        limiter: The token buckets.
+        settings: Rates, and whether ``/metrics`` is open.
     """
 
     def __init__(self, keys: KeyRing, limiter: RateLimiter, settings: Settings) -> None:
         self._keys, self._limiter, self._settings = keys, limiter, settings
 
-    def admit(self, scope: Scope) -> Caller:
-        """Let a request or a conversation in.
+    def authenticate(self, scope: Scope) -> Caller:
+        """Authenticate a request or a WebSocket handshake, and count it against its rate limit.
 
         Args:
-            scope: ASGI's.
+            scope: Its ASGI scope.
 
         Raises:
-            Refusal: 401 without a key that is known, 429 when there are too many requests.
+            HTTPError: 401 without a known key, 429 when the rate limit is exceeded.
         """
         path: str = scope["path"]
-        if OPEN.fullmatch(path) or (path == "/metrics" and self._settings.open_metrics):
+        if OPEN_PATHS.fullmatch(path) or (path == "/metrics" and self._settings.open_metrics):
             return Caller()
         if not self._keys.required:
             if self._settings.rate:
-                self._count(f"address {_address(scope)}", self._settings.rate, self._settings.burst)
+                self._take_token(f"address {_address(scope)}", self._settings.rate, self._settings.burst)
             return Caller()
         secret = _secret(scope)
         key = self._keys.find(secret) if secret is not None else None
         if key is None:
-            self._count(f"wrong {_address(scope)}", *WRONG_KEYS)
-            came = "one that is not known" if secret is not None else "none"
+            self._take_token(f"wrong {_address(scope)}", *WRONG_KEYS)
+            received = "one that is not known" if secret is not None else "none"
             raise HTTPError(
                 401,
-                f"expected an API key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got {came}; ask whoever runs "
-                "the service for one",
+                f"expected an API key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY', got {received}; get "
+                "one from the operator of the service",
                 "auth",
                 {"WWW-Authenticate": 'Bearer realm="glimpse"'},
             )
         rate = self._settings.rate if key.rate is None else key.rate
         if rate:
-            self._count(f"key {key.name}", rate, max(self._settings.burst, 1))
+            self._take_token(f"key {key.name}", rate, max(self._settings.burst, 1))
         return Caller(key.name)
 
-    def _count(self, name: str, rate: float, burst: int) -> None:
+    def _take_token(self, name: str, rate: float, burst: int) -> None:
         wait = self._limiter.take(name, rate, burst)
         if wait:
             seconds = max(1, math.ceil(wait))
@@ -91,10 +92,10 @@ class Authenticator:
 
 
 def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
-    """Tell what every answer says to browsers: take it for what it says it is, show it nowhere, keep it nowhere.
+    """Return the headers of every response that tell browsers not to guess types, embed or cache it.
 
     Args:
-        settings: Whether there is TLS.
+        settings: TLS and CORS settings.
     """
     headers = [
         (b"x-content-type-options", b"nosniff"),
@@ -111,17 +112,18 @@ def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def with_cors(application: Any, settings: Settings) -> Any:
-    """Let pages of other origins call an application, where that is wanted. They are asked for their keys all the same.
+def cors_middleware(settings: Settings) -> list[Middleware]:
+    """Return the middleware that lets pages of other origins call the service; none without such origins.
+
+    Requests of these pages need an API key as all others do.
 
     Args:
-        application: In ASGI.
-        settings: The origins.
+        settings: The allowed origins.
     """
     if not settings.cors:
-        return application
-    return _Cors(
-        application,
+        return []
+    cors = Middleware(
+        _JsonCORSMiddleware,
         allow_origins=settings.cors,
         allow_methods=("GET", "POST"),
         allow_headers=(
@@ -135,35 +137,36 @@ def with_cors(application: Any, settings: Settings) -> Any:
         ),
         expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
     )
+    return [cors]
 
 
-class _Cors(CORSMiddleware):
-    """Starlette's, that says no in the form of all errors."""
+class _JsonCORSMiddleware(CORSMiddleware):
+    """Starlette's CORS middleware, with errors in the JSON form of all errors."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        answer = super().preflight_response(request_headers)
-        if answer.status_code < 400:
-            return answer
-        sentence = f"expected a call that is allowed to other origins (--cors), got {bytes(answer.body).decode()}"
-        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        return JSONResponse({"error": sentence}, answer.status_code, headers)
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        message = f"expected a call that is allowed to other origins (--cors), got {bytes(response.body).decode()}"
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        return JSONResponse({"error": message}, response.status_code, headers)
 
 
 def check_access(settings: Settings, keys: KeyRing) -> None:
-    """See that the service is not open to the world by mistake, and that its certificate fits.
+    """Check that the service is not open to other machines by mistake, and that certificate and key fit together.
 
     Args:
-        settings: How it is to run.
-        keys: The keys that are known.
+        settings: The settings of the service.
+        keys: The known keys.
 
     Raises:
-        DoorError: Saying what to do.
+        AccessError: When they don't.
     """
     if not keys.required and not settings.allow_anonymous and not is_loopback(settings.host):
         raise AccessError(
             f"expected API keys, since {settings.host} can be reached from other machines, got none; make one with "
-            "'glimpse serve --make-key NAME' and give --keys-file, listen at 127.0.0.1, or say --allow-anonymous if "
-            "something in front keeps strangers out"
+            "'glimpse serve --make-key NAME' and give --keys-file, listen on 127.0.0.1, or give --allow-anonymous if "
+            "a proxy in front authenticates"
         )
     if settings.tls_certificate:
         try:
@@ -178,10 +181,10 @@ def check_access(settings: Settings, keys: KeyRing) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether an address can be reached from this machine only.
+    """Return whether an address can be reached from this machine only.
 
     Args:
-        host: As it was given: a number, or ``localhost``.
+        host: An IP address, or ``localhost``.
     """
     if host == "localhost":
         return True
@@ -192,7 +195,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _secret(scope: Scope) -> str | None:
-    """The key that came with a request."""
+    """The secret that was sent with a request; None without one."""
     found = None
     for name, value in scope["headers"]:
         if name == b"x-api-key":
@@ -209,7 +212,7 @@ def _address(scope: Scope) -> str:
     text = str(client[0])
     if ":" not in text:
         return text
-    # Whoever has one address of IPv6 has a whole /64 of them.
+    # A client with one IPv6 address usually has the whole /64 network.
     try:
         address = ipaddress.IPv6Address(text.partition("%")[0])
     except ValueError:

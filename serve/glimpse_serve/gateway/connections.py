@@ -1,6 +1,7 @@
-"""HTTP connections that can't be held for nothing: slow or endless headers, too many, and readers that don't read.
+"""Limits of HTTP connections: slow or large headers, number of connections, clients that don't read the response.
 
-uvicorn waits for ever for the rest of a request's headers, takes as many as come, and says no in plain text.
+uvicorn alone waits for ever for the rest of a request's headers, accepts headers of any size, and reports errors in
+plain text.
 """
 
 import base64
@@ -14,17 +15,17 @@ from glimpse_serve.settings import Settings
 
 MAX_HEADER_BYTES = 2**16
 WRITE_SECONDS = 60.0
-"""How long a client may take nothing of an answer that waits for it."""
+"""How long a client may read nothing of a waiting response."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection.
+    """A connection with limits.
 
-    It takes its limits from the settings in the environment, since uvicorn makes it by its name in every worker.
+    It takes them from the settings in the environment, since uvicorn imports the class by name in every worker.
     """
 
     count: ClassVar[Any] = staticmethod(lambda kind: None)
-    """Told of every connection that is closed for a fault, in a word."""
+    """Called with the kind of fault for every connection that is closed for one."""
     settings: ClassVar[Settings | None] = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -34,103 +35,103 @@ class GuardedProtocol(HttpToolsProtocol):
             GuardedProtocol.settings = Settings.from_json(text) if text else Settings()
         self._limits = GuardedProtocol.settings
         self._header_bytes = 0
-        self._own_bytes = 0
+        self._request_header_bytes = 0
         self._in_headers = True
-        self._deaf = False
+        self._rejected = False
         self._header_timer: Any = None
         self._body_timer: Any = None
         self._write_timer: Any = None
 
     @property
-    def _answers(self) -> bool:
-        """Whether an answer is on its way, before which nothing else may be said."""
+    def _responding(self) -> bool:
+        """Whether a response is being sent, before whose end nothing else may be written."""
         return self.cycle is not None and (not self.cycle.response_complete or bool(self.pipeline))
 
     def connection_made(self, transport: Any) -> None:
-        """A client is there."""
+        """Accept the connection, or reject it when there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
-            self._refuse(
+            self._reject(
                 503, "expected fewer connections at once; close some, or try again in 1 s", "many", (b"retry-after: 1",)
             )
             return
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Cancel the timers."""
         for timer in (self._header_timer, self._body_timer, self._write_timer):
-            self._stop(timer)
+            self._cancel(timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        if self._deaf or self.transport.is_closing():
+        """Parse received bytes, and limit the size of the headers."""
+        if self._rejected or self.transport.is_closing():
             return
         if self._in_headers:
             self._header_bytes += len(data)
-            if not self._answers:
+            if not self._responding:
                 self._wait_for_headers()
         super().data_received(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
-            self._refuse_headers()
+            self._reject_headers()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start counting the headers of a request."""
         super().on_message_begin()
-        self._own_bytes = 0
+        self._request_header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of its address came."""
-        self._own_bytes += len(url)
+        """Count a part of the URL."""
+        self._request_header_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line of it came."""
-        self._own_bytes += len(name) + len(value) + len(b": \r\n")
+        """Count a header."""
+        self._request_header_bytes += len(name) + len(value) + len(b": \r\n")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A request's headers are there."""
+        """Stop the header timer, and reject headers that are too large."""
         self._in_headers = False
-        self._stop(self._header_timer)
+        self._cancel(self._header_timer)
         self._header_timer = None
-        if self._own_bytes > MAX_HEADER_BYTES:
-            self._refuse_headers()
-        if not self._deaf:
+        if self._request_header_bytes > MAX_HEADER_BYTES:
+            self._reject_headers()
+        if not self._rejected:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of its body came."""
-        if not self._deaf:
+        """Pass a part of the body on."""
+        if not self._rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request's body is there; what comes next are the headers of another."""
-        if not self._deaf:
+        """End a request; the headers of the next one follow."""
+        if not self._rejected:
             super().on_message_complete()
-        self._stop(self._body_timer)
+        self._cancel(self._body_timer)
         self._in_headers, self._header_bytes = True, 0
 
     def on_response_complete(self) -> None:
-        """An answer is out."""
+        """End a response, and limit the time for the rest of an unread body."""
         super().on_response_complete()
-        if self.transport.is_closing() or self._answers or self.cycle is None:
+        if self.transport.is_closing() or self._responding or self.cycle is None:
             return
         if self.cycle.more_body:
-            # It was answered before its body came, which is no more than passed over, and for a time.
+            # The response was sent before the body arrived: the body is discarded, for a limited time.
             if self.expect_100_continue:
-                self.transport.close()  # nobody knows whether the body comes, or another request in its place
+                self.transport.close()  # unknown whether the body or another request follows
                 return
-            self._stop(self._body_timer)
+            self._cancel(self._body_timer)
             self._body_timer = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
         elif self._in_headers and self._header_bytes:
             self._wait_for_headers()
 
     def handle_websocket_upgrade(self) -> None:
-        """The connection becomes a conversation, which has limits of its own."""
-        self._stop(self._header_timer)
-        if not _is_handshake(self.scope):  # the library would say so in plain text
-            self._refuse(
+        """Hand the connection over to the WebSocket protocol, which has limits of its own."""
+        self._cancel(self._header_timer)
+        if not _is_handshake(self.scope):  # the library would report it in plain text
+            self._reject(
                 400,
                 "expected a WebSocket's handshake, a GET with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key, got "
                 "another; let your client make it",
@@ -140,53 +141,53 @@ class GuardedProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
-        """The client takes the answer more slowly than it comes."""
+        """Start the write timer: the client reads more slowly than the response is written."""
         super().pause_writing()
-        self._stop(self._write_timer)
-        self._write_timer = self.loop.call_later(WRITE_SECONDS, self._give_up)
+        self._cancel(self._write_timer)
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self._write_timeout)
 
     def resume_writing(self) -> None:
-        """It took some."""
-        self._stop(self._write_timer)
+        """Stop the write timer."""
+        self._cancel(self._write_timer)
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Bytes came that are no HTTP."""
-        sentence = "expected a request in HTTP/1.1, got something else; check the address, and http or https"
-        self._refuse(400, sentence, "http")
+        """Reject bytes that are not HTTP."""
+        message = "expected a request in HTTP/1.1, got something else; check the address, and http or https"
+        self._reject(400, message, "http")
 
     def _wait_for_headers(self) -> None:
         if self._header_timer is None:
-            self._header_timer = self.loop.call_later(self._limits.header_seconds, self._too_slow)
+            self._header_timer = self.loop.call_later(self._limits.header_seconds, self._header_timeout)
 
-    def _refuse_headers(self) -> None:
-        self._refuse(431, f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer", "headers")
+    def _reject_headers(self) -> None:
+        self._reject(431, f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer", "headers")
 
-    def _too_slow(self) -> None:
+    def _header_timeout(self) -> None:
         if self.transport.is_closing():
             return
         if self._header_bytes:
             seconds = self._limits.header_seconds
-            sentence = f"expected a request's headers within {seconds:g} s, got a part; send them faster"
-            self._refuse(408, sentence, "slow")
+            message = f"expected a request's headers within {seconds:g} s, got a part; send them faster"
+            self._reject(408, message, "slow")
         else:
             GuardedProtocol.count("silent")
-            self.transport.close()  # nothing was asked, so nothing is said
+            self.transport.close()  # no request was sent, so no response is due
 
-    def _give_up(self) -> None:
+    def _write_timeout(self) -> None:
         GuardedProtocol.count("unread")
         self.transport.abort()
 
-    def _refuse(self, status: int, sentence: str, kind: str, headers: tuple[bytes, ...] = ()) -> None:
-        """Say no, and close; after the answers that are on their way nothing is said, lest it be taken for one."""
-        if self._deaf:
+    def _reject(self, status: int, message: str, kind: str, headers: tuple[bytes, ...] = ()) -> None:
+        """Send an error and close; while a response is being sent, close after it without an error."""
+        if self._rejected:
             return
         GuardedProtocol.count(kind)
-        self._deaf = True
-        if self._answers:
+        self._rejected = True
+        if self._responding:
             self.cycle.keep_alive = False
             return
-        body = orjson.dumps({"error": sentence})
+        body = orjson.dumps({"error": message})
         lines = [
             STATUS_LINE[status].rstrip(),
             b"content-type: application/json",
@@ -198,13 +199,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     @staticmethod
-    def _stop(timer: Any) -> None:
+    def _cancel(timer: Any) -> None:
         if timer is not None:
             timer.cancel()
 
 
 def _is_handshake(scope: Any) -> bool:
-    """Whether a request is one by RFC 6455, 4.2.1, apart from what brought it here."""
+    """Whether a request is a WebSocket handshake by RFC 6455, 4.2.1; its Upgrade header was checked before."""
     headers = dict(scope["headers"])
     try:
         key = base64.b64decode(headers.get(b"sec-websocket-key", b"").strip(), validate=True)

@@ -1,4 +1,4 @@
-"""Where every request comes in and every answer goes out: who may, how long it took, and one form of error."""
+"""The middleware of every request: authentication, errors as responses, headers, metrics, traces and the access log."""
 
 import asyncio
 import logging
@@ -16,129 +16,129 @@ from glimpse_serve.telemetry.tracing import Tracing
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-GONE = 499
-"""What the logs call a request whose client left before its answer, as nginx does."""
+CLIENT_CLOSED_REQUEST = 499
+"""The status in the logs of a request whose client disconnected before the response, as in nginx."""
 _log = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """An ASGI application round another one.
+    """ASGI middleware that authenticates, times, counts, traces and logs requests, and turns exceptions into responses.
 
     Args:
-        application: What is behind it.
-        lifespan: What is told of the beginning and the end.
-        doorkeeper: Who may enter.
-        metrics: Who counts.
-        tracing: Who traces.
-        settings: For the headers.
+        app: The wrapped application.
+        authenticator: Checks API keys and rate limits.
+        metrics: Counts requests and errors.
+        tracing: Starts the spans.
+        settings: TLS and CORS settings, for the security headers.
     """
 
     def __init__(
         self,
-        application: Application,
-        lifespan: Application,
-        doorkeeper: Authenticator,
+        app: Application,
+        authenticator: Authenticator,
         metrics: Metrics,
         tracing: Tracing,
         settings: Settings,
     ) -> None:
-        self._application, self._lifespan, self._doorkeeper = application, lifespan, doorkeeper
+        self._app, self._authenticator = app, authenticator
         self._metrics, self._tracing = metrics, tracing
         self._headers = security_headers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a request in, or pass the beginning and the end of the service on."""
+        """Handle a request or a WebSocket; pass the lifespan messages on."""
         if scope["type"] == "http":
-            await self._request(scope, receive, send)
+            await self._handle_http(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._conversation(scope, receive, send)
+            await self._handle_websocket(scope, receive, send)
         else:
-            await self._lifespan(scope, receive, send)
+            await self._app(scope, receive, send)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = self._asked(scope, receive)
-        begun = False
+    async def _handle_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._make_request(scope, receive)
+        started = False
 
-        async def sending(message: Any) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
-                message["headers"] = [*message["headers"], *self._headers, (b"x-request-id", asked.id.encode())]
+                started = True
+                message["headers"] = [*message["headers"], *self._headers, (b"x-request-id", request.id.encode())]
             await send(message)
 
-        self._metrics.began()
+        self._metrics.request_started()
         try:
             try:
-                with self._tracing.request(scope) as asked.span:
-                    asked.caller = self._doorkeeper.admit(scope).name
-                    await self._application(scope, receive, sending)
-                    asked.span.note("http.route", asked.route)
-                    asked.span.note("http.response.status_code", asked.status)
-            except HTTPError as refusal:
-                await self._refuse(asked, refusal, sending, begun)
+                with self._tracing.start_span(scope) as request.span:
+                    request.caller = self._authenticator.authenticate(scope).name
+                    await self._app(scope, receive, send_with_headers)
+                    request.span.set_attribute("http.route", request.route)
+                    request.span.set_attribute("http.response.status_code", request.status)
+            except HTTPError as error:
+                await self._send_error(request, error, send_with_headers, started)
             except asyncio.CancelledError:
-                if not begun:
-                    stopped = HTTPError(503, "the service was stopped before the answer; ask another one", "shutdown")
-                    await self._refuse(asked, stopped, sending, begun)
+                if not started:
+                    stopped = HTTPError(503, "the service was stopped before the response; use another one", "shutdown")
+                    await self._send_error(request, stopped, send_with_headers, started)
                 raise
-            except Exception:  # noqa: BLE001 - whatever it is, it goes into the log and not to the client
-                _log.exception("a request failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
-                await self._refuse(asked, _fault(asked), sending, begun)
+            except Exception:  # noqa: BLE001 - any exception is logged and not shown to the client
+                _log.exception("a request failed", extra={"request_id": request.id, "path": scope["path"][:200]})
+                await self._send_error(request, _internal_error(request), send_with_headers, started)
         finally:
-            self._metrics.ended()
-            self._told(asked)
+            self._metrics.request_ended()
+            self._finish(request)
 
-    async def _refuse(self, asked: Request, refusal: HTTPError, send: Send, begun: bool) -> None:
-        self._metrics.refused(refusal.kind)
-        if begun:
-            raise refusal  # The server closes the connection, so that nobody takes the answer for a whole one.
-        asked.status = refusal.status
-        if refusal.status != GONE:
-            await send_response(asked, error_response(refusal), send)
+    async def _send_error(self, request: Request, error: HTTPError, send: Send, started: bool) -> None:
+        self._metrics.count_error(error.kind)
+        if started:
+            raise error  # uvicorn closes the connection, so that the client sees that the response is incomplete.
+        request.status = error.status
+        if error.status != CLIENT_CLOSED_REQUEST:
+            await send_response(request, error_response(error), send)
 
-    async def _conversation(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = self._asked(scope, receive)
+    async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._make_request(scope, receive)
         try:
-            with self._tracing.request(scope) as asked.span:
-                asked.caller = self._doorkeeper.admit(scope).name
-                asked.status = 101
-                await self._application(scope, receive, send)
-        except HTTPError as refusal:
-            self._metrics.refused(refusal.kind)
-            asked.status = refusal.status
-            # Before it was accepted; what is refused later, the conversation itself tells.
-            await send_response(asked, error_response(refusal), _denying(send))
-        except Exception:  # noqa: BLE001 - likewise
-            _log.exception("a handshake failed", extra={"request_id": asked.id, "path": scope["path"][:200]})
-            self._metrics.refused("internal")
-            await send_response(asked, error_response(_fault(asked)), _denying(send))
+            with self._tracing.start_span(scope) as request.span:
+                request.caller = self._authenticator.authenticate(scope).name
+                request.status = 101
+                await self._app(scope, receive, send)
+        except HTTPError as error:
+            self._metrics.count_error(error.kind)
+            request.status = error.status
+            # Errors before the handshake is accepted; later ones are sent by the streaming session.
+            await send_response(request, error_response(error), _websocket_rejection(send))
+        except Exception:  # noqa: BLE001 - any exception is logged and not shown to the client
+            _log.exception("a handshake failed", extra={"request_id": request.id, "path": scope["path"][:200]})
+            self._metrics.count_error("internal")
+            await send_response(request, error_response(_internal_error(request)), _websocket_rejection(send))
         finally:
-            self._told(asked)
+            self._finish(request)
 
-    def _asked(self, scope: Scope, receive: Receive) -> Request:
+    def _make_request(self, scope: Scope, receive: Receive) -> Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        asked = Request(scope, receive, headers, logs.request_id_of(headers), time.monotonic())
-        scope[REQUEST_KEY] = asked
-        return asked
+        request = Request(scope, receive, headers, logs.request_id_of(headers), time.monotonic())
+        scope[REQUEST_KEY] = request
+        return request
 
-    def _told(self, asked: Request) -> None:
-        seconds = time.monotonic() - asked.arrived
-        self._metrics.request(asked.route or "none", asked.scope.get("method", "WEBSOCKET"), asked.status, seconds)
-        logs.access(asked, seconds)
+    def _finish(self, request: Request) -> None:
+        seconds = time.monotonic() - request.arrived
+        self._metrics.count_request(
+            request.route or "none", request.scope.get("method", "WEBSOCKET"), request.status, seconds
+        )
+        logs.log_access(request, seconds)
 
 
-def _fault(asked: Request) -> HTTPError:
+def _internal_error(request: Request) -> HTTPError:
     return HTTPError(
         500,
-        f"the service failed at this request, which is its fault; its log says more under {asked.id}",
+        f"the service failed at this request, which is its fault; see its log for {request.id}",
         "internal",
     )
 
 
-def _denying(send: Send) -> Send:
-    """Answer a WebSocket's handshake as if it were a request."""
+def _websocket_rejection(send: Send) -> Send:
+    """Send an HTTP response in place of accepting a WebSocket handshake."""
 
-    async def sending(message: Any) -> None:
+    async def send_rejection(message: Any) -> None:
         await send({**message, "type": message["type"].replace("http.response", "websocket.http.response")})
 
-    return sending
+    return send_rejection

@@ -1,10 +1,9 @@
-"""Rates of requests, kept right across the worker processes: token buckets in a file that they all have mapped.
+"""Rate limits that hold across the worker processes: token buckets in a memory-mapped file that all of them share.
 
-A bucket holds at most ``burst`` tokens and gains ``rate`` a second; a request takes one. Buckets lie in a table of
-fixed size by the hash of their name, four places to a row; where a row is full the bucket that was idle longest gives
-way, which can only ever let somebody have more than his share. Times are CLOCK_MONOTONIC's, which all processes have in
-common.
-The lock is the kernel's (flock), which lets it go when its holder dies.
+A bucket holds at most ``burst`` tokens and gains ``rate`` tokens a second; a request takes one. Buckets are kept in a
+hash table of fixed size, with four slots a row. In a full row the bucket that was idle longest is replaced, which can
+only raise the share of a client. Times are those of CLOCK_MONOTONIC, which all processes share. The lock is an flock,
+which the kernel releases when its holder dies.
 """
 
 import fcntl
@@ -17,20 +16,20 @@ import time
 from pathlib import Path
 
 ROWS = 2048
-WAYS = 4
+SLOTS = 4
 _BUCKET = struct.Struct("<Qdd")
-"""The name's hash, the tokens, and when they were counted."""
+"""Hash of the name, number of tokens, time of the last update."""
 
 
 class RateLimiter:
     """Token buckets by name.
 
     Args:
-        file: That the processes share, made if it is not there; None for this process alone.
+        file: File that the processes share, created if missing; None for this process alone.
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        size = ROWS * WAYS * _BUCKET.size
+        size = ROWS * SLOTS * _BUCKET.size
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         if file is None:
@@ -44,14 +43,14 @@ class RateLimiter:
         """Take a token.
 
         Args:
-            name: Whose.
-            rate: Tokens that a second brings, above 0.
-            burst: Tokens at most, at least 1.
+            name: Name of the bucket.
+            rate: Tokens gained a second, above 0.
+            burst: Largest number of tokens, at least 1.
 
         Returns:
-            0 when there was one, else the seconds until there will be.
+            0 when a token was taken, else the seconds until there will be one.
         """
-        number = (
+        key = (
             int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
             or 1
         )
@@ -59,29 +58,29 @@ class RateLimiter:
             if self._descriptor is not None:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             try:
-                return self._take(number, rate, burst, time.monotonic())
+                return self._take(key, rate, burst, time.monotonic())
             finally:
                 if self._descriptor is not None:
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let the table go."""
+        """Close the table and its file."""
         self._table.close()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _take(self, number: int, rate: float, burst: int, now: float) -> float:
-        start = (number % ROWS) * WAYS * _BUCKET.size
-        places = [start + way * _BUCKET.size for way in range(WAYS)]
-        buckets = [_BUCKET.unpack_from(self._table, place) for place in places]
-        way = next((way for way, bucket in enumerate(buckets) if bucket[0] == number), None)
-        if way is None:
-            way = min(range(WAYS), key=lambda each: buckets[each][2])
+    def _take(self, key: int, rate: float, burst: int, now: float) -> float:
+        start = (key % ROWS) * SLOTS * _BUCKET.size
+        offsets = [start + slot * _BUCKET.size for slot in range(SLOTS)]
+        buckets = [_BUCKET.unpack_from(self._table, offset) for offset in offsets]
+        slot = next((slot for slot, bucket in enumerate(buckets) if bucket[0] == key), None)
+        if slot is None:
+            slot = min(range(SLOTS), key=lambda each: buckets[each][2])
             tokens = float(burst)
         else:
-            _, tokens, counted = buckets[way]
+            _, tokens, counted = buckets[slot]
             tokens = min(float(burst), tokens + max(0.0, now - counted) * rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / rate
-        _BUCKET.pack_into(self._table, places[way], number, tokens if wait else tokens - 1, now)
+        _BUCKET.pack_into(self._table, offsets[slot], key, tokens if wait else tokens - 1, now)
         return wait

@@ -1,1 +1,1 @@
-"""Reading requests: bodies, compression, cancellation."""
+"""Requests and responses: reading bodies, compression, cancellation."""

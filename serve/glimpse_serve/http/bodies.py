@@ -1,9 +1,9 @@
-"""Taking in what a client sends: bodies counted while they stream, forms with several images, large images apart."""
+"""Reading request bodies: size limits while streaming, decompression, multipart forms, decoding of large images."""
 
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from python_multipart.exceptions import FormParserError
@@ -11,35 +11,34 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from glimpse.images.pixels import ImageError, TooManyPixelsError
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.http.request import Receive
 from glimpse_serve.inference.batcher import WorkerThreads
 from glimpse_serve.inference.jobs import DecodedImage
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.settings import Settings
 
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
 Result = TypeVar("Result")
 
 MEMORY_BODIES = 16
-"""Bodies of the greatest size that are held at once; what goes beyond is answered 503."""
-PACKINGS = ("gzip", "deflate")
-"""How a body may be compressed."""
-MAX_APART = 32
-"""Large images that are worked on or wait for it, at most."""
+"""Memory for bodies that are held at once, in bodies of the greatest size; beyond it requests get 503."""
+ENCODINGS = ("gzip", "deflate")
+"""Accepted values of Content-Encoding."""
+MAX_LARGE_IMAGES = 32
+"""Large images that are processed or wait in the thread pool, at most."""
 IMAGE_TYPES = ("image/", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
-"""What a raw body may call itself. curl calls any body a form unless told otherwise."""
+"""Accepted prefixes of a raw body's Content-Type. curl sends x-www-form-urlencoded by default."""
 
 
-class Part(NamedTuple):
-    """One image of several."""
+class UploadedImage(NamedTuple):
+    """One uploaded image file."""
 
     name: str
-    """What its sender calls it: the file's name, else the field's, else its number."""
+    """The file's name, else the form field's name, else its number."""
     content: bytes
 
 
 class BodyReader:
-    """Takes bodies in, within the limits that were set, for all the requests of a process together.
+    """Reads bodies and decodes large images within the limits of the settings, for all requests of a process.
 
     Args:
         settings: The limits.
@@ -48,29 +47,29 @@ class BodyReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held = 0
-        self._crew = WorkerThreads(2)  # whose threads keep nobody from ending, whatever they still decode
-        self._apart = 0
+        self._workers = WorkerThreads(2)  # daemon threads: an image that is still decoded does not delay the exit
+        self._in_thread = 0
 
     @contextlib.asynccontextmanager
-    async def body(self, headers: Mapping[str, str], receive: Receive) -> AsyncIterator[bytes]:
-        """Read a request's body, and hold it while the context lasts.
+    async def read(self, headers: Mapping[str, str], receive: Receive) -> AsyncIterator[bytes]:
+        """Read a request's body; its memory counts as held until the context ends.
 
-        A body that is compressed (``Content-Encoding: gzip`` or ``deflate``) is unpacked; the limit holds for what
-        comes out.
+        A compressed body (``Content-Encoding: gzip`` or ``deflate``) is decompressed; the size limit holds for the
+        decompressed bytes.
 
         Args:
-            headers: Of the request, names in small letters.
-            receive: From which the body comes.
+            headers: Headers of the request, by lower-case name.
+            receive: ASGI's receive channel.
 
         Raises:
-            Refusal: 413 when it is larger than allowed, 408 when it is too slow, 400 when it is cut short, 415 when it
-                is compressed in another way, 503 when too much is held already.
+            HTTPError: 413 when it is larger than allowed, 408 when it is too slow, 400 when it is cut short, 415 when
+                its encoding is not supported, 503 when too much memory is held already.
         """
         most = self._settings.max_bytes
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
             raise _too_large(f"{int(announced):,}" if len(announced) < 20 else "far more", most)
-        unpack = _unpacker(headers.get("content-encoding", ""))
+        decompress = _decompressor(headers.get("content-encoding", ""))
         parts: list[bytes] = []
         size = 0
         try:
@@ -80,7 +79,9 @@ class BodyReader:
                     if message["type"] == "http.disconnect":
                         raise HTTPError(400, "expected the whole body, the client left before its end", "body")
                     chunk = message.get("body", b"")
-                    for part in (chunk,) if unpack is None else unpack(chunk, not message.get("more_body", False)):
+                    for part in (
+                        (chunk,) if decompress is None else decompress(chunk, not message.get("more_body", False))
+                    ):
                         size += len(part)
                         self._held += len(part)
                         parts.append(part)
@@ -107,41 +108,41 @@ class BodyReader:
         finally:
             self._held -= size
 
-    async def canvas(self, model: ServedModel, image: bytes, name: str) -> DecodedImage:
-        """Decode a large image apart from the others, and put it onto a model's canvas.
+    async def decode(self, model: ServedModel, image: bytes, name: str) -> DecodedImage:
+        """Decode a large image in the thread pool and fit it onto a model's canvas.
 
         Args:
             model: The model.
             image: The bytes of an image file.
-            name: What errors call it.
+            name: The image's name in error messages.
 
         Raises:
-            Refusal: 422 when it is no image, 413 when it has too many pixels, 408 when it takes too long, 503 when too
-                many wait.
+            HTTPError: 422 when it is no image, 413 when it has too many pixels, 408 when it takes too long, 503 when
+                too many wait.
         """
-        return await self.apart(lambda: model.canvas(image, name, self._settings.max_pixels), name)
+        return await self.run_in_thread(lambda: model.decode(image, name, self._settings.max_pixels), name)
 
-    async def apart(self, work: Callable[[], Result], name: str) -> Result:
-        """Do something with an image in a thread of the few that are for it, in time.
+    async def run_in_thread(self, work: Callable[[], Result], name: str) -> Result:
+        """Run a function on an image in the thread pool, with a time limit.
 
         Args:
-            work: What to do.
-            name: What errors call the image.
+            work: The function.
+            name: The image's name in error messages.
 
         Raises:
-            Refusal: 408 when it takes too long, 503 when too many wait, 422 or 413 when it raises an ImageError.
+            HTTPError: 408 when it takes too long, 503 when too many wait, 422 or 413 when it raises an ImageError.
         """
-        if self._apart >= MAX_APART:
+        if self._in_thread >= MAX_LARGE_IMAGES:
             raise HTTPError(
                 503, "expected fewer large images to be worked on; try again in 1 s", "overload", {"Retry-After": "1"}
             )
         seconds = self._settings.decode_seconds
-        self._apart += 1
-        doing = self._doing(work)
-        # A thread can't be stopped: what takes too long goes on to its end, and counts until then.
-        doing.add_done_callback(self._done)
+        self._in_thread += 1
+        future = self._submit(work)
+        # A thread can't be stopped: work that takes too long runs to its end, and counts until then.
+        future.add_done_callback(self._finished)
         try:
-            return await asyncio.wait_for(asyncio.shield(doing), seconds)
+            return await asyncio.wait_for(asyncio.shield(future), seconds)
         except TimeoutError:
             raise HTTPError(
                 408,
@@ -149,75 +150,75 @@ class BodyReader:
                 "timeout",
             ) from None
         except ImageError as error:
-            raise image_refusal(error) from error
+            raise image_error(error) from error
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._crew.close()
+        """Stop the threads."""
+        self._workers.close()
 
-    def _doing(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    def _submit(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         loop = asyncio.get_running_loop()
-        doing: asyncio.Future[Result] = loop.create_future()
+        future: asyncio.Future[Result] = loop.create_future()
 
-        def tell(setter: Callable[[Any], None], found: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
+        def report(setter: Callable[[Any], None], found: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
                 loop.call_soon_threadsafe(setter, found)
 
-        def do() -> None:
+        def work_and_report() -> None:
             try:
                 found = work()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to whoever waits
-                tell(doing.set_exception, error)
+            except Exception as error:  # noqa: BLE001 - any exception is passed to the caller
+                report(future.set_exception, error)
             else:
-                tell(doing.set_result, found)
+                report(future.set_result, found)
 
-        self._crew.hand(do)
-        return doing
+        self._workers.submit(work_and_report)
+        return future
 
-    def _done(self, work: "asyncio.Future[Any]") -> None:
-        self._apart -= 1
+    def _finished(self, work: "asyncio.Future[Any]") -> None:
+        self._in_thread -= 1
         if not work.cancelled():
-            work.exception()  # told to whoever still waits for it
+            work.exception()  # marks it as retrieved: the caller has it, or has given up
 
 
-def image_refusal(error: ImageError) -> HTTPError:
-    """What the sender of an image is told that can't be read.
+def image_error(error: ImageError) -> HTTPError:
+    """Convert an error of reading an image to an HTTP error: 413 for too many pixels, else 422.
 
     Args:
-        error: Why it can't.
+        error: The error.
     """
     if isinstance(error, TooManyPixelsError):
         return HTTPError(413, str(error), "size")
     return HTTPError(422, str(error), "image")
 
 
-def images(headers: Mapping[str, str], body: bytes, most: int) -> list[Part]:
-    """Find the images in a body: itself, or the files of a form.
+def parse_images(headers: Mapping[str, str], body: bytes, most: int) -> list[UploadedImage]:
+    """Return the images of a body: the body itself, or the files of a multipart form.
 
     Args:
-        headers: Of the request, names in small letters.
-        body: As it came.
-        most: Images at most.
+        headers: Headers of the request, by lower-case name.
+        body: The body, decompressed.
+        most: Largest number of images.
 
     Returns:
         At least one.
 
     Raises:
-        Refusal: 415 when the body says that it is something else, 400 when the form is damaged or holds no file, 413
-            when it holds too many.
+        HTTPError: 415 when the Content-Type is not supported, 400 when the form is damaged or holds no file, 413 when
+            it holds too many.
     """
     if not is_form(headers):
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind and not kind.startswith(IMAGE_TYPES):
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type and not content_type.startswith(IMAGE_TYPES):
             raise HTTPError(
                 415,
                 f"expected an image as the body (image/png, application/octet-stream) or a form (multipart/form-data) "
-                f"of them, got {kind!r:.80}; send the file's bytes as they are",
+                f"of them, got {content_type!r:.80}; send the file's bytes as they are",
                 "body",
             )
         if not body:
             raise HTTPError(400, "expected an image as the body, got none; send the file's bytes as they are", "body")
-        return [Part("the image", body)]
+        return [UploadedImage("the image", body)]
     _, options = parse_options_header(headers["content-type"])
     boundary = options.get(b"boundary", b"")
     if not boundary or len(boundary) > 200:
@@ -233,59 +234,59 @@ def images(headers: Mapping[str, str], body: bytes, most: int) -> list[Part]:
 
 
 def is_form(headers: Mapping[str, str]) -> bool:
-    """Say whether a body is a form with files.
+    """Return whether a body is a multipart form.
 
     Args:
-        headers: Of the request, names in small letters.
+        headers: Headers of the request, by lower-case name.
     """
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _too_large(came: str, most: int) -> HTTPError:
-    """What the sender of a body is told that is larger than allowed; the rest of it is not read."""
+def _too_large(received: str, most: int) -> HTTPError:
+    """The error for a body that is larger than allowed; the rest of it is not read."""
     return HTTPError(
         413,
-        f"expected a body of at most {most:,} bytes, got {came}; send fewer or smaller images",
+        f"expected a body of at most {most:,} bytes, got {received}; send fewer or smaller images",
         "size",
         {"Connection": "close"},
     )
 
 
-def _unpacker(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
+def _decompressor(encoding: str) -> Callable[[bytes, bool], Iterator[bytes]] | None:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return None
-    if encoding.removeprefix("x-") not in PACKINGS:
+    if encoding.removeprefix("x-") not in ENCODINGS:
         raise HTTPError(
             415,
             f"expected a body that is compressed by gzip or deflate, or not at all, got {encoding!r:.80}",
             "body",
-            {"Accept-Encoding": ", ".join(PACKINGS)},
+            {"Accept-Encoding": ", ".join(ENCODINGS)},
         )
-    packed = zlib.decompressobj(wbits=47)  # the header tells gzip from zlib
+    stream = zlib.decompressobj(wbits=47)  # detects gzip or zlib by the header
 
-    def unpack(chunk: bytes, last: bool) -> Iterator[bytes]:
+    def decompress(chunk: bytes, last: bool) -> Iterator[bytes]:
         try:
             while chunk:
-                if packed.eof:  # zlib would keep what follows, however much that is
+                if stream.eof:  # zlib would buffer everything that follows
                     raise HTTPError(
                         400, f"expected nothing behind a body compressed by {encoding}, got more; leave it out", "body"
                     )
-                yield packed.decompress(chunk, 2**16)
-                chunk = packed.unconsumed_tail or packed.unused_data
+                yield stream.decompress(chunk, 2**16)
+                chunk = stream.unconsumed_tail or stream.unused_data
         except zlib.error as error:
             raise HTTPError(
                 400, f"expected a body compressed by {encoding}, got a damaged one ({error})", "body"
             ) from error
-        if last and not packed.eof:
+        if last and not stream.eof:
             raise HTTPError(400, f"expected a whole body compressed by {encoding}, got one cut short", "body")
 
-    return unpack
+    return decompress
 
 
-def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[Part]:
-    """The files of a form; parts without a file name count where they hold something else than text."""
-    finished: list[Part] = []
+def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[UploadedImage]:
+    """The parts of a multipart form, each taken as an image file, with or without a file name."""
+    finished: list[UploadedImage] = []
     headers: dict[bytes, bytes] = {}
     name, value, content = bytearray(), bytearray(), bytearray()
     ended = [False]
@@ -301,10 +302,10 @@ def _parts(body: bytes, boundary: bytes, most: int) -> Iterator[Part]:
 
     def end() -> None:
         _, options = parse_options_header(headers.get(b"content-disposition", b""))
-        called = options.get(b"filename") or options.get(b"name") or str(len(finished) + 1).encode()
+        part_name = options.get(b"filename") or options.get(b"name") or str(len(finished) + 1).encode()
         if len(finished) >= most:
             raise HTTPError(413, f"expected at most {most} images in a request, got more; send them in several", "size")
-        finished.append(Part(called.decode("utf-8", "replace")[:200], bytes(content)))
+        finished.append(UploadedImage(part_name.decode("utf-8", "replace")[:200], bytes(content)))
 
     def finish() -> None:
         ended[0] = True

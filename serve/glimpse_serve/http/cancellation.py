@@ -1,33 +1,34 @@
-"""Ending work whose client has gone."""
+"""Cancelling the work of a request whose client has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.http.bodies import Receive
-from glimpse_serve.inference.batcher import overdue
+from glimpse_serve.http.request import Receive
+from glimpse_serve.inference.batcher import deadline_error
 
-PATIENCE_SECONDS = 0.05
-"""After this time it is watched whether the client that waits has gone. Most answers are there sooner."""
+DISCONNECT_CHECK_SECONDS = 0.05
+"""The connection is watched for a disconnect only after this time. Most results are ready sooner."""
 
 
-async def unless_gone(receive: Receive, answer: Awaitable[Any], seconds: float) -> Any:
-    """Wait for an answer, as long as there is anybody to get it.
+async def cancel_on_disconnect(receive: Receive, work: Awaitable[Any], seconds: float) -> Any:
+    """Await a result; cancel it when the client disconnects or the time is up.
 
     Args:
-        receive: Of the request, whose body has been read.
-        answer: What is waited for; it is cancelled when the client leaves.
-        seconds: How long to wait.
+        receive: ASGI's receive channel of the request, whose body has been read.
+        work: Computes the result; cancelled when the client disconnects.
+        seconds: Longest time to wait.
 
     Raises:
-        Refusal: 504 when it takes too long; 499, which nobody reads, when the client has left.
+        HTTPError: 504 when it takes too long; 499 when the client has disconnected.
     """
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(answer)
+    task = asyncio.ensure_future(work)
     watchers: list[asyncio.Future[Any]] = []
     timer = loop.call_later(
-        PATIENCE_SECONDS, lambda: watchers.append(asyncio.ensure_future(_leaving(receive, task, seconds)))
+        DISCONNECT_CHECK_SECONDS,
+        lambda: watchers.append(asyncio.ensure_future(_wait_for_disconnect(receive, task, seconds))),
     )
     try:
         return await task
@@ -42,14 +43,19 @@ async def unless_gone(receive: Receive, answer: Awaitable[Any], seconds: float) 
             watcher.cancel()
 
 
-async def _leaving(receive: Receive, task: "asyncio.Future[Any]", seconds: float) -> HTTPError:
-    """Cancel a task when the client leaves or the time is up, and tell why."""
-    why = HTTPError(499, "the client left before its answer", "gone")
+def disconnected() -> HTTPError:
+    """The error of a request whose client has disconnected; it is logged and not sent."""
+    return HTTPError(499, "the client left before the response", "gone")
+
+
+async def _wait_for_disconnect(receive: Receive, task: "asyncio.Future[Any]", seconds: float) -> HTTPError:
+    """Cancel a task when the client disconnects or the time is up, and return the error."""
+    error = disconnected()
     try:
-        async with asyncio.timeout(max(0.0, seconds - PATIENCE_SECONDS)):
+        async with asyncio.timeout(max(0.0, seconds - DISCONNECT_CHECK_SECONDS)):
             while (await receive())["type"] != "http.disconnect":
                 pass
     except TimeoutError:
-        why = overdue()
+        error = deadline_error()
     task.cancel()
-    return why
+    return error

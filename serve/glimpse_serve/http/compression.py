@@ -1,44 +1,46 @@
-"""Compressing answers, for clients that ask for it."""
+"""Compressing responses for clients that accept it."""
 
 import gzip
 import zlib
 
 from glimpse_serve.http.request import Response
 
-WORTH_BYTES = 1024
-"""Shorter answers are sent as they are."""
+MIN_BYTES = 1024
+"""Shorter bodies are sent uncompressed."""
 LEVEL = 1
-"""Numbers hardly compress; what can be had is had at the lowest level, at a fifth of the time."""
+"""Numbers hardly compress: the lowest level reaches nearly the same size in a fifth of the time."""
 
 
-def pack(answer: Response, accepted: str) -> Response:
-    """Compress an answer, if its client takes it so and it is worth it.
+def compress(response: Response, accepted: str) -> Response:
+    """Compress a response if its client accepts that and its body is at least :data:`MIN_BYTES` long.
 
     Args:
-        answer: The answer.
-        accepted: The request's ``Accept-Encoding``.
+        response: The response.
+        accepted: The request's ``Accept-Encoding`` header.
     """
-    if not accepted or len(answer.body) < WORTH_BYTES:
-        return answer
-    encoding = _choose(accepted)
+    if not accepted or len(response.body) < MIN_BYTES:
+        return response
+    encoding = _choose_encoding(accepted)
     if encoding is None:
-        return answer
-    packed = gzip.compress(answer.body, LEVEL, mtime=0) if encoding == "gzip" else zlib.compress(answer.body, LEVEL)
-    headers = {**answer.headers, "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-    return answer._replace(body=packed, headers=headers)
+        return response
+    compressed = (
+        gzip.compress(response.body, LEVEL, mtime=0) if encoding == "gzip" else zlib.compress(response.body, LEVEL)
+    )
+    headers = {**response.headers, "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+    return response._replace(body=compressed, headers=headers)
 
 
-def _choose(accepted: str) -> str | None:
-    """The first of gzip and deflate that is accepted, by RFC 9110, 12.5.3."""
-    wanted: dict[str, float] = {}
-    for entry in accepted.lower().split(","):
-        name, _, options = entry.partition(";")
+def _choose_encoding(accepted: str) -> str | None:
+    """Choose gzip or deflate by their quality values (RFC 9110, 12.5.3); None when neither is accepted."""
+    qualities: dict[str, float] = {}
+    for item in accepted.lower().split(","):
+        name, _, options = item.partition(";")
         quality = 1.0
         if options.strip().startswith("q="):
             try:
                 quality = float(options.strip()[2:])
             except ValueError:
                 quality = 0.0
-        wanted[name.strip()] = quality
-    best = max(("gzip", "deflate"), key=lambda name: wanted.get(name, wanted.get("*", 0.0)))
-    return best if wanted.get(best, wanted.get("*", 0.0)) > 0 else None
+        qualities[name.strip()] = quality
+    best = max(("gzip", "deflate"), key=lambda name: qualities.get(name, qualities.get("*", 0.0)))
+    return best if qualities.get(best, qualities.get("*", 0.0)) > 0 else None

@@ -1,4 +1,4 @@
-"""A request as the routes see it, and what they answer."""
+"""Requests, responses, endpoints, and the JSON form of results and errors."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,29 +13,29 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 Scope = dict[str, Any]
 
-REQUEST_KEY = "glimpse.asked"
-"""Under which a request's :class:`Request` lies in its ASGI scope."""
+REQUEST_KEY = "glimpse.request"
+"""The key of the ASGI scope under which the :class:`Request` is kept."""
 JSON = "application/json"
 
 
 @dataclass(slots=True)
 class Request:
-    """One request, and what becomes known of it on its way.
+    """One request, with what is recorded for its log line while it is processed.
 
     Attributes:
         scope: Its ASGI scope.
-        receive: From which its body comes.
-        headers: Names in small letters; of those that came twice the last.
-        id: By which it is told from others in the logs.
-        arrived: On :func:`time.monotonic`.
-        caller: The name of the key with which it came; empty without one.
-        span: Its trace.
-        route: The template of its path; empty while none fits.
-        model: Name of the model that it reached; empty for none.
-        glimpses: That were taken for it; None for none.
-        bytes_in: Of its body.
-        bytes_out: Of the answer's body.
-        status: Of the answer; 0 while there is none.
+        receive: ASGI's receive channel, which delivers the body.
+        headers: By lower-case name; the last value of a header that was sent twice.
+        id: Identifies the request in the logs.
+        arrived: Time of arrival, by :func:`time.monotonic`.
+        caller: Name of the API key that was sent; empty without one.
+        span: Its span in the trace.
+        route: The template of its path; empty while no route matches.
+        model: Name of the model that it uses; empty for none.
+        glimpses: Number of glimpses taken; None where no image was classified.
+        bytes_in: Size of its body.
+        bytes_out: Size of the response's body.
+        status: HTTP status of the response; 0 while there is none.
     """
 
     scope: Scope
@@ -55,18 +55,18 @@ class Request:
 
     @property
     def path(self) -> dict[str, str]:
-        """What stands in the path in place of the template's names."""
+        """Values of the path parameters, by name."""
         found: dict[str, str] = self.scope.get("path_params", {})
         return found
 
     def query(self, *known: str) -> dict[str, str]:
-        """Read the parameters behind the path's question mark.
+        """Parse the query parameters.
 
         Args:
-            known: Those that this path has.
+            known: Names of the parameters that this path accepts.
 
         Raises:
-            Refusal: 400 when there is another, or one comes twice.
+            HTTPError: 400 for an unknown, repeated or malformed parameter.
         """
         text = self.scope["query_string"]
         if not text:
@@ -93,7 +93,7 @@ class Request:
 
 
 class Response(NamedTuple):
-    """What a route answers."""
+    """A response: body, status, media type, headers."""
 
     body: bytes
     status: int = 200
@@ -101,27 +101,27 @@ class Response(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+RequestHandler = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint:
-    """An ASGI application for one path: its methods and who handles them.
+    """An ASGI application for one path, which dispatches to a handler by method.
 
     Args:
         route: The template of the path.
-        handlers: By method.
+        handlers: Handlers by HTTP method; GET serves HEAD as well.
     """
 
-    def __init__(self, route: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, route: str, handlers: Mapping[str, RequestHandler]) -> None:
         self._route = route
         self._handlers = dict(handlers)
         if "GET" in self._handlers:
             self._handlers.setdefault("HEAD", self._handlers["GET"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        asked: Request = scope[REQUEST_KEY]
-        asked.route = self._route
+        """Call the handler of the request's method and send its response."""
+        request: Request = scope[REQUEST_KEY]
+        request.route = self._route
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(self._handlers)
@@ -131,39 +131,39 @@ class Endpoint:
                 "method",
                 {"Allow": allowed},
             )
-        await send_response(asked, await handler(asked), send)
+        await send_response(request, await handler(request), send)
 
 
-async def send_response(asked: Request, answer: Response, send: Send) -> None:
-    """Send an answer.
+async def send_response(request: Request, response: Response, send: Send) -> None:
+    """Send a response, and record its status and size in the request.
 
     Args:
-        asked: What it answers.
-        answer: The answer.
-        send: Where it goes.
+        request: The request.
+        response: The response.
+        send: ASGI's send channel.
     """
-    asked.status, asked.bytes_out = answer.status, len(answer.body)
-    headers = [(b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body))]
-    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in answer.headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    request.status, request.bytes_out = response.status, len(response.body)
+    headers = [(b"content-type", response.media_type.encode()), (b"content-length", b"%d" % len(response.body))]
+    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Make an answer in JSON.
+    """Make a JSON response.
 
     Args:
-        content: What orjson can write, numpy arrays included.
-        status: HTTP's.
-        headers: Further ones.
+        content: Any value that orjson serialises, numpy arrays included.
+        status: HTTP status.
+        headers: Additional headers.
     """
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, JSON, headers or {})
 
 
-def error_response(refusal: HTTPError) -> Response:
-    """Make the answer to a request that is refused.
+def error_response(error: HTTPError) -> Response:
+    """Make the response to a request that failed: ``{"error": message}``.
 
     Args:
-        refusal: Why it is.
+        error: The error.
     """
-    return json_response({"error": refusal.sentence}, refusal.status, refusal.headers)
+    return json_response({"error": error.message}, error.status, error.headers)

@@ -1,1 +1,1 @@
-"""Answering jobs: the batcher, the loaded model, explanations."""
+"""Running jobs on models: job types, the batcher, the served model, explanations."""

@@ -1,14 +1,14 @@
-"""Who answers jobs, and when: the interface of an engine, and the greedy batcher that is one within a process.
+"""The greedy batcher, and the protocols of jobs and of executors that run them.
 
-The batcher never waits for company. While nothing runs, a job is begun at once, with those that came in the same breath
-(one round of the event loop); what comes while a batch runs is taken together when it ends. So a lone request pays
-nothing for the batching, and the batches grow with the load (the rule is Clipper's adaptive batching, Crankshaw et al.
-2017, without its waiting; a fixed window of 2 ms was measured to make lone requests nine times slower and to gain
-nothing under load).
+The batcher never waits for a batch to fill. While nothing runs, a job starts at once, together with the jobs that were
+submitted in the same iteration of the event loop. Jobs that are submitted while a batch runs form the next batch when
+it ends. So a single request pays nothing for the batching, and batches grow with the load. The rule is Clipper's
+adaptive batching (Crankshaw et al. 2017) without its waiting time: a fixed window of 2 ms was measured to make single
+requests nine times slower and to gain nothing under load.
 
-A batch is answered in a thread, so that the event loop goes on meanwhile. One that is light, and by experience done
-within two milliseconds, is answered in the loop itself: the way to a thread and back would cost another 0.1 ms of the
-processor, a tenth of the whole request.
+A batch runs in a worker thread, so that the event loop is not blocked. A batch that is light, and by the measured time
+an image will take less than two milliseconds, runs in the event loop itself: a thread would cost another 0.1 ms of
+processor time, a tenth of the whole request.
 """
 
 import asyncio
@@ -24,237 +24,243 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from glimpse_serve.errors import HTTPError
 
 LIGHT_SECONDS = 0.002
-"""How long the event loop may stand still for a batch."""
-UNKNOWN = 1.0
-"""Seconds an image, before there is any experience."""
+"""How long a batch may block the event loop."""
+UNKNOWN_SECONDS = 1.0
+"""Assumed seconds an image before the first measurement."""
 
 
 @runtime_checkable
 class Job(Protocol):
-    """Something to answer.
+    """Work for a model.
 
     Attributes:
-        key: Jobs with equal keys may be answered together; None for one that is answered alone.
-        size: How many images it holds, at least 1.
-        light: Whether it needs no more than the model's own time, but for a tenth of a millisecond or two.
+        key: Jobs with equal keys may run in one batch; None for a job that runs alone.
+        size: Number of images, at least 1.
+        light: Whether it takes little more than the model's own time: one or two tenths of a millisecond.
     """
 
     @property
     def key(self) -> Hashable | None:
-        """See the attributes."""
+        """Jobs with equal keys may run in one batch; None for a job that runs alone."""
         ...
 
     @property
     def size(self) -> int:
-        """See the attributes."""
+        """Number of images, at least 1."""
         ...
 
     @property
     def light(self) -> bool:
-        """See the attributes."""
+        """Whether it takes little more than the model's own time."""
         ...
 
 
 @runtime_checkable
-class Engine(Protocol):
-    """Answers jobs."""
+class JobExecutor(Protocol):
+    """Runs jobs on a model."""
 
     def submit(self, job: Any, deadline: float) -> Awaitable[Any]:
-        """Have a job answered.
+        """Run a job.
 
         Args:
             job: The job.
-            deadline: When its answer is of no use any more, on :func:`time.monotonic`.
+            deadline: Time after which the result is not needed any more, by :func:`time.monotonic`.
 
         Returns:
-            Its answer, to be awaited; whoever is cancelled in that takes the job back, unless it has begun. It raises
-            a Refusal, 504, when the deadline passed before it was begun, or what the job itself is refused for.
+            An awaitable of the result. Cancelling it withdraws the job unless it has started. It raises an HTTPError:
+            504 when the deadline passed before the job started, or the error of the job itself.
 
         Raises:
-            Refusal: 503 when too many wait.
+            HTTPError: 503 when too many wait.
         """
         ...
 
 
-Run = Callable[[Sequence[Any]], Sequence[Any]]
-"""Answers jobs of one key, in a thread. Instead of an answer it may give the exception for a job."""
+RunBatch = Callable[[Sequence[Any]], Sequence[Any]]
+"""Runs jobs of one key as a batch, in a thread. A job's result may be an exception, which that job raises."""
 
 
 @runtime_checkable
 class BatchObserver(Protocol):
-    """Told of what a batcher does."""
+    """Receives the events of a batcher."""
 
     def batch(self, size: int) -> None:
-        """Images are taken together."""
+        """A batch of so many images starts."""
 
     def queued(self, waiting: int) -> None:
-        """So many jobs wait now."""
+        """The number of waiting jobs changed."""
 
 
 class WorkerThreads:
-    """Threads that do what they are handed, in turn.
+    """A pool of daemon threads with a queue of functions.
 
     Args:
-        size: How many.
+        size: Number of threads.
     """
 
     def __init__(self, size: int) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [Thread(target=self._labour, name=f"crew-{number}", daemon=True) for number in range(size)]
+        self._threads = [Thread(target=self._run, name=f"worker-{number}", daemon=True) for number in range(size)]
         for thread in self._threads:
             thread.start()
 
-    def hand(self, work: Callable[[], None]) -> None:
-        """Have something done, soon, in one of the threads; it must not raise."""
+    def submit(self, work: Callable[[], None]) -> None:
+        """Queue a function for one of the threads; it must not raise."""
         self._work.put(work)
 
     def close(self) -> None:
-        """Let the threads end when all that was handed over is done."""
+        """Stop the threads after all queued functions have run."""
         for _ in self._threads:
             self._work.put(None)
 
-    def _labour(self) -> None:
+    def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
 
 
-class _Entry(NamedTuple):
+class _QueuedJob(NamedTuple):
     job: Any
-    answer: asyncio.Future[Any]
+    future: asyncio.Future[Any]
     deadline: float
 
 
 class Batcher:
-    """An engine within the process: one batch at a time, made of whatever waits when the last has ended.
+    """An executor within the process: one batch at a time, made of the jobs that wait when the last batch has ended.
 
-    It belongs to one event loop, whose thread alone calls it.
+    It belongs to one event loop and must be called from its thread only.
 
     Args:
-        run: Answers a batch.
-        crew: In whose threads it does.
-        max_batch: Images in a batch, at most; a job that is larger is a batch of its own.
+        run: Runs a batch.
+        workers: The threads in which it runs.
+        max_batch: Images in a batch, at most; a larger job is a batch of its own.
         max_queue: Jobs that may wait.
-        observer: Told of what happens.
+        observer: Receives the events.
     """
 
-    def __init__(self, run: Run, crew: WorkerThreads, max_batch: int, max_queue: int, observer: BatchObserver) -> None:
-        self._run, self._crew, self._observer = run, crew, observer
+    def __init__(
+        self, run: RunBatch, workers: WorkerThreads, max_batch: int, max_queue: int, observer: BatchObserver
+    ) -> None:
+        self._run, self._workers, self._observer = run, workers, observer
         self._max_batch, self._max_queue = max_batch, max_queue
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_QueuedJob] = deque()
         self._busy = False
-        self._seconds_per_image = UNKNOWN
+        self._seconds_per_image = UNKNOWN_SECONDS
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """Number of waiting jobs."""
         return len(self._waiting)
 
     def submit(self, job: Any, deadline: float) -> asyncio.Future[Any]:
-        """See :meth:`Engine.submit`."""
+        """Queue a job; see :meth:`JobExecutor.submit`."""
         if len(self._waiting) >= self._max_queue:
-            self._drop_the_gone()
+            self._drop_cancelled()
         if len(self._waiting) >= self._max_queue:
             wait = max(1, math.ceil(min(60.0, self._seconds_per_image * len(self._waiting))))
             raise HTTPError(
                 503,
-                f"expected fewer than {self._max_queue} requests to wait for this model, and so many do; "
+                f"expected fewer than {self._max_queue} waiting requests for this model, got one more; "
                 f"try again in {wait} s, or run more workers",
                 "overload",
                 {"Retry-After": str(wait)},
             )
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Entry(job, answer, deadline))
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append(_QueuedJob(job, future, deadline))
         if self._busy:
             self._observer.queued(len(self._waiting))
         else:
             self._busy = True
-            loop.call_soon(self._begin, loop)
-        return answer
+            loop.call_soon(self._start_batch, loop)
+        return future
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take what goes together with the job that has waited longest, and have it answered."""
-        entries = self._take()
-        self._busy = bool(entries)
-        if not entries:
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a batch of the job that has waited longest and of the jobs with its key."""
+        queued_jobs = self._next_batch()
+        self._busy = bool(queued_jobs)
+        if not queued_jobs:
             return
-        size = sum(entry.job.size for entry in entries)
+        size = sum(queued_job.job.size for queued_job in queued_jobs)
         self._observer.batch(size)
-        jobs = [entry.job for entry in entries]
+        jobs = [queued_job.job for queued_job in queued_jobs]
 
         def work() -> tuple[Sequence[Any], float]:
             started = time.perf_counter()
-            answers: Sequence[Any]
+            results: Sequence[Any]
             try:
-                answers = self._run(jobs)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who asked
-                answers = [error] * len(jobs)
-            return answers, time.perf_counter() - started
+                results = self._run(jobs)
+            except Exception as error:  # noqa: BLE001 - any exception is passed to the requests of this batch
+                results = [error] * len(jobs)
+            return results, time.perf_counter() - started
 
-        def work_apart() -> None:
-            done = work()
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
-                loop.call_soon_threadsafe(self._end, loop, entries, size, *done)
+        def work_in_thread() -> None:
+            outcome = work()
+            with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
+                loop.call_soon_threadsafe(self._finish_batch, loop, queued_jobs, size, *outcome)
 
         if self._seconds_per_image * size < LIGHT_SECONDS and all(job.light for job in jobs):
-            self._end(loop, entries, size, *work())
+            self._finish_batch(loop, queued_jobs, size, *work())
         else:
-            self._crew.hand(work_apart)
+            self._workers.submit(work_in_thread)
 
-    def _take(self) -> list[_Entry]:
+    def _next_batch(self) -> list[_QueuedJob]:
         now, waiting = time.monotonic(), self._waiting
-        taken: list[_Entry] = []
-        others: list[_Entry] = []
+        batch: list[_QueuedJob] = []
+        others: list[_QueuedJob] = []
         room = self._max_batch
         while waiting and room > 0:
-            entry = waiting.popleft()
-            if entry.answer.done():
+            queued_job = waiting.popleft()
+            if queued_job.future.done():
                 continue
-            if entry.deadline <= now:
-                entry.answer.set_exception(overdue())
-            elif not taken or (
-                entry.job.key is not None and entry.job.key == taken[0].job.key and entry.job.size <= room
+            if queued_job.deadline <= now:
+                queued_job.future.set_exception(deadline_error())
+            elif not batch or (
+                queued_job.job.key is not None
+                and queued_job.job.key == batch[0].job.key
+                and queued_job.job.size <= room
             ):
-                taken.append(entry)
-                room = room - entry.job.size if entry.job.key is not None else 0
+                batch.append(queued_job)
+                room = room - queued_job.job.size if queued_job.job.key is not None else 0
             else:
-                others.append(entry)
+                others.append(queued_job)
         waiting.extendleft(reversed(others))
         self._observer.queued(len(waiting))
-        return taken
+        return batch
 
-    def _end(
+    def _finish_batch(
         self,
         loop: asyncio.AbstractEventLoop,
-        entries: Sequence[_Entry],
+        queued_jobs: Sequence[_QueuedJob],
         size: int,
-        answers: Sequence[Any],
+        results: Sequence[Any],
         seconds: float,
     ) -> None:
-        spent = seconds / size
+        seconds_per_image = seconds / size
         self._seconds_per_image = (
-            spent if self._seconds_per_image == UNKNOWN else 0.9 * self._seconds_per_image + 0.1 * spent
+            seconds_per_image
+            if self._seconds_per_image == UNKNOWN_SECONDS
+            else 0.9 * self._seconds_per_image + 0.1 * seconds_per_image
         )
-        for entry, answer in zip(entries, answers, strict=True):
-            if entry.answer.done():
+        for queued_job, future in zip(queued_jobs, results, strict=True):
+            if queued_job.future.done():
                 continue
-            if isinstance(answer, BaseException):
-                entry.answer.set_exception(answer)
+            if isinstance(future, BaseException):
+                queued_job.future.set_exception(future)
             else:
-                entry.answer.set_result(answer)
+                queued_job.future.set_result(future)
         if self._waiting:
-            loop.call_soon(self._begin, loop)  # after whatever else has come meanwhile
+            loop.call_soon(self._start_batch, loop)  # after the callbacks that are due now
         else:
             self._busy = False
 
-    def _drop_the_gone(self) -> None:
-        self._waiting = deque(entry for entry in self._waiting if not entry.answer.done())
+    def _drop_cancelled(self) -> None:
+        self._waiting = deque(queued_job for queued_job in self._waiting if not queued_job.future.done())
 
 
-def overdue() -> HTTPError:
-    """What a job is told whose deadline has passed."""
+def deadline_error() -> HTTPError:
+    """The error of a job whose deadline has passed."""
     return HTTPError(
         504,
-        "expected to answer before the request's deadline, which has passed; try again when less is going on",
+        "expected a result before the request's deadline, which has passed; try again when the load is lower",
         "deadline",
     )

@@ -1,4 +1,4 @@
-"""Watching a model look: each glimpse by itself, its time, and a picture of it all. Blocking; for threads."""
+"""Explanations: a prediction glimpse by glimpse, with times, and a drawing of it. Blocking: call it in a thread."""
 
 import base64
 import io
@@ -13,28 +13,28 @@ from glimpse_serve.inference.jobs import ExplainJob, ExplainResult
 
 
 def explain_image(session: GlimpseSession, job: ExplainJob) -> ExplainResult:
-    """Have a model look at an image glimpse by glimpse.
+    """Classify an image glimpse by glimpse, and measure when each prediction was ready.
 
     Args:
         session: The model.
-        job: The image and the limits.
+        job: The image and its limits.
     """
     canvas = job.canvas
     glances = list(session.scan(canvas.pixels, max_glimpses=job.max_glimpses, confidence=job.confidence))
-    found = from_glances(glances)
-    on_image = session.onto_images(found, [(canvas.height, canvas.width)])
-    return ExplainResult(found, on_image, tuple(glance.seconds for glance in glances))
+    on_canvas = from_glances(glances)
+    on_image = session.onto_images(on_canvas, [(canvas.height, canvas.width)])
+    return ExplainResult(on_canvas, on_image, tuple(glance.seconds for glance in glances))
 
 
-def picture(session: GlimpseSession, image: npt.NDArray[np.uint8], seen: ExplainResult) -> str:
-    """Draw how an answer came about, as a PNG in a ``data:`` address.
+def draw_explanation(session: GlimpseSession, image: npt.NDArray[np.uint8], result: ExplainResult) -> str:
+    """Draw a prediction onto its image, as a PNG in a ``data:`` URL.
 
     Args:
         session: The model.
-        image: As it was decoded.
-        seen: What was seen.
+        image: (height, width, channels) The decoded image.
+        result: The prediction.
     """
-    drawn = view.draw(session, view.view_of(session, image, view.FramedPrediction(seen.on_canvas, seen.on_image)))
+    drawn = view.draw(session, view.view_of(session, image, view.FramedPrediction(result.on_canvas, result.on_image)))
     stream = io.BytesIO()
     drawn.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What a model can be asked, and what it answers: plain data, which engines pass on."""
+"""Jobs for a model and their results: plain data that executors pass on, between processes if need be."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from glimpse.runtime.graph import Arrays
 from glimpse.runtime.prediction import Prediction
 
 SMALL_BYTES = 2**14
-"""An image file up to this size, of as many pixels at most, is decoded within a few tenths of a millisecond."""
+"""An image file of at most so many bytes (and pixels) is decoded within a few tenths of a millisecond."""
 
 
 class DecodedImage(NamedTuple):
-    """An image that was decoded and put onto a model's canvas."""
+    """An image that was decoded and fitted onto a model's canvas."""
 
     pixels: npt.NDArray[np.uint8]
     """(height, width, channels) of the canvas."""
     height: int
-    """Of the image as it came, pixels."""
+    """Height of the original image, pixels."""
     width: int
-    """Likewise."""
+    """Width of the original image, pixels."""
 
 
 class TooLargeInBatch(NamedTuple):
-    """In place of an answer: the image is to be decoded apart, and handed over as a canvas."""
+    """In place of a result: the image is too large for the batch; submit it again as a :class:`DecodedImage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class ClassifyJob:
     """An image to classify.
 
     Attributes:
-        image: The bytes of an image file, or what became of them.
-        name: What errors call it.
-        max_glimpses: Glimpses at most; None for those of the card. Checked before.
-        confidence: Probability at which it is told; None for never. Checked before.
+        image: The bytes of an image file, or the decoded image.
+        name: The image's name in error messages.
+        max_glimpses: Glimpses at most; None for those of the card. Already validated.
+        confidence: Probability at which the prediction is returned early; None for never. Already validated.
     """
 
     image: bytes | DecodedImage
@@ -47,73 +47,73 @@ class ClassifyJob:
 
     @property
     def key(self) -> Hashable:
-        """Images are looked at together that are looked at for equally long."""
+        """Images with the same limits may share a batch."""
         return self.max_glimpses, self.confidence
 
     @property
     def size(self) -> int:
-        """One image."""
+        """Always one image."""
         return 1
 
     @property
     def light(self) -> bool:
-        """Whether it is soon decoded."""
+        """Whether it is decoded already, or small."""
         return not isinstance(self.image, bytes) or len(self.image) <= SMALL_BYTES
 
 
 class ClassifyResult(NamedTuple):
-    """What a model made of an image."""
+    """The prediction for one image."""
 
-    found: Prediction
-    """Of a batch of one, with the glimpses that were taken, in the frame of the image as it came."""
+    prediction: Prediction
+    """Of a batch of one, with the glimpses that were taken, in the frame of the original image."""
     height: int
-    """Of the image as it came, pixels."""
+    """Height of the original image, pixels."""
     width: int
-    """Likewise."""
+    """Width of the original image, pixels."""
     decode_seconds: float
-    """Of the whole batch."""
+    """Seconds of the whole batch."""
     model_seconds: float
-    """Of the whole batch."""
+    """Seconds of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class InferJob:
-    """Inputs for the graph itself.
+    """Tensors for the model's graph.
 
     Attributes:
-        given: By their names.
-        outputs: Names of those that are wanted.
-        key: See :class:`glimpse_serve.inference.batcher.Job`.
-        size: Images in it.
+        inputs: Input tensors by name.
+        outputs: Names of the requested outputs.
+        key: Jobs with equal keys may run in one batch; None for a job that runs alone.
+        size: Number of images.
     """
 
-    given: Arrays
+    inputs: Arrays
     outputs: tuple[str, ...]
     key: Hashable | None
     size: int
 
     @property
     def light(self) -> bool:
-        """Whether there are few of them, and the graph's time is known of others like them."""
-        return self.key is not None and sum(array.nbytes for array in self.given.values()) <= SMALL_BYTES
+        """Whether the tensors are small and may share a batch, so that the measured time an image holds for them."""
+        return self.key is not None and sum(array.nbytes for array in self.inputs.values()) <= SMALL_BYTES
 
 
 class InferResult(NamedTuple):
-    """What the graph answered."""
+    """The outputs of the graph."""
 
     outputs: Arrays
     model_seconds: float
-    """Of the whole batch."""
+    """Seconds of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainJob:
-    """An image that a model is to be watched looking at.
+    """An image to classify glimpse by glimpse, with an explanation.
 
     Attributes:
         canvas: The image on the model's canvas.
-        max_glimpses: Glimpses at most; None for those of the card. Checked before.
-        confidence: Probability at which it is told; None for never. Checked before.
+        max_glimpses: Glimpses at most; None for those of the card. Already validated.
+        confidence: Probability at which the prediction is returned early; None for never. Already validated.
     """
 
     canvas: DecodedImage
@@ -122,26 +122,26 @@ class ExplainJob:
 
     @property
     def key(self) -> Hashable | None:
-        """It is answered alone."""
+        """None: it runs alone."""
         return None
 
     @property
     def size(self) -> int:
-        """One image."""
+        """Always one image."""
         return 1
 
     @property
     def light(self) -> bool:
-        """It takes many steps."""
+        """False: it runs the model once a glimpse."""
         return False
 
 
 class ExplainResult(NamedTuple):
-    """What was seen."""
+    """A prediction with the time of each glimpse."""
 
     on_canvas: Prediction
-    """Of a batch of one, in the canvas's frame."""
+    """Of a batch of one, in the frame of the canvas."""
     on_image: Prediction
-    """In the frame of the image as it came."""
+    """The same in the frame of the original image."""
     seconds: tuple[float, ...]
-    """After which each glimpse's belief was there, from the first's beginning on."""
+    """When the prediction after each glimpse was ready, from the start of the first glimpse."""

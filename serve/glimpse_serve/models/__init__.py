@@ -1,1 +1,1 @@
-"""The models that are served: registry, watched folder, names, and those in the package."""
+"""The served models: registry, watched directory, names, bundled models."""

@@ -1,8 +1,8 @@
-"""A directory of models that is watched: what lies in it is served, and what changes is served anew.
+"""A watched directory of models: its files are served, and loaded again when they change.
 
 ``NAME.onnx`` is version 1 of the model NAME, and ``NAME/3/model.onnx`` (Triton's layout, as ``glimpse export --to
-triton`` writes it) its version 3. It is looked at by its names and file times every second or so, which works on every
-file system, those mounted by Kubernetes included.
+triton`` writes it) is version 3. The directory is polled: names and file times are compared every second or so, which
+works on every file system, those mounted by Kubernetes included.
 """
 
 import asyncio
@@ -18,42 +18,42 @@ FILE = "model.onnx"
 _log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
-    """A model's file in the directory."""
+class VersionedFile(NamedTuple):
+    """A model file in the directory, with the name and version that its place gives it."""
 
     name: str
     version: int
     path: Path
     signature: tuple[int, ...]
-    """What changes when the file does: its times, its size, and which file it is."""
+    """Modification time, size, inode and device: they change when the file does."""
 
 
 class ModelDirectory:
-    """Keeps a registry as the directory is.
+    """Keeps a registry in step with the directory.
 
-    A file that is still being written is left until it rests. One that is refused is not tried again until it changes,
-    and what was served before it goes on.
+    A file is loaded only when it did not change between two scans, so not while it is written. A rejected file is not
+    tried again until it changes, and the model that was served before stays.
 
     Args:
         directory: The directory.
-        registry: What is to be as the directory is. Models that came from elsewhere are not touched.
+        registry: The registry to update. Models from elsewhere are not touched.
     """
 
     def __init__(self, directory: Path, registry: Registry) -> None:
         self._directory, self._registry = directory, registry
-        self._served: dict[tuple[str, int], Found] = {}
+        self._served: dict[tuple[str, int], VersionedFile] = {}
         self._tried: dict[Path, tuple[int, ...]] = {}
-        self._seen: dict[Path, tuple[int, ...]] = {}
+        self._signatures: dict[Path, tuple[int, ...]] = {}
         self._readable = True
 
-    async def look(self, rested: bool = False) -> None:
-        """Look once, load what is new or has changed, and take out what is gone.
+    async def scan(self, complete: bool = False) -> None:
+        """Scan once: load new and changed files, and unload the models of deleted files.
 
         Args:
-            rested: Whether files are to be taken as complete; otherwise only those that are as they were last time.
+            complete: Whether all files count as complete; otherwise only those that are unchanged since the last scan.
         """
         try:
-            listed = await asyncio.to_thread(scan, self._directory)
+            listed = await asyncio.to_thread(list_files, self._directory)
         except OSError as error:
             if self._readable:
                 _log.error(
@@ -62,78 +62,78 @@ class ModelDirectory:
             self._readable = False
             return
         self._readable = True
-        before, self._seen = self._seen, {found.path: found.signature for found in listed}
+        before, self._signatures = self._signatures, {file.path: file.signature for file in listed}
         self._forget(before)
-        for found in listed:
-            quiet = rested or before.get(found.path) == found.signature
-            if quiet and self._tried.get(found.path) != found.signature:
-                self._tried[found.path] = found.signature
-                if self._is_taken(found):
+        for file in listed:
+            unchanged = complete or before.get(file.path) == file.signature
+            if unchanged and self._tried.get(file.path) != file.signature:
+                self._tried[file.path] = file.signature
+                if self._is_served_elsewhere(file):
                     continue
                 try:
-                    await self._registry.load(found.name, found.version, found.path)
+                    await self._registry.load(file.name, file.version, file.path)
                 except ModelError:
-                    continue  # the registry has noted and told it
-                self._served[found.name, found.version] = found
+                    continue  # the registry has recorded and logged it
+                self._served[file.name, file.version] = file
 
-    def _is_taken(self, found: Found) -> bool:
-        """Whether what a file would be called is served from another one, of which one would take the other out."""
-        own = self._served.get((found.name, found.version))
-        if found.version not in self._registry.versions(found.name) or (own and own.path == found.path):
+    def _is_served_elsewhere(self, file: VersionedFile) -> bool:
+        """Whether another file is already served under this name and version; then this one is rejected."""
+        own = self._served.get((file.name, file.version))
+        if file.version not in self._registry.versions(file.name) or (own and own.path == file.path):
             return False
-        self._registry.refuse(
-            found.name,
-            found.path,
-            f"expected version {found.version} of {found.name!r} once, and it is served from "
+        self._registry.reject(
+            file.name,
+            file.path,
+            f"expected version {file.version} of {file.name!r} once, and it is served from "
             f"{str(own.path) if own else 'a file that was named'!r}; rename one of them, or take it away",
         )
         return True
 
     def _forget(self, before: dict[Path, tuple[int, ...]]) -> None:
-        """Take out what is missing for the second time: a file that is replaced may be missing for a moment."""
-        gone = [path for path in self._tried if path not in self._seen and path not in before]
-        for path in gone:
+        """Unload files that are missing for the second time: a file that is replaced may be missing for a moment."""
+        missing = [path for path in self._tried if path not in self._signatures and path not in before]
+        for path in missing:
             del self._tried[path]
-            self._registry.refused.pop(str(path), None)
-        for key in [key for key, found in self._served.items() if found.path in gone]:
+            self._registry.rejected.pop(str(path), None)
+        for key in [key for key, file in self._served.items() if file.path in missing]:
             del self._served[key]
             self._registry.unload(*key)
             # Another file of that name may take its place.
-            for file in [file for file in self._tried if str(file) in self._registry.refused]:
-                del self._tried[file]
+            for path in [path for path in self._tried if str(path) in self._registry.rejected]:
+                del self._tried[path]
 
     async def run(self, seconds: float) -> None:
-        """Look again and again, until cancelled.
+        """Scan periodically until cancelled.
 
         Args:
-            seconds: How long to wait between.
+            seconds: Time between two scans.
         """
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self.look()
-            except Exception:  # noqa: BLE001 - what is served must go on, whatever befalls the watch
-                _log.exception("looking at the model directory failed; it is tried again")
+                await self.scan()
+            except Exception:  # noqa: BLE001 - a failed scan must not end the scanning
+                _log.exception("scanning the model directory failed; it is tried again")
 
 
-def scan(directory: Path) -> list[Found]:
-    """List the models' files in a directory, by name and version.
+def list_files(directory: Path) -> list[VersionedFile]:
+    """List the model files in a directory, by name and version.
 
     Args:
-        directory: The directory. Hidden files and whatever has another layout are passed over.
+        directory: The directory. Hidden files and files of another layout are ignored.
 
     Raises:
         OSError: When it can't be read.
     """
-    found = []
-    for entry in sorted(directory.iterdir()):
-        if entry.name.startswith("."):
+    files = []
+    for item in sorted(directory.iterdir()):
+        if item.name.startswith("."):
             continue
-        if entry.suffix == ".onnx":
-            found += _found(entry.stem, 1, entry)
-        elif entry.is_dir():
+        if item.suffix == ".onnx":
+            files += _model_file(item.stem, 1, item)
+        elif item.is_dir():
             try:
-                versions = sorted(entry.iterdir())
+                versions = sorted(item.iterdir())
             except PermissionError:  # such as lost+found on a volume of its own
                 continue
             for version in versions:
@@ -143,13 +143,13 @@ def scan(directory: Path) -> list[Found]:
                     and len(version.name) <= 18
                     and int(version.name)
                 ):
-                    found += _found(entry.name, int(version.name), version / FILE)
-    return found
+                    files += _model_file(item.name, int(version.name), version / FILE)
+    return files
 
 
-def _found(name: str, version: int, path: Path) -> list[Found]:
+def _model_file(name: str, version: int, path: Path) -> list[VersionedFile]:
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
-        return []  # gone meanwhile, or an empty folder
-    return [Found(name, version, path, (about.st_mtime_ns, about.st_size, about.st_ino, about.st_dev))]
+        return []  # deleted meanwhile, or an empty folder
+    return [VersionedFile(name, version, path, (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev))]

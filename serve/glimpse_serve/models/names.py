@@ -1,4 +1,4 @@
-"""Which files are served under which names. Nothing heavy is imported, so that mistakes are told before a start."""
+"""Names and files of the models to serve. Nothing heavy is imported, so that mistakes are reported before the start."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from glimpse_serve.models import bundled
 from glimpse_serve.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a model may be called, since it stands in addresses."""
+"""A model's name, which is part of URLs."""
 
 
 class ModelError(ValueError):
@@ -15,16 +15,17 @@ class ModelError(ValueError):
 
 
 def named_models(settings: Settings) -> list[tuple[str, Path]]:
-    """Tell which files are to be served under which names, those of a watched directory apart.
+    """Return the names and files of the models to serve, without those of a model directory.
 
     Args:
-        settings: As they were given.
+        settings: The settings of the service.
 
     Returns:
-        What was given, or what comes with the package where nothing was, not even a directory.
+        The models of the settings; the bundled models where the settings name neither models nor a directory.
 
     Raises:
-        ModelError: When two have one name, a name has no place in an address, or there is no such file or directory.
+        ModelError: When two models have the same name, a name can't be part of a URL, or a file or the directory does
+            not exist.
     """
     if settings.directory and not Path(settings.directory).is_dir():
         raise ModelError(
@@ -33,11 +34,11 @@ def named_models(settings: Settings) -> list[tuple[str, Path]]:
     if not settings.models and not settings.directory:
         return [(model.name, model.path) for model in bundled.models()]
     found: dict[str, Path] = {}
-    for given in settings.models:
-        name, equals, file = given.partition("=")
-        path = Path(file if equals else given)
+    for argument in settings.models:
+        name, equals, file = argument.partition("=")
+        path = Path(file if equals else argument)
         name = name if equals else path.stem
-        check_name(name)
+        check_served_name(name)
         if not path.is_file():
             raise ModelError(f"expected a model's file at {str(path)!r}, found none; check its path")
         if name in found:
@@ -49,14 +50,14 @@ def named_models(settings: Settings) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that has no place in an address.
+def check_served_name(name: str) -> None:
+    """Check that a model's name can be part of a URL.
 
     Args:
-        name: Of a model.
+        name: The name.
 
     Raises:
-        ModelError: When it is one.
+        ModelError: When it can't.
     """
     if not NAME.fullmatch(name):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The models that are served, by name and version: how one comes in, takes over, and goes."""
+"""The registry of served models, by name and version: loading, replacing, unloading."""
 
 import asyncio
 import ctypes
@@ -14,101 +14,101 @@ from glimpse.contract.card import ContractError
 from glimpse.runtime.providers import ProviderError
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.inference.batcher import Engine
+from glimpse_serve.inference.batcher import JobExecutor
 from glimpse_serve.inference.model import ServedModel
-from glimpse_serve.models.names import ModelError, check_name
+from glimpse_serve.models.names import ModelError, check_served_name
 
 TRIM_SECONDS = 2.0
-"""After a model was replaced, for the requests that it has begun."""
+"""Time after which the memory of a replaced model is trimmed; its requests have ended by then."""
 
 _log = logging.getLogger(__name__)
 
 
 class LoadedModel(NamedTuple):
-    """A model and who answers for it."""
+    """A model and the executor that runs its jobs."""
 
     model: ServedModel
-    engine: Engine
+    executor: JobExecutor
     loaded_at: float
     """Seconds since the epoch."""
 
 
 @runtime_checkable
 class LoadObserver(Protocol):
-    """Told of models that come and go."""
+    """Receives the events of a registry."""
 
     def loaded(self, name: str, version: int, sha256: str) -> None:
-        """A model takes over."""
+        """A model was loaded, and serves from now on."""
 
     def unloaded(self, name: str, version: int) -> None:
-        """A model is taken out."""
+        """A model was unloaded."""
 
-    def load_refused(self, name: str) -> None:
-        """A file was refused."""
+    def load_rejected(self, name: str) -> None:
+        """A file was rejected."""
 
 
 class Registry:
     """Models by name and version. It belongs to one event loop; files are opened in threads.
 
-    Whoever has an :class:`LoadedModel` in hand may go on using it after another took its place: it is gone when the
-    last request has let it go, so no request fails because of a change.
+    A request may go on using its :class:`LoadedModel` after another one has replaced it: the old model is freed when
+    its last request has ended, so no request fails because of a change.
 
     Args:
-        engine_of: Makes the engine of a model.
-        observer: Told of what happens.
-        provider: What models run on.
+        make_executor: Makes the executor of a model.
+        observer: Receives the events.
+        provider: The execution provider of the models.
         threads: Threads within an operator.
     """
 
     def __init__(
         self,
-        engine_of: Callable[[ServedModel], Engine],
+        make_executor: Callable[[ServedModel], JobExecutor],
         observer: LoadObserver,
         provider: str = "cpu",
         threads: int = 1,
     ) -> None:
-        self._engine_of, self._observer = engine_of, observer
+        self._make_executor, self._observer = make_executor, observer
         self._provider, self._threads = provider, threads
-        self._entries: dict[str, dict[int, LoadedModel]] = {}
-        self.refused: dict[str, str] = {}
-        """Files that were refused, with the sentence that says why."""
+        self._models: dict[str, dict[int, LoadedModel]] = {}
+        self.rejected: dict[str, str] = {}
+        """Rejected files, with the error message."""
 
     def __iter__(self) -> Iterator[LoadedModel]:
-        """Every model, by name in the order in which the names came, and by version."""
-        for versions in list(self._entries.values()):
+        """Every model: names in the order of loading, versions ascending."""
+        for versions in list(self._models.values()):
             for version in sorted(versions):
                 yield versions[version]
 
     @property
     def names(self) -> list[str]:
-        """Of the models, in the order in which they came."""
-        return list(self._entries)
+        """Names of the models, in the order of loading."""
+        return list(self._models)
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model that are served, ascending."""
-        return sorted(self._entries.get(name, ()))
+        """Served versions of a model, ascending."""
+        return sorted(self._models.get(name, ()))
 
     def find(self, name: str | None = None, version: str | None = None) -> LoadedModel:
         """Find a model.
 
         Args:
-            name: Its name; that which came first by default.
-            version: Its version as a client wrote it; the greatest by default.
+            name: Its name; by default the model that was loaded first.
+            version: Its version as the client sent it; the greatest by default.
 
         Raises:
-            Refusal: 404 when there is none; 503 while there is none at all.
+            HTTPError: 404 when there is no such model; 503 while no model at all is served.
         """
-        entries = self._entries
-        if not entries:
+        models = self._models
+        if not models:
             raise HTTPError(
                 503, "expected a model to be served, and none is yet; try again soon", "model", {"Retry-After": "1"}
             )
         if name is None:
-            name = next(iter(entries))
-        versions = entries.get(name)
+            name = next(iter(models))
+        versions = models.get(name)
         if versions is None:
             raise HTTPError(
-                404, f"expected a model out of {_listed(entries)}, got {name!r:.80}; choose one of them", "model"
+                404, f"expected a model out of {_listed(models)}, got {name!r:.80}; choose one of them", "model"
             )
         if version is None:
             return versions[max(versions)]
@@ -122,79 +122,79 @@ class Registry:
         return versions[int(version)]
 
     async def load(self, name: str, version: int, path: Path) -> LoadedModel:
-        """Open a model's file, check and warm it, and only then let it take over.
+        """Open a model's file, check it, run it once, and only then serve it.
 
         Args:
-            name: By which clients will call it.
-            version: At least 1; one of this name and version that is there already is replaced.
+            name: Its name in requests.
+            version: At least 1; a loaded model of the same name and version is replaced.
             path: An ONNX file written by ``glimpse export``.
 
         Raises:
-            ModelError: When the file can't be served; what was served before goes on. It is noted in ``refused``.
+            ModelError: When the file can't be served; it is recorded in ``rejected``, and the old model stays.
         """
         try:
-            check_name(name)
+            check_served_name(name)
             session = await asyncio.to_thread(self._open, path)
         except ModelError as error:
-            self.refuse(name, path, str(error))
+            self.reject(name, path, str(error))
             raise
         model = ServedModel(name, version, session)
-        entry = LoadedModel(model, self._engine_of(model), time.time())
-        replaced = version in self._entries.get(name, {})
-        self._entries.setdefault(name, {})[version] = entry
+        loaded = LoadedModel(model, self._make_executor(model), time.time())
+        replaced = version in self._models.get(name, {})
+        self._models.setdefault(name, {})[version] = loaded
         if replaced:
-            # By then the requests of the old one have let it go.
+            # By then the requests of the old model have ended.
             loop = asyncio.get_running_loop()
-            loop.call_later(TRIM_SECONDS, loop.run_in_executor, None, give_back_memory)
-        self.refused.pop(str(path), None)
+            loop.call_later(TRIM_SECONDS, loop.run_in_executor, None, trim_memory)
+        self.rejected.pop(str(path), None)
         self._observer.loaded(name, version, session.sha256)
         _log.info(
             "serving %s version %d", name, version, extra={"model": name, "file": str(path), "sha256": session.sha256}
         )
-        return entry
+        return loaded
 
-    def refuse(self, name: str, path: Path, sentence: str) -> None:
-        """Note that a file is not served, and tell it.
+    def reject(self, name: str, path: Path, message: str) -> None:
+        """Record and log that a file is not served.
 
         Args:
-            name: By which it would have been called.
+            name: The name that its model would have had.
             path: The file.
-            sentence: Why.
+            message: The reason.
         """
-        self.refused[str(path)] = sentence
-        self._observer.load_refused(name)
-        _log.error("refused the model %s: %s", name, sentence, extra={"model": name, "file": str(path)})
+        self.rejected[str(path)] = message
+        self._observer.load_rejected(name)
+        _log.error("rejected the model %s: %s", name, message, extra={"model": name, "file": str(path)})
 
     def unload(self, name: str, version: int) -> None:
-        """Take a model out; what it has begun it ends.
+        """Unload a model; requests that use it run to their end.
 
         Args:
             name: Its name.
             version: Its version.
         """
-        versions = self._entries.get(name, {})
+        versions = self._models.get(name, {})
         if versions.pop(version, None) is not None:
             self._observer.unloaded(name, version)
             _log.info("no longer serving %s version %d", name, version, extra={"model": name})
         if not versions:
-            self._entries.pop(name, None)
+            self._models.pop(name, None)
 
     def _open(self, path: Path) -> GlimpseSession:
         try:
             session = GlimpseSession(path, self._threads, self._provider)
-            _try_out(session)
+            _check_probabilities(session)
         except (ContractError, ProviderError) as error:
             raise ModelError(str(error)) from error
-        except Exception as error:  # a damaged file meets onnxruntime with any kind of exception
+        except Exception as error:  # onnxruntime raises exceptions of any type for a damaged file
             raise ModelError(f"{str(path)!r} can't be served ({error}); export the model again") from error
         return session
 
 
-def give_back_memory() -> bool:
+def trim_memory() -> bool:
     """Return free memory to the system, which the C library would keep: some 20 MB after a model was replaced.
 
     Returns:
-        Whether the C library is one that can.
+        Whether the C library has ``malloc_trim``.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -202,12 +202,12 @@ def give_back_memory() -> bool:
     return trim is not None
 
 
-def _try_out(session: GlimpseSession) -> None:
-    """See that a model answers noise with probabilities, alone and in a batch."""
+def _check_probabilities(session: GlimpseSession) -> None:
+    """Check that a model returns probabilities for random pixels, for one image and for a batch."""
     card = session.card
     noise = np.random.default_rng(0).integers(0, 256, (2, card.height, card.width, card.channels), np.uint8)
-    for canvases in (noise[:1], noise):
-        found: Any = session.run(canvases).probabilities
+    for images in (noise[:1], noise):
+        found: Any = session.run(images).probabilities
         total = found.sum(-1)
         if not np.isfinite(found).all() or np.abs(total - 1).max() > 1e-2:
             raise ModelError(

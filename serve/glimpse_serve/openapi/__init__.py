@@ -1,1 +1,1 @@
-"""The description of the interface, its examples and its page."""
+"""The OpenAPI document, its examples, and the documentation page."""

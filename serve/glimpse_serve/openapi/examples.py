@@ -1,7 +1,7 @@
-"""What the description shows: requests, the answers that the shipped model gave to them, and commands to paste.
+"""Examples of the documentation: requests, the recorded responses of a bundled model, and commands to paste.
 
-The answers are not made up: ``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` asks the service and
-writes them anew.
+``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` sends the requests to the service and records the
+responses.
 """
 
 import base64
@@ -15,9 +15,9 @@ iVBORw0KGgoAAAANSUhEUgAAADwAAAA8AgMAAABHkjHhAAAADFBMVEX////g4OBRUVEAAADz2lU+AAAA
 30YFwSJ2tt7E9DZWAa3sPYMoHsJSbD2AtY1HCDYWIgi2CdiYv2eRRGeCP5XodN++3TczO2MIFRb+jndDecDUsfkIC+HBUfdrS/3e
 kjLMz/qN5iMAKApPALTI6r0vtx8uhE6SXVL60dP+bGqOeppjR/sdqf2CUr3rEm8109OctqH8LxuSgn3qfEHpfz7x9hkL/2SS5Vvl
 fGqQNLzW8xHPzBgA/UGu788kkZUl9ifrxZ0WXfokGaOj9Erycr722/l/e99ulFq7uJcLDcgAAAAASUVORK5CYII="""
-"""A PNG of a seven among scraps, drawn for this purpose and nobody else's, 60 by 60 pixels, in base 64."""
+"""A PNG of a seven with clutter, 60 by 60 pixels, in base64, drawn for these examples."""
 MODEL = "digits-hard"
-"""The model that gave the answers."""
+"""The model of the responses."""
 BOUNDARY = "a-line-between"
 
 
@@ -25,11 +25,11 @@ class Sample(NamedTuple):
     """A request.
 
     Attributes:
-        method: HTTP's.
-        path: With ``{model}`` where a model's name belongs.
-        body: As it is sent.
-        media_type: Of the body.
-        summary: What it shows.
+        method: HTTP method.
+        path: Path with ``{model}`` in place of a model's name.
+        body: The body.
+        media_type: Media type of the body.
+        summary: What the example shows.
     """
 
     method: str
@@ -39,16 +39,16 @@ class Sample(NamedTuple):
     summary: str = ""
 
 
-def image() -> bytes:
-    """The seven, as a file."""
+def example_image() -> bytes:
+    """The example image, a PNG file."""
     return base64.b64decode(SEVEN)
 
 
-def form(*files: tuple[str, bytes]) -> bytes:
-    """A form with files, as browsers and curl write it.
+def multipart_form(*files: tuple[str, bytes]) -> bytes:
+    """A multipart form with files, as browsers and curl write it.
 
     Args:
-        files: Their names and contents.
+        files: Names and contents of the files.
     """
     lines = b"".join(
         b'--%b\r\nContent-Disposition: form-data; name="image"; filename="%b"\r\n\r\n%b\r\n'
@@ -70,17 +70,21 @@ INFERENCE: dict[str, Any] = {
     ],
     "outputs": [{"name": "probabilities"}, {"name": "locations"}],
 }
-"""A request of the Open Inference Protocol for a model that takes grey images of any size."""
+"""An inference request of the Open Inference Protocol for a model of grey images of any size."""
 
 SAMPLES = {
-    "classified": Sample("POST", "/v1/classify?confidence=0.99", image(), "image/png", "one image"),
+    "classified": Sample("POST", "/v1/classify?confidence=0.99", example_image(), "image/png", "one image"),
     "explained": Sample(
-        "POST", "/v1/classify?explain=path&max_glimpses=4", image(), "image/png", "one image, with its explanation"
+        "POST",
+        "/v1/classify?explain=path&max_glimpses=4",
+        example_image(),
+        "image/png",
+        "one image, with its explanation",
     ),
     "several": Sample(
         "POST",
         "/v1/classify?max_glimpses=1",
-        form(("seven.png", image()), ("notes.txt", b"no image")),
+        multipart_form(("seven.png", example_image()), ("notes.txt", b"no image")),
         f"multipart/form-data; boundary={BOUNDARY}",
         "several images, of which one can't be read",
     ),
@@ -94,29 +98,29 @@ SAMPLES = {
     "index": Sample("POST", "/v2/repository/index"),
     "inferred": Sample("POST", "/v2/models/{model}/infer", json.dumps(INFERENCE).encode(), "application/json"),
 }
-"""Requests that are answered 200, by the names of their answers."""
-REFUSED = {
-    400: Sample("POST", "/v1/classify?confidence=2", image(), "image/png"),
+"""Requests that succeed, by the names of their responses."""
+ERRORS = {
+    400: Sample("POST", "/v1/classify?confidence=2", example_image(), "image/png"),
     404: Sample("GET", "/v1/models/nobody"),
     415: Sample("POST", "/v1/classify", b"%PDF-1.4", "application/pdf"),
-    422: Sample("POST", "/v1/classify", image()[:200], "image/png"),
+    422: Sample("POST", "/v1/classify", example_image()[:200], "image/png"),
 }
-"""Requests that are refused, by the status of their answers."""
+"""Requests that fail, by the status of their responses."""
 
 
 @cache
-def answers() -> dict[str, Any]:
-    """What the model answered, by the names of the samples, or their status."""
+def responses() -> dict[str, Any]:
+    """The recorded responses, by the names of the samples or by status."""
     found: dict[str, Any] = json.loads(resources.files("glimpse_serve.openapi").joinpath("examples.json").read_bytes())
     return found
 
 
 def curl(address: str, key: bool) -> str:
-    """Commands for a shell that classify the seven.
+    """Shell commands that classify the example image.
 
     Args:
-        address: Of the service.
-        key: Whether it wants one.
+        address: URL of the service.
+        key: Whether it needs an API key.
     """
     secret = ' -H "X-API-Key: $GLIMPSE_KEY"' if key else ""
     return f"""\
@@ -129,11 +133,11 @@ curl{secret} -F image=@seven.png -F image=@seven.png '{address}/v1/classify?max_
 
 
 def python(address: str, key: bool) -> str:
-    """A program that classifies the seven, with the standard library alone.
+    """A program that classifies the example image, with the standard library alone.
 
     Args:
-        address: Of the service.
-        key: Whether it wants one.
+        address: URL of the service.
+        key: Whether it needs an API key.
     """
     secret = ', headers={"X-API-Key": os.environ["GLIMPSE_KEY"]}' if key else ""
     modules = "base64, json, os, urllib.request" if key else "base64, json, urllib.request"
@@ -145,18 +149,18 @@ image = base64.b64decode("""
 """)
 request = urllib.request.Request("{address}/v1/classify?confidence=0.99", data=image{secret})
 with urllib.request.urlopen(request) as response:
-    answer = json.load(response)
-print(f"{{answer['class']}} ({{answer['confidence']:.1%}}) after {{len(answer['glimpses'])}} glimpses")
+    result = json.load(response)
+print(f"{{result['class']}} ({{result['confidence']:.1%}}) after {{len(result['glimpses'])}} glimpses")
 '''
 
 
 def triton(address: str, key: bool, model: str) -> str:
-    """A program that asks a model by the Open Inference Protocol.
+    """A program that runs a model by the Open Inference Protocol.
 
     Args:
-        address: Of the service.
-        key: Whether it wants one.
-        model: The name of the model.
+        address: URL of the service.
+        key: Whether it needs an API key.
+        model: Name of the model.
     """
     host = address.partition("://")[2]
     secret, module = (', headers={"X-API-Key": os.environ["GLIMPSE_KEY"]}', "import os\n\n") if key else ("", "")
@@ -167,12 +171,12 @@ def triton(address: str, key: bool, model: str) -> str:
 import tritonclient.http as v2
 
 client = v2.InferenceServerClient("{host}"{encrypted})
-wanted = client.get_model_metadata("{model}"{secret})["inputs"][0]
-shape = [1, wanted["shape"][1], *(60 if side < 0 else side for side in wanted["shape"][2:])]
-images = v2.InferInput(wanted["name"], shape, wanted["datatype"])
-kind = {{"UINT8": np.uint8, "FP32": np.float32}}[wanted["datatype"]]
-images.set_data_from_numpy(np.zeros(shape, kind))
-answer = client.infer("{model}", [images]{secret})
-print(answer.as_numpy("probabilities")[0, -1])
+spec = client.get_model_metadata("{model}"{secret})["inputs"][0]
+shape = [1, spec["shape"][1], *(60 if side < 0 else side for side in spec["shape"][2:])]
+images = v2.InferInput(spec["name"], shape, spec["datatype"])
+dtype = {{"UINT8": np.uint8, "FP32": np.float32}}[spec["datatype"]]
+images.set_data_from_numpy(np.zeros(shape, dtype))
+result = client.infer("{model}", [images]{secret})
+print(result.as_numpy("probabilities")[0, -1])
 client.close()
 '''

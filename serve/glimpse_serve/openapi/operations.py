@@ -1,84 +1,85 @@
-"""The operations of the interface, one by one: what each is for, what it takes, and every answer that it may give."""
+"""The operations of the OpenAPI document: purpose, parameters, bodies, and all responses of each."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from glimpse.images.pixels import FORMATS
 from glimpse_serve.http.request import JSON
+from glimpse_serve.http.tensor_format import HEADER_LENGTH
 from glimpse_serve.openapi import examples, schemas
 from glimpse_serve.openapi.schemas import Schema, ref
-from glimpse_serve.routes import v2_tensors
-from glimpse_serve.routes.streaming import LOOK_QUERY
+from glimpse_serve.routes.streaming import STREAMING_QUERY
 from glimpse_serve.routes.v1 import CLASSIFY_QUERY, EXPLAIN, MODEL_QUERY
 from glimpse_serve.settings import Settings
 
 PLAIN, PROTOCOL, OPERATIONS, DESCRIBED = "Plain", "Open Inference Protocol", "Operations", "Description"
 BYTES = "application/octet-stream"
 HTML = "text/html; charset=utf-8"
-_INFERENCE_TITLE = v2_tensors.HEADER_LENGTH.title()
 VERSION: Schema = {"type": "string", "pattern": schemas.VERSION_PATTERN, "examples": ["1"]}
 _CONVERSATION = """\
-A conversation over a WebSocket, for images that are too large to send; JSON, but for the pixels. The client begins \
-with `{"width": 40000, "height": 30000, "channels": 3}`, and with `confidence` and `max_glimpses` if it likes.
+A streaming session over a WebSocket, for images that are too large to send. All messages are JSON, except the pixels. \
+The client starts with `{"width": 40000, "height": 30000, "channels": 3}`, and optionally `confidence` and \
+`max_glimpses`.
 
-The service says `{"type": "ask", "time": 0, "box": [left, top, right, bottom]}`, whole pixels inside the image. The \
-client sends these as one binary message: uint8, row by row, or as an image file of the box's size. After each the \
-service says `{"type": "glimpse", ...}` with the entries of `Glimpse`, and in the end `{"type": "answer", ...}` with \
-those of `Classified`, and closes. What goes wrong it says as `{"type": "error", "status": 422, "error": "..."}`.
+The service sends `{"type": "ask", "time": 0, "box": [left, top, right, bottom]}`, a box of whole pixels inside the \
+image. The client sends its pixels as one binary message: uint8, row by row, or an image file of the box's size. After \
+each glimpse the service sends `{"type": "glimpse", ...}` with the fields of `Glimpse`, at the end \
+`{"type": "answer", ...}` with the fields of `Classified`, and closes the connection. An error is sent as \
+`{"type": "error", "status": 422, "error": "..."}`.
 
-OpenAPI has no words for such conversations; `glimpse_serve.client` holds them."""
+OpenAPI can't describe WebSocket messages; `glimpse_serve.client` implements them."""
 _BODY = (400, 408, 413, 415)
-"""What may be wrong with any body."""
+"""Statuses of errors of any request with a body."""
 _HEADERS = {
     "X-Request-ID": {
-        "description": "Under which the logs tell of the request.",
+        "description": "Identifies the request in the logs.",
         "required": True,
         "schema": {"type": "string", "minLength": 1, "maxLength": 128},
     }
 }
 _AGAIN = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 _STATUSES: dict[int, tuple[str, dict[str, Any]]] = {
-    400: ("A parameter, the body or a tensor is not what it should be.", {}),
+    400: ("A parameter, the body or a tensor is invalid.", {}),
     401: (
-        "An API key is wanted, and none came, or one that is not known.",
+        "The API key is missing or unknown.",
         {"WWW-Authenticate": {"description": "How to send it.", "required": True, "schema": {"const": "Bearer"}}},
     ),
-    403: ("A page of another origin asked, which is not allowed.", {}),
+    403: ("The page's origin is not allowed.", {}),
     404: ("There is no such model, or no such version of it.", {}),
-    408: ("The body came too slowly, or an image took too long to decode.", {}),
+    408: ("The body arrived too slowly, or an image took too long to decode.", {}),
     413: ("The body is too large, or has too many images or pixels.", {}),
-    415: ("The body is of a kind, or is compressed in a way, that is not taken.", {}),
+    415: ("The media type or the compression of the body is not supported.", {}),
     422: ("The image can't be read, or none of the images.", {}),
     426: (
-        "A plain request came where a WebSocket was expected.",
+        "A WebSocket is expected here, not a plain request.",
         {"Upgrade": {"description": "What is expected.", "required": True, "schema": {"const": "websocket"}}},
     ),
-    429: ("Too many requests came in too short a time.", _AGAIN),
-    500: ("The service failed, which is its fault.", {}),
+    429: ("The rate limit is exceeded.", _AGAIN),
+    500: ("The service failed.", {}),
     503: ("The service is overloaded, not ready yet, or about to stop.", _AGAIN),
-    504: ("The answer was not there in time.", {}),
+    504: ("The deadline has passed.", {}),
 }
-"""What each status of an error means, with the headers that it brings."""
+"""Descriptions of the error statuses, and their headers."""
 
 
-def operations(settings: Settings, names: list[str], most: int) -> dict[str, dict[str, Any]]:
-    """Tell every operation by its method and path, without what stands in the path and what the doors answer.
+def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[str, dict[str, Any]]:
+    """Describe every operation, by method and path, without path parameters and the errors of authentication.
 
     Args:
         settings: The limits.
-        names: Of the models that are served.
-        most: Glimpses that any of them takes.
+        names: Names of the served models.
+        max_glimpses: Largest number of glimpses of any of them.
     """
-    said = examples.answers()
+    samples = examples.responses()
     protocol = "the [protocol](https://github.com/kserve/open-inference-protocol)"
-    limits = _classify_parameters(names, most)
+    limits = _classify_parameters(names, max_glimpses)
     return {
         "POST /v1/classify": {
             "operationId": "classify",
             "tags": [PLAIN],
             "summary": "Classify an image, or many",
-            "description": f"The body is an image file as it is ({', '.join(FORMATS)}), or a form with "
-            "several of them, which are answered in their order.",
+            "description": f"The body is an image file ({', '.join(FORMATS)}), or a form with several; "
+            "the results are in the order of the files.",
             "parameters": [limits[name] for name in CLASSIFY_QUERY],
             "requestBody": {
                 "required": True,
@@ -95,7 +96,7 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
                                     "items": {"type": "string", "contentMediaType": BYTES},
                                     "minItems": 1,
                                     "maxItems": settings.max_images,
-                                    "description": "The files. Their field may be called anything.",
+                                    "description": "The files. The field may have any name.",
                                 }
                             },
                             "required": ["image"],
@@ -105,9 +106,9 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
             },
             "responses": {
                 "200": _json(
-                    "What the model believes. `Classified` to an image, `ClassifiedImages` to a form.",
+                    "The prediction: `Classified` for an image, `ClassifiedImages` for a form.",
                     {"anyOf": [ref("Classified"), ref("ClassifiedImages")]},
-                    {name: said[name] for name in ("classified", "explained", "several")},
+                    {name: samples[name] for name in ("classified", "explained", "several")},
                 ),
                 **errors(*_BODY, 404, 422, 504, of_images=True),
             },
@@ -115,11 +116,11 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
         "GET /v1/look": {
             "operationId": "look",
             "tags": [PLAIN],
-            "summary": "Look at an image that stays where it is",
+            "summary": "Classify an image without sending all of it",
             "description": _CONVERSATION,
-            "parameters": [limits[name] for name in LOOK_QUERY],
+            "parameters": [limits[name] for name in STREAMING_QUERY],
             "responses": {
-                "101": {"description": "The conversation begins.", "headers": _HEADERS},
+                "101": {"description": "The streaming session starts.", "headers": _HEADERS},
                 **errors(400, 403, 404, 426),
             },
         },
@@ -127,15 +128,15 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
             "operationId": "list_models",
             "tags": [PLAIN],
             "summary": "List the models",
-            "responses": {"200": _json("The models.", ref("Models"), {"models": said["models"]}), **errors(400)},
+            "responses": {"200": _json("The models.", ref("Models"), {"models": samples["models"]}), **errors(400)},
         },
         "GET /v1/models/{model}": {
             "operationId": "describe_model",
             "tags": [PLAIN],
-            "summary": "Tell all that a model says of itself",
+            "summary": "Describe a model",
             "parameters": [limits[name] for name in MODEL_QUERY],
             "responses": {
-                "200": _json("The model, with its card.", ref("ModelDetails"), {"model": said["model"]}),
+                "200": _json("The model, with its card.", ref("ModelDetails"), {"model": samples["model"]}),
                 **errors(400, 404),
             },
         },
@@ -143,14 +144,14 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
             "operationId": "infer",
             "tags": [PROTOCOL],
             "summary": "Run a model's graph on tensors",
-            "description": f"See {protocol}. Images are NCHW. Tensors may be lists in the JSON, or bytes behind it "
-            f"(little-endian, row by row) with `{_INFERENCE_TITLE}` as the length of the JSON and `binary_data_size` "
-            "as that of each tensor. An output comes as bytes if `binary_data` or `binary_data_output` says so.",
+            "description": f"See {protocol}. Images are NCHW. Tensors are lists in the JSON, or binary data after it "
+            f"(little-endian, row by row); then `{HEADER_LENGTH}` is the length of the JSON, and `binary_data_size` "
+            "the length of each tensor. `binary_data` and `binary_data_output` request outputs as binary data.",
             "parameters": [
                 {
-                    "name": _INFERENCE_TITLE,
+                    "name": HEADER_LENGTH,
                     "in": "header",
-                    "description": "Length of the JSON at the beginning of the body, where bytes follow it.",
+                    "description": "Length of the JSON at the start of the body, if binary data follows.",
                     "schema": {"type": "integer", "minimum": 0, "maximum": settings.max_bytes},
                 }
             ],
@@ -167,12 +168,15 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
             "responses": {
                 "200": {
                     **_json(
-                        "The outputs.", ref("InferenceAnswer"), {"inferred": said["inferred"]}, {BYTES: {"schema": {}}}
+                        "The outputs.",
+                        ref("InferenceAnswer"),
+                        {"inferred": samples["inferred"]},
+                        {BYTES: {"schema": {}}},
                     ),
                     "headers": {
                         **_HEADERS,
-                        _INFERENCE_TITLE: {
-                            "description": "Length of the JSON, where bytes follow it.",
+                        HEADER_LENGTH: {
+                            "description": "Length of the JSON, if binary data follows.",
                             "schema": {"type": "integer", "minimum": 2},
                         },
                     },
@@ -183,33 +187,33 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
         "GET /v2/models/{model}/ready": {
             "operationId": "model_ready",
             "tags": [PROTOCOL],
-            "summary": "Tell whether a model takes requests",
+            "summary": "Report whether a model takes requests",
             "responses": {
-                "200": _json("It does.", ref("ModelReady"), {"ready": said["model_ready"]}),
+                "200": _json("It does.", ref("ModelReady"), {"ready": samples["model_ready"]}),
                 **errors(404),
             },
         },
         "GET /v2/models/{model}": {
             "operationId": "model_metadata",
             "tags": [PROTOCOL],
-            "summary": "Tell a model's inputs and outputs",
+            "summary": "Describe a model's inputs and outputs",
             "responses": {
-                "200": _json("Its tensors.", ref("ModelMetadata"), {"metadata": said["metadata"]}),
+                "200": _json("Its tensors.", ref("ModelMetadata"), {"metadata": samples["metadata"]}),
                 **errors(400, 404),
             },
         },
         "GET /v2/health/live": {
             "operationId": "live",
             "tags": [PROTOCOL],
-            "summary": "Tell that the server lives",
-            "responses": {"200": _json("It does.", ref("Live"), {"live": said["live"]}), **errors()},
+            "summary": "Report that the server runs",
+            "responses": {"200": _json("It runs.", ref("Live"), {"live": samples["live"]}), **errors()},
         },
         "GET /v2/health/ready": {
             "operationId": "ready",
             "tags": [PROTOCOL],
-            "summary": "Tell whether the server takes requests",
-            "description": "It does not while its models are being loaded, nor when it is about to stop.",
-            "responses": {"200": _json("It does.", ref("Ready"), {"ready": said["ready"]}), **errors()},
+            "summary": "Report whether the server takes requests",
+            "description": "It does not while it loads its models or shuts down.",
+            "responses": {"200": _json("It does.", ref("Ready"), {"ready": samples["ready"]}), **errors()},
         },
         "POST /v2/repository/index": {
             "operationId": "repository_index",
@@ -218,26 +222,26 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
             "description": "Triton's extension of the protocol.",
             "requestBody": {"required": False, "content": {JSON: {"schema": ref("RepositoryIndexRequest")}}},
             "responses": {
-                "200": _json("The list.", ref("RepositoryIndex"), {"index": said["index"]}),
+                "200": _json("The list.", ref("RepositoryIndex"), {"index": samples["index"]}),
                 **errors(*_BODY),
             },
         },
         "GET /v2": {
             "operationId": "server_metadata",
             "tags": [PROTOCOL],
-            "summary": "Tell what the server is",
+            "summary": "Describe the server",
             "responses": {
-                "200": _json("What it is.", ref("ServerMetadata"), {"server": said["server"]}),
+                "200": _json("Name, version and extensions.", ref("ServerMetadata"), {"server": samples["server"]}),
                 **errors(400),
             },
         },
         "GET /metrics": {
             "operationId": "metrics",
             "tags": [OPERATIONS],
-            "summary": "Counts and times for Prometheus",
+            "summary": "Metrics for Prometheus",
             "responses": {
                 "200": _content(
-                    "In Prometheus' own form, or OpenMetrics.", "text/plain", "application/openmetrics-text"
+                    "Prometheus' text format, or OpenMetrics.", "text/plain", "application/openmetrics-text"
                 ),
                 **errors(),
             },
@@ -245,7 +249,7 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
         "GET /openapi.json": {
             "operationId": "openapi",
             "tags": [DESCRIBED],
-            "summary": "This description, for machines",
+            "summary": "The OpenAPI document",
             "responses": {
                 "200": _json("OpenAPI 3.1.", {"type": "object", "required": ["openapi"]}, {}),
                 **errors(400),
@@ -254,19 +258,19 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
         "GET /docs": {
             "operationId": "docs",
             "tags": [DESCRIBED],
-            "summary": "This description, for people",
+            "summary": "The documentation page",
             "responses": {"200": _content("A page.", "text/html"), **errors(400)},
         },
         "GET /": {
             "operationId": "home",
             "tags": [DESCRIBED],
-            "summary": "The way to `/docs`",
+            "summary": "Redirect to `/docs`",
             "responses": {
                 "307": {
                     **_json("The page is at `/docs`.", {"type": "object"}, {}),
                     "headers": {
                         **_HEADERS,
-                        "Location": {"description": "Of the page.", "required": True, "schema": {"const": "/docs"}},
+                        "Location": {"description": "URL of the page.", "required": True, "schema": {"const": "/docs"}},
                     },
                 },
                 **errors(400),
@@ -275,45 +279,45 @@ def operations(settings: Settings, names: list[str], most: int) -> dict[str, dic
     }
 
 
-def _classify_parameters(names: list[str], most: int) -> dict[str, dict[str, Any]]:
-    """The query parameters of the plain interface, by name."""
-    told: dict[str, tuple[str, Schema]] = {
+def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[str, Any]]:
+    """The query parameters of version 1, by name."""
+    parameters: dict[str, tuple[str, Schema]] = {
         "model": (
-            "Which model is asked; the first unless said.",
+            "Name of the model; the first by default.",
             {"type": "string", "pattern": schemas.NAME_PATTERN, "examples": names},
         ),
-        "version": ("Which version of it; the latest unless said.", VERSION),
+        "version": ("Version of the model; the latest by default.", VERSION),
         "confidence": (
-            "The model stops looking when it gives a class this probability; it takes all its glimpses unless said.",
+            "The model stops when a class has this probability; by default it takes all glimpses.",
             {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         ),
         "max_glimpses": (
-            "Glimpses at most; as many as the model was trained to take unless said, which is the most.",
-            {"type": "integer", "minimum": 1, "maximum": most},
+            "Largest number of glimpses; by default, and at most, the number that the model was trained for.",
+            {"type": "integer", "minimum": 1, "maximum": max_glimpses},
         ),
         "explain": (
-            "Adds a picture, and each glimpse's time: `path` for a model that looks through a retina, `attention` for "
-            "one that spreads its attention over a map, which comes, too.",
+            "Adds a picture and the time of each glimpse: `path` for a model with a retina, `attention` for a model "
+            "with attention maps, which are returned as well.",
             {"type": "string", "enum": list(EXPLAIN)},
         ),
     }
     return {
         name: {"name": name, "in": "query", "description": what, "schema": schema}
-        for name, (what, schema) in told.items()
+        for name, (what, schema) in parameters.items()
     }
 
 
 def errors(*statuses: int, of_images: bool = False) -> dict[str, Any]:
-    """Describe the answers that any operation may give instead of its own, and these.
+    """Describe the error responses of an operation: those that any operation may return, and further ones.
 
     Args:
-        statuses: Of those that this one may give besides.
-        of_images: Whether it takes images, so that the examples of all errors fit it.
+        statuses: HTTP statuses of the further errors.
+        of_images: Whether the operation takes images, so that the recorded examples of errors fit it.
     """
     found: dict[str, Any] = {}
     for status in sorted({*statuses, 500, 503}):
         what, headers = _STATUSES[status]
-        example = examples.answers().get(str(status)) if of_images or status == 404 else None
+        example = examples.responses().get(str(status)) if of_images or status == 404 else None
         found[str(status)] = {
             **_json(what, ref("Error"), {} if example is None else {"refused": example}),
             "headers": {**_HEADERS, **headers},
@@ -324,7 +328,7 @@ def errors(*statuses: int, of_images: bool = False) -> dict[str, Any]:
 def _json(
     what: str, schema: Schema, shown: Mapping[str, Any], others: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """An answer in JSON."""
+    """A JSON response."""
     content: dict[str, Any] = {"schema": schema}
     if shown:
         content["examples"] = {name: _example(name, value) for name, value in shown.items()}
@@ -339,7 +343,7 @@ def _example(name: str, value: Any) -> dict[str, Any]:
 
 
 def _content(what: str, *media_types: str) -> dict[str, Any]:
-    """An answer in something else than JSON."""
+    """A response of other media types."""
     return {
         "description": what,
         "content": {media_type: {"schema": {"type": "string"}} for media_type in media_types},

@@ -1,7 +1,7 @@
-"""JSON schemas of what goes into the service and comes out of it, near to the code that they speak of.
+"""JSON schemas of the requests and responses.
 
-What the code knows is taken from it: the entries of a card from its class, data types and names of tensors from the
-protocol's codec, reasons and kinds of explanations from those who make them.
+They are derived from the code where possible: the fields of a card from its class, data types from the tensor format,
+reasons and kinds of explanations from the modules that define them.
 """
 
 import inspect
@@ -14,8 +14,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from glimpse.contract import card
 from glimpse.contract.card import Budget, ModelCard
 from glimpse.runtime.prediction import REASONS
+from glimpse_serve.http.tensor_format import DATATYPES
 from glimpse_serve.models.names import NAME
-from glimpse_serve.routes import v2_tensors
 from glimpse_serve.routes.v1 import EXPLAIN
 
 Schema = dict[str, Any]
@@ -26,37 +26,37 @@ _PRIMITIVES = {str: "string", int: "integer", float: "number", bool: "boolean", 
 
 
 def number(what: str, **limits: Any) -> Schema:
-    """A number.
+    """The schema of a number.
 
     Args:
-        what: It says, with its unit.
-        limits: Further keywords of JSON schema.
+        what: Its description, with the unit.
+        limits: Further keywords of JSON Schema.
     """
     return {"type": "number", "description": what, **limits}
 
 
-def whole(what: str, **limits: Any) -> Schema:
-    """A whole number; see :func:`number`."""
+def integer(what: str, **limits: Any) -> Schema:
+    """The schema of an integer; see :func:`number`."""
     return {"type": "integer", "description": what, **limits}
 
 
-def text(what: str, **limits: Any) -> Schema:
-    """A text; see :func:`number`."""
+def string(what: str, **limits: Any) -> Schema:
+    """The schema of a string; see :func:`number`."""
     return {"type": "string", "description": what, **limits}
 
 
-def listed(items: Schema, what: str, **limits: Any) -> Schema:
-    """A list; see :func:`number`."""
+def array(items: Schema, what: str, **limits: Any) -> Schema:
+    """The schema of an array; see :func:`number`."""
     return {"type": "array", "items": items, "description": what, **limits}
 
 
-def record(properties: Mapping[str, Schema], optional: Iterable[str] = (), **more: Any) -> Schema:
-    """An object that has these entries and no others.
+def json_object(properties: Mapping[str, Schema], optional: Iterable[str] = (), **more: Any) -> Schema:
+    """The schema of an object with these properties and no others.
 
     Args:
-        properties: The entries.
-        optional: Names of those that may be missing.
-        more: Further keywords of JSON schema.
+        properties: The properties.
+        optional: Names of the properties that may be missing.
+        more: Further keywords of JSON Schema.
     """
     required = [name for name in properties if name not in set(optional)]
     return {
@@ -69,187 +69,198 @@ def record(properties: Mapping[str, Schema], optional: Iterable[str] = (), **mor
 
 
 def ref(name: str) -> Schema:
-    """Point at one of :func:`components`."""
+    """A reference to one of :func:`components`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def of_dataclass(kind: Any) -> Schema:
-    """The schema of what :func:`dataclasses.asdict` makes of a dataclass, in the words of its docstring.
+def dataclass_schema(kind: Any) -> Schema:
+    """The schema of a dataclass as :func:`dataclasses.asdict` returns it, with the descriptions of its docstring.
 
     Args:
         kind: The dataclass.
     """
-    hints, told = get_type_hints(kind), _attributes(inspect.getdoc(kind) or "")
-    properties = {field.name: _of_type(hints[field.name]) | told.get(field.name, {}) for field in fields(kind)}
-    return record(properties)
+    hints, descriptions = get_type_hints(kind), _attributes(inspect.getdoc(kind) or "")
+    properties = {
+        field.name: _type_schema(hints[field.name]) | descriptions.get(field.name, {}) for field in fields(kind)
+    }
+    return json_object(properties)
 
 
 def components(inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, Schema]:
-    """All schemas by their names.
+    """All schemas, by name.
 
     Args:
-        inputs: Names of the tensors that the models which are served take.
-        outputs: Names of the tensors that they give.
+        inputs: Names of the input tensors of the served models.
+        outputs: Names of their output tensors.
     """
-    return {**_ERROR, **_plain(), **_protocol(sorted(set(inputs)), sorted(set(outputs)))}
+    return {**_ERROR, **_v1_schemas(), **_v2_schemas(sorted(set(inputs)), sorted(set(outputs)))}
 
 
 _ERROR: dict[str, Schema] = {
-    "Error": record(
-        {"error": text("One sentence: what was expected, what came, and what to do about it.", minLength=1)},
+    "Error": json_object(
+        {"error": string("What was expected, what came, and what to do about it.", minLength=1)},
         description="Every error has this form, whatever its status.",
     )
 }
 _PIXELS = {"minimum": 1}
-_SHARE = {"minimum": 0, "maximum": 1}
-_POINT = listed(
+_UNIT_INTERVAL = {"minimum": 0, "maximum": 1}
+_POINT = array(
     {"type": "number"}, "(x, y): -1 is the left or upper edge, 1 the right or lower one.", minItems=2, maxItems=2
 )
 
 
-def _plain() -> dict[str, Schema]:
-    """Those of the plain interface."""
-    glimpse = record(
+def _v1_schemas() -> dict[str, Schema]:
+    """The schemas of version 1."""
+    glimpse = json_object(
         {
-            "time": whole("Its place in the order, from 0.", minimum=0),
-            "class": text("What the model believed after it."),
-            "confidence": number("The probability of that class.", **_SHARE),
+            "time": integer("Index of the glimpse, from 0.", minimum=0),
+            "class": string("The predicted class after this glimpse."),
+            "confidence": number("The probability of that class.", **_UNIT_INTERVAL),
             "location": {**_POINT, "description": f"Where it looked, {_POINT['description']}"},
-            "boxes": listed(
-                listed({"type": "number"}, "(left, top, right, bottom), pixels.", minItems=4, maxItems=4),
-                "The windows that it saw, finest first, in pixels of the image as it came; they may reach beyond it.",
+            "boxes": array(
+                array({"type": "number"}, "(left, top, right, bottom), pixels.", minItems=4, maxItems=4),
+                "The windows of the retina, finest first, in pixels of the original image; they may extend beyond it.",
             ),
-            "milliseconds": number("From the beginning of the first glimpse to the belief after this one.", minimum=0),
-            "map": listed(
-                listed({"type": "number", **_SHARE}, "A row of cells, from left to right."),
-                "How much attention each cell of the model's canvas got, row by row; they sum to one.",
+            "milliseconds": number("From the start of the first glimpse to the prediction after this one.", minimum=0),
+            "map": array(
+                array({"type": "number", **_UNIT_INTERVAL}, "A row of cells, from left to right."),
+                "Attention weights of the cells of the model's canvas, row by row; they sum to one.",
             ),
         },
         optional=("location", "boxes", "milliseconds", "map"),
-        description="One look at a part of the image. Milliseconds and map come with `explain`.",
+        description="One glimpse. `milliseconds` and `map` are returned with `explain`.",
     )
-    seen = {
-        "class": text("What the model believes in the end."),
-        "confidence": number("The probability of that class.", **_SHARE),
+    classification = {
+        "class": string("The predicted class."),
+        "confidence": number("The probability of that class.", **_UNIT_INTERVAL),
         "probabilities": {
             "type": "object",
-            "additionalProperties": {"type": "number", **_SHARE},
-            "description": "Each class with its probability.",
+            "additionalProperties": {"type": "number", **_UNIT_INTERVAL},
+            "description": "Probability of each class.",
         },
-        "width": whole("Of the image as it came, pixels.", **_PIXELS),
-        "height": whole("Of the image as it came, pixels.", **_PIXELS),
-        "reason": text("Why it stopped looking: sure enough, or all glimpses taken.", enum=list(REASONS)),
-        "glimpses": listed(ref("Glimpse"), "In the order in which they were taken.", minItems=1),
-        "milliseconds": number("That the model took, for this image or for the batch that it was in.", minimum=0),
-        "picture": text(
-            "A PNG in a `data:` address that shows where the model looked; with `explain`.",
+        "width": integer("Width of the original image, pixels.", **_PIXELS),
+        "height": integer("Height of the original image, pixels.", **_PIXELS),
+        "reason": string("Why the model stopped: confident, or all glimpses taken.", enum=list(REASONS)),
+        "glimpses": array(ref("Glimpse"), "The glimpses, in the order in which they were taken.", minItems=1),
+        "milliseconds": number("Time of the model, for this image or for the batch that it was in.", minimum=0),
+        "picture": string(
+            "A PNG in a `data:` URL that shows where the model looked; with `explain`.",
             pattern="^data:image/png;base64,",
         ),
     }
-    called = record(
+    reference = json_object(
         {
-            "name": text("By which it is called.", pattern=NAME_PATTERN),
-            "version": text("Of it.", pattern=VERSION_PATTERN),
+            "name": string("Name of the model.", pattern=NAME_PATTERN),
+            "version": string("Version of the model.", pattern=VERSION_PATTERN),
         },
-        description="The model that answered.",
+        description="The model that was used.",
     )
-    name = text("The name of the file, or of its field.")
+    name = string("The name of the file, or of its field.")
     summary = {
-        "name": text("By which requests call it.", pattern=NAME_PATTERN),
-        "versions": listed(text("A version.", pattern=VERSION_PATTERN), "Those that are served, ascending."),
-        "family": text("The kind of model, such as `hard` or `soft`."),
-        "classes": listed({"type": "string"}, "What it tells apart."),
-        "width": whole("Of its canvas, pixels; other images are fitted onto it.", **_PIXELS),
-        "height": whole("Of its canvas, pixels.", **_PIXELS),
-        "channels": whole("Of its images: 1 (grey) or 3 (RGB)."),
-        "num_glimpses": whole("That it takes at most.", minimum=1),
-        "explain": listed(text("A kind.", enum=list(EXPLAIN)), "What `explain` may ask of it."),
-        "data": text("What it was trained on, in words."),
-        "test_error": {"type": ["number", "null"], "description": "Share of test images that it got wrong.", **_SHARE},
-        "license": {"type": ["string", "null"], "description": "Under which it may be used."},
-        "sha256": text("Of its file.", pattern="^[0-9a-f]{64}$"),
-        "loaded_at": number("When it took over, seconds since 1970.", minimum=0),
+        "name": string("Name of the model in requests.", pattern=NAME_PATTERN),
+        "versions": array(string("A version.", pattern=VERSION_PATTERN), "The served versions, ascending."),
+        "family": string("The kind of model, such as `hard` or `soft`."),
+        "classes": array({"type": "string"}, "Names of the classes."),
+        "width": integer("Width of its canvas, pixels; images of other sizes are fitted onto it.", **_PIXELS),
+        "height": integer("Height of its canvas, pixels.", **_PIXELS),
+        "channels": integer("Channels of its images: 1 (grey) or 3 (RGB)."),
+        "num_glimpses": integer("Largest number of glimpses.", minimum=1),
+        "explain": array(string("A kind.", enum=list(EXPLAIN)), "Values of `explain` that it supports."),
+        "data": string("The training data, in words."),
+        "test_error": {
+            "type": ["number", "null"],
+            "description": "Error rate on the test images.",
+            **_UNIT_INTERVAL,
+        },
+        "license": {"type": ["string", "null"], "description": "License of the model."},
+        "sha256": string("SHA-256 of its file.", pattern="^[0-9a-f]{64}$"),
+        "loaded_at": number("When it was loaded, seconds since 1970.", minimum=0),
     }
-    version = text("The one that is described.", pattern=VERSION_PATTERN)
+    version = string("The described version.", pattern=VERSION_PATTERN)
     return {
         "Glimpse": glimpse,
-        "ModelReference": called,
-        "Classified": record({"model": ref("ModelReference"), **seen}, optional=("picture",)),
-        "ClassifiedImage": record({"name": name, **seen}, optional=("picture",)),
-        "UnreadImage": record(
+        "ModelReference": reference,
+        "Classified": json_object({"model": ref("ModelReference"), **classification}, optional=("picture",)),
+        "ClassifiedImage": json_object({"name": name, **classification}, optional=("picture",)),
+        "UnreadImage": json_object(
             {"name": name, **_ERROR["Error"]["properties"]}, description="An image that can't be read."
         ),
-        "ClassifiedImages": record(
+        "ClassifiedImages": json_object(
             {
                 "model": ref("ModelReference"),
-                "images": listed(
+                "images": array(
                     {"anyOf": [ref("ClassifiedImage"), ref("UnreadImage")]},
-                    "In the order in which they came. One that can't be read has an error in place of its answer.",
+                    "In the order of the request. An image that can't be read has an error in place of its result.",
                     minItems=1,
                 ),
             }
         ),
-        "Model": record(summary),
-        "Models": record(
+        "Model": json_object(summary),
+        "Models": json_object(
             {
-                "models": listed(ref("Model"), "Those that are served."),
-                "refused": listed(
-                    record({"file": text("Its path."), "error": text("Why it was.")}), "Files that were refused."
+                "models": array(ref("Model"), "The served models."),
+                "refused": array(
+                    json_object({"file": string("Name of the file."), "error": string("Why it was rejected.")}),
+                    "Files that were rejected.",
                 ),
             }
         ),
-        "Budget": of_dataclass(Budget),
-        "ModelCard": of_dataclass(ModelCard),
-        "ModelDetails": record({**summary, "version": version, "card": ref("ModelCard")}),
+        "Budget": dataclass_schema(Budget),
+        "ModelCard": dataclass_schema(ModelCard),
+        "ModelDetails": json_object({**summary, "version": version, "card": ref("ModelCard")}),
     }
 
 
-def _protocol(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
-    """Those of the Open Inference Protocol."""
-    datatype = text("Of its elements.", enum=list(v2_tensors.DATATYPES))
-    size = whole("How many of the bytes behind the JSON are this tensor's.", minimum=0)
-    shape = listed({"type": "integer", "minimum": 0}, "Lengths of its axes.")
+def _v2_schemas(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
+    """The schemas of the Open Inference Protocol."""
+    datatype = string("Data type of the elements.", enum=list(DATATYPES))
+    size = integer("Length of this tensor in the binary data after the JSON, bytes.", minimum=0)
+    shape = array({"type": "integer", "minimum": 0}, "Lengths of the axes.")
     data = {
         "type": "array",
         "items": {"type": ["number", "array"]},
-        "description": "Its elements in one list, row by row, or in lists within lists. Left out where they are bytes.",
+        "description": "The elements, row by row, in one list or in nested lists; missing if they are binary data.",
     }
-    spec = {"datatype": datatype, "shape": listed({"type": "integer", "minimum": -1}, "Its axes; -1 for any length.")}
-    name = text("Of the model.", pattern=NAME_PATTERN)
-    answered = {"name": _named("Of the output.", outputs), "datatype": datatype, "shape": shape}
-    wanted = {"binary_data": {"type": "boolean", "description": "Whether it is wanted as bytes."}}
-    asked = {
-        "timeout": whole("How long the answer is of use, microseconds; 0 for no limit.", minimum=0),
-        "binary_data_output": {"type": "boolean", "description": "Whether outputs are wanted as bytes unless said."},
+    spec = {
+        "datatype": datatype,
+        "shape": array({"type": "integer", "minimum": -1}, "Lengths of the axes; -1 for any length."),
+    }
+    name = string("Name of the model.", pattern=NAME_PATTERN)
+    output = {"name": _one_of("Name of the output.", outputs), "datatype": datatype, "shape": shape}
+    output_parameters = {"binary_data": {"type": "boolean", "description": "Whether to return it as binary data."}}
+    parameters = {
+        "timeout": integer("Longest time to wait for the response, microseconds; 0 for no limit.", minimum=0),
+        "binary_data_output": {
+            "type": "boolean",
+            "description": "Whether to return outputs as binary data by default.",
+        },
     }
     return {
-        "ServerMetadata": record(
+        "ServerMetadata": json_object(
             {
-                "name": text("Of the server."),
-                "version": text("Of the server."),
-                "extensions": listed({"type": "string"}, "Of the protocol, that it offers."),
+                "name": string("Name of the server."),
+                "version": string("Version of the server."),
+                "extensions": array({"type": "string"}, "Supported extensions of the protocol."),
             }
         ),
-        "Live": record({"live": {"const": True}}),
-        "Ready": record({"ready": {"const": True}}),
-        "ModelReady": record({"name": name, "ready": {"const": True}}),
-        "TensorSpec": record({"name": _named("Of the tensor.", sorted({*inputs, *outputs})), **spec}),
-        "ModelMetadata": record(
+        "Live": json_object({"live": {"const": True}}),
+        "Ready": json_object({"ready": {"const": True}}),
+        "ModelReady": json_object({"name": name, "ready": {"const": True}}),
+        "TensorSpec": json_object({"name": _one_of("Name of the tensor.", sorted({*inputs, *outputs})), **spec}),
+        "ModelMetadata": json_object(
             {
                 "name": name,
-                "versions": listed(text("A version.", pattern=VERSION_PATTERN), "Those that are served."),
-                "platform": text("What runs it."),
-                "inputs": listed(
-                    ref("TensorSpec"), "What it takes; all but those its kind of graph needs may be left out."
-                ),
-                "outputs": listed(ref("TensorSpec"), "What it gives."),
+                "versions": array(string("A version.", pattern=VERSION_PATTERN), "The served versions."),
+                "platform": string("The runtime."),
+                "inputs": array(ref("TensorSpec"), "The inputs; those with a default may be left out."),
+                "outputs": array(ref("TensorSpec"), "The outputs."),
             }
         ),
-        "RepositoryIndex": listed(
-            record(
+        "RepositoryIndex": array(
+            json_object(
                 {
                     "name": name,
-                    "version": text("Of the model.", pattern=VERSION_PATTERN),
+                    "version": string("Version of the model.", pattern=VERSION_PATTERN),
                     "state": {"const": "READY"},
                     "reason": {"type": "string"},
                 }
@@ -259,23 +270,23 @@ def _protocol(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
         "RepositoryIndexRequest": {
             "type": "object",
             "properties": {
-                "ready": {"type": "boolean", "description": "Whether to list models that are ready only; all are."}
+                "ready": {"type": "boolean", "description": "Whether to list only models that are ready; all are."}
             },
         },
         "InferenceRequest": {
             "type": "object",
             "properties": {
-                "id": text("Comes back with the answer."),
-                "parameters": {"type": "object", "properties": asked},
-                "inputs": listed(ref("RequestInput"), "The tensors; each once.", minItems=1),
-                "outputs": listed(ref("RequestOutput"), "Those that are wanted; all unless said."),
+                "id": string("Returned with the response."),
+                "parameters": {"type": "object", "properties": parameters},
+                "inputs": array(ref("RequestInput"), "The input tensors; each once.", minItems=1),
+                "outputs": array(ref("RequestOutput"), "The requested outputs; all by default."),
             },
             "required": ["inputs"],
         },
         "RequestInput": {
             "type": "object",
             "properties": {
-                "name": _named("Of the input.", inputs),
+                "name": _one_of("Name of the input.", inputs),
                 "datatype": datatype,
                 "shape": shape,
                 "parameters": {"type": "object", "properties": {"binary_data_size": size}},
@@ -286,26 +297,26 @@ def _protocol(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
         "RequestOutput": {
             "type": "object",
             "properties": {
-                "name": _named("Of the output.", outputs),
-                "parameters": {"type": "object", "properties": wanted},
+                "name": _one_of("Name of the output.", outputs),
+                "parameters": {"type": "object", "properties": output_parameters},
             },
             "required": ["name"],
         },
-        "InferenceAnswer": record(
+        "InferenceAnswer": json_object(
             {
                 "model_name": name,
-                "model_version": text("Of the model.", pattern=VERSION_PATTERN),
-                "id": text("That of the request, if it had one."),
-                "outputs": listed(
-                    record(
+                "model_version": string("Version of the model.", pattern=VERSION_PATTERN),
+                "id": string("The id of the request, if it had one."),
+                "outputs": array(
+                    json_object(
                         {
-                            **answered,
-                            "data": listed({"type": "number"}, "Its elements, row by row."),
-                            "parameters": record({"binary_data_size": size}),
+                            **output,
+                            "data": array({"type": "number"}, "The elements, row by row."),
+                            "parameters": json_object({"binary_data_size": size}),
                         },
                         optional=("data", "parameters"),
                     ),
-                    "In the order in which they were asked for.",
+                    "In the requested order.",
                 ),
             },
             optional=("id",),
@@ -313,33 +324,33 @@ def _protocol(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
     }
 
 
-def _named(what: str, names: list[str]) -> Schema:
-    """One of some names, which are not known while no model is served."""
-    return text(what, enum=names) if names else text(what)
+def _one_of(what: str, names: list[str]) -> Schema:
+    """The schema of a name out of a list, which is empty while no model is served."""
+    return string(what, enum=names) if names else string(what)
 
 
-def _of_type(hint: Any) -> Schema:
-    """The schema of a type hint: of JSON's values, of tuples and unions of them, and of dataclasses that have one."""
+def _type_schema(hint: Any) -> Schema:
+    """The schema of a type hint: a JSON type, a tuple or union of them, or a dataclass with a schema of its own."""
     if hint in _PRIMITIVES:
         return {"type": _PRIMITIVES[hint]}
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return {"type": [_PRIMITIVES[argument] for argument in arguments]}
     if origin is tuple:
-        return {"type": "array", "items": _of_type(arguments[0])}
+        return {"type": "array", "items": _type_schema(arguments[0])}
     if origin is dict:
         return {"type": "object"}
     return ref(hint.__name__)
 
 
 def _attributes(docstring: str) -> dict[str, Schema]:
-    """Descriptions of what a docstring in Google's style tells under ``Attributes:``."""
-    _, _, told = docstring.partition("Attributes:\n")
-    found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", told, re.MULTILINE)
-    return {name: {"description": _in_json(what)} for name, what in found}
+    """Descriptions in the ``Attributes:`` section of a Google-style docstring."""
+    _, _, descriptions = docstring.partition("Attributes:\n")
+    found = re.findall(r"^    (\w+): (.+(?:\n      +.+)*)", descriptions, re.MULTILINE)
+    return {name: {"description": _json_words(what)} for name, what in found}
 
 
-def _in_json(what: str) -> str:
-    """A docstring's words for readers of JSON: names of the contract's lists are spelt out."""
+def _json_words(what: str) -> str:
+    """A docstring's description in terms of JSON; names of constants of the contract are replaced by their values."""
     spelt = re.sub(r"``([A-Z_]+)``", lambda name: ", ".join(f"`{each}`" for each in getattr(card, name[1])), what)
     return re.sub(r"\s+", " ", spelt).replace("``", "`").replace("None", "null")

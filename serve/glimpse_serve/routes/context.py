@@ -1,10 +1,10 @@
-"""What all routes share: the settings, the models, the intake, and who counts."""
+"""The components that all routes share: settings, models, body reader, metrics, readiness."""
 
 import time
 from typing import Any, NamedTuple
 
 from glimpse_serve.http.bodies import BodyReader
-from glimpse_serve.http.cancellation import unless_gone
+from glimpse_serve.http.cancellation import cancel_on_disconnect
 from glimpse_serve.http.request import Request
 from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, InferResult, TooLargeInBatch
 from glimpse_serve.models.registry import LoadedModel, Registry
@@ -16,8 +16,8 @@ class Readiness:
     """Whether the service takes requests.
 
     Attributes:
-        started: All models that were asked for are loaded.
-        draining: It was told to stop.
+        started: All models of the settings are loaded.
+        draining: The service is shutting down.
     """
 
     def __init__(self) -> None:
@@ -26,59 +26,70 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether it should be sent requests."""
+        """Whether load balancers should send requests."""
         return self.started and not self.draining
 
 
 class AppContext(NamedTuple):
-    """See the module."""
+    """The components that all routes share.
+
+    Attributes:
+        settings: The settings of the service.
+        registry: The served models.
+        bodies: Reads bodies and decodes large images.
+        metrics: Counts and times.
+        readiness: Whether the service takes requests.
+    """
 
     settings: Settings
     registry: Registry
-    intake: BodyReader
+    bodies: BodyReader
     metrics: Metrics
-    condition: Readiness
+    readiness: Readiness
 
-    async def ask(self, asked: Request, entry: LoadedModel, job: Any, seconds: float | None = None) -> Any:
-        """Have a model answer a job of a request, in time, unless its client leaves.
+    async def submit(self, request: Request, loaded: LoadedModel, job: Any, seconds: float | None = None) -> Any:
+        """Run a job of a request on a model, within the deadline and until the client disconnects.
+
+        An image that is too large for a batch is decoded in the thread pool, and submitted again.
 
         Args:
-            asked: The request, whose body has been read.
-            entry: The model.
-            job: The job; of an image that turns out to be large, another one follows when it is decoded.
-            seconds: How long to wait, if that is less than the service would.
+            request: The request, whose body has been read.
+            loaded: The model.
+            job: The job.
+            seconds: The client's time limit; it shortens that of the service.
 
         Raises:
-            Refusal: When it is not answered.
+            HTTPError: 499 when the client has disconnected, 503 when too many jobs wait, 504 when the deadline has
+                passed, or the error of the job.
         """
         limit = self.settings.deadline_seconds
         limit = limit if seconds is None else min(seconds, limit)
         submitted = time.monotonic()
-        answer = await unless_gone(asked.receive, entry.engine.submit(job, submitted + limit), limit)
-        if isinstance(answer, TooLargeInBatch) and isinstance(job, ClassifyJob) and isinstance(job.image, bytes):
-            work = self.intake.canvas(entry.model, job.image, job.name)
-            canvas = await unless_gone(asked.receive, work, limit)
-            return await self.ask(
-                asked, entry, ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence), seconds
+        result = await cancel_on_disconnect(request.receive, loaded.executor.submit(job, submitted + limit), limit)
+        if isinstance(result, TooLargeInBatch) and isinstance(job, ClassifyJob) and isinstance(job.image, bytes):
+            work = self.bodies.decode(loaded.model, job.image, job.name)
+            canvas = await cancel_on_disconnect(request.receive, work, limit)
+            return await self.submit(
+                request, loaded, ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence), seconds
             )
-        self._count(asked, entry, answer, time.monotonic() - submitted)
-        return answer
+        self._count(request, loaded, result, time.monotonic() - submitted)
+        return result
 
-    def _count(self, asked: Request, entry: LoadedModel, answer: Any, seconds: float) -> None:
-        name, metrics = entry.model.name, self.metrics
-        if isinstance(answer, ClassifyResult | InferResult):
-            decoding = answer.decode_seconds if isinstance(answer, ClassifyResult) else 0.0
-            waiting = max(0.0, seconds - answer.model_seconds - decoding)
-            stages = {"queue": waiting, "decode": decoding, "model": answer.model_seconds}
-            left = seconds
+    def _count(self, request: Request, loaded: LoadedModel, result: Any, seconds: float) -> None:
+        name, metrics = loaded.model.name, self.metrics
+        if isinstance(result, ClassifyResult | InferResult):
+            decoding = result.decode_seconds if isinstance(result, ClassifyResult) else 0.0
+            waiting = max(0.0, seconds - result.model_seconds - decoding)
+            stages = {"queue": waiting, "decode": decoding, "model": result.model_seconds}
+            ended_ago = seconds
             for stage, spent in stages.items():
                 if spent:
-                    metrics.stage(name, stage, spent)
-                    left -= spent
-                    if asked.span is not None:
-                        asked.span.child(stage, max(0.0, left), spent)
-        if isinstance(answer, ClassifyResult):
-            found = answer.found
-            taken, label = found.probabilities.shape[1], int(found.probabilities[0, -1].argmax())
-            metrics.looked(name, taken, found.reasons[0], entry.model.card.classes[label])
-            asked.glimpses = (asked.glimpses or 0) + taken
+                    metrics.observe_stage(name, stage, spent)
+                    ended_ago -= spent
+                    if request.span is not None:
+                        request.span.add_stage(stage, max(0.0, ended_ago), spent)
+        if isinstance(result, ClassifyResult):
+            prediction = result.prediction
+            num_glimpses, label = prediction.probabilities.shape[1], int(prediction.probabilities[0, -1].argmax())
+            metrics.count_classification(name, num_glimpses, prediction.reasons[0], loaded.model.card.classes[label])
+            request.glimpses = (request.glimpses or 0) + num_glimpses

@@ -1,4 +1,4 @@
-"""The plain interface for people: an image in, and what it shows, how sure, and where the model looked."""
+"""Version 1 of the interface: classify an image, with confidence and glimpses; list and describe models."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from glimpse.images.pixels import decode
 from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.payload import image_payload
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.http.bodies import MAX_APART, Part, images, is_form
-from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Handler, Request, Response, json_response
+from glimpse_serve.http.bodies import MAX_LARGE_IMAGES, UploadedImage, is_form, parse_images
+from glimpse_serve.http.compression import compress
+from glimpse_serve.http.request import Request, RequestHandler, Response, json_response
 from glimpse_serve.inference import explanation
 from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, DecodedImage, ExplainJob
 from glimpse_serve.models.registry import LoadedModel
@@ -21,145 +21,146 @@ from glimpse_serve.routes.context import AppContext
 EXPLAIN = ("path", "attention")
 CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
 MODEL_QUERY = ("version",)
-MAX_AT_ONCE = MAX_APART // 2
-"""Images of one form that are worked on at once: by itself a form is never too much for the service."""
+MAX_AT_ONCE = MAX_LARGE_IMAGES // 2
+"""Images of one form that are processed at once, so that a single form never overloads the service."""
 MAX_DRAWN_PIXELS = 2**22
-"""A larger image is not drawn."""
+"""Pixels of an image up to which an explanation is drawn."""
 
 
 class V1Routes:
-    """The handlers of the plain interface.
+    """The handlers under ``/v1``, but for streaming.
 
     Args:
-        house: What they share.
+        context: The shared components.
     """
 
-    def __init__(self, house: AppContext) -> None:
-        self._house = house
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
 
-    def routes(self) -> dict[str, Mapping[str, Handler]]:
-        """Handlers by the templates of their paths."""
+    def routes(self) -> dict[str, Mapping[str, RequestHandler]]:
+        """Handlers by path template."""
         return {
             "/v1/classify": {"POST": self.classify},
             "/v1/models": {"GET": self.models},
             "/v1/models/{model}": {"GET": self.model},
         }
 
-    async def models(self, asked: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """List the models."""
-        asked.query()
-        registry = self._house.registry
-        listed = [_summary(registry.find(name), registry.versions(name)) for name in registry.names]
-        return json_response({"models": listed, "refused": _refused(registry.refused)})
+        request.query()
+        registry = self._context.registry
+        summaries = [_summary(registry.find(name), registry.versions(name)) for name in registry.names]
+        return json_response({"models": summaries, "refused": _rejected_files(registry.rejected)})
 
-    async def model(self, asked: Request) -> Response:
-        """Tell all that a model says of itself."""
-        query = asked.query(*MODEL_QUERY)
-        registry = self._house.registry
-        entry = registry.find(asked.path["model"], query.get("version"))
-        summary = _summary(entry, registry.versions(entry.model.name))
-        summary["version"] = str(entry.model.version)
-        return json_response({**summary, "card": asdict(entry.model.card)})
+    async def model(self, request: Request) -> Response:
+        """Describe a model, with its card."""
+        query = request.query(*MODEL_QUERY)
+        registry = self._context.registry
+        loaded = registry.find(request.path["model"], query.get("version"))
+        summary = _summary(loaded, registry.versions(loaded.model.name))
+        summary["version"] = str(loaded.model.version)
+        return json_response({**summary, "card": asdict(loaded.model.card)})
 
-    async def classify(self, asked: Request) -> Response:
+    async def classify(self, request: Request) -> Response:
         """Classify the image or images of a request."""
-        query = asked.query(*CLASSIFY_QUERY)
-        entry = self._house.registry.find(query.get("model"), query.get("version"))
-        asked.model = entry.model.name
-        limits = _limits(entry, query)
+        query = request.query(*CLASSIFY_QUERY)
+        loaded = self._context.registry.find(query.get("model"), query.get("version"))
+        request.model = loaded.model.name
+        limits = _limits(loaded, query)
         explain = query.get("explain")
-        _check_explain(entry, explain)
-        async with self._house.intake.body(asked.headers, asked.receive) as body:
-            asked.bytes_in = len(body)
-            parts = images(asked.headers, body, self._house.settings.max_images)
-            if not is_form(asked.headers):
-                said = await self._one(asked, entry, parts[0], limits, explain)
-                content = {"model": model_of(entry), **said}
+        _check_explain(loaded, explain)
+        async with self._context.bodies.read(request.headers, request.receive) as body:
+            request.bytes_in = len(body)
+            uploads = parse_images(request.headers, body, self._context.settings.max_images)
+            if not is_form(request.headers):
+                payload = await self._classify_one(request, loaded, uploads[0], limits, explain)
+                content = {"model": model_reference(loaded), **payload}
             else:
                 content = {
-                    "model": model_of(entry),
-                    "images": await self._several(asked, entry, parts, limits, explain),
+                    "model": model_reference(loaded),
+                    "images": await self._classify_many(request, loaded, uploads, limits, explain),
                 }
-        accepted = asked.headers.get("accept-encoding", "")
+        accepted = request.headers.get("accept-encoding", "")
         if explain is None:
-            return pack(json_response(content), accepted)
-        # Pictures are large, and others need not wait while they are written.
-        return await asyncio.to_thread(lambda: pack(json_response(content), accepted))
+            return compress(json_response(content), accepted)
+        # Explanations are large; writing them in a thread does not block the event loop.
+        return await asyncio.to_thread(lambda: compress(json_response(content), accepted))
 
-    async def _one(
+    async def _classify_one(
         self,
-        asked: Request,
-        entry: LoadedModel,
-        part: Part,
+        request: Request,
+        loaded: LoadedModel,
+        upload: UploadedImage,
         limits: tuple[int | None, float | None],
         explain: str | None,
     ) -> dict[str, Any]:
         if explain:
-            return await self._explained(asked, entry, part, limits)
-        looked: ClassifyResult = await self._house.ask(asked, entry, ClassifyJob(part.content, part.name, *limits))
-        said = image_payload(looked.found, entry.model.card.classes, looked.height, looked.width)
-        said["milliseconds"] = round(looked.model_seconds * 1e3, 3)
-        return said
+            return await self._explain(request, loaded, upload, limits)
+        job = ClassifyJob(upload.content, upload.name, *limits)
+        result: ClassifyResult = await self._context.submit(request, loaded, job)
+        payload = image_payload(result.prediction, loaded.model.card.classes, result.height, result.width)
+        payload["milliseconds"] = round(result.model_seconds * 1e3, 3)
+        return payload
 
-    async def _several(
+    async def _classify_many(
         self,
-        asked: Request,
-        entry: LoadedModel,
-        parts: list[Part],
+        request: Request,
+        loaded: LoadedModel,
+        uploads: list[UploadedImage],
         limits: tuple[int | None, float | None],
         explain: str | None,
     ) -> list[dict[str, Any]]:
-        """Answers for all images; one that can't be read has an error in place of its answer, unless none can."""
-        room = asyncio.Semaphore(MAX_AT_ONCE)
+        """Classify all images; one that can't be read has an error in place of its result, unless none can be read."""
+        semaphore = asyncio.Semaphore(MAX_AT_ONCE)
 
-        async def answered(part: Part) -> dict[str, Any]:
-            async with room:
-                return await self._one(asked, entry, part, limits, explain)
+        async def classify_one(upload: UploadedImage) -> dict[str, Any]:
+            async with semaphore:
+                return await self._classify_one(request, loaded, upload, limits, explain)
 
-        found = await asyncio.gather(*(answered(part) for part in parts), return_exceptions=True)
-        said: list[dict[str, Any]] = []
-        for part, answer in zip(parts, found, strict=True):
-            if isinstance(answer, BaseException):
-                if not isinstance(answer, HTTPError) or answer.kind not in ("image", "size") or len(parts) == 1:
-                    raise answer
-                self._house.metrics.refused(answer.kind)
-                said.append({"name": part.name, "error": answer.sentence})
+        results = await asyncio.gather(*(classify_one(upload) for upload in uploads), return_exceptions=True)
+        payloads: list[dict[str, Any]] = []
+        for upload, outcome in zip(uploads, results, strict=True):
+            if isinstance(outcome, BaseException):
+                if not isinstance(outcome, HTTPError) or outcome.kind not in ("image", "size") or len(uploads) == 1:
+                    raise outcome
+                self._context.metrics.count_error(outcome.kind)
+                payloads.append({"name": upload.name, "error": outcome.message})
             else:
-                said.append({"name": part.name, **answer})
-        if all("error" in answer for answer in said):
+                payloads.append({"name": upload.name, **outcome})
+        if all("error" in payload for payload in payloads):
             raise HTTPError(
                 422,
-                f"expected at least one image that can be read, got {len(said)} that can't; the first: "
-                f"{said[0]['error']}",
+                f"expected at least one image that can be read, got {len(payloads)} that can't; the first: "
+                f"{payloads[0]['error']}",
                 "image",
             )
-        return said
+        return payloads
 
-    async def _explained(
-        self, asked: Request, entry: LoadedModel, part: Part, limits: tuple[int | None, float | None]
+    async def _explain(
+        self, request: Request, loaded: LoadedModel, upload: UploadedImage, limits: tuple[int | None, float | None]
     ) -> dict[str, Any]:
-        model, settings = entry.model, self._house.settings
+        model, settings = loaded.model, self._context.settings
         most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
 
         def prepare() -> tuple[Any, DecodedImage]:
-            image = decode(part.content, part.name, most)
+            image = decode(upload.content, upload.name, most)
             return image, DecodedImage(model.session.fit(image), image.shape[0], image.shape[1])
 
-        image, canvas = await self._house.intake.apart(prepare, part.name)
-        seen = await self._house.ask(asked, entry, ExplainJob(canvas, *limits))
-        said = image_payload(seen.on_image, model.card.classes, canvas.height, canvas.width, maps=True)
-        said["milliseconds"] = round(seen.seconds[-1] * 1e3, 3)
-        for time, glimpse in enumerate(said["glimpses"]):
-            glimpse["milliseconds"] = round(seen.seconds[time] * 1e3, 3)
-        said["picture"] = await self._house.intake.apart(
-            lambda: explanation.picture(model.session, image, seen), part.name
+        image, canvas = await self._context.bodies.run_in_thread(prepare, upload.name)
+        result = await self._context.submit(request, loaded, ExplainJob(canvas, *limits))
+        payload = image_payload(result.on_image, model.card.classes, canvas.height, canvas.width, maps=True)
+        payload["milliseconds"] = round(result.seconds[-1] * 1e3, 3)
+        for time, glimpse in enumerate(payload["glimpses"]):
+            glimpse["milliseconds"] = round(result.seconds[time] * 1e3, 3)
+        payload["picture"] = await self._context.bodies.run_in_thread(
+            lambda: explanation.draw_explanation(model.session, image, result), upload.name
         )
-        return said
+        return payload
 
 
-def _limits(entry: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, float | None]:
+def _limits(loaded: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, float | None]:
     max_glimpses, confidence = query.get("max_glimpses"), query.get("confidence")
-    most = entry.model.card.num_glimpses
+    most = loaded.model.card.num_glimpses
     if max_glimpses is not None and not (
         max_glimpses.isascii() and max_glimpses.isdecimal() and len(max_glimpses) < 10
     ):
@@ -167,21 +168,21 @@ def _limits(entry: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, f
             400, f"expected max_glimpses from 1 to {most}, got {max_glimpses!r:.40}; or leave it out", "limit"
         )
     try:
-        sure = None if confidence is None else float(confidence)
+        threshold = None if confidence is None else float(confidence)
     except ValueError:
         raise HTTPError(
             400, f"expected a confidence such as 0.95, got {confidence!r:.40}; leave it out, or write a number", "limit"
         ) from None
     glimpses = None if max_glimpses is None else int(max_glimpses)
     try:
-        checked = check_limits(most, glimpses, sure, None)
+        checked = check_limits(most, glimpses, threshold, None)
     except LimitError as error:
         raise HTTPError(400, str(error), "limit") from error
     return None if glimpses is None else checked.max_glimpses, checked.confidence
 
 
-def _check_explain(entry: LoadedModel, explain: str | None) -> None:
-    card = entry.model.card
+def _check_explain(loaded: LoadedModel, explain: str | None) -> None:
+    card = loaded.model.card
     if explain is None:
         return
     if explain not in EXPLAIN:
@@ -193,28 +194,29 @@ def _check_explain(entry: LoadedModel, explain: str | None) -> None:
     has = {"path": card.has_retina, "attention": card.has_maps}
     if not has[explain]:
         other = next((word for word in EXPLAIN if has[word]), None)
-        advice = f"ask for explain={other}" if other else "leave it out: this model takes an image in at once"
-        what = "looks through a retina" if explain == "path" else "spreads its attention over a map"
+        advice = f"ask for explain={other}" if other else "leave it out: this model has neither glimpses nor maps"
+        what = "a retina" if explain == "path" else "attention maps"
         raise HTTPError(
             400,
-            f"explain={explain} is for a model that {what}, and {entry.model.name!r} is a {card.model!r} one; {advice}",
+            f"explain={explain} is for a model with {what}, and {loaded.model.name!r} is a {card.model!r} one; "
+            f"{advice}",
             "limit",
         )
 
 
-def model_of(entry: LoadedModel) -> dict[str, str]:
-    """Say which model answered.
+def model_reference(loaded: LoadedModel) -> dict[str, str]:
+    """Return the name and version of the model that classified.
 
     Args:
-        entry: The model.
+        loaded: The model.
     """
-    return {"name": entry.model.name, "version": str(entry.model.version)}
+    return {"name": loaded.model.name, "version": str(loaded.model.version)}
 
 
-def _summary(entry: LoadedModel, versions: list[int]) -> dict[str, Any]:
-    card = entry.model.card
+def _summary(loaded: LoadedModel, versions: list[int]) -> dict[str, Any]:
+    card = loaded.model.card
     return {
-        "name": entry.model.name,
+        "name": loaded.model.name,
         "versions": [str(version) for version in versions],
         "family": card.model,
         "classes": card.classes,
@@ -226,12 +228,12 @@ def _summary(entry: LoadedModel, versions: list[int]) -> dict[str, Any]:
         "data": card.data,
         "test_error": card.test_error,
         "license": card.license,
-        "sha256": entry.model.session.sha256,
-        "loaded_at": entry.loaded_at,
+        "sha256": loaded.model.session.sha256,
+        "loaded_at": loaded.loaded_at,
     }
 
 
-def _refused(refused: Mapping[str, str]) -> list[dict[str, str]]:
-    # Where on its disk the server has its files is nobody's business.
-    named = {file: Path(file).name for file in refused}
-    return [{"file": named[file], "error": said.replace(file, named[file])} for file, said in refused.items()]
+def _rejected_files(rejected: Mapping[str, str]) -> list[dict[str, str]]:
+    # Clients get the file's name, not its path on the server.
+    names = {file: Path(file).name for file in rejected}
+    return [{"file": names[file], "error": message.replace(file, names[file])} for file, message in rejected.items()]

@@ -9,33 +9,34 @@ from typing import Any
 
 import glimpse
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.http.compression import pack
-from glimpse_serve.http.request import Handler, Request, Response, json_response
+from glimpse_serve.http.compression import compress
+from glimpse_serve.http.request import Request, RequestHandler, Response, json_response
+from glimpse_serve.http.tensor_format import HEADER_LENGTH
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes import v2_tensors
 from glimpse_serve.routes.context import AppContext
 
 SLOW_BYTES = 2**16
-"""Bodies from this size on are read and written in a thread, so that others need not wait."""
+"""Bodies from this size on are parsed and written in a thread, so that the event loop is not blocked."""
 PLATFORM = "onnxruntime_onnx"
-"""What Triton calls models of our kind."""
+"""Triton's name for ONNX models that run in onnxruntime."""
 
 
 class V2Routes:
     """The handlers of the protocol.
 
     Args:
-        house: What they share.
+        context: The shared components.
     """
 
-    def __init__(self, house: AppContext) -> None:
-        self._house = house
-        # Numbers in JSON take many times their letters' memory while they are read, so it is done one by one.
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        # Parsing numbers in JSON takes many times the memory of the text, so large bodies are parsed one at a time.
         self._reading = asyncio.Lock()
 
-    def routes(self) -> dict[str, Mapping[str, Handler]]:
-        """Handlers by the templates of their paths, those that are asked for most first."""
-        found: dict[str, Mapping[str, Handler]] = {}
+    def routes(self) -> dict[str, Mapping[str, RequestHandler]]:
+        """Handlers by path template, the most used first."""
+        found: dict[str, Mapping[str, RequestHandler]] = {}
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             found[f"{model}/infer"] = {"POST": self.infer}
             found[f"{model}/ready"] = {"GET": self.model_ready}
@@ -46,89 +47,89 @@ class V2Routes:
         found["/v2"] = {"GET": self.server}
         return found
 
-    async def server(self, asked: Request) -> Response:
-        """Tell what the server is."""
-        asked.query()
+    async def server(self, request: Request) -> Response:
+        """Return the server's name, version and extensions."""
+        request.query()
         return json_response({"name": "glimpse", "version": glimpse.__version__, "extensions": ["binary_tensor_data"]})
 
-    async def live(self, asked: Request) -> Response:
-        """Tell that the server lives."""
+    async def live(self, request: Request) -> Response:
+        """Report that the server runs."""
         return json_response({"live": True})
 
-    async def ready(self, asked: Request) -> Response:
-        """Tell whether the server takes requests; 503 if it doesn't."""
-        condition = self._house.condition
-        if not condition.ready:
-            why = "it is being stopped" if condition.draining else "its models are being loaded"
+    async def ready(self, request: Request) -> Response:
+        """Report whether the server takes requests; 503 if not."""
+        readiness = self._context.readiness
+        if not readiness.ready:
+            reason = "it is being stopped" if readiness.draining else "its models are being loaded"
             raise HTTPError(
-                503, f"expected a server that is ready, {why}; ask another one", "shutdown", {"Retry-After": "1"}
+                503, f"expected a server that is ready, {reason}; use another one", "shutdown", {"Retry-After": "1"}
             )
         return json_response({"ready": True})
 
-    async def model_ready(self, asked: Request) -> Response:
-        """Tell whether a model takes requests."""
-        entry = self._find(asked)
-        return json_response({"name": entry.model.name, "ready": True})
+    async def model_ready(self, request: Request) -> Response:
+        """Report whether a model takes requests."""
+        loaded = self._find(request)
+        return json_response({"name": loaded.model.name, "ready": True})
 
-    async def metadata(self, asked: Request) -> Response:
-        """Tell a model's inputs and outputs."""
-        asked.query()
-        entry = self._find(asked)
-        card = entry.model.card
+    async def metadata(self, request: Request) -> Response:
+        """Describe a model's inputs and outputs."""
+        request.query()
+        loaded = self._find(request)
+        card = loaded.model.card
         return json_response(
             {
-                "name": entry.model.name,
-                "versions": [str(version) for version in self._house.registry.versions(entry.model.name)],
+                "name": loaded.model.name,
+                "versions": [str(version) for version in self._context.registry.versions(loaded.model.name)],
                 "platform": PLATFORM,
-                "inputs": _described(v2_tensors.wire_inputs(card)),
-                "outputs": _described(v2_tensors.wire_outputs(card)),
+                "inputs": _tensor_specs(v2_tensors.wire_inputs(card)),
+                "outputs": _tensor_specs(v2_tensors.wire_outputs(card)),
             }
         )
 
-    async def index(self, asked: Request) -> Response:
-        """List the models, as Triton's extension of the model repository does."""
-        async with self._house.intake.body(asked.headers, asked.receive) as body:
+    async def index(self, request: Request) -> Response:
+        """List the models, by Triton's model repository extension."""
+        async with self._context.bodies.read(request.headers, request.receive) as body:
             v2_tensors.check_index_request(body)
             return json_response(
                 [
-                    {"name": entry.model.name, "version": str(entry.model.version), "state": "READY", "reason": ""}
-                    for entry in self._house.registry
+                    {"name": loaded.model.name, "version": str(loaded.model.version), "state": "READY", "reason": ""}
+                    for loaded in self._context.registry
                 ]
             )
 
-    async def infer(self, asked: Request) -> Response:
+    async def infer(self, request: Request) -> Response:
         """Run a model's graph on the tensors of a request."""
-        asked.query()
-        entry = self._find(asked)
-        model, settings = entry.model, self._house.settings
-        async with self._house.intake.body(asked.headers, asked.receive) as body:
-            asked.bytes_in = len(body)
-            length = asked.headers.get(v2_tensors.HEADER_LENGTH)
+        request.query()
+        loaded = self._find(request)
+        model, settings = loaded.model, self._context.settings
+        async with self._context.bodies.read(request.headers, request.receive) as body:
+            request.bytes_in = len(body)
+            length = request.headers.get(HEADER_LENGTH.lower())
             limits = (settings.max_images, settings.max_pixels)
             if len(body) < SLOW_BYTES:
-                request = v2_tensors.read(body, length, model.card, *limits)
+                inference = v2_tensors.read_request(body, length, model.card, *limits)
             else:
                 async with self._reading:
-                    request = await asyncio.to_thread(v2_tensors.read, body, length, model.card, *limits)
-            found = await self._house.ask(asked, entry, request.job, request.timeout_seconds)
+                    inference = await asyncio.to_thread(v2_tensors.read_request, body, length, model.card, *limits)
+            result = await self._context.submit(request, loaded, inference.job, inference.timeout_seconds)
 
-        def answer() -> Response:
-            written, head = v2_tensors.write(request, found.outputs, model.card, model.name, model.version)
+        def respond() -> Response:
+            written, head = v2_tensors.write_response(inference, result.outputs, model.card, model.name, model.version)
             if head is None:
-                return pack(Response(written), asked.headers.get("accept-encoding", ""))
-            headers = {v2_tensors.HEADER_LENGTH.title(): str(head)}
-            return pack(
-                Response(written, 200, "application/octet-stream", headers), asked.headers.get("accept-encoding", "")
+                return compress(Response(written), request.headers.get("accept-encoding", ""))
+            headers = {HEADER_LENGTH: str(head)}
+            return compress(
+                Response(written, 200, "application/octet-stream", headers), request.headers.get("accept-encoding", "")
             )
 
-        size = sum(found.outputs[name].nbytes for name in request.job.outputs)
-        return answer() if size < SLOW_BYTES // 8 else await asyncio.to_thread(answer)
+        size = sum(result.outputs[name].nbytes for name in inference.job.outputs)
+        return respond() if size < SLOW_BYTES // 8 else await asyncio.to_thread(respond)
 
-    def _find(self, asked: Request) -> LoadedModel:
-        entry = self._house.registry.find(asked.path["model"], asked.path.get("version"))
-        asked.model = entry.model.name
-        return entry
+    def _find(self, request: Request) -> LoadedModel:
+        loaded = self._context.registry.find(request.path["model"], request.path.get("version"))
+        request.model = loaded.model.name
+        return loaded
 
 
-def _described(specs: Mapping[str, v2_tensors.Spec]) -> list[dict[str, Any]]:
+def _tensor_specs(specs: Mapping[str, v2_tensors.Spec]) -> list[dict[str, Any]]:
     return [{"name": name, "datatype": spec.datatype, "shape": spec.shape} for name, spec in specs.items()]

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on standard error, or text for people; and a line for each request.
+"""Structured logs on standard error, one JSON object or one text line each, and the access log.
 
-Nothing that comes from outside can begin a line or steer a terminal: what can't be printed is written as an escape.
-What follows the name of a header that holds a secret is never written.
+Input of clients can neither start a line nor control a terminal: unprintable characters are written as escapes. Values
+of headers that hold secrets are never written.
 """
 
 import json
@@ -20,105 +20,112 @@ from glimpse_serve.telemetry.log_writer import NonBlockingWriter
 if TYPE_CHECKING:
     from glimpse_serve.http.request import Request
 
-LONGEST_PATH = 256
-"""Characters of a request's path that are logged."""
-LONGEST = 8000
-"""Characters of a message, and of a traceback, of which the end is kept."""
+MAX_PATH_CHARACTERS = 256
+"""Characters of a request's path that are logged, at most."""
+MAX_MESSAGE_CHARACTERS = 8000
+"""Characters of a message, at most, and of a traceback, whose end is kept."""
 HIDDEN = "[hidden]"
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
-"""Attributes that every record has; whatever else one has was given with it."""
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_STANDARD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {
+    "message",
+    "asctime",
+    "color_message",
+    "taskName",
+}
+"""Attributes of every log record; all others were passed as ``extra``."""
 _SECRET = re.compile(
     r"""((?:authorization|api[-_]?key)[\\'"]*\s*[:=,]\s*[\\'"(]*(?:b[\\'"]+)?)[^\\'"\r\n]++(?!\\?["']\s*:)""",
     re.IGNORECASE,
 )
-"""A header's name, what stands between, in any notation, and its value; a JSON object's next name is no value."""
-_GIVEN_TIME = 1.0
-"""Seconds in which what still waits at the end may be written."""
+"""A header's name, the separator in any notation, and its value, but not the next name of a JSON object."""
+_FLUSH_SECONDS = 1.0
+"""Time for writing the waiting lines at exit."""
 
-_IN_WORDS = frozenset(("time", "level", "logger", "message", "method", "path", "status", "milliseconds"))
-"""What a line for people has in fixed places."""
+_FIXED_FIELDS = frozenset(("time", "level", "logger", "message", "method", "path", "status", "milliseconds"))
+"""Fields with a fixed place in a text line."""
 
 _write_access: Callable[[dict[str, Any]], None] | None = None
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as a JSON object on one line, in ASCII."""
+    """Formats a record as a JSON object on one line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See :meth:`logging.Formatter.format`."""
+        """Format a record as a JSON object."""
         entry: dict[str, Any] = {
-            "time": _written(record.created),
+            "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _message(record)[:LONGEST],
+            "message": _formatted_message(record)[:MAX_MESSAGE_CHARACTERS],
         }
         for name, value in record.__dict__.items():
-            if name not in _OWN:
+            if name not in _STANDARD_ATTRIBUTES:
                 entry.setdefault(name, value)
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)[-LONGEST:]
-        return _without_secrets(_json(entry).decode("ascii"))
+            entry["traceback"] = self.formatException(record.exc_info)[-MAX_MESSAGE_CHARACTERS:]
+        return _without_secrets(_json_line(entry).decode("ascii"))
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record for people; only a traceback has lines of its own, each of them set in."""
+    """Formats a record as a line of text; a traceback follows in indented lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See :meth:`logging.Formatter.format`."""
-        given = {name: value for name, value in record.__dict__.items() if name not in _OWN}
-        line = _for_people(record.created, record.levelname.lower(), _message(record)[:LONGEST], given)
+        """Format a record as text."""
+        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_ATTRIBUTES}
+        line = _text_line(
+            record.created, record.levelname.lower(), _formatted_message(record)[:MAX_MESSAGE_CHARACTERS], extra
+        )
         if record.exc_info:
-            traceback = self.formatException(record.exc_info)[-LONGEST:]
+            traceback = self.formatException(record.exc_info)[-MAX_MESSAGE_CHARACTERS:]
             line = "\n    ".join((line, *map(_printable, traceback.split("\n"))))
         return _without_secrets(line)
 
 
-class _Lines(logging.Handler):
-    """Sends records to an outlet.
+class _LineHandler(logging.Handler):
+    """Writes records to a non-blocking writer.
 
     Args:
-        outlet: The outlet.
-        formatter: Which makes lines of them.
+        writer: The writer.
+        formatter: Formats the records.
     """
 
-    def __init__(self, outlet: NonBlockingWriter, formatter: logging.Formatter) -> None:
+    def __init__(self, writer: NonBlockingWriter, formatter: logging.Formatter) -> None:
         super().__init__()
-        self._outlet = outlet
+        self._writer = writer
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._outlet.write(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-        except Exception:  # noqa: BLE001 - a line that can't be written must not bring down who wrote it
+            self._writer.write(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:  # noqa: BLE001 - an error of logging must not reach the caller
             self.handleError(record)
 
     def flush(self) -> None:
-        self._outlet.flush(_GIVEN_TIME)
+        self._writer.flush(_FLUSH_SECONDS)
 
 
 def configure(level: str, form: str, descriptor: int = 2) -> None:
-    """Set up what is logged, and how, for the whole process; uvicorn's own lines come in the same form.
+    """Configure the logging of the process, uvicorn's included.
 
-    Of others' loggers no more than warnings is told, and of uvicorn the same with what its supervisor says of workers,
-    unless the level is ``debug``. uvicorn's line for each request is left out, since there is :func:`access`.
+    Other libraries log warnings only. uvicorn logs warnings and the messages of its supervisor about workers, unless
+    the level is ``debug``. uvicorn's access log is replaced by :func:`log_access`.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         form: ``json`` or ``text``.
-        descriptor: Where the lines go, standard error by default.
+        descriptor: The file descriptor for the lines, standard error by default.
     """
     global _write_access
     formatter = JsonFormatter() if form == "json" else TextFormatter()
 
     def lost(count: int) -> bytes:
-        told = f"{count} lines were lost here, since nobody read those before them"
-        record = logging.LogRecord(__name__, logging.WARNING, "", 0, told, (), None)
+        text = f"{count} lines were lost here, since the lines before them were not read"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, text, (), None)
         return formatter.format(record).encode() + b"\n"
 
-    outlet = NonBlockingWriter(descriptor, lost)
+    writer = NonBlockingWriter(descriptor, lost)
     root = logging.getLogger()
-    root.handlers[:] = [_Lines(outlet, formatter)]
+    root.handlers[:] = [_LineHandler(writer, formatter)]
     wanted = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(max(wanted, logging.WARNING))
     for name in ("glimpse", "glimpse_serve", "uvicorn"):
@@ -128,69 +135,69 @@ def configure(level: str, form: str, descriptor: int = 2) -> None:
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
         if name != "uvicorn":
-            logger.setLevel(logging.NOTSET)  # that of its parent, whatever another server in the process has set
-    # It warns of every damaged form, which anybody can send; its sender is told.
+            logger.setLevel(logging.NOTSET)  # the parent's level, even if another server in the process has set one
+    # It warns of every damaged form, which any client can send; the client gets an error.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     uvicorn = logging.getLogger("uvicorn.error")
-    uvicorn.removeFilter(_of_weight)
+    uvicorn.removeFilter(_is_relevant)
     if wanted > logging.DEBUG:
-        uvicorn.addFilter(_of_weight)
+        uvicorn.addFilter(_is_relevant)
     logging.captureWarnings(True)
-    writes = _json if form == "json" else _access_for_people
-    _write_access = (lambda entry: outlet.write(writes(entry) + b"\n")) if wanted <= logging.INFO else None
+    write_entry = _json_line if form == "json" else _access_text
+    _write_access = (lambda entry: writer.write(write_entry(entry) + b"\n")) if wanted <= logging.INFO else None
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """Tell by what a request is to be known: what it calls itself, if that is sane, else something new.
+    """Return the id of a request: its X-Request-ID header if that is valid, else a new one.
 
     Args:
-        headers: Of the request, names in small letters.
+        headers: Headers of the request, by lower-case name.
 
     Returns:
         1 to 128 letters, digits, dots, hyphens and underscores.
     """
     own = headers.get("x-request-id")
-    return own if own is not None and _SANE_ID.fullmatch(own) else os.urandom(12).hex()
+    return own if own is not None and _VALID_ID.fullmatch(own) else os.urandom(12).hex()
 
 
-def access(asked: "Request", seconds: float) -> None:
-    """Log one request that is over, without what follows its path's question mark, where clients may put secrets.
+def log_access(request: "Request", seconds: float) -> None:
+    """Log a completed request, without its query string, where clients may put secrets.
 
     Args:
-        asked: The request.
-        seconds: How long it took.
+        request: The request.
+        seconds: Its duration.
     """
     if _write_access is None:
         return
-    scope = asked.scope
+    scope = request.scope
     client = scope.get("client")
     entry = {
-        "time": _written(time.time()),
+        "time": _timestamp(time.time()),
         "level": "info",
         "logger": "glimpse_serve.access",
         "message": "request",
         "method": scope.get("method", "WEBSOCKET"),
-        "path": scope["path"][:LONGEST_PATH],
-        "status": asked.status,
+        "path": scope["path"][:MAX_PATH_CHARACTERS],
+        "status": request.status,
         "milliseconds": round(seconds * 1e3, 3),
-        "bytes_in": asked.bytes_in,
-        "bytes_out": asked.bytes_out,
+        "bytes_in": request.bytes_in,
+        "bytes_out": request.bytes_out,
         "client": client[0] if client else None,
-        "request_id": asked.id,
+        "request_id": request.id,
     }
-    if asked.caller:
-        entry["key"] = asked.caller
-    if asked.model:
-        entry["model"] = asked.model
-    if asked.glimpses is not None:
-        entry["glimpses"] = asked.glimpses
-    if asked.span is not None and asked.span.trace_id:
-        entry["trace_id"] = asked.span.trace_id
+    if request.caller:
+        entry["key"] = request.caller
+    if request.model:
+        entry["model"] = request.model
+    if request.glimpses is not None:
+        entry["glimpses"] = request.glimpses
+    if request.span is not None and request.span.trace_id:
+        entry["trace_id"] = request.span.trace_id
     _write_access(entry)
 
 
-def _json(entry: dict[str, Any]) -> bytes:
-    """Write an object in ASCII: what else there is becomes an escape, control characters of all kinds among it."""
+def _json_line(entry: dict[str, Any]) -> bytes:
+    """Serialise an object in ASCII; all other characters become escapes, control characters included."""
     try:
         line = orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError:
@@ -200,14 +207,14 @@ def _json(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry, default=str, skipkeys=True).encode()
 
 
-def _access_for_people(entry: dict[str, Any]) -> bytes:
-    rest = {name: value for name, value in entry.items() if name not in _IN_WORDS}
+def _access_text(entry: dict[str, Any]) -> bytes:
+    rest = {name: value for name, value in entry.items() if name not in _FIXED_FIELDS}
     words = f"{entry['method']} {entry['path']} {entry['status']} in {entry['milliseconds']} ms"
-    return _for_people(time.time(), entry["level"], words, rest).encode("utf-8", "backslashreplace")
+    return _text_line(time.time(), entry["level"], words, rest).encode("utf-8", "backslashreplace")
 
 
-def _for_people(created: float, level: str, message: str, given: Mapping[str, Any]) -> str:
-    return _printable(" ".join((_written(created), f"{level:7}", message, *(f"{n}={v}" for n, v in given.items()))))
+def _text_line(created: float, level: str, message: str, extra: Mapping[str, Any]) -> str:
+    return _printable(" ".join((_timestamp(created), f"{level:7}", message, *(f"{n}={v}" for n, v in extra.items()))))
 
 
 def _printable(text: str) -> str:
@@ -216,7 +223,7 @@ def _printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
 
 
-def _message(record: logging.LogRecord) -> str:
+def _formatted_message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
@@ -227,27 +234,27 @@ def _without_secrets(line: str) -> str:
     return _SECRET.sub(rf"\g<1>{HIDDEN}", line)
 
 
-_SAID_OTHERWISE = frozenset(
+_IGNORED_MESSAGES = frozenset(
     (
-        # uvicorn's, of a conversation that was refused with an answer of its own, which is as it should be
+        # uvicorn's, for a WebSocket handshake that was rejected with an HTTP response, which is intended
         "ASGI callable returned without completing handshake.",
-        # uvicorn's, of bytes that are no HTTP, which anybody can send and the metrics count
+        # uvicorn's, for bytes that are no HTTP: any client can send them, and the metrics count them
         "Invalid HTTP request received.",
     )
 )
 
 
-def _of_weight(record: logging.LogRecord) -> bool:
-    if record.msg in _SAID_OTHERWISE:
+def _is_relevant(record: logging.LogRecord) -> bool:
+    if record.msg in _IGNORED_MESSAGES:
         return False
     return record.levelno >= logging.WARNING or record.module == "multiprocess"
 
 
-def _written(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     whole = int(seconds)
-    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+    return f"{_timestamp_seconds(whole)}.{int((seconds - whole) * 1000):03d}Z"
 
 
 @lru_cache(maxsize=4)
-def _to_the_second(whole: int) -> str:
+def _timestamp_seconds(whole: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))

@@ -1,7 +1,7 @@
-"""W3C trace context: whose request this is a part of, told in the logs, and as spans by OpenTelemetry if it is wanted.
+"""W3C trace context (https://www.w3.org/TR/trace-context/): trace ids in the logs, and optionally OpenTelemetry spans.
 
-https://www.w3.org/TR/trace-context/. Without OpenTelemetry the trace's id only comes into the logs. With it every
-request is a span, with a span for each stage in it, which are exported as the ``OTEL_*`` variables say.
+Without OpenTelemetry the trace id is written to the logs only. With it every request is a span with a child span for
+each stage; they are exported as the ``OTEL_*`` variables configure it.
 """
 
 import re
@@ -13,51 +13,51 @@ TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]
 
 
 class TracingError(ValueError):
-    """Tracing was asked for, and can't be done."""
+    """Tracing is enabled, but OpenTelemetry is missing."""
 
 
 @runtime_checkable
 class Span(Protocol):
-    """A request on its way.
+    """The span of a request; a context manager.
 
     Attributes:
-        trace_id: 32 hexadecimal digits; empty where there is no trace.
+        trace_id: 32 hexadecimal digits; empty without a trace.
     """
 
     trace_id: str
 
-    def child(self, name: str, seconds_ago: float, seconds: float) -> None:
-        """Tell of a stage that is over.
+    def add_stage(self, name: str, seconds_ago: float, seconds: float) -> None:
+        """Record a completed stage as a child span.
 
         Args:
-            name: Its name.
-            seconds_ago: When it ended.
-            seconds: How long it took.
+            name: Name of the stage.
+            seconds_ago: Time since its end.
+            seconds: Its duration.
         """
 
-    def note(self, name: str, value: Any) -> None:
-        """Tell something of the request.
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set an attribute of the span.
 
         Args:
-            name: What.
-            value: A text or a number.
+            name: Name of the attribute.
+            value: A string or a number.
         """
 
     def __enter__(self) -> "Span":
-        """Begin."""
+        """Enter the span."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End."""
+        """End the span."""
 
 
 class Untraced:
-    """A span that nobody is told of.
+    """A span that only carries the trace id.
 
     Args:
-        trace_id: See :class:`Span`.
+        trace_id: 32 hexadecimal digits; empty without a trace.
     """
 
     __slots__ = ("trace_id",)
@@ -65,29 +65,29 @@ class Untraced:
     def __init__(self, trace_id: str) -> None:
         self.trace_id = trace_id
 
-    def child(self, name: str, seconds_ago: float, seconds: float) -> None:
-        """See :class:`Span`."""
+    def add_stage(self, name: str, seconds_ago: float, seconds: float) -> None:
+        """Do nothing."""
 
-    def note(self, name: str, value: Any) -> None:
-        """See :class:`Span`."""
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Do nothing."""
 
     def __enter__(self) -> "Untraced":
-        """Begin."""
+        """Enter the span."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End."""
+        """End the span."""
 
 
 class Traced:
     """A span of OpenTelemetry.
 
     Args:
-        tracer: Which makes spans.
-        context: Of the trace that it continues.
-        scope: ASGI's, of the request.
+        tracer: OpenTelemetry's tracer.
+        context: Context of the trace that it continues.
+        scope: ASGI scope of the request.
     """
 
     def __init__(self, tracer: Any, context: Any, scope: dict[str, Any]) -> None:
@@ -100,25 +100,25 @@ class Traced:
         self._inside = set_span_in_context(self._span)
         self.trace_id = f"{self._span.get_span_context().trace_id:032x}"
 
-    def child(self, name: str, seconds_ago: float, seconds: float) -> None:
-        """See :class:`Span`."""
+    def add_stage(self, name: str, seconds_ago: float, seconds: float) -> None:
+        """Record a completed stage as a child span; see :meth:`Span.add_stage`."""
         end = time.time_ns() - round(seconds_ago * 1e9)
         self._tracer.start_span(name, self._inside, start_time=end - round(seconds * 1e9)).end(end)
 
-    def note(self, name: str, value: Any) -> None:
-        """See :class:`Span`."""
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set an attribute; ``http.route`` names the span as well."""
         self._span.set_attribute(name, value)
         if name == "http.route":
             self._span.update_name(f"{self._method} {value}")
 
     def __enter__(self) -> "Traced":
-        """Begin."""
+        """Enter the span."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End."""
+        """End the span."""
         from opentelemetry.trace import StatusCode
 
         if error is not None:
@@ -130,15 +130,15 @@ class Traced:
 
 
 class Tracing:
-    """Makes the spans of requests.
+    """Starts the spans of requests.
 
     Args:
-        enabled: Whether OpenTelemetry is told of them.
-        service: What it calls the service, unless OTEL_SERVICE_NAME says otherwise.
-        exporter: To which they go; that of OTLP over HTTP by default.
+        enabled: Whether spans are exported by OpenTelemetry.
+        service: Name of the service in the traces, unless OTEL_SERVICE_NAME is set.
+        exporter: OpenTelemetry's exporter; OTLP over HTTP by default.
 
     Raises:
-        TracingError: When it is wanted and not installed.
+        TracingError: When it is enabled and OpenTelemetry is not installed.
     """
 
     def __init__(self, enabled: bool, service: str, exporter: Any = None) -> None:
@@ -157,46 +157,46 @@ class Tracing:
             ) from error
         from glimpse import __version__
 
-        # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say wins.
+        # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence.
         own = Resource.create({SERVICE_NAME: service, "service.version": __version__})
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()))
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("glimpse_serve", __version__)
 
-    def request(self, scope: dict[str, Any]) -> Span:
-        """Make the span of a request; it goes on in the trace that the request says it is a part of.
+    def start_span(self, scope: dict[str, Any]) -> Span:
+        """Start the span of a request, in the trace of its ``traceparent`` header.
 
         Args:
-            scope: ASGI's.
+            scope: ASGI scope of the request.
         """
         parents = [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
-        # Of two nobody knows which is right; one that is none counts as if it were not there.
+        # Two traceparent headers, or a malformed one, are ignored.
         parent = parents[0] if len(parents) == 1 else ""
         trace_id = trace_id_of(parent)
         if self._provider is None:
             return Untraced(trace_id)
         states = [value.decode("latin-1") for name, value in scope["headers"] if name == b"tracestate"]
-        given = {"traceparent": parent, "tracestate": ",".join(states)} if trace_id else {}
+        carrier = {"traceparent": parent, "tracestate": ",".join(states)} if trace_id else {}
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        return Traced(self._tracer, TraceContextTextMapPropagator().extract(given), scope)
+        return Traced(self._tracer, TraceContextTextMapPropagator().extract(carrier), scope)
 
     def close(self) -> None:
-        """Send what was not sent yet."""
+        """Export the remaining spans."""
         if self._provider is not None:
             self._provider.shutdown()
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Read the trace's id out of a ``traceparent`` header; empty where it is none by the standard.
+    """Parse the trace id of a ``traceparent`` header; empty if it is malformed.
 
     Args:
         traceparent: The header.
     """
-    found = TRACEPARENT.fullmatch(traceparent)
-    if not found:
+    match = TRACEPARENT.fullmatch(traceparent)
+    if not match:
         return ""
-    version, trace, parent, _, more = found.groups()
-    if version == "ff" or (version == "00" and more) or set(trace) == {"0"} or set(parent) == {"0"}:
+    version, trace, parent, _, rest = match.groups()
+    if version == "ff" or (version == "00" and rest) or set(trace) == {"0"} or set(parent) == {"0"}:
         return ""
     return trace

@@ -127,10 +127,10 @@ def test_our_request_is_one_that_our_service_reads():
     lines = dict(line.split(": ") for line in head.decode().split("\r\n")[1:])
     assert head.startswith(b"POST /v2/models/model/infer HTTP/1.1\r\n")
     assert int(lines["Content-Length"]) == len(body)
-    request = v2_tensors.read(body, lines["Inference-Header-Content-Length"], SQUARE, 1, 2**20)
+    request = v2_tensors.read_request(body, lines["Inference-Header-Content-Length"], SQUARE, 1, 2**20)
     assert request.job.outputs[-1] == "probabilities"
     assert request.binary == frozenset(SQUARE.outputs)
-    np.testing.assert_array_equal(request.job.given["images"], canvas[None])
+    np.testing.assert_array_equal(request.job.inputs["images"], canvas[None])
 
 
 def test_an_image_is_sent_as_it_is():

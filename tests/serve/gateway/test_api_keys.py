@@ -30,7 +30,7 @@ def test_keys_are_known_by_their_hashes_and_names(tmp_path):
         assert ring.find(wrong) is None
 
 
-def test_all_keys_are_compared_whoever_asks(monkeypatch):
+def test_all_keys_are_compared_for_every_secret(monkeypatch):
     compared: list[bytes] = []
     real = hmac.compare_digest
 
@@ -68,7 +68,7 @@ def test_a_key_is_revoked_and_another_added_while_it_runs(tmp_path):
     assert ring.required
 
 
-def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog):
+def test_a_broken_file_leaves_the_keys_and_is_logged_once(tmp_path, caplog):
     file = tmp_path / "keys"
     write(file, ALICES)
     ring = KeyRing(str(file))
@@ -89,7 +89,7 @@ def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("alice", "line 1 of it"),
         (f"{ALICES}\nbob sha256:12", "line 2 of it"),
@@ -100,14 +100,14 @@ def test_a_file_that_is_broken_leaves_the_keys_and_is_told_once(tmp_path, caplog
     ],
     ids=["no-sum", "short-sum", "slash", "word-as-rate", "rest", "no-hexadecimal-sum"],  # keys differ in each process
 )
-def test_a_line_that_is_none_is_told_without_showing_it(text, sentence):
-    with pytest.raises(KeyFileError, match=sentence) as told:
+def test_a_malformed_line_is_reported_without_showing_it(text, message):
+    with pytest.raises(KeyFileError, match=message) as reported:
         read_entries(text, "it")
-    assert "sha256:1" not in str(told.value)
-    assert text.split()[1:2] == [] or text.split()[1] not in str(told.value)
+    assert "sha256:1" not in str(reported.value)
+    assert text.split()[1:2] == [] or text.split()[1] not in str(reported.value)
 
 
-def test_a_file_that_is_not_there_or_names_twice_are_refused_at_the_start(tmp_path):
+def test_a_missing_file_or_a_repeated_name_is_an_error_at_the_start(tmp_path):
     with pytest.raises(KeyFileError, match="can't read the file of keys"):
         KeyRing(str(tmp_path / "none"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")

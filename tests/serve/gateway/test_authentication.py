@@ -21,7 +21,7 @@ from tests.support.service import running, toy_files
 SECRET, ENTRY = make_key("alice")
 
 
-def keeper(settings: Settings = Settings(), entries: str = ENTRY) -> Authenticator:  # noqa: B008 - it can't be changed
+def make_authenticator(settings: Settings = Settings(), entries: str = ENTRY) -> Authenticator:  # noqa: B008 - it can't be changed
     return Authenticator(KeyRing("", entries), RateLimiter(), settings)
 
 
@@ -34,8 +34,8 @@ def scope(path: str = "/v1/models", address: str = "10.0.0.1", kind: str = "http
     "headers", [{"authorization": f"Bearer {SECRET}"}, {"authorization": f"bearer  {SECRET} "}, {"x_api_key": SECRET}]
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_who_has_a_key_comes_in(headers, kind):
-    assert keeper().admit(scope(kind=kind, **headers)) == Caller("alice")
+def test_a_known_key_is_accepted(headers, kind):
+    assert make_authenticator().authenticate(scope(kind=kind, **headers)) == Caller("alice")
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_who_has_a_key_comes_in(headers, kind):
         {"x_api_key": "\xff"},
     ],
 )
-def test_who_has_none_stays_out_and_is_told_how_to_bring_one(headers):
-    with pytest.raises(HTTPError, match="expected an API key as 'Authorization: Bearer KEY'") as refused:
-        keeper().admit(scope(**headers))
-    assert (refused.value.status, refused.value.headers) == (401, {"WWW-Authenticate": 'Bearer realm="glimpse"'})
-    assert SECRET not in refused.value.sentence
+def test_a_missing_or_unknown_key_is_an_error_that_says_how_to_send_one(headers):
+    with pytest.raises(HTTPError, match="expected an API key as 'Authorization: Bearer KEY'") as error:
+        make_authenticator().authenticate(scope(**headers))
+    assert (error.value.status, error.value.headers) == (401, {"WWW-Authenticate": 'Bearer realm="glimpse"'})
+    assert SECRET not in error.value.message
 
 
 @pytest.mark.parametrize(
     "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/a/ready", "/v2/models/a/versions/1/ready"]
 )
 def test_balancers_need_no_key(path):
-    assert keeper().admit(scope(path)) == Caller()
+    assert make_authenticator().authenticate(scope(path)) == Caller()
 
 
 @pytest.mark.parametrize(
@@ -67,24 +67,27 @@ def test_balancers_need_no_key(path):
 )
 def test_nothing_else_is_open(path):
     with pytest.raises(HTTPError):
-        keeper().admit(scope(path))
+        make_authenticator().authenticate(scope(path))
 
 
 def test_metrics_can_be_opened():
-    assert keeper(Settings(open_metrics=True)).admit(scope("/metrics")) == Caller()
+    assert make_authenticator(Settings(open_metrics=True)).authenticate(scope("/metrics")) == Caller()
 
 
-def test_without_keys_everybody_comes_in_at_the_rate_of_his_address():
-    doors = keeper(Settings(rate=0.1, burst=2), "")
+def test_without_keys_the_rate_limit_holds_for_each_address():
+    authenticator = make_authenticator(Settings(rate=0.1, burst=2), "")
     for address in ("10.0.0.1", "10.0.0.2"):
         for _ in range(2):
-            assert doors.admit(scope(address=address)) == Caller()
-        with pytest.raises(HTTPError, match=r"at most 0\.1 requests a second and 2 at once") as refused:
-            doors.admit(scope(address=address))
-        assert refused.value.status == 429
-        assert int(refused.value.headers["Retry-After"]) in (9, 10)
-    assert doors.admit(scope("/v2/health/ready")) == Caller()
-    assert keeper(entries="").admit({"type": "http", "path": "/", "client": None, "headers": []}) == Caller()
+            assert authenticator.authenticate(scope(address=address)) == Caller()
+        with pytest.raises(HTTPError, match=r"at most 0\.1 requests a second and 2 at once") as error:
+            authenticator.authenticate(scope(address=address))
+        assert error.value.status == 429
+        assert int(error.value.headers["Retry-After"]) in (9, 10)
+    assert authenticator.authenticate(scope("/v2/health/ready")) == Caller()
+    assert (
+        make_authenticator(entries="").authenticate({"type": "http", "path": "/", "client": None, "headers": []})
+        == Caller()
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,34 +99,34 @@ def test_without_keys_everybody_comes_in_at_the_rate_of_his_address():
         ("odd:", "odd:"),
     ],
 )
-def test_who_has_many_addresses_has_one_share(one, other):
-    doors = keeper(Settings(rate=0.001, burst=1), "")
-    doors.admit(scope(address=one))
+def test_the_addresses_of_a_network_share_a_limit(one, other):
+    authenticator = make_authenticator(Settings(rate=0.001, burst=1), "")
+    authenticator.authenticate(scope(address=one))
     with pytest.raises(HTTPError, match="requests a second"):
-        doors.admit(scope(address=other))
-    doors.admit(scope(address="2001:db9::1"))
+        authenticator.authenticate(scope(address=other))
+    authenticator.authenticate(scope(address="2001:db9::1"))
 
 
 def test_a_key_may_have_a_rate_of_its_own():
-    doors = keeper(Settings(rate=1000.0, burst=1), f"{ENTRY} rate=0.001")
-    doors.admit(scope(x_api_key=SECRET))
+    authenticator = make_authenticator(Settings(rate=1000.0, burst=1), f"{ENTRY} rate=0.001")
+    authenticator.authenticate(scope(x_api_key=SECRET))
     with pytest.raises(HTTPError, match=r"at most 0\.001 requests"):
-        doors.admit(scope(address="10.9.9.9", x_api_key=SECRET))
+        authenticator.authenticate(scope(address="10.9.9.9", x_api_key=SECRET))
 
 
-def test_who_tries_keys_is_slowed_down_and_others_are_not():
-    doors = keeper()
+def test_wrong_keys_are_limited_for_each_address():
+    authenticator = make_authenticator()
     statuses = []
     for number in range(30):
-        with pytest.raises(HTTPError) as refused:
-            doors.admit(scope(x_api_key=f"guess {number}"))
-        statuses.append(refused.value.status)
+        with pytest.raises(HTTPError) as error:
+            authenticator.authenticate(scope(x_api_key=f"guess {number}"))
+        statuses.append(error.value.status)
     assert statuses[:10] == [401] * 10
     assert set(statuses[12:]) == {429}
-    assert doors.admit(scope(x_api_key=SECRET)) == Caller("alice")
-    with pytest.raises(HTTPError) as refused:
-        doors.admit(scope(address="10.0.0.2"))
-    assert refused.value.status == 401
+    assert authenticator.authenticate(scope(x_api_key=SECRET)) == Caller("alice")
+    with pytest.raises(HTTPError) as error:
+        authenticator.authenticate(scope(address="10.0.0.2"))
+    assert error.value.status == 401
 
 
 @pytest.mark.parametrize(
@@ -144,11 +147,11 @@ def test_a_loopback_is_known(host, loopback):
     assert is_loopback(host) is loopback
 
 
-def test_doors_that_stand_open_keep_it_from_starting():
+def test_other_addresses_without_keys_keep_it_from_starting():
     check_access(Settings(), KeyRing())
     check_access(Settings(host="0.0.0.0", allow_anonymous=True), KeyRing())
     check_access(Settings(host="0.0.0.0"), KeyRing("", ENTRY))
-    with pytest.raises(AccessError, match=r"--keys-file, listen at 127\.0\.0\.1, or say --allow-anonymous"):
+    with pytest.raises(AccessError, match=r"--keys-file, listen on 127\.0\.0\.1, or give --allow-anonymous"):
         check_access(Settings(host="0.0.0.0"), KeyRing())
 
 
@@ -168,7 +171,7 @@ def test_a_certificate_that_does_not_fit_keeps_it_from_starting(tmp_path):
             check_access(Settings(tls_certificate=wrong[0], tls_key=wrong[1]), KeyRing())
 
 
-def test_browsers_are_told_to_be_careful():
+def test_security_headers():
     plain, safe = dict(security_headers(Settings())), dict(security_headers(Settings(tls_certificate="x")))
     assert plain[b"x-content-type-options"] == b"nosniff"
     assert b"script" not in plain[b"content-security-policy"]
@@ -176,19 +179,19 @@ def test_browsers_are_told_to_be_careful():
     assert b"strict-transport-security" in safe
 
 
-def test_only_the_pages_that_were_named_may_call(tmp_path):
+def test_only_allowed_origins_may_call(tmp_path):
     models = toy_files(tmp_path)[:1]
-    asked = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x-api-key"}
+    preflight = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x-api-key"}
     with running(Settings(models=models, keys=ENTRY, cors=("https://good.org",))) as service:
-        got = service.ask("OPTIONS", "/v1/classify", Origin="https://good.org", **asked)
-        assert (got.status, got.headers["access-control-allow-origin"]) == (200, "https://good.org")
-        got = service.ask("GET", "/v1/models", Origin="https://good.org", X_API_Key=SECRET)
-        assert (got.status, got.headers["access-control-allow-origin"]) == (200, "https://good.org")
-        assert service.ask("GET", "/v1/models", Origin="https://good.org").status == 401
-        got = service.ask("OPTIONS", "/v1/classify", Origin="https://evil.org", **asked)
-        assert "access-control-allow-origin" not in got.headers
-        assert got.status == 400
-        assert got.error == "expected a call that is allowed to other origins (--cors), got Disallowed CORS origin"
+        response = service.request("OPTIONS", "/v1/classify", Origin="https://good.org", **preflight)
+        assert (response.status, response.headers["access-control-allow-origin"]) == (200, "https://good.org")
+        response = service.request("GET", "/v1/models", Origin="https://good.org", X_API_Key=SECRET)
+        assert (response.status, response.headers["access-control-allow-origin"]) == (200, "https://good.org")
+        assert service.request("GET", "/v1/models", Origin="https://good.org").status == 401
+        response = service.request("OPTIONS", "/v1/classify", Origin="https://evil.org", **preflight)
+        assert "access-control-allow-origin" not in response.headers
+        assert response.status == 400
+        assert response.error == "expected a call that is allowed to other origins (--cors), got Disallowed CORS origin"
     with running(Settings(models=models)) as service:
-        got = service.ask("OPTIONS", "/v1/classify", Origin="https://good.org", **asked)
-        assert (got.status, "access-control-allow-origin" in got.headers) == (405, False)
+        response = service.request("OPTIONS", "/v1/classify", Origin="https://good.org", **preflight)
+        assert (response.status, "access-control-allow-origin" in response.headers) == (405, False)

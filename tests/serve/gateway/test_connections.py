@@ -45,7 +45,7 @@ def rest(line: socket.socket) -> bytes:
     return found
 
 
-def told(answer: bytes) -> tuple[int, str]:
+def reported(answer: bytes) -> tuple[int, str]:
     """The status and the sentence of an error, which comes in the form of all errors."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head
@@ -55,8 +55,8 @@ def told(answer: bytes) -> tuple[int, str]:
     return int(head.split()[1]), content["error"]
 
 
-def refused(service: Running, kind: str) -> bool:
-    text = service.ask("GET", "/metrics").body.decode()
+def error(service: Running, kind: str) -> bool:
+    text = service.request("GET", "/metrics").body.decode()
     return f'glimpse_connections_refused_total{{kind="{kind}"}} 1.0' in text
 
 
@@ -64,9 +64,9 @@ def refused(service: Running, kind: str) -> bool:
 def test_headers_that_do_not_end_are_not_waited_for(service, opened, start):
     line = opened(service)
     line.sendall(start)
-    status, sentence = told(rest(line))
-    assert (status, "headers within 0.3 s, got a part" in sentence) == (408, True)
-    assert refused(service, "slow")
+    status, message = reported(rest(line))
+    assert (status, "headers within 0.3 s, got a part" in message) == (408, True)
+    assert error(service, "slow")
 
 
 def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service, opened):
@@ -85,48 +85,48 @@ def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service, opene
     assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_who_says_nothing_is_told_nothing(service, opened):
+def test_a_silent_connection_is_closed_without_a_response(service, opened):
     assert rest(opened(service)) == b""
 
 
 def test_a_body_that_stops_half_way_is_not_waited_for(service, opened):
     line = opened(service)
     line.sendall(HEAD + IMAGE[:-5])
-    status, sentence = told(rest(line))
-    assert (status, "the whole body within 0.3 s" in sentence) == (408, True)
+    status, message = reported(rest(line))
+    assert (status, "the whole body within 0.3 s" in message) == (408, True)
 
 
-def test_headers_without_end_are_refused(service, opened):
+def test_endless_headers_are_rejected(service, opened):
     line = opened(service)
     line.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000)
-    status, sentence = told(rest(line))
-    assert (status, "at most 65536 bytes" in sentence) == (431, True)
-    assert refused(service, "headers")
+    status, message = reported(rest(line))
+    assert (status, "at most 65536 bytes" in message) == (431, True)
+    assert error(service, "headers")
 
 
 @pytest.mark.parametrize(
     "nonsense", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"HELO example.org\r\n", b"\0" * 50]
 )
-def test_what_is_no_http_is_told(service, opened, nonsense):
+def test_bytes_that_are_no_http_are_rejected(service, opened, nonsense):
     line = opened(service)
     line.sendall(nonsense)
-    status, sentence = told(rest(line))
-    assert (status, "a request in HTTP/1.1" in sentence) == (400, True)
+    status, message = reported(rest(line))
+    assert (status, "a request in HTTP/1.1" in message) == (400, True)
 
 
-def test_one_connection_too_many_is_refused_and_room_is_made_again(service, opened):
+def test_one_connection_too_many_is_rejected_until_another_is_closed(service, opened):
     lines = [opened(service) for _ in range(4)]
     for line in lines:
         line.sendall(HEAD + IMAGE)
         assert line.recv(65536).startswith(b"HTTP/1.1 200")
     answer = rest(opened(service))
-    assert told(answer)[0] == 503
+    assert reported(answer)[0] == 503
     assert b"retry-after: 1" in answer
     for line in lines:
         line.close()
     while len(service.server.server_state.connections) > 3:
         time.sleep(0.01)
-    assert service.ask("POST", "/v1/classify", IMAGE).status == 200
+    assert service.request("POST", "/v1/classify", IMAGE).status == 200
 
 
 def test_a_kept_connection_may_rest_but_has_to_go_on_at_once_when_it_goes_on(service, opened):
@@ -136,10 +136,10 @@ def test_a_kept_connection_may_rest_but_has_to_go_on_at_once_when_it_goes_on(ser
         assert line.recv(65536).startswith(b"HTTP/1.1 200")
         time.sleep(0.5)
     line.sendall(b"POST /v1/cl")
-    assert told(rest(line))[0] == 408
+    assert reported(rest(line))[0] == 408
 
 
-def test_requests_one_behind_the_other_are_all_answered(service, opened):
+def test_pipelined_requests_all_get_a_response(service, opened):
     line = opened(service)
     line.sendall((HEAD + IMAGE) * 3)
     answer = b""
@@ -147,7 +147,7 @@ def test_requests_one_behind_the_other_are_all_answered(service, opened):
         answer += line.recv(65536)
 
 
-def test_who_does_not_read_his_answer_is_left(files, monkeypatch):
+def test_a_client_that_does_not_read_its_response_is_disconnected(files, monkeypatch):
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     counted = Counter[str]()
     with running(Settings(models=files)) as service:
@@ -156,17 +156,17 @@ def test_who_does_not_read_his_answer_is_left(files, monkeypatch):
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             line.settimeout(10)
             line.connect((service.host, service.port))
-            ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+            request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
             try:
                 for _ in range(400):
-                    line.sendall(ask)
+                    line.sendall(request)
                     if counted:
                         break
             except OSError:
                 pass
             while not counted:
                 time.sleep(0.01)
-            assert service.ask("GET", "/v2").status == 200
+            assert service.request("GET", "/v2").status == 200
     assert counted["unread"] == 1
 
 
@@ -188,7 +188,7 @@ def test_the_settings_of_a_worker_come_from_its_environment(monkeypatch, tmp_pat
     monkeypatch.setattr(GuardedProtocol, "settings", None)
 
 
-def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(service, opened):
+def test_the_rest_of_a_body_after_an_early_response_is_not_awaited(service, opened):
     line = opened(service)
     line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
     line.settimeout(10)
@@ -197,7 +197,7 @@ def test_what_is_left_of_a_body_that_was_answered_early_is_not_waited_for(servic
     assert rest(line) == b""
 
 
-def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service, opened):
+def test_a_body_that_arrives_after_its_response_leaves_the_connection_open(service, opened):
     line = opened(service)
     line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
     line.settimeout(10)
@@ -215,9 +215,9 @@ def test_a_body_that_comes_after_its_answer_leaves_the_connection_open(service, 
         (b"POST", b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
     ],
 )
-def test_a_handshake_that_is_none_is_told_in_the_form_of_all_errors(service, opened, method, headers):
+def test_a_malformed_handshake_gets_an_error_in_json(service, opened, method, headers):
     line = opened(service)
     line.sendall(method + b" /v1/look HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n")
     line.sendall(headers + b"\r\n")
-    status, sentence = told(rest(line))
-    assert (status, "expected a WebSocket's handshake" in sentence) == (400, True)
+    status, message = reported(rest(line))
+    assert (status, "expected a WebSocket's handshake" in message) == (400, True)

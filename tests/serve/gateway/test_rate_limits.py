@@ -50,7 +50,7 @@ def test_everybody_has_a_bucket_of_his_own(now):
         assert [limiter.take(name, 1.0, 1) for _ in range(2)] == [0, 1]
 
 
-def test_a_crowd_of_names_costs_nobody_his_share(now):
+def test_many_names_take_no_tokens_of_others(now):
     limiter = RateLimiter()
     assert limiter.take("alice", 1.0, 1) == 0
     for number in range(20_000):
@@ -59,7 +59,7 @@ def test_a_crowd_of_names_costs_nobody_his_share(now):
     assert limiter.take("alice", 1.0, 1) in (0, pytest.approx(1 - 0.02, abs=1e-3))
 
 
-def test_a_clock_that_seems_to_go_back_gives_nothing_away(now):
+def test_a_clock_that_goes_back_adds_no_tokens(now):
     limiter = RateLimiter()
     limiter.take("a", 1.0, 1)
     now[0] -= 10
@@ -87,7 +87,7 @@ def test_processes_share_a_bucket_and_get_no_more_together_than_one_alone(tmp_pa
 
 
 @pytest.mark.child
-def test_one_that_is_killed_in_the_middle_locks_nobody_out(tmp_path):
+def test_a_process_that_is_killed_releases_the_lock(tmp_path):
     file = tmp_path / "rates"
     for _ in range(3):
         with hammer(file, 30.0) as process:

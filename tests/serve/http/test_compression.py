@@ -3,7 +3,7 @@ import zlib
 
 import pytest
 
-from glimpse_serve.http.compression import pack
+from glimpse_serve.http.compression import compress
 from glimpse_serve.http.request import Response
 
 LONG = Response(b"glimpse " * 500, headers={"X-Kind": "long"})
@@ -28,16 +28,16 @@ LONG = Response(b"glimpse " * 500, headers={"X-Kind": "long"})
     ],
 )
 def test_it_is_done_as_the_client_accepts_it(accepted, encoding):
-    answer = pack(LONG, accepted)
+    response = compress(LONG, accepted)
     if encoding is None:
-        assert answer is LONG
+        assert response is LONG
     else:
-        assert dict(answer.headers) == {"X-Kind": "long", "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-        unpacked = gzip.decompress(answer.body) if encoding == "gzip" else zlib.decompress(answer.body)
+        assert dict(response.headers) == {"X-Kind": "long", "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+        unpacked = gzip.decompress(response.body) if encoding == "gzip" else zlib.decompress(response.body)
         assert unpacked == LONG.body
-        assert len(answer.body) < len(LONG.body)
+        assert len(response.body) < len(LONG.body)
 
 
 def test_what_is_short_is_left():
     short = Response(b"x" * 1000)
-    assert pack(short, "gzip") is short
+    assert compress(short, "gzip") is short

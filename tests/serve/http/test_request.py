@@ -17,7 +17,7 @@ from glimpse_serve.http.request import (
 )
 
 
-def asked(method: str = "GET", query: bytes = b"") -> Request:
+def make_request(method: str = "GET", query: bytes = b"") -> Request:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
@@ -27,7 +27,7 @@ def asked(method: str = "GET", query: bytes = b"") -> Request:
     return made
 
 
-def answered(application: Any, request: Request) -> list[Any]:
+def call(application: Any, request: Request) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -41,11 +41,11 @@ async def hello(request: Request) -> Response:
     return json_response({"hello": np.float32(0.5)}, 201, {"X-Kind": "ünicode"})
 
 
-def test_an_endpoint_answers_its_methods_and_head_as_get():
+def test_an_endpoint_dispatches_by_method_and_serves_head_as_get():
     endpoint = Endpoint("/x/{y}", {"GET": hello})
     for method in ("GET", "HEAD"):
-        request = asked(method)
-        start, body = answered(endpoint, request)
+        request = make_request(method)
+        start, body = call(endpoint, request)
         assert start["status"] == 201
         assert (b"x-kind", "ünicode".encode("latin-1")) in start["headers"]
         assert (b"content-length", b"13") in start["headers"]
@@ -53,26 +53,26 @@ def test_an_endpoint_answers_its_methods_and_head_as_get():
         assert (request.route, request.status, request.bytes_out) == ("/x/{y}", 201, 13)
 
 
-def test_other_methods_are_refused_with_those_that_are_there():
-    with pytest.raises(HTTPError, match="GET, HEAD here, got 'BREW'") as refused:
-        answered(Endpoint("/x", {"GET": hello}), asked("BREW"))
-    assert (refused.value.status, refused.value.headers) == (405, {"Allow": "GET, HEAD"})
+def test_an_error_of_the_method_lists_the_allowed_ones():
+    with pytest.raises(HTTPError, match="GET, HEAD here, got 'BREW'") as error:
+        call(Endpoint("/x", {"GET": hello}), make_request("BREW"))
+    assert (error.value.status, error.value.headers) == (405, {"Allow": "GET, HEAD"})
 
 
 def test_parameters_are_read_and_only_those_that_are_known():
-    assert asked(query=b"").query("a") == {}
-    assert asked(query=b"a=1&b=x%20y+z&c=").query("a", "b", "c") == {"a": "1", "b": "x y z", "c": ""}
+    assert make_request(query=b"").query("a") == {}
+    assert make_request(query=b"a=1&b=x%20y+z&c=").query("a", "b", "c") == {"a": "1", "b": "x y z", "c": ""}
     for query in (b"a=1&a=2", b"d=1", b"a", b"a=%ff", b"\xff=1", b"&&", b"=" * 100, b"a=1&" * 50):
-        with pytest.raises(HTTPError) as refused:
-            asked(query=query).query("a", "b")
-        assert refused.value.status == 400
+        with pytest.raises(HTTPError) as error:
+            make_request(query=query).query("a", "b")
+        assert error.value.status == 400
     with pytest.raises(HTTPError, match="no parameters here"):
-        asked(query=b"a=1").query()
+        make_request(query=b"a=1").query()
 
 
 def test_an_error_has_one_form():
-    answer = error_response(HTTPError(413, "too much", "size", {"Connection": "close"}))
-    assert (answer.status, json.loads(answer.body), dict(answer.headers)) == (
+    response = error_response(HTTPError(413, "too much", "size", {"Connection": "close"}))
+    assert (response.status, json.loads(response.body), dict(response.headers)) == (
         413,
         {"error": "too much"},
         {"Connection": "close"},
@@ -80,7 +80,7 @@ def test_an_error_has_one_form():
 
 
 def test_what_is_sent_is_counted():
-    request = asked()
+    request = make_request()
     sent: list[Any] = []
 
     async def send(message: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.inference.explanation import explain_image, picture
+from glimpse_serve.inference.explanation import draw_explanation, explain_image
 from glimpse_serve.inference.jobs import DecodedImage, ExplainJob
 from glimpse_serve.models import bundled
 from tests.support.toys import noise
@@ -17,7 +17,7 @@ def session(request: pytest.FixtureRequest) -> GlimpseSession:
     return GlimpseSession(next(model.path for model in bundled.models() if model.name == request.param))
 
 
-def test_what_is_watched_is_what_is_answered_and_can_be_drawn(session):
+def test_an_explanation_is_the_prediction_and_can_be_drawn(session):
     image = noise(90, 60, 3)
     job = ExplainJob(DecodedImage(session.fit(image), 90, 60), 3)
     seen = explain_image(session, job)
@@ -27,7 +27,7 @@ def test_what_is_watched_is_what_is_answered_and_can_be_drawn(session):
     assert (seen.on_image.maps is None) == (expected.maps is None)
     assert seen.on_image.reasons == (expected.reasons,)
     assert list(seen.seconds) == sorted(seen.seconds)
-    kind, _, data = picture(session, image, seen).partition(",")
+    kind, _, data = draw_explanation(session, image, seen).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as drawn:
         assert len(drawn.convert("RGB").getcolors(10**6) or []) > 50

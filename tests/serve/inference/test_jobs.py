@@ -8,7 +8,7 @@ from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, ExplainJob, 
 CANVAS = DecodedImage(np.zeros((2, 3, 1), np.uint8), 5, 6)
 
 
-def test_images_that_are_looked_at_for_equally_long_go_together():
+def test_images_with_equal_limits_share_a_key():
     assert ClassifyJob(b"a", "a", 3, 0.5).key == ClassifyJob(CANVAS, "b", 3, 0.5).key
     assert ClassifyJob(b"a", "a", 3, 0.5).key != ClassifyJob(b"a", "a", 3, None).key
     assert ClassifyJob(b"a", "a", 3, None).key != ClassifyJob(b"a", "a", None, None).key

@@ -31,22 +31,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
 @pytest.mark.parametrize("limits", [(None, None), (3, None), (None, 0.45), (4, 0.5)])
-def test_images_in_a_batch_are_answered_as_each_alone(models, graph, limits):
+def test_images_in_a_batch_are_classified_as_each_alone(models, graph, limits):
     images = [noise(*shape, seed=seed) for seed, shape in enumerate([(20, 30, 1), (50, 31, 3), (8, 9, 1), (20, 30, 1)])]
     jobs = [ClassifyJob(png(image), f"image {number}", *limits) for number, image in enumerate(images)]
     model = models[graph]
-    for image, answer in zip(images, model.answer(jobs), strict=True):
-        assert isinstance(answer, ClassifyResult)
+    for image, result in zip(images, model.run_batch(jobs), strict=True):
+        assert isinstance(result, ClassifyResult)
         expected = model.session.predict_one(image, max_glimpses=limits[0], confidence=limits[1])
-        np.testing.assert_allclose(answer.found.probabilities[0], expected.probabilities, atol=1e-5)
-        np.testing.assert_allclose(answer.found.locations[0], expected.locations, atol=1e-5)
-        assert answer.found.reasons == (expected.reasons,)
-        assert (answer.height, answer.width) == image.shape[:2]
+        np.testing.assert_allclose(result.prediction.probabilities[0], expected.probabilities, atol=1e-5)
+        np.testing.assert_allclose(result.prediction.locations[0], expected.locations, atol=1e-5)
+        assert result.prediction.reasons == (expected.reasons,)
+        assert (result.height, result.width) == image.shape[:2]
 
 
-def test_a_bad_image_is_refused_by_itself(models):
+def test_a_bad_image_fails_alone(models):
     good = png(noise(20, 30, 1))
-    first, bad, large, last = models["adaptive"].answer(
+    first, bad, large, last = models["adaptive"].run_batch(
         [
             ClassifyJob(good),
             ClassifyJob(b"none", "bad.png"),
@@ -55,21 +55,21 @@ def test_a_bad_image_is_refused_by_itself(models):
         ]
     )
     assert isinstance(bad, HTTPError)
-    assert "'bad.png' is no image" in bad.sentence
+    assert "'bad.png' is no image" in bad.message
     assert isinstance(large, TooLargeInBatch)
     assert SMALL_PIXELS < 129 * 129
-    np.testing.assert_array_equal(first.found.probabilities, last.found.probabilities)
-    assert models["adaptive"].answer([ClassifyJob(b"none")])[0].status == 422
+    np.testing.assert_array_equal(first.prediction.probabilities, last.prediction.probabilities)
+    assert models["adaptive"].run_batch([ClassifyJob(b"none")])[0].status == 422
 
 
 def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):
     model = models["adaptive"]
     image = noise(100, 80, 3)
-    canvas = model.canvas(png(image), "a", 10**5)
-    assert isinstance(canvas, DecodedImage)
-    assert canvas.pixels.shape == (20, 30, 1)
-    one, other = model.answer([ClassifyJob(canvas), ClassifyJob(png(image))])
-    np.testing.assert_array_equal(one.found.probabilities, other.found.probabilities)
+    decoded = model.decode(png(image), "a", 10**5)
+    assert isinstance(decoded, DecodedImage)
+    assert decoded.pixels.shape == (20, 30, 1)
+    one, other = model.run_batch([ClassifyJob(decoded), ClassifyJob(png(image))])
+    np.testing.assert_array_equal(one.prediction.probabilities, other.prediction.probabilities)
     assert (one.height, one.width) == (100, 80)
 
 
@@ -79,7 +79,7 @@ def tensors(images: Any, key: Any, **more: Any) -> InferJob:
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode"])
 @pytest.mark.parametrize("confidence", [None, 0.4])
-def test_tensors_of_several_requests_are_answered_as_each_alone(models, graph, confidence):
+def test_tensors_of_several_requests_give_the_outputs_of_each_alone(models, graph, confidence):
     model = models[graph]
     sizes = (1, 3, 2)
     batches = [np.ascontiguousarray(noise(size, 20, 30, 1, seed=size).transpose(0, 3, 1, 2)) for size in sizes]
@@ -93,30 +93,30 @@ def test_tensors_of_several_requests_are_answered_as_each_alone(models, graph, c
     )
     for outputs in (wanted, wanted[:2]):
         jobs = [InferJob({"images": batch, **more}, outputs, "key", len(batch)) for batch in batches]
-        for job, answer in zip(jobs, model.answer(jobs), strict=True):
-            assert isinstance(answer, InferResult)
-            alone = model.session.infer(job.given, outputs)
-            assert list(answer.outputs) == list(outputs)
+        for job, result in zip(jobs, model.run_batch(jobs), strict=True):
+            assert isinstance(result, InferResult)
+            alone = model.session.infer(job.inputs, outputs)
+            assert list(result.outputs) == list(outputs)
             for name in outputs:
-                np.testing.assert_allclose(answer.outputs[name], alone[name], atol=1e-5, err_msg=name)
+                np.testing.assert_allclose(result.outputs[name], alone[name], atol=1e-5, err_msg=name)
 
 
-def test_tensors_that_break_the_graph_break_it_for_nobody_else(models):
+def test_tensors_that_fail_in_the_graph_fail_alone(models):
     model = models["adaptive"]
     good = np.zeros((1, 1, 20, 30), np.uint8)
     bad = InferJob({"images": good.astype(np.float32)}, ("probabilities",), "key", 1)
     fine = InferJob({"images": good}, ("probabilities",), "key", 1)
-    broken, answered = model.answer([bad, fine])
+    broken, answered = model.run_batch([bad, fine])
     assert isinstance(broken, Exception)
     assert isinstance(answered, InferResult)
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
-def test_a_look_can_be_watched(models, graph):
+def test_an_image_can_be_explained(models, graph):
     model = models[graph]
     image = noise(60, 40, 3)
-    canvas = model.canvas(png(image), "a", 10**5)
-    (seen,) = model.answer([ExplainJob(canvas, 4, 0.6)])
+    decoded = model.decode(png(image), "a", 10**5)
+    (seen,) = model.run_batch([ExplainJob(decoded, 4, 0.6)])
     assert isinstance(seen, ExplainResult)
     expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
     np.testing.assert_allclose(seen.on_image.probabilities[0], expected.probabilities, atol=1e-5)

@@ -31,7 +31,7 @@ def session(model: BundledModel) -> GlimpseSession:
 
 
 def drawn(*strokes: list[tuple[int, int]], ring: tuple[int, int, int, int] | None = None) -> Any:
-    """A digit that nobody wrote, in the size of MNIST's, grey on a canvas of 60x60."""
+    """A drawn digit of the size of MNIST's, grey on a canvas of 60x60."""
     image = Image.new("L", (240, 240))
     pen = ImageDraw.Draw(image)
     for stroke in strokes:
@@ -57,7 +57,7 @@ def test_a_file_is_sealed_and_under_3_megabytes(model, session):
     assert read_seal(content) == session.sha256
 
 
-def test_a_card_says_what_its_reader_needs(model, session):
+def test_a_card_is_complete(model, session):
     card = session.card
     assert card.license == "MIT"
     assert card.classes == tuple("0123456789")
@@ -73,7 +73,7 @@ def test_a_card_says_what_its_reader_needs(model, session):
     assert card.recipe["data"]["dataset"] == "mnist"
 
 
-def test_no_answer_of_a_model_that_is_shipped_depends_on_batch_mates(session):
+def test_no_prediction_of_a_bundled_model_depends_on_its_batch(session):
     """int8 multiplies with one scale for all that is in a batch, which a service that makes batches can't have."""
     canvases = np.stack([drawn([(30, 20), (30, 40)]), drawn(ring=(20, 20, 36, 40)), drawn([(10, 10), (50, 50)])])
     together = session.run(canvases)
@@ -95,14 +95,14 @@ def test_a_command_that_made_a_model_is_one_that_there_is(model):
 
 
 def test_the_manual_has_the_commands_and_the_errors(model, session):
-    told = (model.path.parent / "README.md").read_text(encoding="utf-8")
-    assert model.made_by in told
-    assert f"{session.card.test_error:.2%}".replace("%", " %") in told
-    assert f"{model.path.stat().st_size / 1e6:.2f} MB" in told
-    assert "MIT" in told
+    reported = (model.path.parent / "README.md").read_text(encoding="utf-8")
+    assert model.made_by in reported
+    assert f"{session.card.test_error:.2%}".replace("%", " %") in reported
+    assert f"{model.path.stat().st_size / 1e6:.2f} MB" in reported
+    assert "MIT" in reported
 
 
-def test_digits_that_nobody_wrote_are_read(session):
+def test_drawn_digits_are_classified(session):
     digits = {
         "0": drawn(ring=(22, 18, 38, 38)),
         "1": drawn([(31, 18), (29, 38)]),
@@ -113,7 +113,7 @@ def test_digits_that_nobody_wrote_are_read(session):
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
 
 
-def test_the_test_images_are_read_as_well_as_the_card_says(session, mnist_root):
+def test_the_test_images_are_classified_as_accurately_as_the_card_states(session, mnist_root):
     from glimpse.data.datamodule import ImageData
 
     data = ImageData(root=str(mnist_root), **session.card.recipe["data"])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glimpse_serve.models.directory import ModelDirectory, scan
+from glimpse_serve.models.directory import ModelDirectory, list_files
 from glimpse_serve.models.registry import Registry
-from tests.serve.models.test_registry import Nobody, Told
+from tests.serve.models.test_registry import EchoExecutor, Events
 from tests.support import toys
 
 
@@ -33,13 +33,13 @@ def directory(tmp_path: Path) -> Path:
 Scene = Callable[[ModelDirectory, Registry], Awaitable[None]]
 
 
-def play(directory: Path, scene: Scene, told: Told | None = None) -> None:
-    """Look at the directory once, as at a start, and let a scene follow."""
+def play(directory: Path, scene: Scene, reported: Events | None = None) -> None:
+    """Scan the directory once, as at the start, and run a scenario."""
 
     async def main() -> None:
-        models = Registry(Nobody, told or Told())
+        models = Registry(EchoExecutor, reported or Events())
         watch = ModelDirectory(directory, models)
-        await watch.look(rested=True)
+        await watch.scan(complete=True)
         await scene(watch, models)
 
     asyncio.run(main())
@@ -67,7 +67,7 @@ def test_both_layouts_are_understood_and_all_else_is_passed_over(toy, directory)
     (directory / "cat/config.pbtxt").write_text("name: 'cat'")
     (directory / "notes.txt").write_text("hello")
     (directory / "cat/3").mkdir()
-    assert [(found.name, found.version) for found in scan(directory)] == [("cat", 1), ("cat", 12), ("owl", 1)]
+    assert [(found.name, found.version) for found in list_files(directory)] == [("cat", 1), ("cat", 12), ("owl", 1)]
 
 
 def test_what_lies_there_at_the_start_is_served(toy, directory):
@@ -86,9 +86,9 @@ def test_a_new_version_takes_over_when_it_rests(toy, other, directory):
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         put(other, directory / "owl/2/model.onnx")
-        await watch.look()
+        await watch.scan()
         assert models.find("owl").model.version == 1
-        await watch.look()
+        await watch.scan()
         assert models.find("owl").model.version == 2
         assert models.versions("owl") == [1, 2]
 
@@ -101,47 +101,47 @@ def test_a_file_that_is_replaced_in_place_is_loaded_anew(toy, other, directory):
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         put(other, directory / "owl.onnx")
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "other"
 
     play(directory, scene)
 
 
-def test_a_bad_file_is_refused_once_and_the_old_one_goes_on(toy, other, directory):
+def test_a_bad_file_is_rejected_once_and_the_old_model_stays(toy, other, directory):
     put(toy, directory / "owl.onnx")
-    told = Told()
+    reported = Events()
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         (directory / "owl.onnx").write_bytes(b"half a model")
         for _ in range(5):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "made up"
-        assert told.events.count(("refused", "owl")) == 1
+        assert reported.events.count(("refused", "owl")) == 1
         put(other, directory / "owl.onnx")
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "other"
-        assert models.refused == {}
+        assert models.rejected == {}
 
-    play(directory, scene, told)
+    play(directory, scene, reported)
 
 
 def test_a_file_that_grows_is_left_until_it_is_whole(toy, other, directory):
     put(toy, directory / "owl.onnx")
-    told = Told()
+    reported = Events()
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         content = other.read_bytes()
         with (directory / "owl.onnx").open("wb", buffering=0) as stream:
             for start in range(0, len(content), len(content) // 5):
                 stream.write(content[start : start + len(content) // 5])
-                await watch.look()
+                await watch.scan()
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "other"
-        assert ("refused", "owl") not in told.events
+        assert ("refused", "owl") not in reported.events
 
-    play(directory, scene, told)
+    play(directory, scene, reported)
 
 
 def test_what_is_missing_for_a_moment_is_not_taken_out(toy, other, directory):
@@ -149,11 +149,11 @@ def test_what_is_missing_for_a_moment_is_not_taken_out(toy, other, directory):
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         file.unlink()
-        await watch.look()
+        await watch.scan()
         assert models.names == ["owl"]
         put(other, file)
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "other"
 
     play(directory, scene)
@@ -166,11 +166,11 @@ def test_what_is_gone_is_taken_out_and_can_come_back(toy, directory):
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         shutil.rmtree(directory / "owl")
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert models.names == ["cat"]
         put(toy, file)
         for _ in range(2):
-            await watch.look()
+            await watch.scan()
         assert sorted(models.names) == ["cat", "owl"]
 
     play(directory, scene)
@@ -178,11 +178,11 @@ def test_what_is_gone_is_taken_out_and_can_come_back(toy, directory):
 
 def test_models_from_elsewhere_are_not_touched(toy, directory):
     async def main() -> None:
-        models = Registry(Nobody, Told())
+        models = Registry(EchoExecutor, Events())
         await models.load("given", 1, toy)
         watch = ModelDirectory(directory, models)
         for _ in range(3):
-            await watch.look()
+            await watch.scan()
         assert models.names == ["given"]
 
     asyncio.run(main())
@@ -190,17 +190,17 @@ def test_models_from_elsewhere_are_not_touched(toy, directory):
 
 def test_a_name_that_is_served_from_elsewhere_is_not_taken_over_nor_out(toy, other, directory):
     async def main() -> None:
-        models = Registry(Nobody, Told())
+        models = Registry(EchoExecutor, Events())
         await models.load("owl", 1, toy)
         watch = ModelDirectory(directory, models)
         file = put(other, directory / "owl.onnx")
-        await watch.look(rested=True)
-        assert "once, and it is served from 'a file that was named'" in models.refused[str(file)]
+        await watch.scan(complete=True)
+        assert "once, and it is served from 'a file that was named'" in models.rejected[str(file)]
         file.unlink()
         for _ in range(3):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.card.data == "made up"
-        assert models.refused == {}
+        assert models.rejected == {}
 
     asyncio.run(main())
 
@@ -210,36 +210,36 @@ def test_of_two_files_of_one_name_the_other_follows_when_the_first_is_gone(toy, 
     second = put(other, directory / "owl.onnx")
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
-        assert len(models.refused) == 1
+        assert len(models.rejected) == 1
         served, waiting = (first, second) if models.find("owl").model.card.data == "made up" else (second, first)
-        assert str(waiting) in models.refused
+        assert str(waiting) in models.rejected
         served.unlink()
         for _ in range(4):
-            await watch.look()
+            await watch.scan()
         assert models.find("owl").model.session.path == waiting
-        assert models.refused == {}
+        assert models.rejected == {}
 
     play(directory, scene)
 
 
-def test_a_directory_that_goes_away_leaves_what_is_served_and_is_told_once(toy, directory, caplog):
+def test_a_missing_directory_leaves_the_models_and_is_logged_once(toy, directory, caplog):
     put(toy, directory / "owl.onnx")
 
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         directory.rename(directory.with_name("elsewhere"))
         for _ in range(3):
-            await watch.look()
+            await watch.scan()
         assert models.names == ["owl"]
         assert caplog.text.count("can't read the model directory") == 1
         directory.with_name("elsewhere").rename(directory)
         for _ in range(3):
-            await watch.look()
+            await watch.scan()
         assert models.names == ["owl"]
 
     play(directory, scene)
 
 
-def test_it_looks_again_and_again(toy, directory):
+def test_it_scans_periodically(toy, directory):
     async def scene(watch: ModelDirectory, models: Registry) -> None:
         task = asyncio.create_task(watch.run(0.01))
         put(toy, directory / "owl.onnx")
@@ -250,7 +250,7 @@ def test_it_looks_again_and_again(toy, directory):
     play(directory, scene)
 
 
-def test_a_folder_that_may_not_be_read_keeps_nobody_else_out(toy, directory, monkeypatch):
+def test_an_unreadable_folder_does_not_affect_the_others(toy, directory, monkeypatch):
     put(toy, directory / "owl.onnx")
     (directory / "lost+found").mkdir()
     listing = Path.iterdir
@@ -261,4 +261,4 @@ def test_a_folder_that_may_not_be_read_keeps_nobody_else_out(toy, directory, mon
         return iter(listing(path))
 
     monkeypatch.setattr(Path, "iterdir", guarded)
-    assert [found.name for found in scan(directory)] == ["owl"]
+    assert [found.name for found in list_files(directory)] == ["owl"]

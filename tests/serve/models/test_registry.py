@@ -16,7 +16,7 @@ from glimpse_serve.models.registry import Registry
 from tests.support import toys
 
 
-class Told:
+class Events:
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
@@ -26,12 +26,12 @@ class Told:
     def unloaded(self, name: str, version: int) -> None:
         self.events.append(("unloaded", name, version))
 
-    def load_refused(self, name: str) -> None:
+    def load_rejected(self, name: str) -> None:
         self.events.append(("refused", name))
 
 
-class Nobody:
-    """An engine that answers with its model."""
+class EchoExecutor:
+    """An executor that returns its model."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -40,8 +40,8 @@ class Nobody:
         return self.model
 
 
-def registry(told: Told | None = None) -> Registry:
-    return Registry(Nobody, told or Told())
+def registry(events: Events | None = None) -> Registry:
+    return Registry(EchoExecutor, events or Events())
 
 
 @pytest.fixture
@@ -72,29 +72,29 @@ def test_a_model_is_found_by_name_and_version_the_greatest_unless_said(file):
 def test_a_version_that_is_not_there_is_named_with_those_that_are(file, version):
     models = registry()
     load(models, ("owl", 1, file))
-    with pytest.raises(HTTPError, match=r"a version of the model 'owl' out of 1, got") as refused:
+    with pytest.raises(HTTPError, match=r"a version of the model 'owl' out of 1, got") as rejected:
         models.find("owl", version)
-    assert refused.value.status == 404
+    assert rejected.value.status == 404
 
 
-def test_a_name_that_is_not_there_is_answered_with_those_that_are(file):
+def test_the_error_of_an_unknown_name_lists_the_known_ones(file):
     models = registry()
     load(models, ("owl", 1, file))
-    with pytest.raises(HTTPError, match=r"a model out of 'owl', got 'dog'; choose") as refused:
+    with pytest.raises(HTTPError, match=r"a model out of 'owl', got 'dog'; choose") as rejected:
         models.find("dog")
-    assert refused.value.status == 404
+    assert rejected.value.status == 404
 
 
-def test_without_any_model_one_is_asked_to_come_again():
-    with pytest.raises(HTTPError, match="none is yet") as refused:
+def test_without_any_model_the_client_is_to_try_again():
+    with pytest.raises(HTTPError, match="none is yet") as rejected:
         registry().find()
-    assert refused.value.status == 503
-    assert refused.value.headers["Retry-After"] == "1"
+    assert rejected.value.status == 503
+    assert rejected.value.headers["Retry-After"] == "1"
 
 
-def test_a_new_file_takes_over_and_who_holds_the_old_one_goes_on(file, tmp_path):
-    told = Told()
-    models = registry(told)
+def test_a_new_file_takes_over_and_requests_with_the_old_one_continue(file, tmp_path):
+    events = Events()
+    models = registry(events)
     load(models, ("owl", 1, file))
     old = models.find("owl")
     other = toys.write_toy(tmp_path / "other.onnx", replace(toys.ADAPTIVE, data="other"))
@@ -103,8 +103,8 @@ def test_a_new_file_takes_over_and_who_holds_the_old_one_goes_on(file, tmp_path)
     assert old.model.card.data == "made up"
     canvas = np.zeros((1, 20, 30, 1), np.uint8)
     assert old.model.session.run(canvas).probabilities.shape == (1, 5, 3)
-    assert [event[:3] for event in told.events] == [("loaded", "owl", 1), ("loaded", "owl", 1)]
-    assert told.events[0][3] != told.events[1][3]
+    assert [event[:3] for event in events.events] == [("loaded", "owl", 1), ("loaded", "owl", 1)]
+    assert events.events[0][3] != events.events[1][3]
 
 
 def spoilt(content: bytes) -> bytes:
@@ -113,7 +113,7 @@ def spoilt(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         (b"", "can't load the model"),
         (b"PK\x03\x04rest", "checkpoint or pickled code"),
@@ -122,21 +122,21 @@ def spoilt(content: bytes) -> bytes:
         (None, "changed"),
     ],
 )
-def test_a_bad_file_is_refused_and_what_was_served_goes_on(file, tmp_path, content, sentence):
-    told = Told()
-    models = registry(told)
+def test_a_bad_file_is_rejected_and_the_old_model_stays(file, tmp_path, content, message):
+    events = Events()
+    models = registry(events)
     load(models, ("owl", 1, file))
     before = models.find("owl")
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(spoilt(file.read_bytes()) if content is None else content)
-    with pytest.raises(ModelError, match=sentence if content is not None else "."):
+    with pytest.raises(ModelError, match=message if content is not None else "."):
         load(models, ("owl", 1, bad))
     assert models.find("owl") is before
-    assert told.events[-1] == ("refused", "owl")
-    assert str(bad) in models.refused
+    assert events.events[-1] == ("refused", "owl")
+    assert str(bad) in models.rejected
     bad.write_bytes(file.read_bytes())
     load(models, ("owl", 2, bad))
-    assert models.refused == {}
+    assert models.rejected == {}
 
 
 def test_a_file_without_a_card_is_never_served(tmp_path):
@@ -150,7 +150,7 @@ def test_a_file_without_a_card_is_never_served(tmp_path):
         load(registry(), ("owl", 1, plain))
 
 
-def test_a_model_that_answers_nonsense_is_refused(file, monkeypatch):
+def test_a_model_without_valid_probabilities_is_rejected(file, monkeypatch):
     real = GlimpseSession.run
 
     def nonsense(self: GlimpseSession, *args: Any, **options: Any) -> Any:
@@ -163,21 +163,21 @@ def test_a_model_that_answers_nonsense_is_refused(file, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "a b", ".hidden", "x" * 65, "ö"])
-def test_a_name_that_has_no_place_in_an_address_is_refused(file, name):
+def test_a_name_that_can_not_be_part_of_a_url_is_rejected(file, name):
     with pytest.raises(ModelError, match="name of letters"):
         load(registry(), (name, 1, file))
 
 
-def test_what_is_taken_out_is_gone_and_told(file):
-    told = Told()
-    models = registry(told)
+def test_an_unloaded_model_is_gone_and_reported(file):
+    events = Events()
+    models = registry(events)
     load(models, ("owl", 1, file), ("owl", 2, file))
     models.unload("owl", 2)
     assert models.find("owl").model.version == 1
     models.unload("owl", 1)
     models.unload("owl", 1)
     assert models.names == []
-    assert told.events[2:] == [("unloaded", "owl", 2), ("unloaded", "owl", 1)]
+    assert events.events[2:] == [("unloaded", "owl", 2), ("unloaded", "owl", 1)]
 
 
 def test_when_it_was_loaded_is_known(file):
@@ -190,8 +190,8 @@ def test_when_it_was_loaded_is_known(file):
 def test_memory_is_given_back_after_a_model_was_replaced(file, monkeypatch):
     given: list[bool] = []
     monkeypatch.setattr(registry_module, "TRIM_SECONDS", 0.01)
-    real = registry_module.give_back_memory
-    monkeypatch.setattr(registry_module, "give_back_memory", lambda: given.append(real()))
+    real = registry_module.trim_memory
+    monkeypatch.setattr(registry_module, "trim_memory", lambda: given.append(real()))
 
     async def main() -> None:
         models = registry()

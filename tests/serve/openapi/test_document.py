@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from glimpse_serve.gateway.authentication import OPEN
+from glimpse_serve.gateway.authentication import OPEN_PATHS
 from glimpse_serve.openapi.document import openapi_document
-from glimpse_serve.routes.streaming import LOOK_QUERY
+from glimpse_serve.routes.streaming import STREAMING_QUERY
 from glimpse_serve.routes.v1 import CLASSIFY_QUERY, MODEL_QUERY
 from glimpse_serve.settings import Settings
 from tests.support.service import running, toy_files
@@ -22,11 +22,11 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described(service) -> Any:
-    return service.ask("GET", "/openapi.json").json
+    return service.request("GET", "/openapi.json").json
 
 
-def of_settings(service: Any, wants_key: bool = False, **options: Any) -> Any:
-    return openapi_document(service.service.routes, Settings(**options), service.service.house.registry, wants_key)
+def of_settings(service: Any, requires_key: bool = False, **options: Any) -> Any:
+    return openapi_document(service.service.routes, Settings(**options), service.service.context.registry, requires_key)
 
 
 def test_it_is_valid(described):
@@ -41,10 +41,10 @@ def test_every_route_is_described_and_nothing_else(service, described):
     assert len(routes) > 15
 
 
-def test_a_route_that_nobody_described_is_not_passed_over(service):
+def test_a_route_without_a_description_is_an_error(service):
     routes = {**service.service.routes, "/v2/new": {"GET": None}}
     with pytest.raises(KeyError, match="GET /v2/new"):
-        openapi_document(routes, Settings(), service.service.house.registry, False)
+        openapi_document(routes, Settings(), service.service.context.registry, False)
 
 
 def test_the_parameters_are_those_that_the_routes_read(described):
@@ -53,7 +53,7 @@ def test_the_parameters_are_those_that_the_routes_read(described):
 
     assert query("/v1/classify", "post") == CLASSIFY_QUERY
     assert query("/v1/models/{model}", "get") == MODEL_QUERY
-    assert query("/v1/look", "get") == LOOK_QUERY
+    assert query("/v1/look", "get") == STREAMING_QUERY
     for path, methods in described["paths"].items():
         for operation in methods.values():
             in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
@@ -73,7 +73,7 @@ def test_the_limits_are_those_of_the_settings_and_the_models(service, described)
     assert "a second" not in described["info"]["description"]
 
 
-def test_every_error_has_the_one_form_and_every_answer_an_id(described):
+def test_every_error_has_the_same_form_and_every_response_an_id(described):
     for methods in described["paths"].values():
         for operation in methods.values():
             assert {"500", "503"} <= operation["responses"].keys()
@@ -83,11 +83,11 @@ def test_every_error_has_the_one_form_and_every_answer_an_id(described):
                     assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Error"}
 
 
-def test_keys_are_asked_for_where_the_doorkeeper_asks(service):
-    with_keys, without = of_settings(service, wants_key=True), of_settings(service)
+def test_keys_are_required_where_the_authenticator_requires_them(service):
+    with_keys, without = of_settings(service, requires_key=True), of_settings(service)
     for path, methods in with_keys["paths"].items():
         for method, operation in methods.items():
-            is_open = bool(OPEN.fullmatch(path))
+            is_open = bool(OPEN_PATHS.fullmatch(path))
             assert operation["security"] == ([] if is_open else [{"bearer": []}, {"key": []}])
             assert ("401" in operation["responses"]) is not is_open
             assert without["paths"][path][method]["security"] == []
@@ -95,7 +95,7 @@ def test_keys_are_asked_for_where_the_doorkeeper_asks(service):
     assert set(with_keys["components"]["securitySchemes"]) == {"bearer", "key"}
 
 
-def test_every_operation_is_told_apart(described):
+def test_every_operation_has_an_id_of_its_own(described):
     operations = [operation for methods in described["paths"].values() for operation in methods.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert len({operation["summary"] for operation in operations}) == len(operations)
@@ -105,5 +105,5 @@ def test_every_operation_is_told_apart(described):
 
 def test_without_a_model_it_is_still_valid(tmp_path):
     with running(Settings(directory=str(tmp_path))) as made:
-        OpenAPIV31SpecValidator(made.ask("GET", "/openapi.json").json).validate()
-        assert "None is served at present" in made.ask("GET", "/docs").body.decode()
+        OpenAPIV31SpecValidator(made.request("GET", "/openapi.json").json).validate()
+        assert "No model is served at present" in made.request("GET", "/docs").body.decode()

@@ -1,7 +1,7 @@
-"""The examples of the description are what the service answers.
+"""The recorded examples are the responses of the service.
 
-``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` asks the shipped models anew and writes the answers
-down.
+``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` sends the requests to the bundled models and records
+the responses.
 """
 
 import json
@@ -15,9 +15,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from glimpse_serve.openapi import examples
-from glimpse_serve.openapi.examples import MODEL, REFUSED, SAMPLES, Sample
+from glimpse_serve.openapi.examples import ERRORS, MODEL, SAMPLES, Sample
 from glimpse_serve.settings import Settings
-from tests.support.service import Got, Running, running, toy_files
+from tests.support.service import Running, ServiceResponse, running, toy_files
 
 FILE = Path(examples.__file__).with_name("examples.json")
 RECORD = bool(os.environ.get("GLIMPSE_RECORD"))
@@ -26,13 +26,13 @@ NAMED_BY_MODELS = ("probabilities", "recipe", "versions")
 
 
 @pytest.fixture(scope="module")
-def shipped():
+def bundled():
     with running(Settings()) as made:
         if RECORD:
-            said = {name: ask(made, sample, MODEL).json for name, sample in SAMPLES.items()}
-            said |= {str(status): ask(made, sample, MODEL).json for status, sample in REFUSED.items()}
-            FILE.write_text(json.dumps(said, indent=1) + "\n")
-            examples.answers.cache_clear()
+            messages = {name: request(made, sample, MODEL).json for name, sample in SAMPLES.items()}
+            messages |= {str(status): request(made, sample, MODEL).json for status, sample in ERRORS.items()}
+            FILE.write_text(json.dumps(messages, indent=1) + "\n")
+            examples.responses.cache_clear()
         yield made
 
 
@@ -42,9 +42,9 @@ def toys(tmp_path_factory):
         yield made
 
 
-def ask(service: Running, sample: Sample, model: str) -> Got:
+def request(service: Running, sample: Sample, model: str) -> ServiceResponse:
     kind = {"Content_Type": sample.media_type} if sample.media_type else {}
-    return service.ask(sample.method, sample.path.format(model=model), sample.body or None, **kind)
+    return service.request(sample.method, sample.path.format(model=model), sample.body or None, **kind)
 
 
 def form_of(value: Any, name: str = "") -> Any:
@@ -53,42 +53,42 @@ def form_of(value: Any, name: str = "") -> Any:
         return "object" if name in NAMED_BY_MODELS else {each: form_of(value[each], each) for each in sorted(value)}
     if isinstance(value, list):
         forms = [form_of(each) for each in value]
-        return [form for place, form in enumerate(forms) if form not in forms[:place]]
+        return [multipart_form for place, multipart_form in enumerate(forms) if multipart_form not in forms[:place]]
     return "number" if isinstance(value, float | int) and not isinstance(value, bool) else type(value).__name__
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_shipped_model_answers_as_its_example_says(shipped, name):
-    got = ask(shipped, SAMPLES[name], MODEL)
-    assert got.status == 200
-    assert form_of(got.json) == form_of(examples.answers()[name])
+def test_a_bundled_model_responds_in_the_form_of_its_example(bundled, name):
+    response = request(bundled, SAMPLES[name], MODEL)
+    assert response.status == 200
+    assert form_of(response.json) == form_of(examples.responses()[name])
 
 
 @pytest.mark.parametrize("name", ["classified", "several", "inferred"])
-def test_it_comes_to_the_same_belief(shipped, name):
-    def beliefs(said: Any) -> Any:
+def test_it_predicts_as_in_the_example(bundled, name):
+    def beliefs(messages: Any) -> Any:
         if name == "inferred":
-            return said["outputs"][0]["shape"]
-        return [image.get("class") for image in said.get("images", [said])]
+            return messages["outputs"][0]["shape"]
+        return [example_image.get("class") for example_image in messages.get("images", [messages])]
 
-    assert beliefs(ask(shipped, SAMPLES[name], MODEL).json) == beliefs(examples.answers()[name])
+    assert beliefs(request(bundled, SAMPLES[name], MODEL).json) == beliefs(examples.responses()[name])
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in ("model", "models")])
-def test_another_model_answers_in_the_same_form(toys, name):
-    got = ask(toys, SAMPLES[name], "adaptive")
-    assert form_of(got.json) == form_of(examples.answers()[name])
+def test_another_model_responds_in_the_same_form(toys, name):
+    response = request(toys, SAMPLES[name], "adaptive")
+    assert form_of(response.json) == form_of(examples.responses()[name])
 
 
-@pytest.mark.parametrize("status", REFUSED)
-def test_a_refusal_is_the_one_of_the_example(shipped, status):
-    got = ask(shipped, REFUSED[status], MODEL)
-    assert got.status == status
-    assert got.json == examples.answers()[str(status)]
+@pytest.mark.parametrize("status", ERRORS)
+def test_an_error_is_the_one_of_the_example(bundled, status):
+    response = request(bundled, ERRORS[status], MODEL)
+    assert response.status == status
+    assert response.json == examples.responses()[str(status)]
 
 
-def test_the_examples_are_of_the_schemas_that_they_stand_beside(shipped):
-    described = shipped.ask("GET", "/openapi.json").json
+def test_the_examples_are_of_the_schemas_that_they_stand_beside(bundled):
+    described = bundled.request("GET", "/openapi.json").json
     shown = 0
     for methods in described["paths"].values():
         for operation in methods.values():
@@ -107,31 +107,31 @@ def run(command: list[str], text: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_commands_work_as_they_are_pasted(shipped, tmp_path):
-    said = run(["bash", "-e"], examples.curl(shipped.address, False).replace("curl", "curl -sS"), tmp_path)
+def test_the_commands_work_as_they_are_pasted(bundled, tmp_path):
+    messages = run(["bash", "-e"], examples.curl(bundled.address, False).replace("curl", "curl -sS"), tmp_path)
     decoder, found = json.JSONDecoder(), []
-    while said:
-        answer, end = decoder.raw_decode(said)
+    while messages:
+        answer, end = decoder.raw_decode(messages)
         found.append(answer)
-        said = said[end:]
+        messages = messages[end:]
     one, several = found
     assert one["class"] == "7"
     assert [answer["name"] for answer in several["images"]] == ["seven.png", "seven.png"]
-    assert (tmp_path / "seven.png").read_bytes() == examples.image()
+    assert (tmp_path / "seven.png").read_bytes() == examples.example_image()
 
 
 @pytest.mark.child
-def test_the_program_works_as_it_is_pasted(shipped, tmp_path):
-    said = run([sys.executable, "-"], examples.python(shipped.address, False), tmp_path)
-    assert said.startswith("7 (")
-    assert said.endswith("glimpses\n")
+def test_the_program_works_as_it_is_pasted(bundled, tmp_path):
+    messages = run([sys.executable, "-"], examples.python(bundled.address, False), tmp_path)
+    assert messages.startswith("7 (")
+    assert messages.endswith("glimpses\n")
 
 
 @pytest.mark.child
 @pytest.mark.parametrize("model", ["digits-hard", "digits-soft"])
-def test_the_program_for_triton_works_as_it_is_pasted(shipped, tmp_path, model):
-    said = run([sys.executable, "-W", "ignore", "-"], examples.triton(shipped.address, False, model), tmp_path)
-    assert len(said.strip(" []\n").split()) == 10
+def test_the_program_for_triton_works_as_it_is_pasted(bundled, tmp_path, model):
+    messages = run([sys.executable, "-W", "ignore", "-"], examples.triton(bundled.address, False, model), tmp_path)
+    assert len(messages.strip(" []\n").split()) == 10
 
 
 @pytest.mark.child
@@ -141,7 +141,7 @@ def test_the_key_goes_along_where_one_is_wanted(tmp_path, monkeypatch):
     secret, entry = make_key("me")
     monkeypatch.setenv("GLIMPSE_KEY", secret)
     with running(Settings(models=toy_files(tmp_path), keys=entry)) as made:
-        assert made.ask("GET", "/v1/models").status == 401
+        assert made.request("GET", "/v1/models").status == 401
         pasted = examples.curl(made.address, True).replace("curl", "curl -sS --fail-with-body")
         assert '"class"' in run(["bash", "-e"], pasted, tmp_path)
         assert "glimpses" in run([sys.executable, "-"], examples.python(made.address, True), tmp_path)

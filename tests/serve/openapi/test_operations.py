@@ -7,11 +7,11 @@ from glimpse_serve.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def told():
+def reported():
     return operations.operations(Settings(), ["owl"], 7)
 
 
-def test_what_any_operation_may_answer_comes_along():
+def test_every_operation_has_the_common_errors():
     assert list(operations.errors()) == ["500", "503"]
     assert list(operations.errors(404, 400)) == ["400", "404", "500", "503"]
 
@@ -24,21 +24,21 @@ def test_an_error_is_shown_where_it_fits():
     assert shown(operations.errors(400, 404)) == {"404"}
 
 
-def test_the_headers_of_refusals_are_told(told):
+def test_the_headers_of_errors_are_described(reported):
     found = operations.errors(401, 429)
     assert found["401"]["headers"]["WWW-Authenticate"]["schema"] == {"const": "Bearer"}
     assert "Retry-After" in found["429"]["headers"]
     assert "Retry-After" not in found["500"]["headers"]
 
 
-def test_bodies_are_told_with_every_status_that_they_may_meet(told):
-    for operation in told.values():
+def test_operations_with_a_body_describe_its_errors(reported):
+    for operation in reported.values():
         if "requestBody" in operation:
             assert {"400", "408", "413", "415"} <= operation["responses"].keys()
 
 
-def test_the_picture_of_an_example_is_cut_short(told):
-    shown = told["POST /v1/classify"]["responses"]["200"]["content"]["application/json"]["examples"]
+def test_the_picture_of_an_example_is_cut_short(reported):
+    shown = reported["POST /v1/classify"]["responses"]["200"]["content"]["application/json"]["examples"]
     assert len(shown["explained"]["value"]["picture"]) < 100
-    assert len(examples.answers()["explained"]["picture"]) > 1000
+    assert len(examples.responses()["explained"]["picture"]) > 1000
     assert shown["classified"]["summary"] == "one image"

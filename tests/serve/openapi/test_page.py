@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glimpse_serve.openapi.page import _coloured
+from glimpse_serve.openapi.page import _highlighted
 from glimpse_serve.settings import Settings
 from tests.support.service import running, toy_files
 
@@ -19,8 +19,8 @@ def service(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(service) -> str:
-    page: str = service.ask("GET", "/docs").body.decode()
-    return page
+    render_page: str = service.request("GET", "/docs").body.decode()
+    return render_page
 
 
 class Reader(html.parser.HTMLParser):
@@ -50,9 +50,9 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_it_loads_nothing_and_runs_nothing(service, written):
-    got = service.ask("GET", "/docs")
-    assert got.headers["content-type"] == "text/html; charset=utf-8"
-    policy = got.headers["content-security-policy"]
+    response = service.request("GET", "/docs")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "style-src 'unsafe-inline'" in policy
     for tag, attributes in Reader(written).tags:
@@ -74,16 +74,16 @@ def test_every_link_leads_somewhere_and_every_name_is_there_once(written):
         assert link[1:] in names if link.startswith("#") else link.startswith(("https://", "/openapi.json"))
 
 
-def test_it_tells_every_operation_with_its_statuses(service, written):
+def test_it_shows_every_operation_with_its_statuses(service, written):
     words = Reader(written).words
-    for path, methods in service.ask("GET", "/openapi.json").json["paths"].items():
+    for path, methods in service.request("GET", "/openapi.json").json["paths"].items():
         assert path in words
         for operation in methods.values():
             assert operation["operationId"] in written
             assert operation["summary"].replace("`", "") in words
 
 
-def test_it_lists_the_models_and_where_to_ask_them(service, written):
+def test_it_lists_the_models_and_how_to_use_them(service, written):
     words = Reader(written).words
     assert "adaptive" in words
     assert "cat, dog, owl" in words
@@ -93,18 +93,18 @@ def test_it_lists_the_models_and_where_to_ask_them(service, written):
 
 @pytest.mark.parametrize("host", ["evil'; rm -rf / #", "a b", "<script>", "x" * 300, "a:b"])
 def test_a_strange_host_does_not_get_into_the_commands(service, host):
-    words = Reader(service.ask("GET", "/docs", Host=host).body.decode()).words
+    words = Reader(service.request("GET", "/docs", Host=host).body.decode()).words
     assert "http://localhost/v1/classify" in words
     assert "rm -rf" not in words
 
 
 @pytest.mark.parametrize("host", ["example.com", "[::1]:8000", "10.0.0.1:80"])
-def test_the_commands_speak_to_the_host_that_was_asked(service, host):
-    assert f"http://{host}/v1/classify" in Reader(service.ask("GET", "/docs", Host=host).body.decode()).words
+def test_the_commands_use_the_host_of_the_request(service, host):
+    assert f"http://{host}/v1/classify" in Reader(service.request("GET", "/docs", Host=host).body.decode()).words
 
 
 def test_long_examples_are_cut_and_escaped():
-    shown = _coloured({"<b>": list(range(20)), "long": "x" * 300, "rows": [{"a": 1.23456789}] * 9})
+    shown = _highlighted({"<b>": list(range(20)), "long": "x" * 300, "rows": [{"a": 1.23456789}] * 9})
     assert "<b>" not in shown
     words = re.sub("<[^>]+>", "", shown)
     assert "[0, 1, 2, 3, 4, 5, 6, 7, &quot;...&quot;]" in words

@@ -30,7 +30,7 @@ class Thing:
 
 
 def test_a_dataclass_is_described_in_its_own_words():
-    found = schemas.of_dataclass(Thing)
+    found = schemas.dataclass_schema(Thing)
     assert found["required"] == ["name", "sides", "more"]
     assert found["properties"]["name"] == {"type": ["string", "null"], "description": "What it is called, or null."}
     sides = found["properties"]["sides"]
@@ -47,7 +47,7 @@ def test_a_card_is_of_its_schema(card):
 
 
 def test_every_entry_of_a_card_is_described():
-    found = schemas.of_dataclass(ModelCard)["properties"]
+    found = schemas.dataclass_schema(ModelCard)["properties"]
     assert all(entry.get("description") or "$ref" in str(entry) for entry in found.values())
 
 

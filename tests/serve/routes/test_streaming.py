@@ -11,7 +11,8 @@ from websockets.sync.client import ClientConnection, connect
 from glimpse.images.lazy import ArrayImage, Corners
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.routes import streaming
-from glimpse_serve.server import _config
+from glimpse_serve.routes.streaming_messages import MAX_MESSAGE_BYTES
+from glimpse_serve.server import _uvicorn_config
 from glimpse_serve.settings import Settings
 from tests.support.service import Running, png, running, toy_files
 from tests.support.toys import STEP, noise, write_toy
@@ -50,30 +51,30 @@ def begin(socket: ClientConnection, image: Any, **limits: Any) -> None:
 
 
 def look(socket: ClientConnection, image: Any, as_file: bool = False, **limits: Any) -> tuple[list[Any], int]:
-    """All that was said, and how many bytes of pixels were sent."""
+    """All messages of the service, and the bytes of pixels sent."""
     begin(socket, image, **limits)
-    said, sent = [], 0
+    messages, sent = [], 0
     for text in socket:
-        said.append(json.loads(text))
-        if said[-1]["type"] == "ask":
-            part = image.read(tuple(said[-1]["box"]))
+        messages.append(json.loads(text))
+        if messages[-1]["type"] == "ask":
+            part = image.read(tuple(messages[-1]["box"]))
             content = png(part) if as_file else part.tobytes()
             sent += len(content)
             socket.send(content)
-    return said, sent
+    return messages, sent
 
 
 @pytest.mark.parametrize("model", ["adaptive", "step"])
-def test_a_huge_image_is_answered_as_if_it_were_here_from_few_bytes(service, model):
+def test_a_huge_image_is_classified_as_by_the_session_from_few_bytes(service, model):
     image = Virtual()
-    path = service.service.house.registry.find(model).model.session.path
+    path = service.service.context.registry.find(model).model.session.path
     expected = GlimpseSession(path).predict_one(image, size="native")
     assert expected.boxes is not None
     with talk(service, f"?model={model}") as socket:
-        said, sent = look(socket, image)
-    assert [message["type"] for message in said] == ["ask", "glimpse"] * 5 + ["answer"]
+        messages, sent = look(socket, image)
+    assert [message["type"] for message in messages] == ["ask", "glimpse"] * 5 + ["answer"]
     assert sent <= 5 * 8 * 8
-    answer = said[-1]
+    answer = messages[-1]
     classes = ("cat", "dog", "owl")
     np.testing.assert_allclose(
         [answer["probabilities"][name] for name in classes], expected.probabilities[-1], atol=1e-5
@@ -83,12 +84,12 @@ def test_a_huge_image_is_answered_as_if_it_were_here_from_few_bytes(service, mod
     assert answer["class"] == classes[int(expected.probabilities[-1].argmax())]
     assert (answer["width"], answer["height"], answer["reason"]) == (30_000, 30_000, "budget")
     assert answer["model"] == {"name": model, "version": "1"}
-    told = [{name: value for name, value in message.items() if name != "type"} for message in said[1:-1:2]]
-    assert told == answer["glimpses"]
+    reported = [{name: value for name, value in message.items() if name != "type"} for message in messages[1:-1:2]]
+    assert reported == answer["glimpses"]
     assert socket.close_code == 1000
 
 
-def test_files_do_as_well_as_raw_pixels_and_limits_hold(service):
+def test_image_files_give_the_same_result_as_raw_pixels_and_limits_hold(service):
     image = ArrayImage(noise(100, 120, 1))
     with talk(service) as socket:
         raw, _ = look(socket, image, max_glimpses=2, confidence=1)
@@ -99,7 +100,7 @@ def test_files_do_as_well_as_raw_pixels_and_limits_hold(service):
 
 
 @pytest.mark.parametrize(
-    ("first", "sentence"),
+    ("first", "message"),
     [
         ("[]", "as the first message"),
         (b"pixels", "as the first message"),
@@ -111,123 +112,123 @@ def test_files_do_as_well_as_raw_pixels_and_limits_hold(service):
         ('{"width": 5, "height": 5, "channels": 1, "confidence": "high"}', "expected confidence as a number"),
     ],
 )
-def test_a_wrong_beginning_is_told_what_is_wrong(service, first, sentence):
+def test_an_invalid_first_message_is_an_error(service, first, message):
     with talk(service) as socket:
         socket.send(first)
-        said = json.loads(socket.recv())
-        assert (said["type"], said["status"]) == ("error", 400)
-        assert sentence in said["error"]
+        messages = json.loads(socket.recv())
+        assert (messages["type"], messages["status"]) == ("error", 400)
+        assert message in messages["error"]
         with pytest.raises(ConnectionClosed):
             socket.recv()
         assert socket.close_code == 1008
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "code", "sentence"),
+    ("answer", "status", "code", "message"),
     [
         (b"123", 422, 1008, "bytes of raw pixels"),
         (png(noise(7, 7, 1)), 422, 1008, "got a file of 7 x 7"),
         ("a text", 400, 1008, "binary message"),
-        (bytes(streaming.MAX_MESSAGE_BYTES + 1), 413, 1009, "at most 4,194,304 bytes"),
+        (bytes(MAX_MESSAGE_BYTES + 1), 413, 1009, "at most 4,194,304 bytes"),
     ],
     ids=["short", "file", "text", "long"],
 )
-def test_wrong_pixels_are_told_what_is_wrong(service, answer, status, code, sentence):
+def test_invalid_pixels_are_an_error(service, answer, status, code, message):
     with talk(service, "?model=adaptive") as socket:
         begin(socket, Virtual())
         assert json.loads(socket.recv())["type"] == "ask"
         socket.send(answer)
-        said = json.loads(socket.recv())
-        assert (said["type"], said["status"]) == ("error", status)
-        assert sentence in said["error"]
+        messages = json.loads(socket.recv())
+        assert (messages["type"], messages["status"]) == ("error", status)
+        assert message in messages["error"]
         with pytest.raises(ConnectionClosed):
             socket.recv()
         assert socket.close_code == code
 
 
 @pytest.mark.parametrize(
-    ("query", "headers", "status", "sentence"),
+    ("query", "headers", "status", "message"),
     [
-        ("?model=episode", {}, 400, "takes an image in as a whole"),
+        ("?model=episode", {}, 400, "processes the whole image at once"),
         ("?model=nobody", {}, 404, "nobody"),
         ("?explain=path", {}, 400, "got 'explain'"),
         ("", {"Origin": "https://strange.example"}, 403, "origin"),
         ("", {"Origin": "http://[strange"}, 403, "origin"),
     ],
 )
-def test_a_handshake_is_refused_with_a_sentence(service, query, headers, status, sentence):
-    with pytest.raises(InvalidStatus) as refused:
+def test_a_handshake_is_rejected_with_a_message(service, query, headers, status, message):
+    with pytest.raises(InvalidStatus) as error:
         talk(service, query, additional_headers=headers)
-    response = refused.value.response
+    response = error.value.response
     assert response.status_code == status
-    assert sentence in json.loads(response.body)["error"]
+    assert message in json.loads(response.body)["error"]
 
 
-def test_a_plain_request_is_told_to_come_with_a_websocket(service):
-    got = service.ask("GET", "/v1/look")
-    assert got.status == 426
-    assert got.headers["upgrade"] == "websocket"
+def test_a_plain_request_is_an_error(service):
+    response = service.request("GET", "/v1/look")
+    assert response.status == 426
+    assert response.headers["upgrade"] == "websocket"
 
 
-def test_a_page_of_the_service_itself_may_look(service):
+def test_a_page_of_the_service_itself_may_connect(service):
     with talk(service, additional_headers={"Origin": service.address}) as socket:
-        said, _ = look(socket, Virtual(), max_glimpses=1)
-    assert said[-1]["type"] == "answer"
+        messages, _ = look(socket, Virtual(), max_glimpses=1)
+    assert messages[-1]["type"] == "answer"
 
 
-def test_one_look_too_many_is_refused_until_a_client_leaves(service):
+def test_one_session_too_many_is_rejected_until_another_ends(service):
     with talk(service) as first, talk(service) as second:
         for socket in (first, second):
             begin(socket, Virtual())
             socket.recv()
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as error:
             talk(service)
-        assert refused.value.response.status_code == 503
-        assert refused.value.response.headers["Retry-After"] == "1"
+        assert error.value.response.status_code == 503
+        assert error.value.response.headers["Retry-After"] == "1"
     for _ in range(500):
         try:
             with talk(service) as socket:
-                said, _ = look(socket, Virtual(), max_glimpses=1)
+                messages, _ = look(socket, Virtual(), max_glimpses=1)
             break
         except InvalidStatus:
             time.sleep(0.01)
-    assert said[-1]["type"] == "answer"
+    assert messages[-1]["type"] == "answer"
 
 
-def test_a_look_that_takes_too_long_is_ended(tmp_path):
+def test_a_session_that_takes_too_long_is_ended(tmp_path):
     with running(Settings(models=toy_files(tmp_path), look_seconds=0.2)) as service, talk(service) as socket:
         begin(socket, Virtual())
         assert json.loads(socket.recv())["type"] == "ask"
-        said = json.loads(socket.recv(timeout=20))
-        assert (said["type"], said["status"]) == ("error", 408)
+        messages = json.loads(socket.recv(timeout=20))
+        assert (messages["type"], messages["status"]) == ("error", 408)
 
 
-def test_who_looks_while_the_service_stops_is_told_so(tmp_path):
+def test_a_session_gets_an_error_when_the_service_stops(tmp_path):
     with running(Settings(models=toy_files(tmp_path))) as service, talk(service) as socket:
         begin(socket, Virtual())
         socket.recv()
         service.service.drain()
-        with pytest.raises(InvalidStatus) as refused:
+        with pytest.raises(InvalidStatus) as error:
             talk(service)
-        assert refused.value.response.status_code == 503
+        assert error.value.response.status_code == 503
         service.server.should_exit = True
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=20)
         assert socket.close_code == 1012
 
 
-def test_uvicorn_takes_the_messages_that_we_take():
-    assert _config(Settings()).ws_max_size == streaming.MAX_MESSAGE_BYTES
+def test_uvicorn_has_the_same_limit_of_messages():
+    assert _uvicorn_config(Settings()).ws_max_size == MAX_MESSAGE_BYTES
 
 
-def test_a_fault_of_ours_at_a_handshake_is_told_in_the_form_of_all_errors(service, monkeypatch, caplog):
+def test_an_internal_error_at_a_handshake_gets_an_error_in_json(service, monkeypatch, caplog):
     def broken(*args: object) -> None:
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(streaming, "check_origin", broken)
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as error:
         talk(service)
-    response = refused.value.response
+    response = error.value.response
     assert response.status_code == 500
-    assert "its log says more" in json.loads(response.body)["error"]
+    assert "see its log" in json.loads(response.body)["error"]
     assert "secret detail" in caplog.text

@@ -43,7 +43,7 @@ def form(*files: tuple[str, bytes]) -> tuple[bytes, str]:
 
 
 def same(answer: dict[str, Any], session: GlimpseSession, image: Any, **limits: Any) -> None:
-    """Assert that an answer is the session's own."""
+    """Assert that a result is that of the session."""
     expected = session.predict_one(image, **limits)
     probabilities = np.array([answer["probabilities"][name] for name in session.card.classes])
     np.testing.assert_allclose(probabilities, expected.probabilities[-1], atol=1e-5)
@@ -65,13 +65,13 @@ def same(answer: dict[str, Any], session: GlimpseSession, image: Any, **limits: 
 
 
 @pytest.mark.parametrize("shape", [(20, 30, 1), (33, 21, 3), (400, 300, 3), (700, 700, 1)])
-def test_an_image_is_answered_as_the_session_answers_it(service, session, shape):
+def test_an_image_is_classified_as_by_the_session(service, session, shape):
     image = noise(*shape)
-    got = service.ask("POST", "/v1/classify", png(image))
-    assert got.status == 200
-    same(got.json, session, image)
-    assert got.json["model"] == {"name": "adaptive", "version": "1"}
-    assert got.json["milliseconds"] > 0
+    response = service.request("POST", "/v1/classify", png(image))
+    assert response.status == 200
+    same(response.json, session, image)
+    assert response.json["model"] == {"name": "adaptive", "version": "1"}
+    assert response.json["milliseconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -85,29 +85,29 @@ def test_an_image_is_answered_as_the_session_answers_it(service, session, shape)
 def test_limits_are_kept(service, session, query, limits):
     for seed in range(4):
         image = noise(20, 30, 1, seed=seed)
-        same(service.ask("POST", f"/v1/classify?{query}", png(image)).json, session, image, **limits)
+        same(service.request("POST", f"/v1/classify?{query}", png(image)).json, session, image, **limits)
 
 
-def test_another_model_can_be_asked(service):
-    got = service.ask("POST", "/v1/classify?model=episode&version=1", png(noise(20, 30, 1)))
-    assert got.json["model"] == {"name": "episode", "version": "1"}
+def test_another_model_can_be_used(service):
+    response = service.request("POST", "/v1/classify?model=episode&version=1", png(noise(20, 30, 1)))
+    assert response.json["model"] == {"name": "episode", "version": "1"}
 
 
 def test_many_images_in_a_form_come_back_in_order_with_their_names(service, session):
     images = [noise(20, 30, 1, seed=seed) for seed in range(4)]
     body, kind = form(*[(f"{number}.png", png(image)) for number, image in enumerate(images)])
-    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
-    assert [answer.pop("name") for answer in got.json["images"]] == ["0.png", "1.png", "2.png", "3.png"]
-    for answer, image in zip(got.json["images"], images, strict=True):
+    response = service.request("POST", "/v1/classify", body, Content_Type=kind)
+    assert [answer.pop("name") for answer in response.json["images"]] == ["0.png", "1.png", "2.png", "3.png"]
+    for answer, image in zip(response.json["images"], images, strict=True):
         same(answer, session, image)
 
 
-def test_one_bad_image_among_good_ones_is_told_and_spoils_nothing(service, session):
+def test_a_bad_image_of_a_form_fails_alone(service, session):
     good = noise(20, 30, 1)
     body, kind = form(("good", png(good)), ("bad", b"no image"), ("cut", png(noise(40, 40, 3))[:-30]))
-    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
-    assert got.status == 200
-    first, bad, cut = got.json["images"]
+    response = service.request("POST", "/v1/classify", body, Content_Type=kind)
+    assert response.status == 200
+    first, bad, cut = response.json["images"]
     first.pop("name")
     same(first, session, good)
     assert bad == {"name": "bad", "error": bad["error"]}
@@ -115,11 +115,11 @@ def test_one_bad_image_among_good_ones_is_told_and_spoils_nothing(service, sessi
     assert "'cut' is damaged or cut short" in cut["error"]
 
 
-def test_a_form_without_a_good_image_is_refused(service):
+def test_a_form_without_a_good_image_is_rejected(service):
     body, kind = form(("a", b"no image"), ("b", b"neither"))
-    got = service.ask("POST", "/v1/classify", body, Content_Type=kind)
-    assert got.status == 422
-    assert "got 2 that can't" in got.error
+    response = service.request("POST", "/v1/classify", body, Content_Type=kind)
+    assert response.status == 422
+    assert "got 2 that can't" in response.error
 
 
 @pytest.mark.slow
@@ -127,14 +127,14 @@ def test_a_form_without_a_good_image_is_refused(service):
 def test_a_form_of_as_many_images_as_are_allowed_is_not_too_much(tmp_path, query, image):
     body, kind = form(*[("image", png(noise(*image)))] * 40)
     with running(Settings(models=toy_files(tmp_path))) as made:
-        got = made.ask("POST", f"/v1/classify{query}", body, Content_Type=kind)
-    assert got.status == 200
-    assert ["class" in answer for answer in got.json["images"]] == [True] * 40
+        response = made.request("POST", f"/v1/classify{query}", body, Content_Type=kind)
+    assert response.status == 200
+    assert ["class" in answer for answer in response.json["images"]] == [True] * 40
 
 
-def test_explain_path_tells_times_and_draws(service, session):
+def test_explain_path_returns_times_and_a_picture(service, session):
     image = noise(64, 64, 3)
-    answer = service.ask("POST", "/v1/classify?explain=path&confidence=0.9", png(image)).json
+    answer = service.request("POST", "/v1/classify?explain=path&confidence=0.9", png(image)).json
     same(answer, session, image, confidence=0.9)
     times = [glimpse["milliseconds"] for glimpse in answer["glimpses"]]
     assert times == sorted(times)
@@ -146,7 +146,7 @@ def test_explain_path_tells_times_and_draws(service, session):
 
 
 @pytest.mark.parametrize(
-    ("query", "sentence"),
+    ("query", "message"),
     [
         ("confidence=2", "a confidence above 0 and up to 1, got 2.0"),
         ("confidence=nan", "a confidence above 0"),
@@ -157,34 +157,34 @@ def test_explain_path_tells_times_and_draws(service, session):
         ("max_glimpses=1.5", "max_glimpses from 1 to 5"),
         ("max_glimpses=²", "max_glimpses from 1 to 5, got '²'"),
         ("explain=magic", "explain=path or explain=attention, got 'magic'"),
-        ("explain=attention", "spreads its attention over a map.*ask for explain=path"),
+        ("explain=attention", "for a model with attention maps.*ask for explain=path"),
         ("colour=red", "parameters out of model, version, confidence, max_glimpses, explain, got 'colour'"),
         ("confidence=0.5&confidence=0.6", "'confidence' once, got it twice"),
         ("model", "got others"),
         ("model=%ff", "UTF-8"),
     ],
 )
-def test_parameters_that_are_none_are_refused_with_a_sentence(service, query, sentence):
-    got = service.ask("POST", f"/v1/classify?{quote(query, safe='=&%')}", png(noise(20, 30, 1)))
-    assert got.status == 400
-    assert re.search(sentence, got.error)
+def test_invalid_parameters_are_rejected_with_a_message(service, query, message):
+    response = service.request("POST", f"/v1/classify?{quote(query, safe='=&%')}", png(noise(20, 30, 1)))
+    assert response.status == 400
+    assert re.search(message, response.error)
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "sentence"),
+    ("path", "status", "message"),
     [
         ("/v1/classify?model=dog", 404, "a model out of 'adaptive', 'episode', got 'dog'"),
         ("/v1/classify?version=7", 404, "a version of the model 'adaptive' out of 1, got '7'"),
     ],
 )
-def test_models_that_are_not_there_are_refused(service, path, status, sentence):
-    got = service.ask("POST", path, png(noise(20, 30, 1)))
-    assert got.status == status
-    assert sentence in got.error
+def test_unknown_models_are_errors(service, path, status, message):
+    response = service.request("POST", path, png(noise(20, 30, 1)))
+    assert response.status == status
+    assert message in response.error
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "sentence"),
+    ("body", "kind", "status", "message"),
     [
         (b"", "image/png", 400, "an image as the body, got none"),
         (b"%PDF-1.4", "application/pdf", 415, "got 'application/pdf'"),
@@ -198,28 +198,28 @@ def test_models_that_are_not_there_are_refused(service, path, status, sentence):
         (png(np.zeros((1001, 1000, 1), np.uint8)), "image/png", 413, "announces 1000 x 1001 pixels"),
     ],
 )
-def test_bodies_that_are_no_images_are_refused_with_a_sentence(service, body, kind, status, sentence):
-    got = service.ask("POST", "/v1/classify", body, **({"Content_Type": kind} if kind else {}))
-    assert (got.status, sentence in got.error) == (status, True), got.error
+def test_bodies_that_are_no_images_are_rejected_with_a_message(service, body, kind, status, message):
+    response = service.request("POST", "/v1/classify", body, **({"Content_Type": kind} if kind else {}))
+    assert (response.status, message in response.error) == (status, True), response.error
 
 
 def test_the_models_are_listed_with_what_they_say_of_themselves(service, session):
-    listed = service.ask("GET", "/v1/models").json
+    listed = service.request("GET", "/v1/models").json
     assert [model["name"] for model in listed["models"]] == ["adaptive", "episode"]
     assert listed["refused"] == []
     first = listed["models"][0]
     assert first["classes"] == ["cat", "dog", "owl"]
     assert first["explain"] == ["path"]
     assert first["sha256"] == session.sha256
-    one = service.ask("GET", "/v1/models/adaptive?version=1").json
+    one = service.request("GET", "/v1/models/adaptive?version=1").json
     assert one["card"]["num_glimpses"] == 5
     assert one["version"] == "1"
-    assert service.ask("GET", "/v1/models/dog").status == 404
+    assert service.request("GET", "/v1/models/dog").status == 404
 
 
-def test_an_answer_is_compressed_for_who_takes_it(service):
-    plain = service.ask("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)))
-    packed = service.ask("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)), Accept_Encoding="gzip")
+def test_a_response_is_compressed_for_clients_that_accept_it(service):
+    plain = service.request("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)))
+    packed = service.request("POST", "/v1/classify?explain=path", png(noise(20, 30, 1)), Accept_Encoding="gzip")
     assert packed.headers["content-encoding"] == "gzip"
     assert len(packed.body) < len(plain.body)
     assert gzip.decompress(packed.body)[:20] == plain.body[:20]

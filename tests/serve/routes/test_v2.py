@@ -66,7 +66,7 @@ def same(result: triton.InferResult, expected: dict[str, Any], binary: bool = Tr
         assert ("data" in result.get_output(name)) is not binary
 
 
-def test_the_server_and_its_models_are_told(client):
+def test_the_server_and_its_models_are_described(client):
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.get_server_metadata() == {
@@ -87,9 +87,9 @@ def test_the_server_and_its_models_are_told(client):
 
 @pytest.mark.parametrize("version", ["", "1"])
 def test_the_metadata_are_those_of_the_graph(client, session, version):
-    told = client.get_model_metadata("adaptive", version)
-    assert (told["name"], told["versions"], told["platform"]) == ("adaptive", ["1"], "onnxruntime_onnx")
-    assert told["inputs"] == [
+    reported = client.get_model_metadata("adaptive", version)
+    assert (reported["name"], reported["versions"], reported["platform"]) == ("adaptive", ["1"], "onnxruntime_onnx")
+    assert reported["inputs"] == [
         {"name": "images", "datatype": "UINT8", "shape": [-1, 1, -1, -1]},
         {"name": "first_location", "datatype": "FP32", "shape": [-1, 2]},
         {"name": "confidence", "datatype": "FP32", "shape": []},
@@ -97,10 +97,10 @@ def test_the_metadata_are_those_of_the_graph(client, session, version):
         {"name": "state", "datatype": "FP32", "shape": [-1, 3]},
         {"name": "frame", "datatype": "FP32", "shape": [4]},
     ]
-    assert [output["name"] for output in told["outputs"]] == list(session.card.outputs)
+    assert [output["name"] for output in reported["outputs"]] == list(session.card.outputs)
     kinds = {"float32": "FP32", "int64": "INT64"}
     for output, array in zip(
-        told["outputs"], session.infer({"images": images()}, session.card.outputs).values(), strict=True
+        reported["outputs"], session.infer({"images": images()}, session.card.outputs).values(), strict=True
     ):
         assert output["datatype"] == kinds[str(array.dtype)]
         assert len(output["shape"]) == array.ndim
@@ -115,8 +115,8 @@ def test_tensors_go_both_ways_in_both_forms(client, session, binary_in, binary_o
     wanted = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in session.card.outputs]
     result = client.infer("adaptive", given(binary_in, images=batch), outputs=wanted, request_id="mine")
     same(result, session.infer({"images": batch}, session.card.outputs), binary_out)
-    told = result.get_response()
-    assert (told["model_name"], told["model_version"], told["id"]) == ("adaptive", "1", "mine")
+    reported = result.get_response()
+    assert (reported["model_name"], reported["model_version"], reported["id"]) == ("adaptive", "1", "mine")
 
 
 def test_without_outputs_all_come_as_the_client_likes_them(client, session):
@@ -133,17 +133,21 @@ def test_both_ways_can_be_compressed(client, session, packed):
     same(result, session.infer({"images": batch}, session.card.outputs))
 
 
-def test_what_is_compressed_says_so(service):
+def test_compressed_responses_have_the_header(service):
     body = {
         "inputs": [{"name": "images", "shape": [8, 1, 20, 30], "datatype": "UINT8", "data": images(8).ravel().tolist()}]
     }
-    asked = json.dumps(body).encode()
+    request = json.dumps(body).encode()
     for encoding in ("gzip", "deflate"):
-        got = service.ask("POST", "/v2/models/adaptive/infer", asked, Accept_Encoding=encoding)
-        assert (got.status, got.headers["content-encoding"], got.headers["vary"]) == (200, encoding, "Accept-Encoding")
-        content = gzip.decompress(got.body) if encoding == "gzip" else zlib.decompress(got.body)
+        response = service.request("POST", "/v2/models/adaptive/infer", request, Accept_Encoding=encoding)
+        assert (response.status, response.headers["content-encoding"], response.headers["vary"]) == (
+            200,
+            encoding,
+            "Accept-Encoding",
+        )
+        content = gzip.decompress(response.body) if encoding == "gzip" else zlib.decompress(response.body)
         assert json.loads(content)["model_name"] == "adaptive"
-    assert "content-encoding" not in service.ask("POST", "/v2/models/adaptive/infer", asked).headers
+    assert "content-encoding" not in service.request("POST", "/v2/models/adaptive/infer", request).headers
 
 
 def test_inputs_with_a_default_can_be_given(client, session):
@@ -168,8 +172,8 @@ def test_a_number_may_come_as_a_list_of_one(service, session):
             {"name": "max_glimpses", "shape": [1], "datatype": "INT64", "data": [2]},
         ]
     }
-    got = service.ask("POST", "/v2/models/adaptive/infer", json.dumps(content).encode())
-    found = {output["name"]: output for output in got.json["outputs"]}
+    response = service.request("POST", "/v2/models/adaptive/infer", json.dumps(content).encode())
+    found = {output["name"]: output for output in response.json["outputs"]}
     assert found["probabilities"]["shape"] == [1, 2, 3]
 
 
@@ -184,8 +188,8 @@ def test_a_step_is_taken_by_its_caller(client, folder):
     same(client.infer("step", given(**inputs)), step.infer(inputs, step.card.outputs))
 
 
-def test_many_at_once_are_answered_as_each_alone(service, client, session):
-    def ask(start: int) -> int:
+def test_many_requests_at_once_give_the_outputs_of_each_alone(service, client, session):
+    def request(start: int) -> int:
         # No thread may use another's client.
         with triton.InferenceServerClient(f"{service.host}:{service.port}") as own:
             for seed in range(start, start + 15):
@@ -196,14 +200,14 @@ def test_many_at_once_are_answered_as_each_alone(service, client, session):
         return start
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(0, 120, 15))) == list(range(0, 120, 15))
-    requests = [client.async_infer("adaptive", given(images=images(1, seed))) for seed in range(20)]
-    for seed, request in enumerate(requests):
-        same(request.get_result(), session.infer({"images": images(1, seed)}, session.card.outputs))
+        assert list(pool.map(request, range(0, 120, 15))) == list(range(0, 120, 15))
+    pending = [client.async_infer("adaptive", given(images=images(1, seed))) for seed in range(20)]
+    for seed, one in enumerate(pending):
+        same(one.get_result(), session.infer({"images": images(1, seed)}, session.card.outputs))
 
 
 @pytest.mark.parametrize(
-    ("ask", "sentence"),
+    ("call", "message"),
     [
         (lambda c: c.infer("dog", given(images=images())), "a model out of 'adaptive', 'episode', 'step', got 'dog'"),
         (
@@ -229,12 +233,12 @@ def test_many_at_once_are_answered_as_each_alone(service, client, session):
         (lambda c: c.get_model_config("adaptive"), "there is nothing at"),
     ],
 )
-def test_errors_are_raised_with_our_sentence(client, ask, sentence):
-    with pytest.raises(InferenceServerException, match=sentence):
-        ask(client)
+def test_errors_are_raised_with_our_message(client, call, message):
+    with pytest.raises(InferenceServerException, match=message):
+        call(client)
 
 
-def test_who_would_not_wait_is_refused(client, service, monkeypatch):
+def test_a_short_timeout_is_an_error(client, service, monkeypatch):
     real = GlimpseSession.infer
 
     def slowly(self: GlimpseSession, *args: Any) -> Any:
@@ -242,6 +246,6 @@ def test_who_would_not_wait_is_refused(client, service, monkeypatch):
         return real(self, *args)
 
     monkeypatch.setattr(GlimpseSession, "infer", slowly)
-    with pytest.raises(InferenceServerException, match="deadline") as refused:
+    with pytest.raises(InferenceServerException, match="deadline") as error:
         client.infer("adaptive", given(images=images(30)), timeout=100_000)
-    assert refused.value.status() == "504"
+    assert error.value.status() == "504"

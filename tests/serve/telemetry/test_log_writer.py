@@ -22,12 +22,12 @@ def pipe():
             os.close(end)
 
 
-def fill(outlet: NonBlockingWriter, lines: int) -> None:
+def fill(writer: NonBlockingWriter, lines: int) -> None:
     """Write from another thread, so that a test which would wait for ever fails."""
 
     def write() -> None:
         for number in range(lines):
-            outlet.write(b"%d " % number + LINE)
+            writer.write(b"%d " % number + LINE)
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()
@@ -43,60 +43,60 @@ def read_to(reader: int, end: bytes) -> bytes:
 
 
 def test_a_line_is_out_when_write_returns(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
-    outlet.write(b"one\n")
-    outlet.write(b"two\n")
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
+    writer.write(b"one\n")
+    writer.write(b"two\n")
     assert os.read(reader, 100) == b"one\ntwo\n"
 
 
-def test_nobody_waits_for_a_reader_that_stopped_and_every_line_comes_out_in_order(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
-    fill(outlet, 200)  # Three times what a pipe holds.
+def test_a_stopped_reader_blocks_no_writer_and_lines_keep_their_order(pipe):
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
+    fill(writer, 200)  # Three times what a pipe holds.
     found = read_to(reader, b"199 " + LINE)
     assert [int(line.split()[0]) for line in found.splitlines()] == list(range(200))
-    outlet.flush(10.0)
-    outlet.write(b"after\n")
+    writer.flush(10.0)
+    writer.write(b"after\n")
     assert os.read(reader, 100) == b"after\n"
 
 
 def test_what_is_too_much_is_dropped_and_counted(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost, most=5)
-    fill(outlet, 200)
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost, most=5)
+    fill(writer, 200)
     found = b""
     while b"lost" not in found:
         found += os.read(reader, 65536)
-    *lines, told = found.splitlines()
+    *lines, reported = found.splitlines()
     numbers = [int(line.split()[0]) for line in lines]
     assert numbers == list(range(len(numbers)))
-    assert told == b"lost %d" % (200 - len(numbers))
+    assert reported == b"lost %d" % (200 - len(numbers))
 
 
 def test_a_long_line_comes_out_whole(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
-    outlet.write(b"a" * 300_000 + b"\n")
-    outlet.write(b"b\n")
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
+    writer.write(b"a" * 300_000 + b"\n")
+    writer.write(b"b\n")
     assert read_to(reader, b"b\n") == b"a" * 300_000 + b"\nb\n"
 
 
 def test_a_descriptor_that_does_not_block_loses_nothing(pipe):
-    reader, writer = pipe
-    os.set_blocking(writer, False)
-    outlet = NonBlockingWriter(writer, lost)
-    fill(outlet, 200)
+    reader, pipe_end = pipe
+    os.set_blocking(pipe_end, False)
+    writer = NonBlockingWriter(pipe_end, lost)
+    fill(writer, 200)
     assert read_to(reader, b"199 " + LINE).count(b"\n") == 200
 
 
 def test_lines_of_several_threads_are_not_mixed(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
 
     def write(mark: bytes) -> None:
         for _ in range(500):
-            outlet.write(mark * 99 + b"\n")
+            writer.write(mark * 99 + b"\n")
 
     threads = [threading.Thread(target=write, args=(mark,)) for mark in (b"a", b"b", b"c")]
     for thread in threads:
@@ -108,28 +108,28 @@ def test_lines_of_several_threads_are_not_mixed(pipe):
 
 
 def test_a_reader_that_is_gone_is_no_fault(pipe):
-    reader, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
+    reader, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
     os.close(reader)
-    outlet.write(LINE)
-    outlet.write(b"a" * 300_000)
-    outlet.flush(10.0)
-    outlet.write(LINE)
+    writer.write(LINE)
+    writer.write(b"a" * 300_000)
+    writer.flush(10.0)
+    writer.write(LINE)
 
 
 def test_a_descriptor_that_is_closed_is_no_fault(pipe):
-    _, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
-    os.close(writer)
-    outlet.write(LINE)
-    outlet.flush(1.0)
+    _, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
+    os.close(pipe_end)
+    writer.write(LINE)
+    writer.flush(1.0)
 
 
 def test_flushing_does_not_wait_for_ever(pipe):
-    _, writer = pipe
-    outlet = NonBlockingWriter(writer, lost)
-    fill(outlet, 200)
-    thread = threading.Thread(target=outlet.flush, args=(0.05,), daemon=True)
+    _, pipe_end = pipe
+    writer = NonBlockingWriter(pipe_end, lost)
+    fill(writer, 200)
+    thread = threading.Thread(target=writer.flush, args=(0.05,), daemon=True)
     thread.start()
     thread.join(20)
     assert not thread.is_alive()

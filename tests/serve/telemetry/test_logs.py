@@ -56,7 +56,7 @@ def state(logger: logging.Logger) -> Any:
     return logger.level, list(logger.handlers), logger.propagate, list(logger.filters)
 
 
-def asked(**more: Any) -> Request:
+def make_request(**more: Any) -> Request:
     scope = {
         "type": "http",
         "method": "POST",
@@ -105,7 +105,7 @@ def test_times_are_of_utc_and_cut_to_milliseconds(configured):
     assert logs.TextFormatter().format(record).startswith("2023-11-14T22:13:20.999Z info ")
 
 
-def test_a_fault_is_told_within_the_object(configured):
+def test_an_exception_is_a_field_of_the_object(configured):
     read = configured()
     try:
         raise ValueError(f"bad {NASTY}")
@@ -117,14 +117,17 @@ def test_a_fault_is_told_within_the_object(configured):
     assert entry["traceback"].endswith(f"ValueError: bad {NASTY}")
 
 
-def test_a_long_fault_is_told_by_its_end(configured):
+def test_of_a_long_traceback_the_end_is_kept(configured):
     read = configured()
     try:
         raise ValueError("x" * 100_000 + "end")
     except ValueError:
         log.exception("y" * 100_000)
     entry = only(read())
-    assert (len(entry["traceback"]), len(entry["message"])) == (logs.LONGEST, logs.LONGEST)
+    assert (len(entry["traceback"]), len(entry["message"])) == (
+        logs.MAX_MESSAGE_CHARACTERS,
+        logs.MAX_MESSAGE_CHARACTERS,
+    )
     assert entry["traceback"].endswith("end")
 
 
@@ -133,15 +136,15 @@ def test_a_long_fault_is_told_by_its_end(configured):
 def test_nothing_from_outside_begins_a_line_or_steers_a_terminal(configured, form, nasty):
     read = configured("info", form)
     log.warning("%s", nasty, extra={"given": nasty, "listed": [nasty]})
-    logs.access(asked(path=f"/{nasty}", model=nasty, caller=nasty, client=(nasty, 1)), 0.001)
+    logs.log_access(make_request(path=f"/{nasty}", model=nasty, caller=nasty, client=(nasty, 1)), 0.001)
     lines = read().split("\n")
     assert len(lines) == 3
     assert lines.pop() == ""
     assert all(line.isprintable() for line in lines)
     if form == "json":
-        record, access = map(json.loads, lines)
+        record, log_access = map(json.loads, lines)
         assert record["message"] == record["given"] == record["listed"][0] == nasty
-        assert (access["path"], access["model"], access["client"]) == (f"/{nasty}", nasty, nasty)
+        assert (log_access["path"], log_access["model"], log_access["client"]) == (f"/{nasty}", nasty, nasty)
 
 
 @pytest.mark.parametrize("odd", [2**80, float("nan"), {1: 2, (3, 4): 5}, object(), {"a": b"\xff"}, {"\ud800"}])
@@ -151,13 +154,13 @@ def test_whatever_is_given_a_line_comes_of_it(configured, odd):
     assert only(read())["message"] == "odd"
 
 
-def test_arguments_that_do_not_fit_are_told(configured):
+def test_arguments_that_do_not_fit_are_logged(configured):
     read = configured()
     log.warning("%d apples", "no")
     assert only(read())["message"] == "%d apples ('no',)"
 
 
-def test_what_cannot_be_written_does_not_bring_down_who_wrote_it(configured, monkeypatch):
+def test_an_error_of_logging_does_not_reach_the_caller(configured, monkeypatch):
     class Broken:
         def __str__(self) -> str:
             raise RuntimeError
@@ -218,11 +221,13 @@ def test_the_word_alone_is_no_secret(configured):
     assert entry["request_id"] == "req-1"
 
 
-def test_an_access_line_tells_of_the_request_and_no_secret(configured):
+def test_an_access_line_describes_the_request_without_secrets(configured):
     read = configured()
     span = SimpleNamespace(trace_id=TRACE)
-    request = asked(status=200, bytes_in=300, bytes_out=512, caller="team", model="digits", glimpses=4, span=span)
-    logs.access(request, 0.0123456)
+    request = make_request(
+        status=200, bytes_in=300, bytes_out=512, caller="team", model="digits", glimpses=4, span=span
+    )
+    logs.log_access(request, 0.0123456)
     text = read()
     assert "hush" not in text
     entry = only(text)
@@ -248,7 +253,7 @@ def test_an_access_line_tells_of_the_request_and_no_secret(configured):
 
 def test_an_access_line_leaves_out_what_there_is_not(configured):
     read = configured()
-    logs.access(asked(client=None), 0.001)
+    logs.log_access(make_request(client=None), 0.001)
     entry = only(read())
     assert entry["client"] is None
     assert not entry.keys() & {"key", "model", "glimpses", "trace_id"}
@@ -256,13 +261,13 @@ def test_an_access_line_leaves_out_what_there_is_not(configured):
 
 def test_a_long_path_is_cut(configured):
     read = configured()
-    logs.access(asked(path="/" + "é" * 100_000), 0.001)
-    assert only(read())["path"] == "/" + "é" * (logs.LONGEST_PATH - 1)
+    logs.log_access(make_request(path="/" + "é" * 100_000), 0.001)
+    assert only(read())["path"] == "/" + "é" * (logs.MAX_PATH_CHARACTERS - 1)
 
 
 def test_an_access_line_for_people(configured):
     read = configured("info", "text")
-    logs.access(asked(status=404, path="/é"), 0.001)
+    logs.log_access(make_request(status=404, path="/é"), 0.001)
     assert read().endswith(" info    POST /é 404 in 1.0 ms bytes_in=0 bytes_out=0 client=127.0.0.1 request_id=req-1\n")
 
 
@@ -272,13 +277,13 @@ def test_the_level_decides(configured, level, lines):
     log.debug("debug")
     log.info("info")
     log.warning("warning")
-    logs.access(asked(), 0.001)
+    logs.log_access(make_request(), 0.001)
     assert len(read().splitlines()) == lines
 
 
-def test_nothing_is_written_before_it_is_told_where(configured, capfd):
+def test_nothing_is_written_before_it_is_configured(configured, capfd):
     logs._write_access = None
-    logs.access(asked(), 0.001)
+    logs.log_access(make_request(), 0.001)
     assert capfd.readouterr() == ("", "")
 
 
@@ -297,7 +302,7 @@ def test_uvicorn_speaks_in_the_same_form(configured):
     assert "color_message" not in entry
 
 
-def test_what_its_supervisor_says_of_workers_is_told(configured):
+def test_messages_of_the_supervisor_about_workers_are_logged(configured):
     read = configured()
     record = logging.LogRecord("uvicorn.error", logging.INFO, multiprocess.__file__, 1, "died", (), None)
     logging.getLogger("uvicorn.error").handle(record)
@@ -363,10 +368,10 @@ print("done", flush=True)
             assert process.stdout.readline() == "done\n"
             assert process.wait(timeout=60) == 0  # While nobody has read a line.
             assert process.stderr is not None
-            written, told = process.stderr.read(), process.stdout.read()
+            written, reported = process.stderr.read(), process.stdout.read()
         finally:
             process.kill()
-    assert told == ""
+    assert reported == ""
     numbers = [json.loads(line)["number"] for line in written.splitlines()[:-1]]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 50

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from glimpse_serve.settings import SHARED
-from glimpse_serve.telemetry.metrics import FOLDER, MOST, Metrics
+from glimpse_serve.telemetry.metrics import FOLDER_VARIABLE, MAX_LABEL_SETS, Metrics
 
 ROOT = Path(__file__).resolve().parents[3]
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
@@ -28,7 +28,7 @@ for line in sys.stdin:
 """
 
 
-def told(text: bytes) -> dict[str, float]:
+def report(text: bytes) -> dict[str, float]:
     """Samples by what stands before their values, labels in order."""
     return {
         "".join((sample.name, *(f",{name}={value}" for name, value in sorted(sample.labels.items())))): sample.value
@@ -43,10 +43,10 @@ def read_openmetrics(text: bytes) -> dict[str, Any]:
 
 
 class Worker:
-    """A process that counts what it is told to; it ends on leaving the context."""
+    """A process with metrics that evaluates expressions; it ends with the context."""
 
     def __init__(self, shared: Path | None) -> None:
-        environment = {name: value for name, value in os.environ.items() if name not in (SHARED, FOLDER)}
+        environment = {name: value for name, value in os.environ.items() if name not in (SHARED, FOLDER_VARIABLE)}
         environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "serve")))
         if shared is not None:
             environment[SHARED] = str(shared)
@@ -69,8 +69,8 @@ class Worker:
         self.process.stdin.flush()
         return eval(self.process.stdout.readline())
 
-    def told(self) -> dict[str, float]:
-        return told(self.do('m.render("")')[0])
+    def report(self) -> dict[str, float]:
+        return report(self.do('m.render("")')[0])
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -98,13 +98,13 @@ def counted(monkeypatch):
 
 
 def rendered(counted: Metrics) -> dict[str, float]:
-    return told(counted.render("")[0])
+    return report(counted.render("")[0])
 
 
 def test_a_request_is_counted_by_route_method_and_status(counted):
-    counted.request("/v1/classify", "POST", 200, 0.003)
-    counted.request("/v1/classify", "POST", 200, 0.3)
-    counted.request("/v1/classify", "POST", 503, 0.0001)
+    counted.count_request("/v1/classify", "POST", 200, 0.003)
+    counted.count_request("/v1/classify", "POST", 200, 0.3)
+    counted.count_request("/v1/classify", "POST", 503, 0.0001)
     found = rendered(counted)
     assert found["glimpse_requests_total,method=POST,route=/v1/classify,status=200"] == 2
     assert found["glimpse_requests_total,method=POST,route=/v1/classify,status=503"] == 1
@@ -114,11 +114,11 @@ def test_a_request_is_counted_by_route_method_and_status(counted):
 
 
 def test_what_runs_and_what_waits_goes_up_and_down(counted):
-    counted.began()
-    counted.began()
-    counted.ended()
-    counted.queued("digits", 7)
-    counted.queued("digits", 3)
+    counted.request_started()
+    counted.request_started()
+    counted.request_ended()
+    counted.set_queue_length("digits", 7)
+    counted.set_queue_length("digits", 3)
     found = rendered(counted)
     assert found["glimpse_requests_running"] == 1
     assert found["glimpse_queue_waiting,model=digits"] == 3
@@ -126,16 +126,16 @@ def test_what_runs_and_what_waits_goes_up_and_down(counted):
 
 @pytest.mark.parametrize("stage", ["read", "decode", "queue", "model", "answer"])
 def test_each_stage_has_a_histogram(counted, stage):
-    counted.stage("digits", stage, 0.02)
+    counted.observe_stage("digits", stage, 0.02)
     found = rendered(counted)
     assert found[f"glimpse_stage_seconds_bucket,le=0.01,model=digits,stage={stage}"] == 0
     assert found[f"glimpse_stage_seconds_bucket,le=0.025,model=digits,stage={stage}"] == 1
 
 
-def test_looks_are_counted_by_glimpses_reason_and_class(counted):
-    counted.batch("digits", 3)
-    counted.looked("digits", 4, "confident", "seven")
-    counted.looked("digits", 6, "budget", "seven")
+def test_classifications_are_counted_by_glimpses_reason_and_class(counted):
+    counted.observe_batch("digits", 3)
+    counted.count_classification("digits", 4, "confident", "seven")
+    counted.count_classification("digits", 6, "budget", "seven")
     found = rendered(counted)
     assert found["glimpse_batch_images_sum,model=digits"] == 3
     assert found["glimpse_batch_images_bucket,le=2.0,model=digits"] == 0
@@ -146,13 +146,13 @@ def test_looks_are_counted_by_glimpses_reason_and_class(counted):
     assert found["glimpse_answers_total,class=seven,model=digits"] == 2
 
 
-def test_refusals_of_requests_connections_and_models_are_counted_apart(counted):
-    counted.refused("image")
-    counted.refused("overload")
-    counted.refused("overload")
-    counted.connection_refused("slow")
-    counted.load_refused("digits")
-    counted.load_refused("whatever-lies-there")
+def test_errors_of_requests_connections_and_models_are_counted_separately(counted):
+    counted.count_error("image")
+    counted.count_error("overload")
+    counted.count_error("overload")
+    counted.count_rejected_connection("slow")
+    counted.load_rejected("digits")
+    counted.load_rejected("whatever-lies-there")
     found = rendered(counted)
     assert found["glimpse_refusals_total,kind=image"] == 1
     assert found["glimpse_refusals_total,kind=overload"] == 2
@@ -161,7 +161,7 @@ def test_refusals_of_requests_connections_and_models_are_counted_apart(counted):
     assert found["glimpse_model_loads_refused_total,model=other"] == 1
 
 
-def test_a_model_is_told_while_it_is_served(counted):
+def test_a_model_is_reported_while_it_is_served(counted):
     first = "glimpse_model_loaded,model=digits,sha256=0123456789ab,version=1"
     second = "glimpse_model_loaded,model=digits,sha256=ffffffffffff,version=2"
     assert rendered(counted)[first] == 1
@@ -174,14 +174,14 @@ def test_a_model_is_told_while_it_is_served(counted):
     assert first not in found
 
 
-def test_a_version_that_is_loaded_again_is_told_once(counted):
+def test_a_version_that_is_loaded_again_is_reported_once(counted):
     counted.loaded("digits", 1, "f" * 64)
     assert [name for name in rendered(counted) if name.startswith("glimpse_model_loaded")] == [
         "glimpse_model_loaded,model=digits,sha256=ffffffffffff,version=1"
     ]
 
 
-def test_the_build_is_told(counted):
+def test_the_build_is_reported(counted):
     from glimpse import __version__
 
     [build] = [name for name in rendered(counted) if name.startswith("glimpse_build_info")]
@@ -189,10 +189,10 @@ def test_the_build_is_told(counted):
 
 
 def test_what_clients_make_up_is_no_label(counted):
-    counted.request("/v1/classify", "PROPFIND\n", 200, 0.1)
-    counted.request("/v1/classify", "GET", 0, 0.1)
-    counted.stage("no-such-model", "read", 0.1)
-    counted.looked("no-such-model", 1, "confident", "seven")
+    counted.count_request("/v1/classify", "PROPFIND\n", 200, 0.1)
+    counted.count_request("/v1/classify", "GET", 0, 0.1)
+    counted.observe_stage("no-such-model", "read", 0.1)
+    counted.count_classification("no-such-model", 1, "confident", "seven")
     found = rendered(counted)
     assert found["glimpse_requests_total,method=other,route=/v1/classify,status=200"] == 1
     assert found["glimpse_requests_total,method=GET,route=/v1/classify,status=other"] == 1
@@ -201,23 +201,23 @@ def test_what_clients_make_up_is_no_label(counted):
 
 
 def test_the_combinations_of_labels_are_bounded(counted):
-    for number in range(MOST + 50):
-        counted.request(f"/{number}", "GET", 404, 0.1)
+    for number in range(MAX_LABEL_SETS + 50):
+        counted.count_request(f"/{number}", "GET", 404, 0.1)
     found = rendered(counted)
-    assert len([name for name in found if name.startswith("glimpse_requests_total")]) == MOST + 1
+    assert len([name for name in found if name.startswith("glimpse_requests_total")]) == MAX_LABEL_SETS + 1
     assert found["glimpse_requests_total,method=other,route=other,status=other"] == 50
     assert found["glimpse_request_seconds_count,route=other"] == 50
 
 
 def test_instances_know_nothing_of_each_other(counted):
     other = Metrics()
-    other.refused("image")
+    other.count_error("image")
     assert "glimpse_refusals_total,kind=image" not in rendered(counted)
 
 
-def test_openmetrics_is_told_to_those_who_ask_for_it(counted):
-    counted.request("/v1/classify", "POST", 200, 0.003)
-    counted.looked("digits", 4, "confident", 'a "class"\\with\nmarks')
+def test_openmetrics_is_returned_to_clients_that_accept_it(counted):
+    counted.count_request("/v1/classify", "POST", 200, 0.003)
+    counted.count_classification("digits", 4, "confident", 'a "class"\\with\nmarks')
     text, media_type = counted.render(OPENMETRICS)
     assert media_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert text.endswith(b"# EOF\n")
@@ -239,15 +239,15 @@ def test_a_version_that_is_none_is_no_fault(counted):
 
 
 @pytest.mark.child
-def test_workers_tell_the_sum_of_all(workers, tmp_path):
+def test_every_worker_reports_the_sum_of_all(workers, tmp_path):
     first, second = workers(), workers()
     for worker, waiting in ((first, 2), (second, 3)):
-        worker.do('m.request("/v1/classify", "POST", 200, 0.003)')
-        worker.do('m.stage("digits", "model", 0.02)')
-        worker.do("m.began()")
-        worker.do(f'm.queued("digits", {waiting})')
-    found = second.told()
-    assert found == first.told()
+        worker.do('m.count_request("/v1/classify", "POST", 200, 0.003)')
+        worker.do('m.observe_stage("digits", "model", 0.02)')
+        worker.do("m.request_started()")
+        worker.do(f'm.set_queue_length("digits", {waiting})')
+    found = second.report()
+    assert found == first.report()
     assert found["glimpse_requests_total,method=POST,route=/v1/classify,status=200"] == 2
     assert found["glimpse_stage_seconds_bucket,le=0.01,model=digits,stage=model"] == 0
     assert found["glimpse_stage_seconds_bucket,le=0.025,model=digits,stage=model"] == 2
@@ -267,17 +267,17 @@ def test_workers_tell_the_sum_of_all(workers, tmp_path):
 def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypatch, announced):
     dying, living = workers(), workers()
     for worker in (dying, living):
-        worker.do('m.request("/v1/classify", "POST", 200, 0.003)')
-        worker.do("m.began()")
-        worker.do('m.queued("digits", 4)')
+        worker.do('m.count_request("/v1/classify", "POST", 200, 0.003)')
+        worker.do("m.request_started()")
+        worker.do('m.set_queue_length("digits", 4)')
     dying.kill()
     if announced:
         monkeypatch.setenv(SHARED, str(tmp_path))
         Metrics.worker_died(dying.process.pid)
         assert not list(tmp_path.rglob(f"gauge*_{dying.process.pid}.db"))
     heir = workers()
-    heir.do('m.request("/v1/classify", "POST", 200, 0.003)')
-    found = heir.told()
+    heir.do('m.count_request("/v1/classify", "POST", 200, 0.003)')
+    found = heir.report()
     assert found["glimpse_requests_total,method=POST,route=/v1/classify,status=200"] == 3
     assert found["glimpse_request_seconds_count,route=/v1/classify"] == 3
     assert found["glimpse_requests_running"] == 1
@@ -288,7 +288,7 @@ def test_of_a_worker_that_was_killed_the_counts_stay(workers, tmp_path, monkeypa
 @pytest.mark.child
 def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(workers, tmp_path):
     dying = workers()
-    dying.do("m.began()")
+    dying.do("m.request_started()")
     [file] = tmp_path.rglob("gauge_livesum_*.db")
     heir = (
         f"import os, shutil; shutil.copy({str(file)!r}, {str(file.parent)!r} + f'/gauge_livesum_{{os.getpid()}}.db')\n"
@@ -297,41 +297,41 @@ def test_a_worker_does_not_go_on_with_the_present_of_one_whose_number_it_has(wor
     dying.kill()
     environment = {**os.environ, SHARED: str(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'serve'}"}
     run = subprocess.run([sys.executable, "-c", heir], capture_output=True, env=environment, text=True, check=True)
-    assert told(eval(run.stdout)[0])["glimpse_requests_running"] == 0
+    assert report(eval(run.stdout)[0])["glimpse_requests_running"] == 0
 
 
 @pytest.mark.child
-def test_a_model_that_workers_took_out_is_told_no_more(workers):
+def test_an_unloaded_model_is_not_reported_by_any_worker(workers):
     first, second = workers(), workers()
     first.do('m.unloaded("digits", 1)')
-    assert second.told()["glimpse_model_loaded,model=digits,sha256=abababababab,version=1"] == 1
+    assert second.report()["glimpse_model_loaded,model=digits,sha256=abababababab,version=1"] == 1
     second.do('m.unloaded("digits", 1)')
-    assert not [name for name in first.told() if name.startswith("glimpse_model_loaded")]
+    assert not [name for name in first.report() if name.startswith("glimpse_model_loaded")]
 
 
 @pytest.mark.child
 def test_the_file_of_a_worker_that_just_starts_does_no_harm(workers, tmp_path):
     worker = workers()
     (tmp_path / "metrics" / f"counter_{os.getpid()}.db").touch()
-    assert worker.told()["glimpse_requests_running"] == 0
+    assert worker.report()["glimpse_requests_running"] == 0
 
 
 @pytest.mark.child
 def test_one_process_writes_no_files(workers, tmp_path):
     alone = workers(None)
-    alone.do('m.refused("image")')
-    assert alone.told()["glimpse_refusals_total,kind=image"] == 1
+    alone.do('m.count_error("image")')
+    assert alone.report()["glimpse_refusals_total,kind=image"] == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_workers_do_not_count_in_memory_by_mistake(monkeypatch, tmp_path):
     monkeypatch.setenv(SHARED, str(tmp_path))
-    monkeypatch.delenv(FOLDER, raising=False)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     with pytest.raises(
         RuntimeError, match=r"expected prometheus_client to be imported by the metrics.* set PROMETHEUS"
     ):
         Metrics()
-    assert FOLDER not in os.environ
+    assert FOLDER_VARIABLE not in os.environ
 
 
 def test_nothing_is_forgotten_where_nothing_is_shared(monkeypatch, tmp_path):

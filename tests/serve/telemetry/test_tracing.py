@@ -44,42 +44,42 @@ def scope(*headers: tuple[bytes, bytes], path: str = "/v1/classify") -> dict[str
 
 def test_without_opentelemetry_the_traces_id_is_known_all_the_same():
     tracing = Tracing(False, "glimpse")
-    with tracing.request(scope((b"traceparent", GOOD.encode()))) as span:
+    with tracing.start_span(scope((b"traceparent", GOOD.encode()))) as span:
         assert span.trace_id == TRACE
-        span.child("model", 0.0, 0.1)
-        span.note("http.route", "/x")
-    assert tracing.request(scope()).trace_id == ""
+        span.add_stage("model", 0.0, 0.1)
+        span.set_attribute("http.route", "/x")
+    assert tracing.start_span(scope()).trace_id == ""
     two = scope((b"traceparent", GOOD.encode()), (b"traceparent", GOOD.encode()))
-    assert tracing.request(two).trace_id == ""
+    assert tracing.start_span(two).trace_id == ""
     tracing.close()
 
 
 @pytest.fixture
-def told() -> Iterator[tuple[Tracing, InMemorySpanExporter]]:
+def reported() -> Iterator[tuple[Tracing, InMemorySpanExporter]]:
     exporter = InMemorySpanExporter()
     tracing = Tracing(True, "glimpse", exporter)
     yield tracing, exporter
     tracing.close()
 
 
-def test_a_request_is_a_span_in_the_clients_trace_with_its_stages_in_it(told):
-    tracing, exporter = told
-    with tracing.request(scope((b"traceparent", GOOD.encode()), (b"tracestate", b"a=1"))) as span:
+def test_a_request_is_a_span_in_the_clients_trace_with_its_stages_in_it(reported):
+    tracing, exporter = reported
+    with tracing.start_span(scope((b"traceparent", GOOD.encode()), (b"tracestate", b"a=1"))) as span:
         assert span.trace_id == TRACE
-        span.child("queue", 0.2, 0.1)
-        span.child("model", 0.0, 0.2)
-        span.note("http.route", "/v1/classify")
-        span.note("http.response.status_code", 200)
+        span.add_stage("queue", 0.2, 0.1)
+        span.add_stage("model", 0.0, 0.2)
+        span.set_attribute("http.route", "/v1/classify")
+        span.set_attribute("http.response.status_code", 200)
     tracing._provider.force_flush()
-    queue, model, request = exporter.get_finished_spans()
-    assert f"{request.context.trace_id:032x}" == TRACE
-    assert f"{request.parent.span_id:016x}" == PARENT
-    assert (request.name, request.kind.name) == ("POST /v1/classify", "SERVER")
-    assert request.attributes["http.response.status_code"] == 200
-    assert {queue.parent.span_id, model.parent.span_id} == {request.context.span_id}
+    queue, model, start_span = exporter.get_finished_spans()
+    assert f"{start_span.context.trace_id:032x}" == TRACE
+    assert f"{start_span.parent.span_id:016x}" == PARENT
+    assert (start_span.name, start_span.kind.name) == ("POST /v1/classify", "SERVER")
+    assert start_span.attributes["http.response.status_code"] == 200
+    assert {queue.parent.span_id, model.parent.span_id} == {start_span.context.span_id}
     assert model.end_time - model.start_time == pytest.approx(0.2e9, abs=1e3)
     assert queue.end_time <= model.end_time - 0.19e9
-    assert request.resource.attributes["service.name"] == "glimpse"
+    assert start_span.resource.attributes["service.name"] == "glimpse"
 
 
 def test_what_the_environment_calls_the_service_wins(monkeypatch):
@@ -89,11 +89,11 @@ def test_what_the_environment_calls_the_service_wins(monkeypatch):
     tracing.close()
 
 
-def test_what_the_client_does_not_sample_is_not_told(told):
-    tracing, exporter = told
-    with tracing.request(scope((b"traceparent", f"00-{TRACE}-{PARENT}-00".encode()))) as span:
-        span.note("http.route", "/v1/classify")
-        span.child("model", 0.0, 0.1)
+def test_a_trace_that_the_client_does_not_sample_is_not_exported(reported):
+    tracing, exporter = reported
+    with tracing.start_span(scope((b"traceparent", f"00-{TRACE}-{PARENT}-00".encode()))) as span:
+        span.set_attribute("http.route", "/v1/classify")
+        span.add_stage("model", 0.0, 0.1)
         assert span.trace_id == TRACE
     tracing._provider.force_flush()
     assert exporter.get_finished_spans() == ()
@@ -102,17 +102,17 @@ def test_what_the_client_does_not_sample_is_not_told(told):
 @pytest.mark.parametrize(
     ("error", "status", "is_fault"), [(HTTPError(422, "no", "image"), 422, False), (ValueError(), 500, True)]
 )
-def test_what_goes_wrong_is_told(told, error, status, is_fault):
-    tracing, exporter = told
-    with pytest.raises(type(error)), tracing.request(scope()):
+def test_errors_are_recorded_in_the_span(reported, error, status, is_fault):
+    tracing, exporter = reported
+    with pytest.raises(type(error)), tracing.start_span(scope()):
         raise error
     tracing._provider.force_flush()
-    (request,) = exporter.get_finished_spans()
-    assert request.attributes["http.response.status_code"] == status
-    assert (request.status.status_code.name == "ERROR") is is_fault
+    (start_span,) = exporter.get_finished_spans()
+    assert start_span.attributes["http.response.status_code"] == status
+    assert (start_span.status.status_code.name == "ERROR") is is_fault
 
 
-def test_that_it_is_not_installed_is_told(monkeypatch):
+def test_missing_opentelemetry_is_an_error(monkeypatch):
     real = builtins.__import__
 
     def without(name: str, *args: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def test_that_it_is_not_installed_is_told(monkeypatch):
         Tracing(True, "glimpse")
 
 
-def test_a_collector_is_told_over_the_wire(tmp_path, monkeypatch):
+def test_spans_are_exported_to_a_collector(tmp_path, monkeypatch):
     bodies: list[bytes] = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
@@ -144,8 +144,8 @@ def test_a_collector_is_told_over_the_wire(tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
     try:
         with running(Settings(models=toy_files(tmp_path)[:1], tracing=True)) as service:
-            assert service.ask("POST", "/v1/classify", png(noise(20, 30, 1)), traceparent=GOOD).status == 200
-            assert service.ask("POST", "/v1/classify", b"none", traceparent=GOOD).status == 422
+            assert service.request("POST", "/v1/classify", png(noise(20, 30, 1)), traceparent=GOOD).status == 200
+            assert service.request("POST", "/v1/classify", b"none", traceparent=GOOD).status == 422
     finally:
         collector.shutdown()
         thread.join()
