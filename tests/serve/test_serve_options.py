@@ -27,7 +27,7 @@ def test_every_setting_is_an_option_with_a_sentence():
     for field in fields(Settings):
         if field.name != "models":
             assert f"--{field.name.replace('_', '-')}" in text
-    assert "requests that may wait for a model; more are answered 503 at once; 256 if left out" in text
+    assert "requests that may wait for a model; further requests get 503 at once; 256 if left out" in text
     assert "``" not in text
     assert ":data:" not in text
 

@@ -353,7 +353,7 @@ def test_new_ids_differ():
 def test_standard_error_is_where_lines_go_and_a_stopped_reader_keeps_no_process_from_ending():
     script = """
 import logging
-from glimpse_serve import logs
+from glimpse_serve.telemetry import logs
 logs.configure("info", "json")
 for number in range(2000):
     logging.getLogger("glimpse_serve").info("x" * 500, extra={"number": number})
