@@ -47,7 +47,7 @@ class Worker:
 
     def __init__(self, shared: Path | None) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in (SHARED, FOLDER_VARIABLE)}
-        environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "serve")))
+        environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / folder) for folder in ("", "envs", "serve"))
         if shared is not None:
             environment[SHARED] = str(shared)
         self.process = subprocess.Popen(
