@@ -111,7 +111,7 @@ def test_what_a_job_itself_meets_is_raised():
 
 
 def test_back_pressure_is_an_error_503():
-    with pytest.raises(HTTPError, match="expected fewer than 32 requests to wait for the models") as caught:
+    with pytest.raises(HTTPError, match="expected fewer than 32 waiting requests for the models") as caught:
         submitted(Handle(BackPressureError(32, 32)))
     assert (caught.value.status, caught.value.kind) == (503, "overload")
     assert caught.value.headers == {"Retry-After": "1"}
@@ -157,8 +157,8 @@ def test_a_replica_returns_each_job_its_own_result(tmp_path):
     sent = pickle.dumps(asyncio.run(replica._run_batch(jobs)))
     good, bad, changed, short = pickle.loads(sent)  # noqa: S301 - our own
     expected = replica._models[sha256].session.predict_one(CANVAS.pixels)
-    np.testing.assert_allclose(good.found.probabilities[0], expected.probabilities, atol=1e-6)
-    assert short.found.probabilities.shape[1] == 1
+    np.testing.assert_allclose(good.prediction.probabilities[0], expected.probabilities, atol=1e-6)
+    assert short.prediction.probabilities.shape[1] == 1
     assert (bad.status, bad.kind) == (422, "image")
     assert (changed.status, changed.headers) == (503, {"Retry-After": "1"})
     assert "being replaced" in changed.message
@@ -170,7 +170,7 @@ def test_a_replica_opens_a_model_that_came_later(tmp_path):
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     sha256 = toys.sessions(tmp_path)["adaptive"].sha256
     (answer,) = asyncio.run(replica._run_batch([(ModelKey(str(path), sha256), ClassifyJob(CANVAS))]))
-    assert answer.found.probabilities.shape[0] == 1
+    assert answer.prediction.probabilities.shape[0] == 1
 
 
 def deployments(target: Any) -> dict[str, Any]:
@@ -233,6 +233,7 @@ def test_the_environment_holds_for_a_config_file_as_well(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.child
 def test_a_replica_that_is_killed_under_load_costs_no_request_and_comes_back(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve")))
     sizes = on_ray.SHORT
