@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import SOURCES, DataError, Part, Source, data_root
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Part, Source, data_root
 from glimpse.data.folder import folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, Batch, FrozenBlocks, generator_for
 
-FOLDER = "folder"
 FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
 """What a folder's images are brought to when nothing is said."""
-DATASETS = (*SOURCES, FOLDER)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -152,3 +152,8 @@ SOURCES: dict[str, Callable[[str | None, bool], Source]] = {
     "cifar10": torchvision_source("CIFAR10"),
     "svhn": torchvision_source("SVHN", split_argument=True),
 }
+"""How each data set that has images of one shape is read, from its root and whether it may be downloaded."""
+FOLDER = "folder"
+"""The data set that is a folder of the user's own images; see :mod:`glimpse.data.folder`."""
+DATASETS = (*SOURCES, FOLDER)
+"""The names of all data sets."""

@@ -10,20 +10,17 @@ from typing import Any
 import torch
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import SOURCES, DataError, Source, data_root
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
 from glimpse.data.folder import image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
-from glimpse.episode import REWARDS, EpisodeRule
+from glimpse.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import ACTION_MODES, Actions
 from glimpse_envs.classification.core import ClassificationCore, Classifier
 from glimpse_envs.classification.scenes import DrawnScenes, FixedScenes, Pictures, Scenes
 
-FOLDER = "folder"
-DATASETS = (*SOURCES, FOLDER)
 SPLITS = ("train", "validation", "test")
-FIRST_LOCATIONS = ("centre", "random")
-COUNTS = (
+_COUNTS = (
     "num_glimpses",
     "glimpse_size",
     "num_scales",
@@ -34,7 +31,7 @@ COUNTS = (
     "image_height",
     "image_width",
 )
-SIZES = ("canvas_height", "canvas_width", "num_pieces")
+_SIZES = ("canvas_height", "canvas_width", "num_pieces")
 FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
 """Seeds of the held-out canvases, those of the library's trainings."""
 
@@ -119,7 +116,7 @@ class Task:
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
                 raise TaskError(f"expected {name} out of {', '.join(known)}; got {given!r}{meant}")
-        for name in (*COUNTS, *SIZES, "glimpse_cost", "largest_step"):
+        for name in (*_COUNTS, *_SIZES, "glimpse_cost", "largest_step"):
             kind, words = (
                 (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
             )
@@ -128,10 +125,10 @@ class Task:
         for name in ("relative", "download"):
             if not isinstance(getattr(self, name), bool):
                 raise TaskError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
-        for name in COUNTS:
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise TaskError(f"expected {name} of at least 1, got {getattr(self, name)}; raise it")
-        for name in (*SIZES, "glimpse_cost"):
+        for name in (*_SIZES, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TaskError(f"expected {name} of at least 0, got {getattr(self, name)}")
         if self.channels not in (1, 3):

@@ -19,8 +19,8 @@ from glimpse.cli.train.dry_run import dry_run, flattened
 from glimpse.cli.train.recipes import find_recipe, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output
 from glimpse.cli.usage import UsageError, invocation
-from glimpse.data.datamodule import FOLDER, ImageData
-from glimpse.data.datasets import DataError, data_root
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import FOLDER, DataError, data_root
 from glimpse.evaluation.evaluate import Evaluation, evaluate
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
