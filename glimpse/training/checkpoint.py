@@ -11,7 +11,7 @@ import torch
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError, data_root
-from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.classifier import ClassifierTraining, arguments_of
 from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
@@ -95,7 +95,7 @@ def _arguments(checkpoint: dict[str, Any], key: str, made: type, path: str | Pat
     given = checkpoint.get(key)
     if not isinstance(given, dict):
         raise CheckpointError(_other_version(path, f"it lacks the entry {key!r}"))
-    known = inspect.signature(made).parameters
+    known = arguments_of(made)
     unknown = sorted(given.keys() - known.keys())
     missing = sorted(name for name in known if known[name].default is inspect.Parameter.empty and name not in given)
     if unknown or missing:

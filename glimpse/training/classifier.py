@@ -1,5 +1,6 @@
 """What the training of every family shares: normalisation, validation, optimiser, schedule, and what is logged."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -31,6 +32,9 @@ OPTIMISATION = {
 class ClassifierTraining(lightning.LightningModule):
     """Train an observer. A family adds its arguments, its observer and its ``training_step``.
 
+    Each class saves its own arguments by :meth:`save_hyperparameters`, which adds to those that are saved already, so
+    that ``hparams`` and checkpoints have all of them by name.
+
     Args:
         classes: Class names; the data say them.
         image_shape: Channels, height and width of the images; the data say them.
@@ -38,7 +42,8 @@ class ClassifierTraining(lightning.LightningModule):
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes whatever is random in the training.
+        seed: Fixes whatever is random in the training: the order of the images, the canvases, and the exploration,
+            first locations and noise of a family that has them.
     """
 
     kind: ClassVar[str]
@@ -51,13 +56,14 @@ class ClassifierTraining(lightning.LightningModule):
         self,
         classes: list[str],
         image_shape: list[int],
-        smoothing: float,
-        learning_rate: float,
-        warm_up: float,
-        weight_decay: float,
-        seed: int,
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters()
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.smoothing = smoothing
@@ -141,6 +147,23 @@ class ClassifierTraining(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint as ours, so that no other is taken for one."""
         checkpoint["glimpse_model"] = self.kind
+
+
+def arguments_of(family: type) -> dict[str, inspect.Parameter]:
+    """List the arguments of a class by name, those that it passes on to its base classes by ``**options`` included.
+
+    Args:
+        family: The class.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for base in family.__mro__:
+        if "__init__" in vars(base):
+            _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            named = {each.name: each for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+            found = named | found
+            if len(named) == len(parameters):
+                break
+    return found
 
 
 def schedule_steps(trainer: lightning.Trainer) -> int:

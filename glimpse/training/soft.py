@@ -15,9 +15,9 @@ from glimpse.nn.scores import SCORES
 from glimpse.training.classifier import ClassifierTraining, check_options
 from glimpse.training.objectives import classification_loss
 
-COUNTS = ("num_glimpses", "hidden", "window")
-RANGES = {"coverage": (0.0, math.inf)}
-CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
+_COUNTS = ("num_glimpses", "hidden", "window")
+_RANGES = {"coverage": (0.0, math.inf)}
+_CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
 
 
 class SoftAttentionTraining(ClassifierTraining):
@@ -40,11 +40,7 @@ class SoftAttentionTraining(ClassifierTraining):
         core: Recurrent cell: gru, lstm or plain.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         coverage: Weight of the doubly stochastic penalty, which wants every place attended to in its turn.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with the images or with another.
@@ -72,15 +68,11 @@ class SoftAttentionTraining(ClassifierTraining):
         core: str = "gru",
         every_glimpse: bool = True,
         coverage: float = 0.0,
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, COUNTS, RANGES, CHOICES)
+        check_options(self.hparams, _COUNTS, _RANGES, _CHOICES)
         check_encoder(dict(self.hparams))
         channels, height, width = image_shape
         encoder: ImageEncoder | Backbone

@@ -1,7 +1,7 @@
 """Training of what takes the image in at once: self-attention, and the two nets that attention is compared with."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -37,11 +37,7 @@ class SelfAttentionTraining(WholeImageTraining):
         layers: How many layers there are.
         mlp_ratio: How many times longer than a node's vector the hidden layer after the attention is.
         stem: How a patch becomes a vector: conv or linear.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -60,13 +56,9 @@ class SelfAttentionTraining(WholeImageTraining):
         layers: int = 2,
         mlp_ratio: float = 2.0,
         stem: str = "conv",
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         ranges = {"mlp_ratio": (1 / max(1, features), math.inf)}
         check_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
@@ -83,11 +75,7 @@ class ConvolutionalTraining(WholeImageTraining):
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         pooling: What is taken of a feature's map: max or mean.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -103,13 +91,9 @@ class ConvolutionalTraining(WholeImageTraining):
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 2, 3],  # noqa: B006
         pooling: str = "max",
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         check_options(self.hparams, choices={"pooling": POOLING})
         model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
@@ -124,11 +108,7 @@ class FullyConnectedTraining(WholeImageTraining):
         image_shape: Channels, height and width of the images; the data say them.
         hidden: Length of each hidden layer.
         layers: How many hidden layers there are.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is out of its range.
@@ -143,13 +123,9 @@ class FullyConnectedTraining(WholeImageTraining):
         image_shape: list[int],
         hidden: int = 1600,
         layers: int = 2,
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         check_options(self.hparams, ("hidden", "layers"))
         channels, height, width = image_shape

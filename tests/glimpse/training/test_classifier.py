@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from glimpse.data.datamodule import ImageData
 from glimpse.models.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
-from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, check_options, schedule_steps
+from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, arguments_of, check_options, schedule_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -88,6 +88,20 @@ def fit(module: MeanTraining, **options: Any) -> lightning.Trainer:
     trainer = lightning.Trainer(logger=False, **(FIT | {"limit_val_batches": 0} | options))
     trainer.fit(module, data_of())
     return trainer
+
+
+def test_the_arguments_of_a_family_and_of_its_bases_are_saved_by_name():
+    data = {"classes": list("0123456789"), "image_shape": [1, 24, 32]}
+    saved = dict(module_of(warm_up=0.3).hparams)
+    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3}
+    assert saved.keys() == arguments_of(MeanTraining).keys()
+
+
+def test_the_arguments_of_a_class_are_listed_with_their_defaults():
+    assert next(iter(arguments_of(ImageData))) == "dataset"
+    assert "options" not in arguments_of(MeanTraining)
+    assert arguments_of(MeanTraining)["num_glimpses"].default == 2
+    assert arguments_of(MeanTraining)["smoothing"].default == 0.0
 
 
 @pytest.mark.parametrize(("steps", "warm_up"), [(1, 0.2), (2, 0.5), (5, 0.2), (4, 0.25)])
