@@ -21,7 +21,7 @@ from glimpse.cli.usage import invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.drawing import charts
 from glimpse.drawing.view import View, draw
-from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
 from glimpse.export.checkpoint import Exported, export_checkpoint
 from glimpse.runtime.session import GlimpseSession, Prediction
 from glimpse.training.checkpoint import load_training
@@ -126,7 +126,7 @@ def _example(
     )
 
 
-def write_pictures(evaluation: Evaluation, exported: Exported, folder: Path) -> None:
+def write_pictures(evaluation: ClassifierEvaluation, exported: Exported, folder: Path) -> None:
     """Draw the confusion matrix and the error under each kind of fixations."""
     classes = exported.card.classes
     charts.draw_confusion(np.array(evaluation.confusion), classes).save(folder / "confusion.png")
@@ -134,7 +134,7 @@ def write_pictures(evaluation: Evaluation, exported: Exported, folder: Path) -> 
 
 
 def write_page(
-    evaluation: Evaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
+    evaluation: ClassifierEvaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
 ) -> None:
     """Write ``index.html``, last of all, so that a page that is there is whole."""
     template = string.Template(resources.files("glimpse.cli").joinpath("demo.html").read_text(encoding="utf-8"))
@@ -194,7 +194,7 @@ def _caption(example: Example) -> str:
 
 
 def summary(
-    evaluation: Evaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
+    evaluation: ClassifierEvaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
 ) -> str:
     """What was done, the figures, and what to try next."""
     errors = {kind: evaluation.errors[kind][-1] for kind in FIXATIONS}

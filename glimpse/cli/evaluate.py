@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from glimpse.evaluation.evaluate import Evaluation, evaluate
+from glimpse.evaluation.evaluate import ClassifierEvaluation, evaluate_classifier
 from glimpse.training.checkpoint import load_with_data
 
 
-def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> Evaluation:
+def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> ClassifierEvaluation:
     """Evaluate a trained model on the data that its checkpoint names.
 
     Args:
@@ -21,14 +21,14 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
     """
     training, data = load_with_data(checkpoint, root)
     batches = data.test_dataloader() if part == "test" else data.val_dataloader()
-    return evaluate(training.observer, batches, training.classes, training.image_shape)
+    return evaluate_classifier(training.observer, batches, training.classes, training.image_shape)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from glimpse.evaluation.evaluate import table
+    from glimpse.evaluation.evaluate import evaluation_table
 
     pass
 
     evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
-    print(evaluation.to_json() if args.json else table(evaluation))
+    print(evaluation.to_json() if args.json else evaluation_table(evaluation))
     return 0

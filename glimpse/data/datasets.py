@@ -26,7 +26,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """Images and their labels.
 
     Attributes:
@@ -40,9 +40,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, places: Int64[Tensor, " chosen"]) -> "Part":
+    def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
         """The part's images at the given places."""
-        return Part(self.images[places], self.labels[places])
+        return Split(self.images[places], self.labels[places])
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Source:
         classes: Class names, in the order of the labels.
     """
 
-    train: Part
-    validation: Part
-    test: Part
+    train: Split
+    validation: Split
+    test: Split
     classes: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def embedded_digits(root: str | None, download: bool) -> Source:
     digits = load_digits()
     small = torch.from_numpy(np.asarray(digits.images, dtype=np.float32)).unsqueeze(1) * (255 / 16)
     large = functional.interpolate(small, scale_factor=3, mode="bicubic", align_corners=False)
-    whole = Part(large.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(np.asarray(digits.target)).long())
+    whole = Split(large.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(np.asarray(digits.target)).long())
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return Source(
         train=whole.take(order[700:]),
@@ -134,7 +134,7 @@ def torchvision_source(name: str, split_argument: bool = False) -> Callable[[str
     return load
 
 
-def _part(dataset: object) -> Part:
+def _part(dataset: object) -> Split:
     """Images and labels of one of torchvision's data sets, whatever it calls and lays them."""
     images = torch.as_tensor(np.asarray(dataset.data))  # type: ignore[attr-defined]
     labels = torch.as_tensor(np.asarray(getattr(dataset, "targets", getattr(dataset, "labels", None))))
@@ -142,7 +142,7 @@ def _part(dataset: object) -> Part:
         images = images.unsqueeze(1)
     elif images.shape[3] in (1, 3):
         images = images.permute(0, 3, 1, 2)
-    return Part(images.contiguous(), labels.long())
+    return Split(images.contiguous(), labels.long())
 
 
 SOURCES: dict[str, Callable[[str | None, bool], Source]] = {

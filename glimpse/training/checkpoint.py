@@ -15,7 +15,7 @@ from glimpse.training.classifier import ClassifierTraining, arguments_of
 from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
-"""What torch says of a file that would run code when loaded."""
+"""What torch's error contains for a file that would run code when loaded."""
 ADVICE = "give a .ckpt file that 'glimpse train' wrote"
 
 
@@ -74,7 +74,7 @@ def load_training(
         The model with its trained weights, ready to evaluate, and its data, not yet read; nothing is downloaded.
 
     Raises:
-        CheckpointError: When :func:`read_checkpoint` refuses the file, or another version of Glimpse wrote it.
+        CheckpointError: When :func:`read_checkpoint` rejects the file, or another version of Glimpse wrote it.
         DataError: When an option of the data is no longer known.
     """
     checkpoint = read_checkpoint(path, map_location)

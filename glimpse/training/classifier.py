@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
@@ -36,8 +36,8 @@ class ClassifierTraining(lightning.LightningModule):
     that ``hparams`` and checkpoints have all of them by name.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         smoothing: Label smoothing, in [0, 1).
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
@@ -69,7 +69,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.smoothing = smoothing
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
-        self.shown: list[Tensor] = []
+        self.figures_of_steps: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Trace:
         """Look at images deterministically. uint8 or floating point, NCHW."""
@@ -110,13 +110,13 @@ class ClassifierTraining(lightning.LightningModule):
         Args:
             figures: Numbers, in the order of ``self.figures``.
         """
-        self.shown.append(torch.stack([figure.detach().float() for figure in figures]))
+        self.figures_of_steps.append(torch.stack([figure.detach().float() for figure in figures]))
         if self.trainer.is_last_batch:
-            means = torch.stack(self.shown).mean(0)
-            self.shown.clear()
+            means = torch.stack(self.figures_of_steps).mean(0)
+            self.figures_of_steps.clear()
             self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
 
         The spread is over images and time together; a gaze that follows one path whatever the image has it too. Its
@@ -171,13 +171,13 @@ def schedule_steps(trainer: lightning.Trainer) -> int:
     return max(3, int(trainer.estimated_stepping_batches))
 
 
-def check_options(
+def check_training_options(
     options: Mapping[str, Any],
     counts: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Refuse options that make no sense, each with its name.
+    """Reject options that make no sense, each with its name.
 
     Args:
         options: A family's arguments, by name.

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from glimpse.data.held_out import Batch, generator_for
+from glimpse.data.held_out import LabelledBatch, generator_for
 from glimpse.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
-from glimpse.models.hard import HardAttention, look
+from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.heads import POLICIES
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Chooser, Trace, sample_from
-from glimpse.training.classifier import check_options
+from glimpse.training.classifier import check_training_options
 from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import BASELINES, losses
 
@@ -21,7 +21,7 @@ RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Cho
 """A roll-out in an environment: model, retina, images, labels, classes, rule, how to choose, where to look first."""
 
 SPREADS = {"gaussian": (0.2, 0.05), "grid": (1.0, 1.0)}
-"""Exploration at the start and at the end of the training, where the user says nothing."""
+"""Exploration at the start and at the end of the training, where the user gives none."""
 WIDEST_WINDOW = 4
 """How many times longer than the image's longer side the retina's widest window may be."""
 _RANGES = {
@@ -41,12 +41,12 @@ class HardAttentionTraining(HardModelTraining):
     """Train a recurrent model of hard attention by policy gradient (Mnih et al., NIPS 2014, section 3.2).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         policy: Location policy: gaussian or grid.
         first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
         reward: improvement of the true class's log-probability, terminal (0 or 1 at the end), or dense (a share of 1
-            for each glimpse after which the answer is right).
+            for each glimpse after which the prediction is right).
         discount: Factor in [0, 1] for rewards further away.
         baseline: learned, leave-one-out or none.
         num_rollouts: Roll-outs an image in a batch.
@@ -90,7 +90,7 @@ class HardAttentionTraining(HardModelTraining):
         self.save_hyperparameters()
         self.spread, self.final_spread = spread, final_spread
         given = dict(self.hparams)
-        check_options(given, (*COUNTS, "num_rollouts"), _RANGES, _CHOICES)
+        check_training_options(given, (*COUNTS, "num_rollouts"), _RANGES, _CHOICES)
         check_policy(given)
         check_retina(given)
         self.rule = EpisodeRule(given["num_glimpses"], reward)
@@ -127,9 +127,9 @@ class HardAttentionTraining(HardModelTraining):
         choose = sample_from(model.policy, self.current_spread(), generator)
         if self.roll_out is not None and labels is not None:
             return self.roll_out(model, retina, images, labels, len(self.classes), self.rule, choose, first)
-        return look(model, retina, images, self.rule.num_glimpses, choose, first)
+        return rollout_hard(model, retina, images, self.rule.num_glimpses, choose, first)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One step of the hybrid objective: classification, policy gradient, baseline."""
         images, labels = batch
         if self.num_rollouts > 1:
@@ -149,7 +149,7 @@ class HardAttentionTraining(HardModelTraining):
 
 
 def check_policy(options: dict[str, Any]) -> None:
-    """Refuse options of the policy that do not go with one another.
+    """Reject options of the policy that do not go with one another.
 
     Args:
         options: The arguments of :class:`HardAttentionTraining`, by name.
@@ -172,7 +172,7 @@ def check_policy(options: dict[str, Any]) -> None:
 
 
 def check_retina(options: dict[str, Any]) -> None:
-    """Refuse a retina that does not fit the images or the encoder.
+    """Reject a retina that does not fit the images or the encoder.
 
     Args:
         options: The arguments of a family that takes glimpses, by name.

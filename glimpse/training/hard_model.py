@@ -18,8 +18,8 @@ class HardModelTraining(ClassifierTraining):
     """Train a recurrent model of hard attention. A family adds the kind of policy and its ``training_step``.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         num_glimpses: Glimpses in an episode.
         glimpse_size: Side of a glimpse in pixels, the same at every scale.
         num_scales: Windows in a glimpse.

@@ -5,17 +5,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from glimpse.data.held_out import Batch, generator_for
+from glimpse.data.held_out import LabelledBatch, generator_for
 from glimpse.episode import EpisodeRule
-from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
+from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import Trace
-from glimpse.training.classifier import check_options
+from glimpse.training.classifier import check_training_options
 from glimpse.training.hard import SPREADS, check_retina
 from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import classification_loss, losses
 
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
-"""Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""
+"""Temperature or width of the filters at the start and at the end of the training, where the user gives none."""
 _RANGES = {
     "policy_weight": (0.0, math.inf),
     "pathwise_weight": (0.0, math.inf),
@@ -35,8 +35,8 @@ class RelaxedAttentionTraining(HardModelTraining):
     their root mean square.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         relaxation: gumbel or gumbel-st (Gumbel-softmax over a grid of locations, soft or straight-through), gaussian
             (DRAW's filter bank), or bilinear (the pathwise gradient through a bilinear crop).
         mixed: For gaussian and bilinear, whether the score function's estimate (REINFORCE with a learned baseline) of
@@ -82,7 +82,7 @@ class RelaxedAttentionTraining(HardModelTraining):
         # As they were given, so that a checkpoint has no value that its user did not choose.
         given = dict(self.hparams)
         full = filled_in(given)
-        check_options(full, COUNTS, _RANGES, _CHOICES)
+        check_training_options(full, COUNTS, _RANGES, _CHOICES)
         check_idle(given)
         check_relaxation(full)
         check_retina(full)
@@ -103,7 +103,7 @@ class RelaxedAttentionTraining(HardModelTraining):
     def explore(self, images: Tensor, generator: Any) -> Trace:
         """Look at images with smooth and noisy choices, as training does."""
         observer = self.observer
-        return look_relaxed(
+        return rollout_relaxed(
             observer.model,
             observer.retina,
             images,
@@ -116,7 +116,7 @@ class RelaxedAttentionTraining(HardModelTraining):
             hard=self.progress() >= 1 - self.hard_share,
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
         trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
@@ -145,7 +145,7 @@ def filled_in(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_idle(options: dict[str, Any]) -> None:
-    """Refuse options that would do nothing.
+    """Reject options that would do nothing.
 
     Args:
         options: The arguments of :class:`RelaxedAttentionTraining` as they were given, by name.
@@ -170,7 +170,7 @@ def check_idle(options: dict[str, Any]) -> None:
 
 
 def check_relaxation(options: dict[str, Any]) -> None:
-    """Refuse options of the relaxation that do not go with one another.
+    """Reject options of the relaxation that do not go with one another.
 
     Args:
         options: The arguments of :class:`RelaxedAttentionTraining`, by name, none left out.

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.nn.backbones import Backbone, torchvision_backbone
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.objectives import classification_loss
 
 _COUNTS = ("num_glimpses", "hidden", "window")
@@ -24,8 +24,8 @@ class SoftAttentionTraining(ClassifierTraining):
     """Train a recurrent model of soft attention over a map of features (Xu et al., ICML 2015).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         num_glimpses: How many times the map is attended to.
         widths: Channels of each stage of our own image encoder; each stage halves the map's sides.
         depths: Layers of each stage.
@@ -72,7 +72,7 @@ class SoftAttentionTraining(ClassifierTraining):
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, _COUNTS, _RANGES, _CHOICES)
+        check_training_options(self.hparams, _COUNTS, _RANGES, _CHOICES)
         check_encoder(dict(self.hparams))
         channels, height, width = image_shape
         encoder: ImageEncoder | Backbone
@@ -106,8 +106,8 @@ class SoftAttentionTraining(ClassifierTraining):
             self.observer.model.encoder.load_state_dict(source.state_dict())
             self.pretrained = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy, and the penalty if it is asked for."""
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy, and the coverage penalty."""
         images, labels = batch
         trace = self(images)
         assert trace.maps is not None
@@ -118,7 +118,7 @@ class SoftAttentionTraining(ClassifierTraining):
 
 
 def check_encoder(options: dict[str, Any]) -> None:
-    """Refuse options of a backbone where there is none.
+    """Reject options of a backbone where there is none.
 
     Args:
         options: The arguments of :class:`SoftAttentionTraining`, by name.

@@ -5,19 +5,19 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.models.cnn import POOLING, ConvolutionalNet
 from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.objectives import classification_loss
 
 
 class WholeImageTraining(ClassifierTraining):
     """Train by cross-entropy alone."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
         loss = classification_loss(self(images).logits, labels, smoothing=self.smoothing)
@@ -29,8 +29,8 @@ class SelfAttentionTraining(WholeImageTraining):
     """Train self-attention over the patches of an image (Vaswani et al. 2017; Dosovitskiy et al. 2021).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         patch: Side of a patch, pixels.
         features: Length of a node's vector.
         heads: Heads of each layer.
@@ -61,7 +61,7 @@ class SelfAttentionTraining(WholeImageTraining):
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         ranges = {"mlp_ratio": (1 / max(1, features), math.inf)}
-        check_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
+        check_training_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
         model = SelfAttention(len(classes), image_shape[0], patch, features, heads, layers, mlp_ratio, stem)
         self.observer = SelfAttentionObserver(model)
 
@@ -70,8 +70,8 @@ class ConvolutionalTraining(WholeImageTraining):
     """Train a convolutional network, which attention is compared with.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         pooling: What is taken of a feature's map: max or mean.
@@ -95,7 +95,7 @@ class ConvolutionalTraining(WholeImageTraining):
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, choices={"pooling": POOLING})
+        check_training_options(self.hparams, choices={"pooling": POOLING})
         model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
         self.observer = WholeImageObserver(model, any_size=True)
 
@@ -104,8 +104,8 @@ class FullyConnectedTraining(WholeImageTraining):
     """Train a fully connected network, which attention is compared with.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         hidden: Length of each hidden layer.
         layers: How many hidden layers there are.
         options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
@@ -127,7 +127,7 @@ class FullyConnectedTraining(WholeImageTraining):
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, ("hidden", "layers"))
+        check_training_options(self.hparams, ("hidden", "layers"))
         channels, height, width = image_shape
         model = FullyConnectedNet(len(classes), channels, height, width, hidden, layers)
         self.observer = WholeImageObserver(model, any_size=False)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.images.geometry import Window, window_start, windows
+from glimpse.images.geometry import RetinaWindow, window_start, windows
 from glimpse.nn.retina import PIXEL_MAX, Retina
 
 CHUNK_PIXELS = 2**22
@@ -114,7 +114,7 @@ class _Grid(NamedTuple):
     columns: int
 
     @classmethod
-    def of(cls, window: Window, size: int, first: list[int], height: int, width: int) -> "_Grid":
+    def of(cls, window: RetinaWindow, size: int, first: list[int], height: int, width: int) -> "_Grid":
         """Lay out the averages of a window, wherever on the image it may be."""
         factor = window.width // size
         # The outermost windows begin where the widest does, moved by this window's place in it.

@@ -21,7 +21,7 @@ from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output
 from glimpse.cli.usage import UsageError, invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import FOLDER, DataError, data_root
-from glimpse.evaluation.evaluate import Evaluation, evaluate
+from glimpse.evaluation.evaluate import ClassifierEvaluation, evaluate_classifier
 from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 
@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     for contender in contenders:
         training, _ = load_with_data(contender.checkpoint, args.root)
         observers.append(training.observer)
-        evaluation = evaluate(training.observer, data.test_dataloader(), training.classes, training.image_shape)
+        evaluation = evaluate_classifier(
+            training.observer, data.test_dataloader(), training.classes, training.image_shape
+        )
         entries.append(entry_of(contender, training.kind, evaluation))
     order = sorted(range(len(entries)), key=lambda place: (entries[place].evaluation.error, entries[place].name))
     views, disputed = look_at_images([observers[place] for place in order], data, args.images)
@@ -307,7 +309,7 @@ def _epochs_of(checkpoint: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(checkpoint.parent / METRICS_FILE) if row["epoch"] <= reached]
 
 
-def entry_of(contender: Contender, family: str, evaluation: Evaluation) -> ComparedModel:
+def entry_of(contender: Contender, family: str, evaluation: ClassifierEvaluation) -> ComparedModel:
     """Bring together what is known of a trained model.
 
     Args:

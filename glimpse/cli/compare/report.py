@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
 
 PAGE, FIGURES = "index.html", "comparison.json"
 PICTURES, LEGEND, CURVES = "pictures", "legend.png", "learning-curves.png"
@@ -52,7 +52,7 @@ class ComparedModel:
     wall_seconds: float | None
     cpu_seconds: float | None
     validation_errors: list[tuple[int, float]]
-    evaluation: Evaluation
+    evaluation: ClassifierEvaluation
 
 
 @dataclass(frozen=True)

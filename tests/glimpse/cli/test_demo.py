@@ -16,7 +16,7 @@ from glimpse.cli import app, demo
 from glimpse.cli.demo import Example
 from glimpse.cli.train.command import main as train_command
 from glimpse.cli.usage import invocation
-from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.export.checkpoint import Exported
 from glimpse.export.parity import Parity
 from glimpse.runtime.session import GlimpseSession
@@ -26,7 +26,7 @@ data: {canvas_height: 40, canvas_width: 52, num_pieces: 3, batch_size: 64, passe
 model: {num_glimpses: 3, glimpse_size: 6, num_scales: 2, hidden: 16, gaze_hidden: 16}
 trainer: {max_epochs: 1, limit_train_batches: 2, accelerator: cpu}
 """
-EVALUATION = Evaluation(
+EVALUATION = ClassifierEvaluation(
     images=500,
     error=0.052,
     errors={
@@ -69,7 +69,7 @@ def done(tmp_path_factory, exported) -> Done:
         assert not (output / "index.html").exists()
         return train_command([*args[:3], "--config", "tiny.yaml", *args[3:]], program)
 
-    def evaluate(checkpoint: Path) -> Evaluation:
+    def evaluate(checkpoint: Path) -> ClassifierEvaluation:
         assert checkpoint.is_file()
         return EVALUATION
 

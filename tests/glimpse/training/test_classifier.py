@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from glimpse.data.datamodule import ImageData
 from glimpse.models.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
-from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, arguments_of, check_options, schedule_steps
+from glimpse.training.classifier import (
+    OPTIMISATION,
+    ClassifierTraining,
+    arguments_of,
+    check_training_options,
+    schedule_steps,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -144,7 +150,7 @@ def test_what_is_logged_is_the_epochs_mean_of_what_was_noted():
     assert len(second) == 4
     for name, mean in zip(module.figures, second.mean(0), strict=True):
         assert float(trainer.callback_metrics[name]) == pytest.approx(float(mean), rel=1e-5)
-    assert module.shown == []
+    assert module.figures_of_steps == []
 
 
 def test_figures_without_a_name_are_refused(monkeypatch):
@@ -208,10 +214,12 @@ def options_of(**changes: Any) -> dict[str, Any]:
 )
 def test_an_option_out_of_its_range_is_refused_by_name(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        check_options(options_of(**changes), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
+        check_training_options(
+            options_of(**changes), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")}
+        )
 
 
 def test_options_that_make_sense_pass():
-    check_options(options_of(), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
-    check_options(options_of(smoothing=0.99, weight_decay=0.0))
+    check_training_options(options_of(), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
+    check_training_options(options_of(smoothing=0.99, weight_decay=0.0))
     assert SMALL.keys() == OPTIMISATION.keys()

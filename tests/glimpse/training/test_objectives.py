@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glimpse.episode import EpisodeRule
-from glimpse.models.hard import HardAttention, Step, look
+from glimpse.models.hard import HardAttention, Step, rollout_hard
 from glimpse.nn.heads import GaussianPolicy
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Trace, fixed, rollout, sample_from
@@ -347,7 +347,7 @@ def sampled(model: HardAttention, num_glimpses: int = 4, batch: int = 16) -> tup
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(batch, 1, 20, 26, generator=generator)
     retina = Retina(6, 2, 2)
-    trace = look(model, retina, images, num_glimpses, sample_from(model.policy, 0.3, generator))
+    trace = rollout_hard(model, retina, images, num_glimpses, sample_from(model.policy, 0.3, generator))
     return trace, torch.arange(batch) % 3
 
 
