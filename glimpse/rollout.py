@@ -1,8 +1,8 @@
 """The only loop over glimpses. Every family of models runs it, in training, in evaluation and in the exported graph.
 
 A family defines three things: how a step is taken, what is sensed where, and how the next place is chosen. A hard
-model's choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature map,
-and it senses the expectation of the features under it.
+model's choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature
+map, and it senses the expectation of the features under it.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Trace(NamedTuple):
     maps: Float[Tensor, "batch time map_height map_width"] | None = None
     """Attention weights of each glimpse over the cells of a map, row by row, which sum to one; None for hard models."""
     rewards: Float[Tensor, "batch time"] | None = None
-    """What each glimpse earned, where an environment computed it; None where the episode's rule is to be applied later."""
+    """What each glimpse earned, where an environment computed it; None where the episode's rule is applied later."""
 
 
 Chooser = Callable[[Any, Choice], Choice]

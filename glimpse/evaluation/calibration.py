@@ -1,6 +1,4 @@
-"""The temperature of a model, and its accuracy when it stops as soon as it is confident. Both are measured on
-validation images.
-"""
+"""The temperature of a model, and its accuracy when it stops early: both measured on validation images."""
 
 from collections.abc import Sequence
 
