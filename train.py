@@ -1,6 +1,6 @@
-"""Train a model: ``python train.py`` trains the default recipe; ``python train.py --help`` says what else there is.
+"""Train a model: ``python train.py`` trains the default recipe; ``python train.py --help`` lists recipes and options.
 
-The same as ``glimpse train``, for a checkout in which nothing is installed.
+It is ``glimpse train``, for a checkout that is not installed.
 """
 
 import sys

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 # A copy, so that no stale build folder and no editable install takes part.
 mkdir "$work/source"
-cp -R pyproject.toml README.md LICENSE configs glimpse envs serve "$work/source"
+cp -R pyproject.toml README.md LICENSE glimpse envs serve "$work/source"
 .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet "$work/source[serve]"
 
@@ -21,6 +21,7 @@ venv/bin/python -m pip check
 venv/bin/python - <<'PYTHON'
 import importlib.util
 import sys
+from importlib import resources
 
 for name in ("torch", "torchvision", "pytorch_lightning", "gymnasium", "sklearn"):
     if importlib.util.find_spec(name):
@@ -32,6 +33,9 @@ import glimpse_serve
 for package in (glimpse, glimpse_serve):
     if not package.__file__.startswith(sys.prefix):
         sys.exit(f"expected the installed {package.__name__}, got the one at {package.__file__}")
+recipes = resources.files("glimpse.cli.train").joinpath("configs")
+if not recipes.joinpath("digits.yaml").is_file():
+    sys.exit(f"expected the training recipes in {recipes}, found none: what does package-data in pyproject.toml leave out?")
 print(f"glimpse {glimpse.__version__} and glimpse_serve import without torch")
 PYTHON
 

@@ -232,7 +232,7 @@ class Stepping(NamedTuple):
         return (self.options["num_scales"], self.channels, size, size)
 
     @property
-    def piece(self) -> Fragment:
+    def fragment(self) -> Fragment:
         """The step, a new copy each time."""
         import onnx
 
@@ -304,7 +304,7 @@ import onnx
 import torch
 from onnx import helper
 from glimpse.export.graph.builder import OPSET, value
-from glimpse.export.graph.fragment import step_of
+from glimpse.export.graph.fragment import export_step
 from glimpse.models.hard import HardAttention
 
 folder = Path(sys.argv[1])
@@ -312,9 +312,9 @@ for name, options in json.loads(sys.argv[2]).items():
     model = HardAttention(**options)
     model.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
     size = options["glimpse_size"]
-    piece = step_of(model, (options["num_scales"], options["channels"], size, size))
-    ends = [[value(name, np.float32, ()) for name in names] for names in (piece.inputs, piece.outputs)]
-    graph = helper.make_graph(piece.nodes, "step", *ends, list(piece.weights.values()))
+    fragment = export_step(model, (options["num_scales"], options["channels"], size, size))
+    ends = [[value(name, np.float32, ()) for name in names] for names in (fragment.inputs, fragment.outputs)]
+    graph = helper.make_graph(fragment.nodes, "step", *ends, list(fragment.weights.values()))
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]), str(folder / f"{name}.onnx"))
 """
 

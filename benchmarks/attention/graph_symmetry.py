@@ -4,14 +4,14 @@
 training wrote. Only the edges between patches count: the class node gathers from the patches, and is not one of them.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, table
 
 settle_threads()
 
@@ -94,7 +94,7 @@ def graphs(model: SelfAttention, images: UInt8[Tensor, "batch channels height wi
 
 
 def untrained(training: ClassifierTraining) -> ClassifierTraining:
-    """A model of the same options, whose weights nobody has trained, and which normalises pixels alike."""
+    """A model of the same options, untrained, with the same normalisation of pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         fresh = type(training)(**training.hparams)
@@ -228,14 +228,12 @@ def _range(values: Sequence[float], form: str) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention.graph_symmetry", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.attention.graph_symmetry", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run of self-attention")
     parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help=f"test images (default: {IMAGES})")
     options = options_of(args, parser)

@@ -1,19 +1,19 @@
-"""What attention maps are worth: whether they point at the digit, and whether what they point at decides the answer.
+"""Quality of attention maps: whether they point at the digit, and whether their pixels decide the prediction.
 
 ``python -m benchmarks.attention.map_worth RUN [RUN ...] [--images N] [--pointing-only] [--quick] [--output FILE]``, RUN
 being a folder that training wrote. All runs must have been trained on the same canvases; the first test images are
 taken.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -43,7 +43,7 @@ AGREEMENT = "agreement_of_explicit_and_jacobian"
 
 
 class Shown(NamedTuple):
-    """The images that all models are asked about."""
+    """The images that all models classify."""
 
     pixels: Float[Tensor, "images channels height width"]
     """In [0, 1]."""
@@ -117,7 +117,7 @@ def all_scores(
     """Every score of one kind of maps.
 
     Deletion and insertion follow the probability of what the model answers to the whole image. A model with a retina
-    looks anew at each altered image, as it would if it were shown that.
+    chooses its fixations anew on each altered image.
 
     Args:
         observer: The model.
@@ -241,7 +241,7 @@ def report(result: Mapping[str, Any]) -> str:
     """
     kept = [score for score in SCORES if score in next(iter(result["models"][0]["maps"].values()))]
     found = table(
-        f"What maps are worth, mean over {result['images']} test images (standard error)",
+        f"Quality of maps, mean over {result['images']} test images (standard error)",
         ("run", "map", *kept),
         (
             (model["run"], name, *(_cell(scores[score]) for score in kept))
@@ -259,11 +259,8 @@ def report(result: Mapping[str, Any]) -> str:
         "deletion: the lower the better; insertion, pointing and inside: the higher the better; entropy: share of an "
         f"even map's; the box of a digit is {result['box_share_of_image']:.1%} of the image"
     )
-    heading = (
-        f"{in_words(result['machine'])}\n{result['data']}"
-        + "; a quick run: the figures mean nothing" * (result["quick"])
-    )
-    return "\n\n".join([heading, found, "\n".join([legend, *notes])])
+    head = f"{in_words(result['machine'])}\n{result['data']}{quick_remark(result)}"
+    return "\n\n".join([head, found, "\n".join([legend, *notes])])
 
 
 def _model(training: ClassifierTraining, shown: Shown, steps: int, only_pointing: bool) -> dict[str, Any]:
@@ -299,14 +296,12 @@ def _cell(figure: Mapping[str, float]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention.map_worth", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.attention.map_worth", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder")
     parser.add_argument(
         "--images",

@@ -3,14 +3,14 @@
 ``python -m benchmarks.attention.speed [--quick] [--output FILE]``
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -215,19 +215,17 @@ def report(result: Mapping[str, Any]) -> str:
         + (f"from {row['side']}x{row['side']} on" if row["side"] else f"on no map up to {largest}x{largest}")
         for row in result["local_pays_from"]
     ]
-    heading = in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]
-    return "\n\n".join([heading, found, "\n".join(verdicts)])
+    head = in_words(result["machine"]) + quick_remark(result, "\n")
+    return "\n\n".join([head, found, "\n".join(verdicts)])
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention.speed", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.attention.speed", __doc__)
     options = options_of(args, parser)
     result = measure(QUICK if options.quick else Effort(), options.quick)
     hand_back(report(result), result, options.output)

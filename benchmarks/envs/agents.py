@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 
-from glimpse_envs.classification.vector import Arrays
+from glimpse_envs.classification.spaces import DictObservation
 from glimpse_envs.evaluation import Agent
 
 BUDGET, CELLS, CLASSES = 4, 25, 10
@@ -33,7 +33,7 @@ def looking_at(agent: Agent, choose: Callable[[int], np.ndarray | int]) -> Agent
         choose: From how many agents there are to the cells that they look at.
     """
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         actions = agent(observation, first).copy()
         actions[:, 0] = choose(len(actions))
         return actions
@@ -50,7 +50,7 @@ def answering_after(model: PPO, glimpses: int) -> Agent:
     """
     policy: Any = model.policy
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             seen, _ = policy.obs_to_tensor(observation)
             place, answer = policy.get_distribution(seen).distribution

@@ -1,4 +1,4 @@
-"""ap_gym's image tasks, as the loop over glimpses plays them: their rules, their rewards, our model.
+"""ap_gym's image tasks, played by the loop over glimpses: their rules and rewards, our model.
 
 ap_gym (the Active Perception Gym of Schneider et al.) asks for a move and for a prediction at every step, and pays for
 the prediction that was made *before* the move. Here each glimpse is paid for the prediction after it, and for the move
@@ -27,7 +27,7 @@ GRID_CELLS = 7
 
 
 class Move(NamedTuple):
-    """A :class:`glimpse.rollout.Choice`, and what the environment is told besides."""
+    """A :class:`glimpse.rollout.Choice`, and the action that is sent to the environment."""
 
     location: Float[Tensor, "batch 2"]
     """What was chosen, see ``AIMS``."""
@@ -84,7 +84,7 @@ class Episode:
         return Seen(contrasted(torch.from_numpy(observation["glimpse"]).permute(0, 3, 1, 2)), self.position)
 
     def end(self, trace: Trace) -> Played:
-        """Hand in the last prediction. Nobody looks where the move that goes with it leads: it is none, and unpaid."""
+        """Send the last prediction. The move that is sent with it is zero and has no reward, as no glimpse follows."""
         self._step(torch.zeros_like(self.position), trace.logits[:, -1].detach())
         rewards, details = zip(*self.paid, strict=True)
         losses = np.stack([detail["prediction"]["loss"] for detail in details], 1)

@@ -1,10 +1,9 @@
-"""Policy gradient on tasks of ap_gym, where a published study has it far behind: our learner, their environments.
+"""Policy gradient on tasks of ap_gym, where a published study reports it far behind: our learner, their environments.
 
 ``python -m benchmarks.envs.ap_gym_learning [--quick] [--output FILE]``. Needs ap_gym, which the extra ``bench`` brings;
 the MNIST task looks for its images where ``GLIMPSE_DATA`` says. The curves are drawn beside FILE.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -14,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads, threads
-from benchmarks.harness.reports import options_of, table
+from benchmarks.harness.reports import quick_remark, table
 
 settle_threads()
 
@@ -237,7 +237,7 @@ def report(result: Mapping[str, Any]) -> str:
     Args:
         result: What :func:`carry_out` found.
     """
-    tables = [in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]]
+    tables = [in_words(result["machine"]) + quick_remark(result, "\n")]
     for study in result["studies"]:
         rows = []
         for way in (OWN, RANDOM, STILL):
@@ -292,14 +292,12 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def main(args: Sequence[str]) -> int:
-    """Learn, print, and write the figures and their picture where they are wanted.
+    """Train, print the tables, and write the figures and their chart to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.envs.ap_gym_learning", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.envs.ap_gym_learning", __doc__)
     options = options_of(args, parser)
     studies = STUDIES
     if options.quick:

@@ -3,7 +3,6 @@
 ``python -m benchmarks.envs.learning [--quick] [--output FILE]``; beside FILE it draws the curves, as a PNG.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -12,8 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -277,8 +277,7 @@ def report(result: Mapping[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    heading = in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]
-    parts = [heading]
+    parts = [in_words(result["machine"]) + quick_remark(result, "\n")]
     for task in result["tasks"]:
         runs, title = task["runs"], f"{result['environment']}, {task['recipe']['name']}"
         parts.append(
@@ -371,12 +370,12 @@ def _at(
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures and the curves where they are wanted.
+    """Measure, print the tables, and write the figures and the curves to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envs.learning", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.envs.learning", __doc__)
     options = options_of(args, parser)
     result = measure(QUICK if options.quick else Effort(), options.quick)
     hand_back(report(result), result, options.output)

@@ -3,7 +3,6 @@
 ``python -m benchmarks.envs.maze [--quick] [--output FILE]``; beside FILE stands the picture of the curves, a PNG.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +13,9 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import Clock, describe, in_words, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, quick_remark, table
 
 settle_threads()
 
@@ -25,8 +25,8 @@ from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from torch import nn  # noqa: E402
 
 from glimpse.drawing.charts import draw_learning_curves  # noqa: E402
-from glimpse_envs.maze.env import MazeEnv, Observation  # noqa: E402
-from glimpse_envs.maze.generator import WAYS, Maze, all_junctions, draw_maze  # noqa: E402
+from glimpse_envs.maze.env import MazeEnv, MazeObservation  # noqa: E402
+from glimpse_envs.maze.generator import DIRECTIONS, Maze, all_junctions, draw_maze  # noqa: E402
 
 SEEDS = (20, 21, 22)
 """Of the training runs; the recipe was chosen on seeds below them."""
@@ -35,7 +35,7 @@ HELD_OUT, ALONG_THE_WAY = 1_000_000, 2_000_000
 RANDOM = "acts at random"
 LEFT, AHEAD, RIGHT, NOWHERE = range(4)
 
-Policy = Callable[[Observation], Int[np.ndarray, " batch"]]
+Policy = Callable[[MazeObservation], Int[np.ndarray, " batch"]]
 """What to do at each of a batch of observations."""
 
 
@@ -185,7 +185,7 @@ def at_random(seed: int) -> Policy:
         seed: Draws what it does.
     """
     generator = np.random.default_rng(seed)
-    return lambda seen: generator.integers(2 * len(WAYS), size=len(seen["time"]))
+    return lambda seen: generator.integers(2 * len(DIRECTIONS), size=len(seen["time"]))
 
 
 def looking(most: int) -> Policy:
@@ -195,16 +195,18 @@ def looking(most: int) -> Policy:
         most: Looks at each junction, 0 to 2; the best of agents looks twice.
     """
 
-    def choose(seen: Observation) -> Int[np.ndarray, " batch"]:
+    def choose(seen: MazeObservation) -> Int[np.ndarray, " batch"]:
         direction = seen["direction"].argmax(axis=1)
         open_way = (direction != NOWHERE) & (seen["view"][:, :, 1] == 1).all(axis=1)
         following = np.where(direction == NOWHERE, LEFT, direction + 1)
-        return np.where(open_way, len(WAYS) + direction, np.where(following < most, following, len(WAYS) + following))
+        return np.where(
+            open_way, len(DIRECTIONS) + direction, np.where(following < most, following, len(DIRECTIONS) + following)
+        )
 
     return choose
 
 
-RIVALS = {"never looks": looking(0), "looks once": looking(1), "the best of agents": looking(2)}
+SIMPLE_AGENTS = {"never looks": looking(0), "looks once": looking(1), "the best of agents": looking(2)}
 
 
 class Course(BaseCallback):
@@ -304,7 +306,7 @@ def measure(recipe: Recipe, seeds: Sequence[int], quick: bool) -> dict[str, Any]
     agents = [{"agent": RANDOM, "sampled": sampled(at_random(HELD_OUT), recipe.mazes), "exact": None}]
     agents += [
         {"agent": name, "sampled": sampled(policy, recipe.mazes), "exact": exact(policy)}
-        for name, policy in RIVALS.items()
+        for name, policy in SIMPLE_AGENTS.items()
     ]
     return {
         "command": "python -m benchmarks.envs.maze"
@@ -335,8 +337,8 @@ def report(result: Mapping[str, Any]) -> str:
         ("agent", "exact", "of optimum", "short of it", "sampled", "+-", "out", "looks", "CPU s", "wall s"),
         ((row["agent"], *_cells(row, optimum)) for row in rows),
     )
-    heading = in_words(result["machine"]) + "\na quick run: the figures mean nothing" * result["quick"]
-    return "\n\n".join([heading, found])
+    head = in_words(result["machine"]) + quick_remark(result, "\n")
+    return "\n\n".join([head, found])
 
 
 def _cells(row: Mapping[str, Any], optimum: float) -> tuple[str, ...]:
@@ -369,12 +371,12 @@ def draw(result: Mapping[str, Any]) -> Image.Image:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures and the picture where they are wanted.
+    """Measure, print the tables, and write the figures and the chart to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envs.maze", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.envs.maze", __doc__)
     options = options_of(args, parser)
     result = measure(QUICK if options.quick else Recipe(), SEEDS[:1] if options.quick else SEEDS, options.quick)
     hand_back(report(result), result, options.output)

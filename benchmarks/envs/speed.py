@@ -3,15 +3,15 @@
 Both sides of every ratio are measured in turn within one run. Resets are included: every episode ends by its budget.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
-from benchmarks.harness.machine import describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import command_parser, options_of
+from benchmarks.harness.machine import describe, interleave, settle_threads, threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -35,7 +35,7 @@ CANVAS: dict[str, Any] = {"canvas_height": 60, "canvas_width": 60, "num_pieces":
 BUDGET, LONG_BUDGET = 6, 16
 """Glimpses in an episode: those of the id, and those that ap_gym's environments have."""
 MODE = "joint"
-"""The mode of the comparisons: a location and a class at every glimpse of a fixed budget, as ap_gym has it."""
+"""The mode of the comparisons: a location and a class at every glimpse of a fixed budget, as in ap_gym."""
 
 
 def available_dataset() -> str:
@@ -102,9 +102,9 @@ def single(dataset: str) -> Callable[[], Any]:
 def tensors(count: int, dataset: str) -> Callable[[], Any]:
     """The bare tensor form, tensors in and out."""
     task = Task(dataset=dataset, split="test", action_mode=MODE, num_glimpses=BUDGET, **CANVAS)
-    looking = task.looking()
-    envs = TensorEnv(looking, count)
-    space = gymnasium.vector.utils.batch_space(looking.actions.space, count)
+    core = task.core()
+    envs = TensorEnv(core, count)
+    space = gymnasium.vector.utils.batch_space(core.actions.space, count)
     space.seed(0)
     envs.reset()
     return gone_round(envs.step, [torch.from_numpy(space.sample()) for _ in range(ACTIONS)])
@@ -125,7 +125,7 @@ def ap_gym(count: int, dataset: str, budget: int) -> Callable[[], Any]:
     assert isinstance(scenes, FixedScenes)
     places = torch.arange(len(scenes))
     images = scenes.images(places).permute(0, 2, 3, 1).numpy().astype(np.float32) / 255
-    labels = scenes.deal(places, torch.Generator()).labels[:, 0].tolist()
+    labels = scenes.fetch(places, torch.Generator()).labels[:, 0].tolist()
 
     class Arrays(ImageClassificationDataset):  # type: ignore[misc]
         """The same images, as ap_gym wants them."""
@@ -168,7 +168,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measure everything.
 
     Args:
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, dataset = describe(), available_dataset()
     repetitions, seconds, counts = (2, 0.001, (4, 8)) if quick else (9, 0.5, COUNTS)
@@ -235,11 +235,10 @@ def report(result: dict[str, Any]) -> str:
         result: What :func:`measure` found.
     """
     rates, ratios = result["steps_per_second"], result["times_slower_than_ours"]
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; {result['data']}, "
-        f"{result['images']} fixed 60x60 images, three 12x12 scales, "
-        f"{result['budgets'][0]} glimpses where nothing else is said"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}"
+    head = heading(
+        result,
+        f"{result['data']}, {result['images']} fixed 60x60 images, three 12x12 scales, "
+        f"{result['budgets'][0]} glimpses where nothing else is stated",
     )
     found = [(name, ratio) for name, ratio in ratios.items() if name in TARGETS and ratio is not None]
     return "\n\n".join(
@@ -271,12 +270,12 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.envs.speed", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.envs.speed", __doc__)
     options = options_of(args, parser)
     result = measure(options.quick)
     hand_back(report(result), result, options.output)

@@ -17,7 +17,7 @@ from typing import Any
 KINDS = ("floor", "glimpse", "onnx")
 MEBIBYTE = 2**20
 LAST_WORDS = 240
-"""How much is kept of what a process that failed said at last."""
+"""Characters kept of the last line that a failed process printed."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -77,7 +77,7 @@ def in_a_fresh_process(
 
 
 def child(task: dict[str, Any]) -> dict[str, Any]:
-    """Do what the parent asked for.
+    """Carry out the parent's task.
 
     Args:
         task: See :func:`in_a_fresh_process`.

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: what it is, how busy it is, and a clock that is fair on a busy one."""
+"""The machine that a benchmark runs on: its description, its load, and clocks for a busy one."""
 
 import math
 import os
@@ -61,17 +61,17 @@ class Clock:
         self.cpu = self.wall = 0.0
 
     def start(self) -> None:
-        """Go on."""
+        """Start measuring."""
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def stop(self) -> None:
-        """Stand still."""
+        """Stop, and add the time since the start."""
         self.cpu += time.process_time() - self._cpu
         self.wall += time.perf_counter() - self._wall
 
 
 def clocked(run: Callable[[], Any], calls: int) -> Clock:
-    """Call something so many times and return the clock that ran meanwhile."""
+    """Call a function repeatedly and return the clock that measured it."""
     clock = Clock()
     clock.start()
     for _ in range(calls):
@@ -81,7 +81,7 @@ def clocked(run: Callable[[], Any], calls: int) -> Clock:
 
 
 def interleave(runs: Mapping[str, Callable[[], Any]], repetitions: int, seconds: float) -> dict[str, Samples]:
-    """Time several things in turn, again and again, so that whatever else the machine does meets all of them alike.
+    """Time several calls alternately, so that the machine's other load affects all of them equally.
 
     Args:
         runs: What is timed, by name. Each is warmed up first.
@@ -113,7 +113,7 @@ def settle_threads() -> None:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Have torch compute with so many threads."""
+    """Set the number of torch's threads inside the context."""
     import torch
 
     before = torch.get_num_threads()
@@ -125,7 +125,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def default_threads() -> int:
-    """How many threads torch computes with when nobody says anything."""
+    """How many threads torch computes with by default."""
     import torch
 
     return torch.get_num_threads()

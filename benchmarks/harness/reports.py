@@ -1,10 +1,11 @@
-"""What a benchmark hands back: aligned tables to read, and JSON to keep."""
+"""What a benchmark prints and writes: a heading, aligned tables, and JSON."""
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness.machine import in_words
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -26,25 +27,40 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> st
     return "\n".join([title, *(f"  {line}" for line in lines)])
 
 
-def options_of(args: Sequence[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse a command line, with the two options that every benchmark has.
+def figures_table(title: str, figures: Mapping[str, Any]) -> str:
+    """A table of named figures, one a row; floats with three decimals.
 
     Args:
-        args: The command line.
-        parser: Knows the benchmark's own options.
+        title: What the figures are of.
+        figures: By name.
     """
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON as well")
-    parser.add_argument(
-        "--quick", action="store_true", help="take seconds instead of minutes; the figures mean nothing"
-    )
-    options = parser.parse_args(args)
-    if options.output and not options.output.parent.is_dir():
-        parser.error(f"--output: expected a folder at {options.output.parent}, found none; make it first")
-    return options
+    rows = [(name, f"{value:.3f}" if isinstance(value, float) else value) for name, value in figures.items()]
+    return table(title, ("", ""), rows)
+
+
+def heading(result: Mapping[str, Any], *facts: str) -> str:
+    """What a report begins with: the machine, the load average at the end, and what the figures are of.
+
+    Args:
+        result: Has ``machine``, ``load_average_after`` and ``quick``.
+        facts: The data, the sizes, the threads; joined by semicolons.
+    """
+    load = f"load average at the end {result['load_average_after'][0]}"
+    return f"{in_words(result['machine'])}\n{'; '.join([load, *facts])}{quick_remark(result)}"
+
+
+def quick_remark(result: Mapping[str, Any], separator: str = "; ") -> str:
+    """The remark that a quick run's figures mean nothing; empty for a full run.
+
+    Args:
+        result: Has ``quick``.
+        separator: Stands before the remark.
+    """
+    return f"{separator}a quick run: the figures mean nothing" * bool(result["quick"])
 
 
 def hand_back(text: str, result: Mapping[str, Any], output: Path | None) -> None:
-    """Print the tables, and write the figures where they are wanted.
+    """Print the tables, and write the figures to a file if there is one.
 
     Args:
         text: The tables.

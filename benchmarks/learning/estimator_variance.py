@@ -8,7 +8,6 @@ the parameters of the policy alone, through all that a choice leads to, later ch
 the later choices out are biased, and their bias counts.
 """
 
-import argparse
 import math
 import statistics
 import sys
@@ -20,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words
-from benchmarks.harness.reports import hand_back, options_of
+from benchmarks.harness.reports import hand_back
 from benchmarks.learning.gradient_estimators import (
     HELD,
     LEARNED,
@@ -103,7 +103,7 @@ class Estimates:
 
 
 def draw_estimates(problem: Problem, wanted: Mapping[str, Estimator], seeds: Sequence[int]) -> dict[str, Estimates]:
-    """Estimate again and again, every kind in turn from the same noise, and time it.
+    """Make many estimates, each kind alternately from the same noise, and time them.
 
     Args:
         problem: The problem.
@@ -148,7 +148,7 @@ def least_error_weight(first: Estimates, second: Estimates, bias: float) -> floa
 
 
 def figures(estimates: Estimates, reference: Estimates, bias: float = 0.0) -> dict[str, float]:
-    """What one estimator is worth.
+    """Variance, bias and cost of one estimator.
 
     Args:
         estimates: Its estimates.
@@ -366,14 +366,12 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.estimator_variance", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.learning.estimator_variance", __doc__)
     options = options_of(args, parser)
     torch.set_num_threads(1)
     result = {"quick": options.quick} | measure(QUICK if options.quick else Effort(), available_dataset())

@@ -4,7 +4,6 @@
 ``RECIPE-seedN.json``, ``.log`` and ``.yaml`` (the resolved recipe) into ``benchmarks/results``.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.harness.command_line import command_parser
 from benchmarks.harness.machine import REPOSITORY, describe, in_words, settle_threads
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -140,9 +140,7 @@ def main(args: Sequence[str]) -> int:
     Returns:
         The exit status: that of the training when it failed; nothing is written then.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.learning", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.learning.learning", __doc__)
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name, or a YAML file")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="fixes the run (default: 0)")
     parser.add_argument(

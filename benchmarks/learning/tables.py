@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser
 from benchmarks.harness.machine import REPOSITORY
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -128,9 +129,18 @@ def main(args: Sequence[str]) -> int:
     """Write and print the tables.
 
     Args:
-        args: The folder of the results, if it is another.
+        args: The command line.
     """
-    results = Path(args[0]) if args else RESULTS
+    parser = command_parser("benchmarks.learning.tables", __doc__)
+    parser.add_argument(
+        "results",
+        nargs="?",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="of the results (default: benchmarks/results)",
+    )
+    results: Path = parser.parse_args(args).results
     tables = text(results)
     (results / "tables.md").write_text(tables, encoding="utf-8")
     print(tables)

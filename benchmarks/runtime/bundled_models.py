@@ -1,4 +1,4 @@
-"""What the shipped models are worth: ``python -m benchmarks.runtime.bundled_models``.
+"""Accuracy and speed of the models in the package: ``python -m benchmarks.runtime.bundled_models``.
 
 Options: ``--root DIR``, ``--output FILE``, ``--quick``. The exported files themselves, through the runtime, on the real
 test images, each alone and in batches: the error and the glimpses taken at several confidences, whether an answer
@@ -6,15 +6,15 @@ depends on an image's batch-mates, and what an image costs. Beside a file whose 
 one with float32 in their place: time, opening, answers. One thread. The canvases are those of each card.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import Samples, describe, interleave, settle_threads, threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -35,7 +35,7 @@ from glimpse_serve.models.bundled import BundledModel, models  # noqa: E402
 BATCH = 32
 """What the service looks at together, at most."""
 CONFIDENCES = (None, 0.9, 0.95, 0.98, 0.99)
-"""At which an image is told; the first is never."""
+"""Thresholds of the early exit; the first is never reached."""
 LARGEST = 3_000_000
 """Bytes that a file may have."""
 QUICK_IMAGES = 50
@@ -81,7 +81,7 @@ def answers(session: GlimpseSession, images: Images, batch: int, confidence: flo
         session: Of the file.
         images: The images.
         batch: How many at a time.
-        confidence: At which an image is told.
+        confidence: Threshold of the early exit.
     """
     probabilities, glimpses = [], []
     started = time.process_time()
@@ -100,7 +100,7 @@ def at_confidence(session: GlimpseSession, images: Images, confidence: float | N
     Args:
         session: Of the file.
         images: The images.
-        confidence: At which an image is told.
+        confidence: Threshold of the early exit.
     """
     alone, together = (answers(session, images, batch, confidence) for batch in (1, BATCH))
     labels = alone.probabilities.argmax(1)
@@ -197,8 +197,8 @@ def measure(root: str | None, quick: bool) -> dict[str, Any]:
     """Measure every model.
 
     Args:
-        root: Where MNIST lies; without it the embedded digits stand in, on which nobody trained them.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        root: Where MNIST lies; without it the embedded digits are used, on which the models were not trained.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, dataset = describe(), available_dataset(root)
     with threads(1):
@@ -219,10 +219,7 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; one thread; "
-        f"{result['dataset']}{'; a quick run: the figures mean nothing' * result['quick']}"
-    )
+    head = heading(result, "one thread", result["dataset"])
     return "\n\n".join([head, *(_worth(found) for found in result["models"])])
 
 
@@ -232,7 +229,15 @@ def _worth(found: dict[str, Any]) -> str:
         f"{found['images']} test images, test error by its card {found['error_of_card']:.2%}\n"
         f"made by {found['made_by']}"
     )
-    heads = ("told at", "error", "glimpses", f"labels unlike in {BATCH}s", "differ by", "us alone", f"us in {BATCH}s")
+    heads = (
+        "confidence",
+        "error",
+        "glimpses",
+        f"labels unlike in {BATCH}s",
+        "differ by",
+        "us alone",
+        f"us in {BATCH}s",
+    )
     rows = (
         (
             "never" if row["confidence"] is None else f"{row['confidence']:g}",
@@ -260,15 +265,13 @@ def _beside(found: dict[str, Any] | None) -> list[str]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runtime.bundled_models", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--root", metavar="DIR", help="where MNIST lies; without it the embedded digits stand in")
+    parser = command_parser("benchmarks.runtime.bundled_models", __doc__)
+    add_root(parser, "the embedded digits if left out")
     options = options_of(args, parser)
     result = measure(options.root, options.quick)
     hand_back(report(result), result, options.output)

@@ -8,15 +8,15 @@ The threshold is chosen on validation images by a fixed rule: the smallest one w
 the full budget, and the answers differ from the full budget's on at most 0.2 % of the images.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import Samples, describe, interleave, settle_threads, threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -119,7 +119,7 @@ def passes(
 ) -> dict[str, Callable[[], None]]:
     """For each budget a pass over all the images, and one with the episode graph.
 
-    Batches go through our runtime, which leaves out the images that are told already.
+    Batches go through our runtime, which leaves out the images that have reached the threshold.
 
     Args:
         model: The model.
@@ -232,7 +232,7 @@ def measure(checkpoints: Sequence[Path], root: str | None, quick: bool) -> dict[
     Args:
         checkpoints: The models.
         root: Where their data lie.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     return {
@@ -251,10 +251,7 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; one thread"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}\n{result['rule']}"
-    )
+    head = f"{heading(result, 'one thread')}\n{result['rule']}"
     return "\n\n".join([head, *(part for found in result["models"] for part in (_budgets(found), _choice(found)))])
 
 
@@ -303,16 +300,14 @@ def _choice(found: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runtime.early_exit", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.runtime.early_exit", __doc__)
     parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="a file that training wrote")
-    parser.add_argument("--root", metavar="DIR", help="where the data lie, when not where they lay in training")
+    add_root(parser, "that of the training if left out")
     options = options_of(args, parser)
     result = measure(options.checkpoints, options.root, options.quick)
     hand_back(report(result), result, options.output)

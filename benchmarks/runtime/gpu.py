@@ -5,7 +5,6 @@ as its profile tells it. Without a CUDA provider it says so and measures nothing
 the answers.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -14,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.harness.command_line import add_root, command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -145,9 +145,9 @@ def measure(checkpoint: Path | None, root: str | None, quick: bool) -> dict[str,
     """Measure everything, or say why not.
 
     Args:
-        checkpoint: A trained model, besides those with weights nobody trained.
+        checkpoint: A trained model, besides the untrained ones.
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, available = describe(), onnxruntime.get_available_providers()
     if CUDA not in available or not torch.cuda.is_available():
@@ -205,13 +205,11 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = in_words(result["machine"])
     if "skipped" in result:
-        return f"{head}\n{result['skipped']}"
+        return f"{in_words(result['machine'])}\n{result['skipped']}"
     return "\n\n".join(
         [
-            f"{head}\n{result['device']}; load average at the end {result['load_average_after'][0]}; data: "
-            f"{result['data']}{'; a quick run: the figures mean nothing' * result['quick']}",
+            heading(result, result["device"], f"data: {result['data']}"),
             *(
                 table(
                     f"{part['model']}, a batch of {part['batch']}: times as fast as {IN_TORCH}",
@@ -247,14 +245,14 @@ def _placed(found: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtime.gpu", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.runtime.gpu", __doc__)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a trained model")
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    add_root(parser)
     options = options_of(args, parser)
     result = measure(options.checkpoint, options.root, options.quick)
     hand_back(report(result), result, options.output)

@@ -20,7 +20,7 @@ from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export.checkpoint import card_of
 from glimpse.export.graph.fragment import state_sizes
-from glimpse.export.model import build, versions
+from glimpse.export.model import build_graph, versions
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import Retina
@@ -28,7 +28,7 @@ from glimpse.runtime.providers import PROVIDERS
 from glimpse.training.checkpoint import load_with_data
 
 SEED = 0
-"""Fixes weights that nobody trained."""
+"""Seed of untrained weights."""
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -63,7 +63,7 @@ class Model:
         """
         channels, height, width = self.image_shape
         examples = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-        return build(self.observer, self.form(graph, precision, input_type, target), examples, outputs)
+        return build_graph(self.observer, self.form(graph, precision, input_type, target), examples, outputs)
 
     def form(self, graph: str, precision: str = "float32", input_type: str = "uint8", target: str = "cpu") -> ModelCard:
         """The card of one of its graphs."""
@@ -92,12 +92,12 @@ class Model:
 
 
 def paper_model() -> Model:
-    """The model of Mnih et al. (2014) for 28x28 images, 6 glimpses of 8x8 at one scale, with weights nobody trained."""
+    """The model of Mnih et al. (2014) for 28x28 images, 6 glimpses of 8x8 at one scale, untrained."""
     return untrained(28, glimpse_size=8, num_scales=1, num_glimpses=6, combine="add", core="plain", gaze="nothing")
 
 
 def retina_model() -> Model:
-    """The model of the recipe cluttered-60-8, 8 glimpses of 12x12 at three scales, with weights nobody trained."""
+    """The model of the recipe cluttered-60-8, 8 glimpses of 12x12 at three scales, untrained."""
     return untrained(60, glimpse_size=12, num_scales=3, num_glimpses=8)
 
 
@@ -124,7 +124,7 @@ def untrained(side: int, *, glimpse_size: int, num_scales: int, num_glimpses: in
 
 
 def untrained_card(observer: Observer, side: int, state_size: int | None) -> ModelCard:
-    """What a file says of a model of grey square images that nobody trained.
+    """The card of an untrained model of grey square images.
 
     Args:
         observer: The model.
@@ -145,7 +145,7 @@ def untrained_card(observer: Observer, side: int, state_size: int | None) -> Mod
         zoom=retina.zoom if retina else None,
         has_maps=False,
         any_size=True,
-        data="none: nobody trained it",
+        data="none: untrained",
         recipe={},
         versions=versions(),
         state_size=state_size,

@@ -4,15 +4,15 @@ Options: ``--root DIR``, ``--images N`` (the first N test images; all when left 
 Every graph, input type, precision and target, on every execution provider that is there.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import describe, settle_threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -26,7 +26,7 @@ from benchmarks.runtime.models import CPU, CUDA, Model, in_input_type, session_f
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS  # noqa: E402
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, NEXT_LOCATION, NEXT_STATE, STATE  # noqa: E402
 from glimpse.evaluation.evaluate import beliefs  # noqa: E402
-from glimpse.export.model import ASTRAY, TOLERANCE  # noqa: E402
+from glimpse.export.model import LOCATION_TOLERANCE, PROBABILITY_TOLERANCE  # noqa: E402
 from glimpse.export.parity import Parity, compare_with_file  # noqa: E402
 from glimpse.models.hard import HardObserver  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
@@ -93,7 +93,11 @@ def answers_of(session: Any, model: Model, form: Form, images: Tensor) -> npt.ND
 
 def is_within(parity: Parity) -> bool:
     """Whether a float32 file is as near to its model as an export has to be, its share of ties apart."""
-    return parity.difference <= TOLERANCE and parity.elsewhere <= ASTRAY and not parity.labels_differ
+    return (
+        parity.difference <= PROBABILITY_TOLERANCE
+        and parity.other_difference <= LOCATION_TOLERANCE
+        and not parity.labels_differ
+    )
 
 
 def _step_by_step(session: Any, model: Model, images: Tensor) -> Any:
@@ -139,7 +143,7 @@ def parity_of(checkpoint: Path, root: str | None, count: int | None, quick: bool
                 "ties": parity.ties,
                 "labels_differ": parity.labels_differ,
                 "error": float((answers_of(session, model, form, images) != truth).mean()),
-                "elsewhere": parity.elsewhere,
+                "elsewhere": parity.other_difference,
                 "within": is_within(parity) if exact else None,
             }
         )
@@ -169,7 +173,7 @@ def measure(checkpoints: Sequence[Path], root: str | None, count: int | None, qu
         "providers": available,
         "left_out": [f"{name}: no provider that a model was run on" for name in available if name not in COMPUTING]
         + [f"{name}: not there" for name in COMPUTING if name not in available],
-        "tolerance": TOLERANCE,
+        "tolerance": PROBABILITY_TOLERANCE,
         "models": [parity_of(checkpoint, root, QUICK_IMAGES if quick else count, quick) for checkpoint in checkpoints],
         "load_average_after": describe()["load_average"],
     }
@@ -182,8 +186,7 @@ def report(result: dict[str, Any]) -> str:
         result: What :func:`measure` found.
     """
     head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}\n"
+        f"{heading(result)}\n"
         f"providers that are there: {', '.join(result['providers'])}\nleft out: {'; '.join(result['left_out'])}"
     )
     heads = (
@@ -232,16 +235,14 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted; fail when a float32 file isn't within tolerance.
+    """Measure, print, and write the figures; fail when a float32 file is outside the tolerance.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.runtime.parity", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.runtime.parity", __doc__)
     parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="a file that training wrote")
-    parser.add_argument("--root", metavar="DIR", help="where the data lie, when not where they lay in training")
+    add_root(parser, "that of the training if left out")
     parser.add_argument("--images", type=int, metavar="N", help="the first N test images; all when left out")
     options = options_of(args, parser)
     result = measure(options.checkpoints, options.root, options.images, options.quick)

@@ -74,7 +74,7 @@ def products_of(model: onnx.ModelProto) -> list[Product]:
         model: A graph without branches or loops, as :func:`optimised` returns it.
 
     Raises:
-        ValueError: When a branch or a loop is left, whose products nobody could count.
+        ValueError: When a branch or a loop is left, whose products can't be counted.
     """
     inner = [node.op_type for node in model.graph.node if node.op_type in INNER]
     if inner:

@@ -4,7 +4,6 @@ At equal glimpses, from a file that is mapped into memory to the answer, next to
 ResNet-18 on the same images. Everything on one thread.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -13,9 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.harness.command_line import add_root, command_parser, options_of
 from benchmarks.harness.fresh_process import in_a_fresh_process
-from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.machine import Samples, describe, interleave, settle_threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -29,7 +29,7 @@ from benchmarks.runtime.models import SEED, real_images, retina_model, session_f
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import INPUT  # noqa: E402
 from glimpse.export.graph.builder import OPSET  # noqa: E402
-from glimpse.export.model import build  # noqa: E402
+from glimpse.export.model import build_graph  # noqa: E402
 from glimpse.images.lazy import ArrayImage  # noqa: E402
 from glimpse.models.cnn import ConvolutionalNet  # noqa: E402
 from glimpse.models.observer import WholeImageObserver  # noqa: E402
@@ -42,7 +42,7 @@ TILE = 64
 COMPARED = (64, 4096)
 TARGET = 1.2
 LIMIT = 8192
-"""Address space of a process, MiB: whoever needs more for an image ends there."""
+"""Address space of a process, MiB: a process that needs more for an image ends with an error."""
 PATIENCE = 120.0
 """Seconds after which a process is given up."""
 AT_ONCE = 1.0
@@ -77,7 +77,7 @@ def tiled(path: Path, side: int, tiles: UInt8[np.ndarray, "tiles height width"])
 
 
 class GreyResNet(nn.Module):
-    """A ResNet-18 (He et al. 2016) as torchvision has it, that takes grey pixels and has weights nobody trained."""
+    """A ResNet-18 (He et al. 2016) as torchvision has it, that takes grey pixels and has untrained weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def write_files(folder: Path) -> dict[str, Path]:
         torch.manual_seed(SEED)
         net, resnet = WholeImageObserver(ConvolutionalNet(10).eval(), any_size=True), GreyResNet().eval()
     example = torch.zeros(2, 1, TILE, TILE, dtype=torch.uint8)
-    graph = build(net, untrained_card(net, TILE, None), example)
+    graph = build_graph(net, untrained_card(net, TILE, None), example)
     files[SMALL_NET].write_bytes(seal(graph.SerializeToString()))
     with warnings.catch_warnings():
         # The exporter that traces is deprecated, and takes seconds where the other takes a minute.
@@ -177,7 +177,7 @@ def measure(root: str | None, quick: bool) -> dict[str, Any]:
 
     Args:
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     effort = Effort((64, 128), 2, 0.001, 1) if quick else Effort(SIDES, 15, 0.1, 3)
@@ -223,10 +223,10 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; data: "
-        f"{result['data']} with clutter, tiled; {result['glimpses']} glimpses of 12x12 at three scales, one thread"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}"
+    head = heading(
+        result,
+        f"data: {result['data']} with clutter, tiled",
+        f"{result['glimpses']} glimpses of 12x12 at three scales, one thread",
     )
     rows = [
         (
@@ -263,13 +263,13 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtime.sizes", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    parser = command_parser("benchmarks.runtime.sizes", __doc__)
+    add_root(parser)
     options = options_of(args, parser)
     result = measure(options.root, options.quick)
     hand_back(report(result), result, options.output)

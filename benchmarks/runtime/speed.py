@@ -1,18 +1,18 @@
-"""How fast an exported model answers: ``python -m benchmarks.runtime.speed [--rival DIR] [--checkpoint FILE]``.
+"""Speed of exported models: ``python -m benchmarks.runtime.speed [--reference DIR] [--checkpoint FILE]``.
 
-Options as well: ``--root DIR``, ``--output FILE``, ``--quick``. DIR is a checkout of the best-known PyTorch
-implementation, FILE a trained mnist-28. All sides of a table take turns within one run, on one thread.
+Options as well: ``--root DIR``, ``--output FILE``, ``--quick``. DIR is a checkout of the reference implementation in
+PyTorch, FILE a trained mnist-28. All sides of a table take turns within one run, on one thread.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.machine import Samples, describe, in_words, interleave, settle_threads, threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import add_root, command_parser, options_of
+from benchmarks.harness.machine import Samples, describe, interleave, settle_threads, threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -21,13 +21,13 @@ import torch  # noqa: E402
 
 from benchmarks.runtime.models import Model, paper_model, real_images, session_for, trained_model  # noqa: E402
 from benchmarks.runtime.product_chain import chain_of, multiply_accumulates, optimised, products_of  # noqa: E402
-from benchmarks.runtime.rival import MISSING, NAME, rival_episode  # noqa: E402
+from benchmarks.runtime.reference import MISSING, NAME, reference_episode  # noqa: E402
 from glimpse.contract.seal import seal  # noqa: E402
 from glimpse.contract.tensors import INPUT, LOGITS  # noqa: E402
 from glimpse.runtime.session import GlimpseSession  # noqa: E402
 
 BATCHES = (1, 64)
-TARGETS = {"times_rival": 7.0, "share_of_products": 0.75}
+TARGETS = {"times_reference": 7.0, "share_of_products": 0.75}
 LOGITS_ONLY, ADAPTIVE = "episode, logits alone", "adaptive, all outputs"
 Sides = dict[str, Callable[[], Any]]
 
@@ -142,14 +142,14 @@ def compared(samples: Mapping[str, Samples], reference: str) -> list[dict[str, A
     ]
 
 
-def measure(rival: Path | None, checkpoint: Path | None, root: str | None, quick: bool) -> dict[str, Any]:
+def measure(checkout: Path | None, checkpoint: Path | None, root: str | None, quick: bool) -> dict[str, Any]:
     """Measure everything.
 
     Args:
-        rival: A checkout of the best-known PyTorch implementation.
+        checkout: Of the reference implementation in PyTorch.
         checkpoint: A trained mnist-28.
         root: Where MNIST lies.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before, effort = describe(), (2, 0.001) if quick else (15, 0.2)
     model = paper_model()
@@ -159,7 +159,7 @@ def measure(rival: Path | None, checkpoint: Path | None, root: str | None, quick
     with threads(1), tempfile.TemporaryDirectory() as folder:
         for batch in BATCHES:
             images, dataset = real_images(28, batch, root)
-            sides: Sides = {NAME: rival_episode(rival, images)} if rival else {}
+            sides: Sides = {NAME: reference_episode(checkout, images)} if checkout else {}
             sides |= torch_sides(model, images, compiled=not quick)
             counts = {}
             for name, each in models.items():
@@ -168,8 +168,8 @@ def measure(rival: Path | None, checkpoint: Path | None, root: str | None, quick
                 if batch == 1:
                     sides[f"{name}products alone"], counts[name] = products_side(each, graphs[name][LOGITS_ONLY])
             samples = interleave(sides, *effort)
-            reference = NAME if rival else "ours, eager"
-            tables.append({"batch": batch, "reference": reference, "sides": compared(samples, reference)})
+            base = NAME if checkout else "ours, eager"
+            tables.append({"batch": batch, "reference": base, "sides": compared(samples, base)})
             shares += [
                 {
                     "model": name.strip(", ") or "the paper's",
@@ -185,7 +185,7 @@ def measure(rival: Path | None, checkpoint: Path | None, root: str | None, quick
         "load_average_after": describe()["load_average"],
         "data": dataset,
         "left_out": [
-            *((MISSING,) if not rival else ()),
+            *((MISSING,) if not checkout else ()),
             *(("left out: the shipped recipe; name a trained mnist-28 with --checkpoint",) if not checkpoint else ()),
             *(("left out: torch.compile, which takes a minute, of a quick run",) if quick else ()),
         ],
@@ -201,11 +201,7 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; data: "
-        f"{result['data']}; 28x28, 6 glimpses of 8x8, one thread"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}"
-    )
+    head = heading(result, f"data: {result['data']}", "28x28, 6 glimpses of 8x8, one thread")
     return "\n\n".join(
         [
             "\n".join([head, *result["left_out"]]),
@@ -247,17 +243,17 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtime.speed", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--rival", type=Path, metavar="DIR", help=f"a checkout of github.com/{NAME}")
+    parser = command_parser("benchmarks.runtime.speed", __doc__)
+    parser.add_argument("--reference", type=Path, metavar="DIR", help=f"a checkout of github.com/{NAME}")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a trained mnist-28")
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    add_root(parser)
     options = options_of(args, parser)
-    result = measure(options.rival, options.checkpoint, options.root, options.quick)
+    result = measure(options.reference, options.checkpoint, options.root, options.quick)
     hand_back(report(result), result, options.output)
     return 0
 

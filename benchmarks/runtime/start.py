@@ -5,7 +5,6 @@ Options as well: ``--root DIR``, ``--output FILE``, ``--quick``. Every figure is
 beside.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -13,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import add_root, command_parser, options_of
 from benchmarks.harness.fresh_process import in_a_fresh_process
-from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.machine import describe, settle_threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 settle_threads()
 
@@ -32,7 +32,7 @@ def measure(checkpoint: Path | None, root: str | None, quick: bool) -> dict[str,
     """Measure everything.
 
     Args:
-        checkpoint: A trained model; that with weights nobody trained is measured in any case.
+        checkpoint: A trained model; the untrained one is measured in any case.
         root: Where MNIST lies.
         quick: Whether to start each process twice only.
     """
@@ -75,10 +75,7 @@ def report(result: dict[str, Any]) -> str:
     Args:
         result: What :func:`measure` found.
     """
-    head = (
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}"
-        f"{'; a quick run: the figures mean nothing' * result['quick']}"
-    )
+    head = heading(result)
     rows = [
         (
             name,
@@ -93,14 +90,14 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtime.start", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.runtime.start", __doc__)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a trained model")
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    add_root(parser)
     options = options_of(args, parser)
     result = measure(options.checkpoint, options.root, options.quick)
     hand_back(report(result), result, options.output)

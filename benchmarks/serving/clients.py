@@ -162,14 +162,14 @@ class Tally:
 
 
 class Crowd:
-    """Clients that ask for the classes of images until they are told to stop.
+    """Clients that send images for classification until they are stopped.
 
     Args:
         port: Of the service.
         images: Image files.
         labels: The class that each is to be answered.
         path: What to ask.
-        patient: Whether who is refused waits as long as he is told to.
+        patient: Whether a client waits as long as ``Retry-After`` states before it tries again.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Crowd:
 
         Args:
             number: With which image it begins.
-            times: How many requests it sends; until it is told to stop if left out.
+            times: How many requests it sends; until it is stopped if left out.
             again: Whether it connects again when its connection was closed.
         """
         left = times

@@ -1,16 +1,15 @@
-"""What a request costs our service, beside others.
+"""CPU time of a request to our service and to others.
 
 ``python -m benchmarks.serving.cost [--model FILE] [--checkpoint FILE]``.
 
 Options as well: ``--litserve-python PATH`` (an interpreter that has LitServe, if this one has none), ``--root DIR``,
 ``--rounds N``, ``--output FILE``, ``--quick``. The same file of a model is served by ``glimpse serve``, by the bare
-session behind FastAPI and by LitServe; each is asked by 1, 16 and 64 clients that keep their connections, with PNG
+session behind FastAPI and by LitServe; each gets requests of 1, 16 and 64 clients that keep their connections, with PNG
 images and with tensors. The sides take turns within a round, the others standing still; the class in every answer is
 checked. Without ``--model`` and ``--checkpoint``, that of Mnih et al. (2014) for 28x28 images is served, with weights
 nobody trained, and then the hard model in the package.
 """
 
-import argparse
 import importlib.util
 import io
 import os
@@ -24,8 +23,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import add_root, command_parser, options_of
 from benchmarks.harness.machine import REPOSITORY, clocked, describe, settle_threads, versions_of
-from benchmarks.harness.reports import hand_back, options_of
+from benchmarks.harness.reports import hand_back
 
 settle_threads()
 
@@ -272,7 +272,7 @@ def measure(
         litserve_python: An interpreter that has LitServe.
         root: Where MNIST lies.
         rounds: How often each figure is taken.
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     before = describe()
     if litserve_python is None and importlib.util.find_spec("litserve"):
@@ -316,7 +316,7 @@ def _litserve_version(python: str | None) -> dict[str, str]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
@@ -324,7 +324,7 @@ def main(args: Sequence[str]) -> int:
     Returns:
         1 when an answer was wrong, else 0.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.cost", description=__doc__, allow_abbrev=False)
+    parser = command_parser("benchmarks.serving.cost", __doc__)
     parser.add_argument(
         "--model", type=Path, action="append", default=[], metavar="FILE", help="an exported model; may come again"
     )
@@ -332,12 +332,12 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--litserve-python", metavar="PATH", help="an interpreter that has LitServe; this one if it has"
     )
-    parser.add_argument("--root", metavar="DIR", help="the folder that holds MNIST/raw; GLIMPSE_DATA if left out")
+    add_root(parser)
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often each figure is taken; {ROUNDS}"
     )
     options = options_of(args, parser)
-    # Servers that stand still would outlive whoever is ended without a chance to end them.
+    # Stopped servers would outlive this process if it ended without ending them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     result = measure(
         options.model, options.checkpoint, options.litserve_python, options.root, options.rounds, options.quick

@@ -1,10 +1,9 @@
-"""What the service does when things go wrong: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
+"""The service under faults: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
 
 Each fault is one function, with a real service in a process of its own, real clients, and the models that come with
 the package. ``--quick`` plays them all in short form; ``--only NAME`` one of them.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -20,21 +19,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import figures_table, hand_back
 
 settle_threads()
 
-import numpy as np  # noqa: E402
-
 from benchmarks.serving.clients import Crowd, Service, ended, request, serving  # noqa: E402
-from glimpse.runtime.session import GlimpseSession  # noqa: E402
+from benchmarks.serving.labelled_images import labelled_images  # noqa: E402
 from glimpse_serve.models import bundled  # noqa: E402
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long and how large the faults are.
+    """Duration and size of the faults.
 
     Attributes:
         clients: That overload the service.
@@ -61,38 +59,10 @@ LONG = Sizes(clients=300, requests=40, steady=16, reloads=100, kills=5, slow=200
 SHORT = Sizes(clients=300, requests=2, steady=4, reloads=5, kills=1, slow=20, leaving=60, minutes=0.1)
 
 
-def images() -> tuple[list[bytes], list[str]]:
-    """Images, and the class that the hard model that comes with Glimpse says of each."""
-    import io
-
-    from PIL import Image, ImageDraw
-
-    session = GlimpseSession(bundled.HARD.path)
-    chance = np.random.default_rng(0)
-    files, labels = [], []
-    for _ in range(64):
-        picture = Image.new("L", (60, 60))
-        pen = ImageDraw.Draw(picture)
-        left, top = (int(place) for place in chance.integers(4, 36, 2))
-        pen.line([(left, top), (left + 16, top), (left + 6, top + 20)], fill=255, width=3)
-        for _ in range(4):
-            x, y, width, height = (int(place) for place in (*chance.integers(0, 52, 2), *chance.integers(2, 8, 2)))
-            pen.rectangle([x, y, x + width, y + height], fill=int(chance.integers(60, 256)))
-        found = session.predict_one(np.asarray(picture)[..., None]).probabilities[-1]
-        ordered = np.sort(found)
-        if ordered[-1] - ordered[-2] < 0.05:
-            continue  # a tie may fall to either side in a batch
-        stream = io.BytesIO()
-        picture.save(stream, "PNG")
-        files.append(stream.getvalue())
-        labels.append(session.card.classes[int(found.argmax())])
-    return files, labels
-
-
 async def overload(sizes: Sizes) -> dict[str, Any]:
-    """Many clients against a queue of 32: each request is answered or refused at once, and none is lost."""
+    """Many clients against a queue of 32: each request gets a prediction or 503 at once, and none is lost."""
     async with serving("--max-queue", "32", "--log-level", "warning") as service:
-        tally = await Crowd(service.port, *images()).gathered(sizes.clients, sizes.requests)
+        tally = await Crowd(service.port, *labelled_images()).gathered(sizes.clients, sizes.requests)
         counted = (await service.get("/metrics"))[1]
     total = sum(tally.statuses.values())
     return {
@@ -114,12 +84,12 @@ async def overload(sizes: Sizes) -> dict[str, Any]:
 
 
 async def stop(sizes: Sizes) -> dict[str, Any]:
-    """SIGTERM under load, once each with one process and two: what was begun is answered, and it exits with 0."""
+    """SIGTERM under load, one process and two: requests in progress get their responses, and it exits with 0."""
     found: dict[str, Any] = {}
     for workers in (1, 2):
         args = ("--workers", str(workers), "--drain-seconds", "1", "--shutdown-seconds", "5", "--log-level", "warning")
         async with serving(*args) as service:
-            crowd = Crowd(service.port, *images())
+            crowd = Crowd(service.port, *labelled_images())
             asking = asyncio.create_task(crowd.gathered(sizes.steady, again=False))
             await asyncio.sleep(0.5)
             stopping = asyncio.create_task(ended(service))
@@ -142,9 +112,9 @@ async def stop(sizes: Sizes) -> dict[str, Any]:
 
 
 async def kill(sizes: Sizes) -> dict[str, Any]:
-    """Kill -9 of a worker: only what it had in hand is lost, another takes its place, and the counts stay."""
+    """Kill -9 of a worker: only its requests in progress are lost, another takes its place, and the counters stay."""
     async with serving("--workers", "2", "--log-level", "warning") as service:
-        crowd = Crowd(service.port, *images())
+        crowd = Crowd(service.port, *labelled_images())
         asking = asyncio.create_task(crowd.gathered(sizes.steady))
         replaced = []
         for _ in range(sizes.kills):
@@ -175,12 +145,12 @@ async def kill(sizes: Sizes) -> dict[str, Any]:
 
 
 async def corrupt(sizes: Sizes) -> dict[str, Any]:
-    """A damaged file dropped into the watched directory under load: it is refused, and the old one goes on."""
+    """A damaged file dropped into the watched directory under load: it is rejected, and the old one stays."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
         shutil.copy(bundled.HARD.path, file)
         async with serving("--directory", folder, "--watch-seconds", "0.1", "--log-level", "warning") as service:
-            crowd = Crowd(service.port, *images())
+            crowd = Crowd(service.port, *labelled_images())
             asking = asyncio.create_task(crowd.gathered(sizes.steady))
             before = (await service.get("/v1/models"))[1]["models"][0]["sha256"]
             content = bytearray(bundled.HARD.path.read_bytes())
@@ -211,7 +181,7 @@ async def corrupt(sizes: Sizes) -> dict[str, Any]:
 
 
 async def _until(service: Service, so: Callable[[Any], bool]) -> bool:
-    """Wait until the list of models is so; tells whether it came to that within a time."""
+    """Wait until the list of models fulfils a condition; returns whether it did so in time."""
     for _ in range(400):
         if so((await service.get("/v1/models"))[1]):
             return True
@@ -226,7 +196,7 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
         shutil.copy(files[0], file)
         async with serving("--directory", folder, "--watch-seconds", "0.05", "--log-level", "warning") as service:
             # Both models see a clear seven.
-            crowd = Crowd(service.port, images()[0], [""] * 64)
+            crowd = Crowd(service.port, labelled_images()[0], [""] * 64)
             asking = asyncio.create_task(crowd.gathered(sizes.steady))
             seals = set()
             resident = []
@@ -256,9 +226,9 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
 
 
 async def slow(sizes: Sizes) -> dict[str, Any]:
-    """Headers that come byte by byte, and bodies that stop half-way: they are closed, and others are answered."""
+    """Headers sent byte by byte, and bodies that stop half-way: they are closed, and other clients are served."""
     args = ("--header-seconds", "1", "--body-seconds", "1", "--log-level", "warning")
-    files, labels = images()
+    files, labels = labelled_images()
     whole = request("POST", "/v1/classify", files[0])
 
     async def dribble() -> bytes:
@@ -279,12 +249,12 @@ async def slow(sizes: Sizes) -> dict[str, Any]:
     async with serving(*args) as service:
         crowd = Crowd(service.port, files, labels)
         asking = asyncio.create_task(crowd.gathered(2))
-        told = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
+        responses = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
         crowd.stopped = True
         tally = await asking
     return {
-        "slow": len(told),
-        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in told),
+        "slow": len(responses),
+        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in responses),
         "answered_beside": tally.statuses[200],
         "failed_beside": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
         "longest_seconds_beside": tally.of(1.0),
@@ -301,8 +271,8 @@ async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 
 async def leave(sizes: Sizes) -> dict[str, Any]:
-    """Clients that leave without waiting for their answer: their place is free for others, and nothing is left over."""
-    files, labels = images()
+    """Clients that disconnect without waiting for the response: their places become free, and nothing is left over."""
+    files, labels = labelled_images()
     async with serving("--log-level", "warning") as service:
         before = service.resident()
         for _ in range(0, sizes.leaving, 20):
@@ -327,9 +297,9 @@ async def leave(sizes: Sizes) -> dict[str, Any]:
 
 
 async def soak(sizes: Sizes) -> dict[str, Any]:
-    """All of it for long: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
+    """For a long time: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
     chance = random.Random(0)
-    files, labels = images()
+    files, labels = labelled_images()
     spoilt = [content[: chance.randrange(len(content))] for content in files]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "digits.onnx"
@@ -384,12 +354,12 @@ FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
 
 
 def main(args: Sequence[str]) -> int:
-    """Play the faults.
+    """Produce the faults and report their figures.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_parser("benchmarks.serving.faults", __doc__)
     parser.add_argument("--only", choices=FAULTS, action="append", help="one fault; may be given several times")
     parser.add_argument("--minutes", type=float, help="of the soak; 30 if left out")
     options = options_of(args, parser)
@@ -404,14 +374,10 @@ def main(args: Sequence[str]) -> int:
     texts = [in_words(before)]
     for name, figures in found.items():
         title = (FAULTS[name].__doc__ or name).splitlines()[0]
-        texts.append(table(f"{name}. {title}", ("", ""), [(key, _shown(value)) for key, value in figures.items()]))
+        texts.append(figures_table(f"{name}. {title}", figures))
     result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), "faults": found}
     hand_back("\n\n".join(texts), result, options.output)
     return 0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Client(asyncio.Protocol):
         now = time.perf_counter()
         answers = self._answers
         if answers is None:
-            raise RuntimeError("an answer came that nobody asked for")
+            raise RuntimeError("a response came without a request")
         answers.seconds.append(now - self._sent)
         answers.requests.append(self._asked)
         answers.heads.append(bytes(received[: self._body]))
@@ -215,7 +215,7 @@ def fault(task: Task, answers: Answers, place: int) -> str | None:
     """What is wrong with an answer, in words; None if nothing is.
 
     Args:
-        task: What was asked.
+        task: The requests to send.
         answers: The answers.
         place: Which of them.
     """

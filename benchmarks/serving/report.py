@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness.machine import in_words
-from benchmarks.harness.reports import table
+from benchmarks.harness.reports import quick_remark, table
 from benchmarks.serving.sides import BARE, BATCHED, LITSERVE, OURS
 
 TARGETS = {
@@ -50,7 +50,7 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was to be shown, and what was: each claim with its target, the figure, and whether it is met.
+    """The claims: each with its target, the figure, and whether it is met.
 
     Args:
         result: Cells, starts and memory of one model.
@@ -79,7 +79,7 @@ def report(result: dict[str, Any]) -> str:
     head = (
         f"{in_words(result['machine'])}\n{', '.join(f'{name} {said}' for name, said in result['versions'].items())}\n"
         f"data: {result['data']}; {result['rounds']} rounds of {result['seconds']:g} s, medians (range); load average "
-        f"at the end {result['load_average_after'][0]}{'; a quick run: the figures mean nothing' * result['quick']}"
+        f"at the end {result['load_average_after'][0]}{quick_remark(result)}"
     )
     return "\n\n".join(["\n".join([head, *result["left_out"]]), *(_told(found) for found in result["models"])])
 

@@ -1,4 +1,4 @@
-"""The servers that ``benchmarks.serving.cost`` compares: how each is started, asked and stopped."""
+"""The servers that ``benchmarks.serving.cost`` compares: how each is started, sent requests and stopped."""
 
 import contextlib
 import http.client
@@ -56,11 +56,11 @@ class Side:
         if kind == TENSORS and self.ready.startswith("/v2/"):
             names = [*(name for name in card.outputs if name != PROBABILITIES), PROBABILITIES]
             entry = {"name": INPUT, "datatype": "UINT8", "shape": [1, card.channels, card.height, card.width]}
-            asked = {
+            request = {
                 "inputs": [{**entry, "parameters": {"binary_data_size": len(body)}}],
                 "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in names],
             }
-            head = json.dumps(asked).encode()
+            head = json.dumps(request).encode()
             headers["Inference-Header-Content-Length"] = str(len(head))
             body = head + body
         lines = [f"{name}: {value}" for name, value in {**headers, "Content-Length": str(len(body))}.items()]
@@ -82,7 +82,7 @@ def sides_of(litserve_python: str | None) -> list[Side]:
     )
     bare = Side(
         BARE,
-        (sys.executable, "-m", "benchmarks.serving.rivals", "FILE", "--port", "PORT"),
+        (sys.executable, "-m", "benchmarks.serving.fastapi_server", "FILE", "--port", "PORT"),
         "/ready",
         {IMAGES: "/classify", TENSORS: "/infer"},
         {IMAGES: "json", TENSORS: "bytes"},
@@ -91,7 +91,7 @@ def sides_of(litserve_python: str | None) -> list[Side]:
     if litserve_python:
         litserve = Side(
             LITSERVE,
-            (litserve_python, "-m", "benchmarks.serving.litserve", "FILE", "--port", "PORT"),
+            (litserve_python, "-m", "benchmarks.serving.litserve_server", "FILE", "--port", "PORT"),
             "/health",
             {IMAGES: "/predict", TENSORS: "/predict"},
             {IMAGES: "json", TENSORS: "json"},
@@ -146,7 +146,7 @@ class Running:
 
     @contextlib.contextmanager
     def alone(self, others: Sequence["Running"]) -> Iterator[None]:
-        """Have the other servers stand still meanwhile, so that what they do while idle disturbs nobody.
+        """Stop the other servers meanwhile by SIGSTOP, so that their idle work disturbs no measurement.
 
         Args:
             others: All that run, itself included.
@@ -164,7 +164,7 @@ class Running:
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
-        # Whoever was left behind; an own number lives on as long as nobody has waited for it.
+        # Processes that are left; the number of a child stays taken until it has been waited for.
         left = set(processes) & set(tree(self._process.pid) if self._process.poll() is None else _orphans(processes))
         send(left, signal.SIGKILL)
         self._process.wait()

@@ -17,9 +17,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from benchmarks.harness.machine import Clock, Samples, clocked, interleave, threads
-from glimpse.cli.train.command import TrainingCLI, complete_arguments
+from glimpse.cli.train.arguments import complete_arguments
 from glimpse.cli.train.lightning_output import quiet
 from glimpse.cli.train.recipes import find_recipe, read_recipe
+from glimpse.cli.train.training_cli import TrainingCLI
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.training import HardAttentionTraining
@@ -85,7 +86,7 @@ def recipe_setup(name: str, dataset: str) -> Setup:
     """
     groups = read_recipe(find_recipe(name))
     data = {**groups["data"]["init_args"], "dataset": dataset}
-    return Setup(f"configs/{name}.yaml", data, groups["model"]["init_args"], groups["trainer"])
+    return Setup(f"{name}.yaml", data, groups["model"]["init_args"], groups["trainer"])
 
 
 def available_dataset() -> str:
@@ -98,7 +99,7 @@ def available_dataset() -> str:
 
 
 class Alone(HardAttentionTraining):
-    """The LightningModule apart from a trainer: the same training step, with nobody to log to."""
+    """The LightningModule apart from a trainer: the same training step, without logging."""
 
     def current_spread(self) -> float:
         """Exploration as at the start of the training."""

@@ -3,15 +3,15 @@
 ``python -m benchmarks.training.throughput [--quick] [--output FILE]``.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.command_line import command_parser, options_of
+from benchmarks.harness.machine import describe, settle_threads
+from benchmarks.harness.reports import hand_back, heading, table
 
 CROPS = ((128, 28, 8, 1), (128, 60, 12, 3))
 """Images, their side, the glimpse's side, and its scales."""
@@ -27,7 +27,7 @@ class Effort:
         seconds: CPU time of a sample.
         epochs: Epochs of each training run.
         steps: Batches in an epoch, 0 for all there are.
-        recipe_steps: Likewise, for the recipes as they are shipped.
+        recipe_steps: The same for the recipes as they are shipped.
         timed_steps: Steps that are timed stage by stage.
     """
 
@@ -82,7 +82,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measure everything.
 
     Args:
-        quick: Whether to take seconds instead of minutes, for figures that mean nothing.
+        quick: Whether to take seconds instead of minutes; the figures then mean nothing.
     """
     from benchmarks.training.crops import crops, one_glimpse
 
@@ -111,8 +111,7 @@ def report(result: dict[str, Any]) -> str:
     """
     training = result["training"]
     sections = [
-        f"{in_words(result['machine'])}\nload average at the end {result['load_average_after'][0]}; "
-        f"data: {training['data']}{'; a quick run: the figures mean nothing' * result['quick']}",
+        heading(result, f"data: {training['data']}"),
         table(
             "The whole trainer against the bare step of the same recipe (1.00: the trainer costs nothing)",
             ("recipe", "threads", "CPU", "wall", "images/CPU-s", "images/s", "bare/CPU-s", "bare/s"),
@@ -191,14 +190,12 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Measure, print, and write the figures where they are wanted.
+    """Measure, print the tables, and write the figures to ``--output``.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training.throughput", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.training.throughput", __doc__)
     options = options_of(args, parser)
     settle_threads()
     result = measure(options.quick)

@@ -1,6 +1,6 @@
-"""PPO in one file and plain torch, in the style of CleanRL: what Gymnasium's own interface gives is all that it needs.
+"""PPO in one file and plain torch, in the style of CleanRL; it uses only Gymnasium's interface.
 
-On one core it takes 33 seconds for its 200,000 steps, and names 97 % of the held-out digits after one glimpse each.
+On one core, 200,000 steps take 33 seconds. The agent classifies 97 % of the held-out digits, after one glimpse each.
 
 ``python envs/examples/cleanrl_ppo.py [--steps N]``
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from glimpse_envs.classification.vector import Arrays
+from glimpse_envs.classification import DictObservation
 from glimpse_envs.evaluation import evaluate
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
@@ -24,9 +24,9 @@ LEARNING_RATE, ENTROPY, VALUE, LAMBDA = 1e-3, 0.01, 0.5, 0.95  # returns are not
 
 
 class Rollout(NamedTuple):
-    """What was lived through, (time, batch, ...)."""
+    """The collected steps, each tensor (time, batch, ...)."""
 
-    seen: Tensor
+    observations: Tensor
     actions: Tensor
     log_probs: Tensor
     rewards: Tensor
@@ -35,12 +35,12 @@ class Rollout(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Where to look and what to say, and what that is worth.
+    """The policy and the value function.
 
     Args:
-        inputs: Numbers that it sees.
-        choices: How many choices each part of an action has.
-        hidden: Width of its layers.
+        inputs: Size of a flat observation.
+        choices: Number of choices of each part of an action.
+        hidden: Width of the hidden layers.
     """
 
     def __init__(self, inputs: int, choices: list[int], hidden: int = 256) -> None:
@@ -51,49 +51,49 @@ class Policy(nn.Module):
         self.value = nn.Linear(hidden, 1)
         nn.init.orthogonal_(self.logits.weight, 0.01)
 
-    def forward(self, seen: Tensor) -> tuple[list[Categorical], Tensor]:
+    def forward(self, observations: Tensor) -> tuple[list[Categorical], Tensor]:
         """A distribution for each part of an action, and the value."""
-        thought = self.trunk(seen)
-        parts = [Categorical(logits=part) for part in self.logits(thought).split(self.choices, dim=-1)]
-        return parts, self.value(thought).squeeze(-1)
+        features = self.trunk(observations)
+        parts = [Categorical(logits=part) for part in self.logits(features).split(self.choices, dim=-1)]
+        return parts, self.value(features).squeeze(-1)
 
 
-def flat(observation: Arrays) -> Tensor:
+def flat(observation: DictObservation) -> Tensor:
     """An observation as one row of numbers for each environment."""
     return torch.cat([torch.from_numpy(value).flatten(1) for value in observation.values()], 1)
 
 
 def log_prob(parts: list[Categorical], actions: Tensor) -> Tensor:
-    """Of actions whose parts are drawn independently."""
-    each = [part.log_prob(chosen) for part, chosen in zip(parts, actions.unbind(-1), strict=True)]
+    """Log-probability of actions whose parts are independent."""
+    each = [part.log_prob(selected) for part, selected in zip(parts, actions.unbind(-1), strict=True)]
     return torch.stack(each).sum(0)
 
 
 def advantages(rollout: Rollout, last_value: Tensor) -> Tensor:
-    """Generalised advantage estimates (Schulman et al. 2016); an episode's end cuts them off."""
-    found = torch.zeros_like(rollout.rewards)
-    ahead, after = torch.zeros_like(last_value), last_value
+    """Generalised advantage estimates (Schulman et al. 2016); they do not extend over the end of an episode."""
+    result = torch.zeros_like(rollout.rewards)
+    running, after = torch.zeros_like(last_value), last_value
     for step in reversed(range(HORIZON)):
-        alive = 1 - rollout.ended[step]
-        surprise = rollout.rewards[step] + alive * after - rollout.values[step]
-        ahead = found[step] = surprise + LAMBDA * alive * ahead
+        not_ended = 1 - rollout.ended[step]
+        error = rollout.rewards[step] + not_ended * after - rollout.values[step]
+        running = result[step] = error + LAMBDA * not_ended * running
         after = rollout.values[step]
-    return found
+    return result
 
 
-def update(policy: Policy, optimizer: torch.optim.Optimizer, rollout: Rollout, gains: Tensor) -> None:
-    """A few passes over what was lived through."""
+def update(policy: Policy, optimizer: torch.optim.Optimizer, rollout: Rollout, advantage: Tensor) -> None:
+    """Several epochs of PPO over a rollout."""
     flattened = Rollout(*(part.flatten(0, 1) for part in rollout))
-    gains = gains.flatten()
-    returns = gains + flattened.values
+    advantage = advantage.flatten()
+    returns = advantage + flattened.values
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(gains)).split(MINIBATCH):
-            parts, values = policy(flattened.seen[rows])
+        for rows in torch.randperm(len(advantage)).split(MINIBATCH):
+            parts, values = policy(flattened.observations[rows])
             ratio = (log_prob(parts, flattened.actions[rows]) - flattened.log_probs[rows]).exp()
-            gain = (gains[rows] - gains[rows].mean()) / (gains[rows].std() + 1e-8)
-            gained = torch.min(ratio * gain, ratio.clamp(1 - CLIP, 1 + CLIP) * gain).mean()
+            normalised = (advantage[rows] - advantage[rows].mean()) / (advantage[rows].std() + 1e-8)
+            policy_gain = torch.min(ratio * normalised, ratio.clamp(1 - CLIP, 1 + CLIP) * normalised).mean()
             entropy = torch.stack([part.entropy() for part in parts]).sum(0).mean()
-            loss = VALUE * (values - returns[rows]).square().mean() - gained - ENTROPY * entropy
+            loss = VALUE * (values - returns[rows]).square().mean() - policy_gain - ENTROPY * entropy
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(policy.parameters(), 0.5)
@@ -104,48 +104,48 @@ def train(steps: int) -> Policy:
     """Train a policy.
 
     Args:
-        steps: Of all environments together.
+        steps: Total number of steps of all environments.
     """
     torch.manual_seed(0)
-    envs = gymnasium.make_vec(ID, num_envs=NUM_ENVS, glimpse_cost=0.02)  # begins anew by itself, in the same step
+    envs = gymnasium.make_vec(ID, num_envs=NUM_ENVS, glimpse_cost=0.02)  # autoreset in the same step
     space: Any = envs.single_action_space
-    seen = flat(envs.reset(seed=0)[0])
-    policy = Policy(seen.shape[1], space.nvec.tolist())
+    observations = flat(envs.reset(seed=0)[0])
+    policy = Policy(observations.shape[1], space.nvec.tolist())
     optimizer = torch.optim.Adam(policy.parameters(), eps=1e-5)
     updates = max(1, steps // (NUM_ENVS * HORIZON))
     for number in range(updates):
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - number / updates)
-        lived = []
+        steps_taken = []
         for _ in range(HORIZON):
             with torch.no_grad():
-                parts, values = policy(seen)
+                parts, values = policy(observations)
             actions = torch.stack([part.sample() for part in parts], -1)
             observation, rewards, ended, _, _ = envs.step(actions.numpy())
-            earned, over = (torch.from_numpy(part).float() for part in (rewards, ended))
-            lived.append((seen, actions, log_prob(parts, actions), earned, values, over))
-            seen = flat(observation)
-        rollout = Rollout(*(torch.stack(part) for part in zip(*lived, strict=True)))
+            reward, ended_now = (torch.from_numpy(part).float() for part in (rewards, ended))
+            steps_taken.append((observations, actions, log_prob(parts, actions), reward, values, ended_now))
+            observations = flat(observation)
+        rollout = Rollout(*(torch.stack(part) for part in zip(*steps_taken, strict=True)))
         with torch.no_grad():
-            last_value = policy(seen)[1]
+            last_value = policy(observations)[1]
         update(policy, optimizer, rollout, advantages(rollout, last_value))
     return policy
 
 
 def main() -> None:
-    """Train, and say how good it got."""
+    """Train, and print the accuracy on held-out images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200_000, help="steps of training, all environments together")
     policy = train(parser.parse_args().steps)
 
-    def best(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act_greedily(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             parts, _ = policy(flat(observation))
-        chosen: np.ndarray = torch.stack([part.logits.argmax(-1) for part in parts], -1).numpy()
-        return chosen
+        selected: np.ndarray = torch.stack([part.logits.argmax(-1) for part in parts], -1).numpy()
+        return selected
 
-    found = evaluate(best, gymnasium.make_vec(ID, num_envs=100, split="validation"))
+    score = evaluate(act_greedily, gymnasium.make_vec(ID, num_envs=100, split="validation"))
     print(
-        f"{found.accuracy:.1%} of {len(found.answers)} held-out images right, {found.mean_glimpses:.2f} glimpses each"
+        f"{score.accuracy:.1%} of {len(score.answers)} held-out images right, {score.mean_glimpses:.2f} glimpses each"
     )
 
 

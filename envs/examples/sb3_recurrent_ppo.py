@@ -1,7 +1,7 @@
-"""sb3-contrib's recurrent PPO looks through one window of 12x12 pixels that begins anywhere, and remembers what it saw.
+"""Recurrent PPO of sb3-contrib, with one scale of 12x12 pixels and a random first location.
 
-An agent without memory would have to tell a digit from its last glimpse alone; this one has an LSTM.
-On one core it takes three and a half minutes for its 300,000 steps, and names 67.5 % of the held-out digits, after two
+An agent without memory would have to classify a digit from the last glimpse alone; this one has an LSTM.
+On one core, 300,000 steps take three and a half minutes. The agent classifies 67.5 % of the held-out digits, after two
 glimpses each.
 
 ``python envs/examples/sb3_recurrent_ppo.py [--steps N]``
@@ -21,7 +21,7 @@ NARROW: dict[str, Any] = {"num_scales": 1, "first_location": "random"}
 
 
 def main() -> None:
-    """Train, and say how good it got."""
+    """Train, and print the accuracy on held-out images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300_000, help="steps of training, all environments together")
     steps = parser.parse_args().steps
@@ -42,9 +42,9 @@ def main() -> None:
     )
     model.learn(steps)
 
-    found = evaluate(agent_of(model), gymnasium.make_vec(ID, num_envs=100, split="validation", **NARROW))
+    score = evaluate(agent_of(model), gymnasium.make_vec(ID, num_envs=100, split="validation", **NARROW))
     print(
-        f"{found.accuracy:.1%} of {len(found.answers)} held-out images right, {found.mean_glimpses:.2f} glimpses each"
+        f"{score.accuracy:.1%} of {len(score.answers)} held-out images right, {score.mean_glimpses:.2f} glimpses each"
     )
 
 

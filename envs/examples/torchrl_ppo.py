@@ -1,6 +1,6 @@
-"""TorchRL's PPO on 64 environments in one batched step: wrapper, collector, GAE and clipped loss, nothing of one's own.
+"""PPO of TorchRL on a batch of 64 environments, with TorchRL's wrapper, collector, GAE and clipped loss.
 
-On one core it takes a little over a minute for its 200,000 steps, and names 97.5 % of the held-out digits after one
+On one core, 200,000 steps take a little over a minute. The agent classifies 97.5 % of the held-out digits, after one
 glimpse each.
 
 ``python envs/examples/torchrl_ppo.py [--steps N]``
@@ -22,17 +22,17 @@ from torchrl.modules import ProbabilisticActor, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
-from glimpse_envs.classification.vector import Arrays
+from glimpse_envs.classification import DictObservation
 from glimpse_envs.evaluation import evaluate
 
 ID = "glimpse_envs:Glimpse/Digits-v0"
-SEEN = ["glimpse", "location", "time"]
+OBSERVATION_KEYS = ["glimpse", "location", "time"]
 NUM_ENVS, HORIZON, EPOCHS, MINIBATCH = 64, 16, 4, 256
 LEARNING_RATE = 1e-3
 
 
 class Parts(Independent[Categorical]):
-    """An action whose parts are drawn independently, each out of its own number of choices.
+    """An action of independent parts, each with its own number of choices.
 
     Args:
         logits: (..., parts, choices).
@@ -43,12 +43,12 @@ class Parts(Independent[Categorical]):
 
 
 class Net(nn.Module):
-    """A perceptron that sees the whole observation.
+    """A perceptron of the flat observation.
 
     Args:
-        inputs: Numbers that it sees.
-        choices: How many choices each part of an action has; a value when there are none.
-        hidden: Width of its layers.
+        inputs: Size of a flat observation.
+        choices: Number of choices of each part of an action; empty for a value function.
+        hidden: Width of the hidden layers.
     """
 
     def __init__(self, inputs: int, choices: list[int], hidden: int = 256) -> None:
@@ -61,7 +61,7 @@ class Net(nn.Module):
         self.layers = nn.Sequential(inner, nn.ReLU(), outer, nn.ReLU(), last)
 
     def forward(self, glimpse: Tensor, location: Tensor, time: Tensor) -> Tensor:
-        """Logits (..., parts, choices), very low where a part has fewer choices than another; or the value."""
+        """Logits (..., parts, choices), padded with very low values for parts with fewer choices; or the value."""
         out: Tensor = self.layers(torch.cat([glimpse.flatten(-4), location, time], -1))
         if not self.choices:
             return out
@@ -74,7 +74,7 @@ def train(steps: int) -> ProbabilisticActor:
     """Train an actor.
 
     Args:
-        steps: Of all environments together.
+        steps: Total number of steps of all environments.
     """
     torch.manual_seed(0)
     batch: Any = gymnasium.make_vec(ID, num_envs=NUM_ENVS, glimpse_cost=0.02)
@@ -83,12 +83,12 @@ def train(steps: int) -> ProbabilisticActor:
     inputs = gymnasium.spaces.flatdim(batch.single_observation_space)
     choices = batch.single_action_space.nvec.tolist()
     actor = ProbabilisticActor(
-        TensorDictModule(Net(inputs, choices), in_keys=SEEN, out_keys=["logits"]),
+        TensorDictModule(Net(inputs, choices), in_keys=OBSERVATION_KEYS, out_keys=["logits"]),
         in_keys=["logits"],
         distribution_class=Parts,
         return_log_prob=True,
     )
-    critic = ValueOperator(Net(inputs, []), in_keys=SEEN)
+    critic = ValueOperator(Net(inputs, []), in_keys=OBSERVATION_KEYS)
     gae = GAE(gamma=1.0, lmbda=0.95, value_network=critic)
     loss = ClipPPOLoss(
         actor, critic, entropy_coeff=0.01, critic_coeff=0.5, loss_critic_type="l2", normalize_advantage=True
@@ -99,11 +99,11 @@ def train(steps: int) -> ProbabilisticActor:
     collector = Collector(
         envs, actor, frames_per_batch=frames, total_frames=updates * frames, auto_register_policy_transforms=False
     )
-    for number, lived in enumerate(collector):
+    for number, rollout in enumerate(collector):
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - number / updates)
         with torch.no_grad():
-            gae(lived)
-        flat: TensorDict = lived.reshape(-1)
+            gae(rollout)
+        flat: TensorDict = rollout.reshape(-1)
         for _ in range(EPOCHS):
             for rows in torch.randperm(frames).split(MINIBATCH):
                 terms = loss(flat[rows])
@@ -116,20 +116,22 @@ def train(steps: int) -> ProbabilisticActor:
 
 
 def main() -> None:
-    """Train, and say how good it got."""
+    """Train, and print the accuracy on held-out images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200_000, help="steps of training, all environments together")
     actor = train(parser.parse_args().steps)
 
-    def best(observation: Arrays, first: np.ndarray) -> np.ndarray:
-        seen = TensorDict({name: torch.from_numpy(observation[name]) for name in SEEN}, batch_size=[len(first)])
+    def act_greedily(observation: DictObservation, first: np.ndarray) -> np.ndarray:
+        observations = TensorDict(
+            {name: torch.from_numpy(observation[name]) for name in OBSERVATION_KEYS}, batch_size=[len(first)]
+        )
         with torch.no_grad():
-            chosen: np.ndarray = actor.get_dist(seen).mode.numpy()
-        return chosen
+            selected: np.ndarray = actor.get_dist(observations).mode.numpy()
+        return selected
 
-    found = evaluate(best, gymnasium.make_vec(ID, num_envs=100, split="validation"))
+    score = evaluate(act_greedily, gymnasium.make_vec(ID, num_envs=100, split="validation"))
     print(
-        f"{found.accuracy:.1%} of {len(found.answers)} held-out images right, {found.mean_glimpses:.2f} glimpses each"
+        f"{score.accuracy:.1%} of {len(score.answers)} held-out images right, {score.mean_glimpses:.2f} glimpses each"
     )
 
 

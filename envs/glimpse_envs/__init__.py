@@ -1,4 +1,4 @@
-"""Gymnasium environments for looking at images. Importing it makes their ids known; torch comes with the first use."""
+"""Gymnasium environments for visual attention. Importing the package registers them; torch is imported on first use."""
 
 from glimpse_envs.registration import register
 

@@ -1,7 +1,7 @@
-"""A checker of vector environments, which Gymnasium lacks: are they what so many single environments would be?
+"""A check that a vector environment is equivalent to single environments; Gymnasium has no such check.
 
-It holds a vector environment against single ones on the same images, from the same first locations, under the same
-actions, in every autoreset mode, and looks at spaces, types, seeds, masks and what is told of an episode's end.
+It compares a vector environment with single environments on the same images, with the same first locations and actions,
+in every autoreset mode. It also checks spaces, types, seeds, masks, and the infos at the end of an episode.
 """
 
 from typing import Any
@@ -10,26 +10,26 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-Arrays = dict[str, np.ndarray]
+_Observation = dict[str, np.ndarray]
 
 
 class VectorEnvError(Exception):
-    """A vector environment that is not what so many single environments would be."""
+    """A vector environment that is not equivalent to single environments."""
 
 
 def check_vector_env(env_id: str, num_envs: int = 5, steps: int = 40, seed: int = 0, **options: Any) -> None:
-    """Check the vector environment of an id in all autoreset modes.
+    """Check the vector environment of an id in every autoreset mode.
 
     Args:
-        env_id: Of the environment; ``gymnasium.make`` and ``gymnasium.make_vec`` know it. Its ``info`` names the
-            ``image``, unless canvases are drawn anew, for which numbers can't be compared and all else is.
-        num_envs: Environments side by side.
-        steps: Steps in each mode; enough for several episodes.
-        seed: Of the actions and the images.
+        env_id: Id of the environment, registered for ``gymnasium.make`` and ``gymnasium.make_vec``. Values are compared
+            if its ``info`` contains ``image``, that is, unless canvases are drawn anew for every episode.
+        num_envs: Number of environments.
+        steps: Steps in each mode; should be enough for several episodes.
+        seed: Seeds the actions and the images.
         options: Further arguments of the environment.
 
     Raises:
-        VectorEnvError: When it is not what the single environments are.
+        VectorEnvError: When it is not equivalent to single environments.
     """
     for mode in AutoresetMode:
         envs = gymnasium.make_vec(
@@ -39,7 +39,7 @@ def check_vector_env(env_id: str, num_envs: int = 5, steps: int = 40, seed: int 
         try:
             _check_spaces(envs, singles[0])
             _check_seeds(envs, seed)
-            _check_course(envs, singles, mode, steps, seed)
+            _check_episodes(envs, singles, mode, steps, seed)
         finally:
             envs.close()
             for single in singles:
@@ -72,20 +72,20 @@ def _check_seeds(envs: VectorEnv[Any, Any, Any], seed: int) -> None:
     _expect(not _same(ahead, runs[0][0]), "expected a reset without a seed to go on with new episodes, got the same")
 
 
-def _check_course(
+def _check_episodes(
     envs: VectorEnv[Any, Any, Any],
     singles: list[gymnasium.Env[Any, Any]],
     mode: AutoresetMode,
     steps: int,
     seed: int,
 ) -> None:
-    """Follow the vector environment with single ones, step by step."""
+    """Step the vector environment and the single ones together, and compare them."""
     rows = range(envs.num_envs)
     observation, infos = envs.reset(seed=seed)
     _check_types(envs, observation)
     comparable = "image" in infos
     for row in rows if comparable else ():
-        _follow(singles[row], observation, infos, row)
+        _align(singles[row], observation, infos, row)
     ended = np.zeros(envs.num_envs, dtype=np.bool_)
     for _ in range(steps):
         before = observation
@@ -99,14 +99,14 @@ def _check_course(
                 kept = _same(_row(observation, row), _row(before, row))
                 _expect(kept, f"expected reset_mask to leave environment {row} as it was, got another observation")
             for row in np.flatnonzero(ended).tolist() if comparable else ():
-                _follow(singles[row], observation, infos, row)
+                _align(singles[row], observation, infos, row)
             ended = np.zeros_like(ended)
             continue
         observation, rewards, terminated, truncated, infos = envs.step(actions)
         _check_types(envs, observation)
         _check_outcome(envs, rewards, terminated, truncated)
         passed_over = ended if mode is AutoresetMode.NEXT_STEP else np.zeros_like(ended)
-        _check_end(infos, terminated | truncated, mode)
+        _check_final_infos(infos, terminated | truncated, mode)
         for row in rows if comparable else ():
             if passed_over[row]:
                 _expect(
@@ -114,33 +114,33 @@ def _check_course(
                     f"expected environment {row} to begin anew, without "
                     f"a reward; got {rewards[row]} and terminated={terminated[row]}",
                 )
-                _follow(singles[row], observation, infos, row)
+                _align(singles[row], observation, infos, row)
                 continue
-            seen, reward, over, _, info = singles[row].step(actions[row])
+            alone, reward, over, _, info = singles[row].step(actions[row])
             close = abs(float(rewards[row]) - float(reward)) < 1e-5
             _expect(close, f"expected environment {row} to earn {reward}, as alone, got {rewards[row]}")
             _expect(terminated[row] == over, f"expected terminated={over} in environment {row}, got {terminated[row]}")
             if over and mode is AutoresetMode.SAME_STEP:
                 last = infos["final_obs"][row]
-                _expect(_same(last, seen), f"expected final_obs of environment {row} to be what it saw last, got else")
-                told = {name: infos["final_info"][name][row] for name in info}
-                _expect(_same(told, info), f"expected final_info {info} of environment {row}, got {told}")
-                _follow(singles[row], observation, infos, row)
+                _expect(_same(last, alone), f"expected final_obs of environment {row} to be what it saw last, got else")
+                final = {name: infos["final_info"][name][row] for name in info}
+                _expect(_same(final, info), f"expected final_info {info} of environment {row}, got {final}")
+                _align(singles[row], observation, infos, row)
             else:
-                _expect(_same(_row(observation, row), seen), f"expected environment {row} to see what it sees alone")
+                _expect(_same(_row(observation, row), alone), f"expected environment {row} to see what it sees alone")
         ended = terminated | truncated
 
 
-def _follow(single: gymnasium.Env[Any, Any], observation: Arrays, infos: dict[str, Any], row: int) -> None:
-    """Have a single environment begin as one of the vector environment has just begun."""
+def _align(single: gymnasium.Env[Any, Any], observation: _Observation, infos: dict[str, Any], row: int) -> None:
+    """Reset a single environment to the image and location of a row that has just been reset, and compare them."""
     options = {"image": int(infos["image"][row]), "location": observation["location"][row]}
-    seen, info = single.reset(options=options)
-    _expect(_same(_row(observation, row), seen), f"expected environment {row} to begin as it does alone, got else")
-    told = {name: infos[name][row] for name in info}
-    _expect(_same(told, info), f"expected the info {info} of environment {row}, got {told}")
+    alone, info = single.reset(options=options)
+    _expect(_same(_row(observation, row), alone), f"expected environment {row} to begin as it does alone, got else")
+    batched = {name: infos[name][row] for name in info}
+    _expect(_same(batched, info), f"expected the info {info} of environment {row}, got {batched}")
 
 
-def _check_types(envs: VectorEnv[Any, Any, Any], observation: Arrays) -> None:
+def _check_types(envs: VectorEnv[Any, Any, Any], observation: _Observation) -> None:
     inside = envs.observation_space.contains(observation)
     _expect(
         inside,
@@ -161,7 +161,7 @@ def _check_outcome(
         _expect(right, f"expected {name} as {kind.__name__} ({envs.num_envs},), got {values.dtype} {values.shape}")
 
 
-def _check_end(infos: dict[str, Any], ended: np.ndarray, mode: AutoresetMode) -> None:
+def _check_final_infos(infos: dict[str, Any], ended: np.ndarray, mode: AutoresetMode) -> None:
     if mode is not AutoresetMode.SAME_STEP:
         _expect("final_obs" not in infos, f"expected no final_obs under {mode.value}, got one")
         return
@@ -170,11 +170,11 @@ def _check_end(infos: dict[str, Any], ended: np.ndarray, mode: AutoresetMode) ->
         for name in ("final_obs", "final_info"):
             mask = infos[f"_{name}"]
             _expect(bool((mask == ended).all()), f"expected the mask of {name} to be {ended}, got {mask}")
-        told = [value is not None for value in infos["final_obs"]]
-        _expect(told == ended.tolist(), f"expected final_obs for the environments {ended} alone, got {told}")
+        present = [value is not None for value in infos["final_obs"]]
+        _expect(present == ended.tolist(), f"expected final_obs for the environments {ended} alone, got {present}")
 
 
-def _row(observation: Arrays, row: int) -> Arrays:
+def _row(observation: _Observation, row: int) -> _Observation:
     return {name: values[row] for name, values in observation.items()}
 
 

@@ -1,7 +1,7 @@
-"""The hard model's roll-out in an environment: what ``glimpse train --rollout env`` trains with.
+"""The rollout of a hard-attention model in an environment, for ``glimpse train --rollout env``.
 
-It is the library's loop, with an environment in the place of the retina: glimpses and rewards come from there. The
-numbers are those of the roll-out without one.
+It uses the loop of :mod:`glimpse.rollout`, but the glimpses and the rewards come from an environment. The results equal
+those of the rollout without an environment.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, Chooser, Trace, fixed, rollout
 from glimpse_envs.classification.actions import Actions, Move
 from glimpse_envs.classification.core import ClassificationCore, Classifier
-from glimpse_envs.classification.scenes import Batch, Sense
+from glimpse_envs.classification.scenes import ImageScenes, SceneBatch
 from glimpse_envs.classification.tensor import TensorEnv
 
 
-class BatchScenes:
-    """The images of one batch, each for one episode.
+class BatchScenes(ImageScenes):
+    """The images of one training batch, one for each episode.
 
     Args:
         images: The images.
         labels: Their classes.
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
     """
 
     num_targets = 1
@@ -42,22 +42,12 @@ class BatchScenes:
     def __len__(self) -> int:
         return len(self._images)
 
-    def deal(self, places: Int64[Tensor, " batch"], generator: torch.Generator) -> Batch:
-        """Deal the images at the given places."""
-        return Batch(self._images[places], self._labels[places])
-
-    def images(
-        self, scene: UInt8[Tensor, "batch channels height width"]
-    ) -> UInt8[Tensor, "batch channels height width"]:
-        """The images themselves."""
-        return scene
-
-    def sensor(self, retina: Retina) -> Sense:
-        """The retina itself."""
-        return retina
+    def fetch(self, indices: Int64[Tensor, " batch"], generator: torch.Generator) -> SceneBatch:
+        """Return images and labels at the given indices."""
+        return SceneBatch(self._images[indices], self._labels[indices])
 
 
-def look_in_environment(
+def rollout_in_environment(
     model: Classifier,
     retina: Retina,
     images: UInt8[Tensor, "batch channels height width"],
@@ -67,34 +57,34 @@ def look_in_environment(
     choose: Chooser,
     first_location: Float[Tensor, "batch 2"] | None = None,
 ) -> Trace:
-    """Run the hard model over images as an agent in an environment; its logits are the scores that it tells.
+    """Run a hard-attention model as an agent in an environment; its logits are the class scores of its actions.
 
     Args:
         model: The model.
         retina: Its retina.
         images: The images.
         labels: Their classes.
-        num_classes: How many classes there are.
-        rule: Budget and reward.
+        num_classes: Number of classes.
+        rule: Glimpse budget and reward.
         choose: Chooses the next location.
-        first_location: Where to look first, (x, y) in [-1, 1]; the image's centre when left out.
+        first_location: First fixations, (x, y) in [-1, 1]; by default the centre.
 
     Returns:
-        The trace of the roll-out, with the rewards that the environment gave.
+        The trace of the rollout, with the rewards of the environment.
     """
     actions = Actions("box", num_classes, grid_cells=1, relative=False, largest_step=1.0, device=images.device)
     scenes = BatchScenes(images, labels, num_classes)
-    looking = ClassificationCore(scenes, retina, rule, actions, device=images.device)
-    environment = TensorEnv(looking, len(images), AutoresetMode.DISABLED)
-    seen = environment.reset(torch.arange(len(images), device=images.device), first_location)
-    first = fixed(seen.location)
+    core = ClassificationCore(scenes, retina, rule, actions, device=images.device)
+    environment = TensorEnv(core, len(images), AutoresetMode.DISABLED)
+    observation = environment.reset(torch.arange(len(images), device=images.device), first_location)
+    first = fixed(observation.location)
     rewards: list[Tensor] = []
 
     def act(logits: Float[Tensor, "batch classes"], location: Float[Tensor, "batch 2"]) -> None:
-        nonlocal seen
-        told = logits.detach().float()
-        move = Move(location, told.argmax(1), told.log_softmax(1))
-        seen, reward, _, _ = environment.advance(move)
+        nonlocal observation
+        scores = logits.detach().float()
+        move = Move(location, scores.argmax(1), scores.log_softmax(1))
+        observation, reward, _, _ = environment.advance(move)
         rewards.append(reward)
 
     def choose_and_act(step: Any, present: Choice) -> Choice:
@@ -104,7 +94,7 @@ def look_in_environment(
 
     trace = rollout(
         lambda glimpse, choice, state: model(glimpse, choice.location, state),
-        lambda choice: seen.glimpse,
+        lambda choice: observation.glimpse,
         choose_and_act,
         first,
         model.initial_state(len(images)),

@@ -1,4 +1,4 @@
-"""The ids under which Gymnasium knows the environments."""
+"""The ids of the environments, and their registration with Gymnasium."""
 
 from typing import Any, NamedTuple
 
@@ -9,40 +9,40 @@ SINGLE, VECTOR = "glimpse_envs.classification.single:GlimpseEnv", "glimpse_envs.
 
 
 class Registration(NamedTuple):
-    """An environment that can be made by its id."""
+    """An environment that is registered with Gymnasium."""
 
     id: str
     summary: str
-    """What it shows, in a sentence."""
+    """A short description."""
     options: dict[str, Any]
-    """Arguments that it has where nothing else is said."""
+    """Default arguments of this id."""
 
 
 ENTRIES = (
     Registration(
         "Digits-v0",
-        "Scikit-learn's real digits, 24x24 pixels at a random place on 28x28; embedded, no network: the quick start. "
-        "One glimpse from the middle shows a whole digit; `num_scales=1, first_location='random'` makes an agent look.",
+        "Handwritten digits of scikit-learn, 24x24 pixels at a random position on 28x28; no download needed. A "
+        "glimpse at the centre covers the whole digit; `num_scales=1, first_location='random'` requires several.",
         {"dataset": "digits", "canvas_height": 28, "canvas_width": 28, "num_glimpses": 4},
     ),
     Registration(
         "MNIST-v0",
-        "MNIST as it is, 28x28, through one window of 8x8.",
+        "MNIST, 28x28 pixels, with one scale of 8x8 pixels.",
         {"dataset": "mnist", "glimpse_size": 8, "num_scales": 1, "num_glimpses": 6},
     ),
     Registration(
         "TranslatedMNIST-v0",
-        "A digit at a random place on a black 60x60 canvas (Mnih et al. 2014, section 4.1).",
+        "An MNIST digit at a random position on a black 60x60 canvas (Mnih et al. 2014, section 4.1).",
         {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_glimpses": 6},
     ),
     Registration(
         "ClutteredMNIST-v0",
-        "The same among 4 pieces of other digits (Mnih et al. 2014, section 4.1).",
+        "An MNIST digit on a 60x60 canvas with 4 clutter pieces of other digits (Mnih et al. 2014, section 4.1).",
         {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_pieces": 4, "num_glimpses": 6},
     ),
     Registration(
         "ClutteredMNIST100-v0",
-        "A digit on 100x100 among 8 pieces, four scales.",
+        "An MNIST digit on a 100x100 canvas with 8 clutter pieces; four scales.",
         {
             "dataset": "mnist",
             "canvas_height": 100,
@@ -54,7 +54,7 @@ ENTRIES = (
     ),
     Registration(
         "Sequence-v0",
-        "Three digits side by side, to be read from left to right.",
+        "Three digits side by side, to be classified from left to right.",
         {
             "dataset": "digits",
             "canvas_height": 32,
@@ -67,17 +67,19 @@ ENTRIES = (
     ),
     Registration(
         "ImageFolder-v0",
-        "Images of your own, one folder a class, under root.",
+        "Your own images in the folder `root`, with one folder for each class.",
         {"dataset": "folder", "num_glimpses": 6},
     ),
 )
 
 
-MAZE = Registration("Maze-v0", "An agent that sees only the way it looks along; its optimum is known.", {})
+MAZE = Registration(
+    "Maze-v0", "A maze in which the agent observes one corridor at a time; the optimal return is known.", {}
+)
 
 
 def register() -> None:
-    """Make the ids known to Gymnasium."""
+    """Register the environments with Gymnasium."""
     gymnasium.register(id=f"{NAMESPACE}/{MAZE.id}", entry_point="glimpse_envs.maze.env:MazeEnv")
     for entry in ENTRIES:
         gymnasium.register(

@@ -1,4 +1,4 @@
-"""The batched environment as Stable-Baselines3 wants it: a ``VecEnv`` in one step, without a loop over environments."""
+"""The vector environment as a ``VecEnv`` of Stable-Baselines3, with one batched step."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from glimpse_envs.classification.spaces import DictObservation
 from glimpse_envs.classification.task import TaskError
-from glimpse_envs.classification.vector import Arrays
-from glimpse_envs.evaluation import Agent, batch_of
+from glimpse_envs.evaluation import Agent, unwrap_vector_env
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,23 +27,23 @@ Indices = Iterable[int] | int | None
 class GlimpseVecEnv(VecEnv):
     """A :class:`GlimpseVectorEnv` as a ``VecEnv`` of Stable-Baselines3.
 
-    ``GlimpseVecEnv(gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64))`` makes it, and
-    ``PPO("MultiInputPolicy", ...)`` takes it. Infos have what those of single environments have, and of an episode that
-    has ended also ``terminal_observation``, ``is_success``, and ``episode`` with return, length and time, so that no
-    ``VecMonitor`` is needed for the figures of a log.
+    Create it with ``GlimpseVecEnv(gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64))`` and train on it
+    with ``PPO("MultiInputPolicy", ...)``. The infos contain those of single environments. At the end of an episode they
+    also contain ``terminal_observation``, ``is_success``, and ``episode`` with return, length and time, so that
+    statistics are logged without a ``VecMonitor``.
 
-    The environments share one random generator, which the first of the seeds that :meth:`seed` hands out fixes. What
-    :meth:`get_attr` finds is that of the batch as a whole, and so the same for every environment.
+    The environments share one random generator, which is seeded by the first of the seeds that :meth:`seed` sets.
+    Attributes are those of the batch as a whole, so :meth:`get_attr` returns the same value for every environment.
 
     Args:
-        envs: The environments. They must begin anew by themselves (``autoreset_mode`` is ``SameStep``, the default).
+        envs: The environments, with ``autoreset_mode`` ``SameStep``, the default.
 
     Raises:
-        TaskError: When these are other environments.
+        TaskError: When ``envs`` is another or a wrapped environment, or has another autoreset mode.
     """
 
     def __init__(self, envs: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
-        bare = batch_of(envs)
+        bare = unwrap_vector_env(envs)
         if bare is not envs:
             raise TaskError(
                 f"expected a GlimpseVectorEnv without a wrapper, got {type(envs).__name__}; wrap what comes out of "
@@ -53,15 +53,15 @@ class GlimpseVecEnv(VecEnv):
             raise TaskError("expected autoreset_mode 'SameStep', which Stable-Baselines3 builds upon; leave it out")
         self.envs = bare
         super().__init__(bare.num_envs, bare.single_observation_space, bare.single_action_space)
-        self._began = time.time()
+        self._start_time = time.time()
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self._actions = np.empty(0)
 
-    def reset(self) -> Arrays:
-        """Begin new episodes, with the seeds and the options that were set before."""
-        observation: Arrays
-        observation, infos = self.envs.reset(seed=self._seeds[0], options=self._gathered())
+    def reset(self) -> DictObservation:
+        """Begin new episodes, with the seeds and the options that were set before the call."""
+        observation: DictObservation
+        observation, infos = self.envs.reset(seed=self._seeds[0], options=self._merged_options())
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0
@@ -70,34 +70,34 @@ class GlimpseVecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions of the next step."""
+        """Store the actions of the next step."""
         self._actions = actions
 
-    def step_wait(self) -> tuple[Arrays, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Act in every environment.
+    def step_wait(self) -> tuple[DictObservation, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Take one step in every environment.
 
         Returns:
-            Observations, rewards, whether episodes have ended, and infos; an observation that follows an end is the
-            first of the next episode.
+            Observations, rewards, whether episodes have ended, and infos. After the end of an episode, the observation
+            is the first one of the next episode.
         """
         observation, rewards, ended, _, infos = self.envs.step(self._actions)
-        told = self._split(infos)
+        listed = self._split(infos)
         self._returns += rewards
         self._lengths += 1
         if ended.any():
-            self._tell_last(told, infos, ended)
-        return observation, rewards.astype(np.float32), ended, told
+            self._add_final_infos(listed, infos, ended)
+        return observation, rewards.astype(np.float32), ended, listed
 
-    def _tell_last(self, told: list[dict[str, Any]], infos: dict[str, Any], ended: np.ndarray) -> None:
-        """Say of episodes that have ended what single environments say, in place of what begins."""
-        seen = infos["final_obs"]
+    def _add_final_infos(self, listed: list[dict[str, Any]], infos: dict[str, Any], ended: np.ndarray) -> None:
+        """Replace the infos of episodes that have ended by their final ones."""
+        observations = infos["final_obs"]
         rows = ended.nonzero()[0]
         final = self._split({name: values[rows] for name, values in infos["final_info"].items()})
         returns, lengths = self._returns[rows].tolist(), self._lengths[rows].tolist()
-        elapsed = round(time.time() - self._began, 6)
+        elapsed = round(time.time() - self._start_time, 6)
         for place, row in enumerate(rows.tolist()):
-            told[row] = final[place] | {
-                "terminal_observation": seen[row],
+            listed[row] = final[place] | {
+                "terminal_observation": observations[row],
                 "is_success": final[place]["correct"],
                 "episode": {"r": returns[place], "l": lengths[place], "t": elapsed},
             }
@@ -105,14 +105,16 @@ class GlimpseVecEnv(VecEnv):
         self._lengths[rows] = 0
 
     def _split(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        """The infos of each environment."""
-        listed = {name: list(infos[name]) if infos[name].ndim > 1 else infos[name].tolist() for name in _named(infos)}
+        """Split the infos of the batch into one dict for each environment."""
+        listed = {
+            name: list(infos[name]) if infos[name].ndim > 1 else infos[name].tolist() for name in _episode_keys(infos)
+        }
         return [
             dict(zip(listed, values, strict=True)) | {"TimeLimit.truncated": False}
             for values in zip(*listed.values(), strict=True)
         ]
 
-    def _gathered(self) -> dict[str, Any] | None:
+    def _merged_options(self) -> dict[str, Any] | None:
         """The options of all environments as those of the batch."""
         names = {name for options in self._options for name in options}
         for name in names:
@@ -129,15 +131,15 @@ class GlimpseVecEnv(VecEnv):
         return list(self.envs.render() or [None] * self.num_envs)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """An attribute of the batch as a whole, once for each environment; spaces are those of one."""
+        """An attribute of the batch, once for each environment; the spaces are those of a single environment."""
         name = f"single_{attr_name}" if attr_name in ("observation_space", "action_space") else attr_name
         return [getattr(self.envs, name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Set an attribute of the batch as a whole.
+        """Set an attribute of the batch.
 
         Raises:
-            TaskError: When it is to be that of some environments alone.
+            TaskError: When ``indices`` are not all environments.
         """
         self._check_all(attr_name, indices)
         setattr(self.envs, attr_name, value)
@@ -145,10 +147,10 @@ class GlimpseVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batch as a whole, once; what it returns stands for every environment.
+        """Call a method of the batch once, and return its result for every environment.
 
         Raises:
-            TaskError: When it is to be that of some environments alone.
+            TaskError: When ``indices`` are not all environments.
         """
         self._check_all(method_name, indices)
         return [getattr(self.envs, method_name)(*method_args, **method_kwargs)] * self.num_envs
@@ -156,7 +158,7 @@ class GlimpseVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: Indices = None
     ) -> list[bool]:
-        """Whether environments have a wrapper: they never do."""
+        """Whether environments have a wrapper; always False."""
         return [False for _ in self._get_indices(indices)]
 
     def _check_all(self, name: str, indices: Indices) -> None:
@@ -167,8 +169,8 @@ class GlimpseVecEnv(VecEnv):
             )
 
 
-def _named(infos: dict[str, Any]) -> list[str]:
-    """What infos tell of each environment, less what they tell of the last episode."""
+def _episode_keys(infos: dict[str, Any]) -> list[str]:
+    """Names of the infos of the current episodes, without masks and final infos."""
     return [name for name in infos if not name.startswith(("_", "final_"))]
 
 
@@ -177,11 +179,11 @@ def agent_of(model: BaseAlgorithm, deterministic: bool = True) -> Agent:
 
     Args:
         model: The model, recurrent or not.
-        deterministic: Whether it takes its best action, rather than draw one.
+        deterministic: Whether it takes its most probable action, rather than sample one.
     """
     memory: tuple[np.ndarray, ...] | None = None
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         nonlocal memory
         actions, memory = model.predict(observation, memory, first, deterministic)
         return actions

@@ -1,4 +1,4 @@
-"""A window on the screen for render mode ``human``. pygame is imported only when one opens."""
+"""A window on the screen for render mode ``human``. pygame is imported when the first window opens."""
 
 import importlib
 import os
@@ -12,59 +12,62 @@ from gymnasium.error import DependencyNotInstalled, Error
 from jaxtyping import UInt8
 
 
-class Window:
-    """Shows one frame after another at a steady pace.
+class DisplayWindow:
+    """Shows frames at a limited rate.
 
-    pygame knows one window in a process: whoever showed a frame last has it. Somebody who closes the window on the
-    screen has seen enough: it stays closed, and the frames that follow are dropped.
+    pygame has one window for each process, which all instances share. When the user closes the window, it stays closed,
+    and this instance ignores further frames.
 
     Args:
-        frames_per_second: How many frames it shows, at most.
+        frames_per_second: Largest number of frames per second.
     """
 
     def __init__(self, frames_per_second: float) -> None:
         self.frames_per_second = frames_per_second
-        self.dismissed = False
+        self.closed_by_user = False
         self._pygame: Any = None
         self._clock: Any = None
 
     def show(self, frame: UInt8[np.ndarray, "height width 3"], title: str) -> None:
-        """Show a frame, and wait until it is time for the next.
+        """Show a frame, and wait until the next one is due.
 
         Args:
-            frame: RGB, 0 to 255; the window takes its size.
-            title: Of the window.
+            frame: RGB, 0 to 255; the window is resized to it.
+            title: Title of the window.
 
         Raises:
             DependencyNotInstalled: When pygame is missing.
             Error: When there is no screen.
         """
-        if self.dismissed:
+        if self.closed_by_user:
             return
         surface = self._open((frame.shape[1], frame.shape[0]))
         pygame = self._pygame
         pygame.display.set_caption(title)
         surface.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
         pygame.display.flip()
-        self.pump()
+        self.handle_events()
         self._clock.tick(self.frames_per_second)
 
-    def pump(self) -> None:
-        """Answer the screen, so that it doesn't take the window for dead; call it between frames that are far apart."""
+    def handle_events(self) -> None:
+        """Process window events, so that the system does not report the window as unresponsive.
+
+        Call it between frames that are far apart.
+        """
         if self._pygame is None:
             return
         if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):
-            self.dismissed = True
+            self.closed_by_user = True
             self.close()
 
     def close(self) -> None:
-        """Close the window, if it is open; a frame that is shown afterwards opens it again."""
+        """Close the window if it is open; the next frame opens it again."""
         if self._pygame is not None:
             self._pygame.display.quit()
             self._pygame = None
 
     def _open(self, size: tuple[int, int]) -> Any:
-        """Have a window of this size, and return its surface."""
+        """Open or resize the window, and return its surface."""
         if self._pygame is None:
             self._pygame = _import_pygame()
             self._clock = self._pygame.time.Clock()
@@ -76,7 +79,7 @@ class Window:
         except self._pygame.error as error:
             raise Error(
                 f"expected a screen to open a window on, found none ({error}); "
-                "use render_mode='rgb_array', or set SDL_VIDEODRIVER=dummy to show the frames to nobody"
+                "use render_mode='rgb_array', or set SDL_VIDEODRIVER=dummy to discard the frames"
             ) from error
 
 
@@ -92,10 +95,14 @@ def _import_pygame() -> ModuleType:
 
 
 def check_render_mode(mode: str | None, known: Sequence[str]) -> str | None:
-    """Return a render mode that there is.
+    """Return the render mode after a check that it exists.
+
+    Args:
+        mode: The render mode, or None.
+        known: The render modes of the environment.
 
     Raises:
-        gymnasium.error.UnsupportedMode: When there is no such mode.
+        gymnasium.error.UnsupportedMode: When the mode is not among ``known``.
     """
     if mode is not None and mode not in known:
         raise gymnasium.error.UnsupportedMode(f"expected render_mode out of {', '.join(known)}, or none; got {mode!r}")

@@ -1,4 +1,4 @@
-"""The ``glimpse`` command line: one module a subcommand, imported when it is asked for."""
+"""The ``glimpse`` command line: one module a subcommand, imported when it is called."""
 
 from glimpse.cli.app import main
 

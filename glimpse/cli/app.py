@@ -1,43 +1,79 @@
-"""The ``glimpse`` command. Each subcommand's module is imported only when it is asked for."""
+"""The ``glimpse`` command: the table of its subcommands, the parsing of a command line, and the exit status.
+
+A subcommand is a module with two functions, ``add_arguments(parser)`` and ``run(args)``, which returns the exit status;
+its line in :data:`SUBCOMMANDS` registers it. Only the module of the subcommand that is called is imported.
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import glimpse
-from glimpse.cli.compare.command import _add_compare, split_training
-from glimpse.cli.evaluate import _evaluate
-from glimpse.cli.explain import _add_explain
-from glimpse.cli.parser import Parser
-from glimpse.cli.usage import UsageError, suggestion
-from glimpse_envs.play.command import _add_play
+from glimpse.cli.parser import CommandParser
+from glimpse.cli.usage import UsageError, error_message, suggestion
 
-if TYPE_CHECKING:
-    from glimpse.training.hard import RollOut
 
-COMMANDS = {
-    "train": "train a model",
-    "evaluate": "measure a trained model on images that it has never seen",
-    "export": "write a trained model as one ONNX file",
-    "inspect": "print what an exported model says of itself: its card, its graph, what budgets are worth",
-    "classify": "classify images with an exported model",
-    "serve": "answer requests over HTTP with exported models",
-    "explain": "draw what a trained model attended to in images, and what its answer depends on",
-    "compare": "train or load several models on one data set, and set them side by side on a page",
-    "play": "look at images yourself, under a model's budget, in a terminal or a browser",
-    "demo": "do it all on the embedded digits, and write a page about it",
-}
-EXTRAS = {"inspect": "serve", "classify": "serve", "serve": "serve", "explain": "explain", "play": "envs"}
-"""The extra that a subcommand needs, where it is not ``train``."""
+class Subcommand(NamedTuple):
+    """A line of the table of subcommands."""
+
+    name: str
+    help: str
+    """What it does, in words that follow its name in the help."""
+    extra: str
+    """The extra of the package that it needs."""
+    module: str
+    """The module that holds its ``add_arguments`` and its ``run``."""
+
+
+SUBCOMMANDS = (
+    Subcommand("train", "train a model", "train", "glimpse.cli.train.command"),
+    Subcommand("evaluate", "measure a trained model on held-out images", "train", "glimpse.cli.evaluate"),
+    Subcommand("export", "write a trained model as one ONNX file", "train", "glimpse.cli.export"),
+    Subcommand(
+        "inspect",
+        "print an exported model's card, its graph, and its accuracy under several budgets",
+        "serve",
+        "glimpse.cli.inspect",
+    ),
+    Subcommand("classify", "classify images with an exported model", "serve", "glimpse.cli.classify.command"),
+    Subcommand("serve", "serve exported models over HTTP", "serve", "glimpse_serve.command"),
+    Subcommand(
+        "explain",
+        "draw what a trained model attended to in images, and what its answer depends on",
+        "explain",
+        "glimpse.cli.explain",
+    ),
+    Subcommand(
+        "compare",
+        "train or load several models on one data set, and show them side by side on a page",
+        "train",
+        "glimpse.cli.compare.command",
+    ),
+    Subcommand(
+        "play",
+        "classify images yourself, with a model's budget, in a terminal or a browser",
+        "envs",
+        "glimpse_envs.play.command",
+    ),
+    Subcommand(
+        "demo",
+        "train, evaluate, export and classify on the embedded digits, and write a page about it",
+        "train",
+        "glimpse.cli.demo.command",
+    ),
+)
+"""All subcommands, in the order of the help."""
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-"""What is set where the user has set nothing. The model's kernels are small: on two cores, the only machine this was
-measured on, one thread trains faster than two, and threads that spin while they wait are up to ten times slower. With
-more cores, or a larger model, more threads may pay: the help says how to ask for them."""
-OURS = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
-"""Packages whose ValueErrors are a user's mistakes."""
+"""Environment variables that are set where the user has not set them. The model's kernels are small: on two cores, the
+only machine this was measured on, one thread trains faster than two, and threads that spin while they wait are up to
+ten times slower. With more cores, or a larger model, more threads may pay: the help says how to set them."""
+OWN_PACKAGES = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
+"""Packages whose ValueErrors are a user's mistakes, and whose missing modules are faults."""
 MISTAKE, INTERRUPTED = 2, 130
 
 
@@ -59,7 +95,7 @@ def main(args: Sequence[str], program: str = "") -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone.
+        # The reader of the output has closed it.
         _drop_output()
         return 1
     except OSError as error:
@@ -73,178 +109,89 @@ def main(args: Sequence[str], program: str = "") -> int:
 
 
 def _drop_output() -> None:
-    """Forget output that can't be written; Python would complain of it once more when it flushes at its end."""
+    """Drop output that can't be written, which Python would otherwise try to flush, and report, when it exits."""
     try:
         sys.stdout.flush()
     except OSError:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 def _run(args: Sequence[str], program: str) -> int:
-    command = args[0] if args else ""
     try:
-        if command == "train":
-            from glimpse.cli.train.command import main as train
-
-            return train(args[1:], program or "glimpse train", {"env": _environment})
-        chosen = parse(args)
-        return RUN[chosen.command](chosen)
+        chosen = parse(args, program)
+        status: int = import_module(_entry(chosen.command).module).run(chosen)
+        return status
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in {"", "glimpse"}:
+        if missing in {"", *OWN_PACKAGES}:
             raise
-        extra = EXTRAS.get(command, "train")
-        return _fail(f"{command} needs {missing}, which is not installed; pip install 'glimpse-attention[{extra}]'")
+        entry = _entry(_called(args))
+        return _fail(
+            f"{entry.name} needs {missing}, which is not installed; pip install 'glimpse-attention[{entry.extra}]'"
+        )
     except UsageError as error:
         return _fail(str(error))
     except ValueError as error:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
-        if type(error).__module__.partition(".")[0] not in OURS:
+        if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        return _fail(str(error))
+        return _fail(error_message(error, _called(args)))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
-            raise  # Told by main, which also flushes what was printed.
+            raise  # Reported by main, which also flushes what was printed.
         return _fail(f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}")
 
 
-def _environment() -> "RollOut":
-    from glimpse_envs.hard_agent import look_in_environment
-
-    return look_in_environment
-
-
-def _export(args: argparse.Namespace) -> int:
-    from glimpse.cli.export import run
-
-    return run(args)
+def _called(args: Sequence[str]) -> str:
+    """The name of the subcommand in a command line that has one."""
+    names = {entry.name for entry in SUBCOMMANDS}
+    return next(arg for arg in args if arg in names)
 
 
-def _inspect(args: argparse.Namespace) -> int:
-    from glimpse.cli.inspect import inspect
-
-    print(inspect(args.model, args.json))
-    return 0
-
-
-def _classify(args: argparse.Namespace) -> int:
-    from glimpse.cli.classify.command import run
-
-    return run(args)
-
-
-def _serve(args: argparse.Namespace) -> int:
-    from glimpse_serve.command import run
-
-    return run(args)
-
-
-def _compare(args: argparse.Namespace) -> int:
-    from glimpse.cli.compare.command import run
-
-    return run(args)
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from glimpse.cli.demo import run
-
-    return run(args)
-
-
-def _play(args: argparse.Namespace) -> int:
-    from glimpse_envs.play.command import run
-
-    return run(args)
-
-
-def _explain(args: argparse.Namespace) -> int:
-    from glimpse.cli.explain import run
-
-    return run(args)
-
-
-RUN = {
-    "explain": _explain,
-    "evaluate": _evaluate,
-    "export": _export,
-    "inspect": _inspect,
-    "classify": _classify,
-    "serve": _serve,
-    "compare": _compare,
-    "play": _play,
-    "demo": _demo,
-}
-
-
-def parse(args: Sequence[str]) -> argparse.Namespace:
+def parse(args: Sequence[str], program: str = "") -> argparse.Namespace:
     """Parse a command line.
 
     Args:
         args: The arguments, without the program's name.
+        program: How the user calls the subcommand; ``glimpse SUBCOMMAND`` when left out.
+
+    Returns:
+        The subcommand's arguments; ``command``, its name; ``command_line``, all arguments as they were given; and
+        ``program``.
 
     Raises:
         UsageError: When a command or an option is unknown, or a value is missing or wrong.
     """
-    parser = Parser(prog="glimpse", description=glimpse.__doc__.splitlines()[0] if glimpse.__doc__ else None)
+    parser = CommandParser(prog="glimpse", description=glimpse.__doc__.splitlines()[0] if glimpse.__doc__ else None)
     parser.add_argument("--version", action="version", version=f"glimpse {glimpse.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parsers = {name: _add(subparsers, name, asked=name in args[:1]) for name in COMMANDS}
-    own, training = split_training(args) if list(args[:1]) == ["compare"] else (list(args), [])
-    chosen, unknown = parser.parse_known_args(own)
+    parsers = {
+        entry.name: subparsers.add_parser(
+            entry.name,
+            help=entry.help,
+            description=f"{entry.help[0].upper()}{entry.help[1:]}.",
+            fill=partial(_add_arguments, entry.module),
+        )
+        for entry in SUBCOMMANDS
+    }
+    chosen, unknown = parser.parse_known_args(args)
     if unknown:
         wrong = unknown[0].partition("=")[0]
         known = [*parser.options(), *parsers[chosen.command].options()]
         raise UsageError(f"{chosen.command} knows no {wrong!r}{suggestion(wrong, known)}; see --help")
-    chosen.training, chosen.command_line = training, list(args)
+    chosen.command_line, chosen.program = list(args), program or f"glimpse {chosen.command}"
     return chosen
 
 
-def _add(subparsers: "argparse._SubParsersAction[Parser]", name: str, asked: bool) -> Parser:
-    """Add a subcommand, with its arguments only if it is asked for: those of classify are in their module."""
-    if asked and name == "classify":
-        from glimpse.cli.classify.options import add_parser
-
-        add_parser(subparsers)
-        return subparsers.choices[name]
-    parser = subparsers.add_parser(name, help=COMMANDS[name], description=f"{COMMANDS[name].capitalize()}.")
-    if name == "evaluate":
-        _add_checkpoint(parser)
-        parser.add_argument(
-            "--part",
-            choices=("test", "validation"),
-            default="test",
-            help="which images to measure on; the test images if left out",
-        )
-        parser.add_argument("--json", action="store_true", help="print JSON")
-    elif name == "export":
-        _add_checkpoint(parser)
-        from glimpse.cli.export import add_arguments
-
-        add_arguments(parser)
-    elif name == "inspect":
-        parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that 'glimpse export' wrote")
-        parser.add_argument("--json", action="store_true", help="print JSON")
-    elif name == "serve" and asked:
-        from glimpse_serve.settings import add_arguments as add_serving
-
-        add_serving(parser)
-    elif name == "explain":
-        _add_explain(parser)
-    elif name == "compare":
-        _add_compare(parser)
-    elif name == "play":
-        _add_play(parser)
-    elif name == "demo":
-        parser.add_argument("--output", type=Path, default=Path("demo"), metavar="DIR", help="demo if left out")
-    return parser
+def _add_arguments(module: str, parser: CommandParser) -> None:
+    import_module(module).add_arguments(parser)
 
 
-def _add_checkpoint(parser: Parser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")
-    parser.add_argument("--root", metavar="DIR", help="where the data set lies now; as in training if left out")
+def _entry(name: str) -> Subcommand:
+    return next(entry for entry in SUBCOMMANDS if entry.name == name)
 
 
 def _fail(sentence: str) -> int:

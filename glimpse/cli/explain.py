@@ -1,32 +1,49 @@
-"""``glimpse explain``: what a trained model attended to in images, and what its answer depends on."""
+"""``glimpse explain``: what a trained model attended to in images, and what its answer depends on.
+
+torch is imported when it runs.
+"""
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL.Image import Image
-
-from glimpse.cli.parser import Parser
+from glimpse.cli.parser import add_checkpoint, add_output_folder
 from glimpse.cli.usage import UsageError, nearest
-from glimpse.drawing.album import PictureFolder
-from glimpse.drawing.heatmap import draw_maps
-from glimpse.evaluation.maps import explicit_maps, implicit_maps
-from glimpse.images import pixels
-from glimpse.training.checkpoint import load_training
-from glimpse.training.classifier import ClassifierTraining
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from glimpse.training.classifier import ClassifierTraining
 
 TITLES = {"jacobian": "Jacobian", "smoothed": "smoothed gradients", "integrated": "integrated gradients"}
 """What the implicit maps are called in pictures, by the names of the methods."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    add_checkpoint(parser)
+    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
+    add_output_folder(parser, "explained")
+    parser.add_argument(
+        "--method",
+        dest="methods",
+        action="append",
+        choices=("jacobian", "smoothed", "integrated"),
+        help="method of the map; may be given several times; jacobian if left out, the others need captum",
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw the maps of every image; one that fails is named on stderr and the others go on.
 
     Args:
-        args: ``checkpoint``, ``images``, ``output``, ``methods`` and ``class``.
+        args: The arguments of :func:`add_arguments`.
 
     Returns:
         0 when every image was explained, 1 otherwise.
@@ -35,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: When the checkpoint is none of ours.
         UsageError: When the model has no such class.
     """
+    from glimpse.drawing.album import PictureFolder
+    from glimpse.images import pixels
+    from glimpse.training.checkpoint import load_training
+
     training, _ = load_training(args.checkpoint)
     output = None if args.label is None else class_number(training, args.label)
     album = PictureFolder(args.output, args.images)
@@ -51,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def class_number(training: ClassifierTraining, name: str) -> int:
+def class_number(training: "ClassifierTraining", name: str) -> int:
     """The output that stands for a class.
 
     Raises:
@@ -65,11 +86,11 @@ def class_number(training: ClassifierTraining, name: str) -> int:
 
 
 def explain(
-    training: ClassifierTraining,
-    canvas: np.ndarray,
+    training: "ClassifierTraining",
+    canvas: "np.ndarray",
     methods: list[str],
     output: int | None = None,
-) -> tuple[Image, str]:
+) -> "tuple[Image, str]":
     """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
 
     Args:
@@ -81,6 +102,12 @@ def explain(
     Returns:
         The picture, and the answer in words.
     """
+    import numpy as np
+    import torch
+
+    from glimpse.drawing.heatmap import draw_maps
+    from glimpse.evaluation.maps import explicit_maps, implicit_maps
+
     observer = training.observer
     images = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))[None].to(observer.device)
     with torch.no_grad():
@@ -103,20 +130,3 @@ def explain(
         f"{training.classes[int(explained)]}{held}."
     )
     return draw_maps(canvas, maps, columns=len(maps) + 1, note=note), answer
-
-
-def _add_explain(parser: Parser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")
-    parser.add_argument("images", type=Path, metavar="IMAGE", nargs="+", help="PNG, JPEG, BMP, GIF, TIFF, WebP or PPM")
-    parser.add_argument("--output", type=Path, default=Path("explained"), metavar="DIR", help="explained if left out")
-    parser.add_argument(
-        "--method",
-        dest="methods",
-        action="append",
-        choices=("jacobian", "smoothed", "integrated"),
-        help="how it is found out what the answer depends on; may be given several times; jacobian if left out, the "
-        "others need captum",
-    )
-    parser.add_argument(
-        "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
-    )

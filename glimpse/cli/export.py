@@ -1,35 +1,41 @@
-"""``glimpse export``: its options, and what it says. torch comes only when something is exported."""
+"""``glimpse export``: write a trained model as an ONNX file or a program. torch is imported when it runs."""
 
 import argparse
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glimpse.cli.parser import add_checkpoint, add_root
 from glimpse.cli.usage import UsageError, invocation, suggestion
+from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption
 
 if TYPE_CHECKING:
     from glimpse.contract.card import ModelCard
     from glimpse.export.checkpoint import ExportOptions
-    from glimpse.export.targets.delivery import Destination
 
-DESTINATIONS = ("triton", "kserve", "program")
-NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", "storage_uri")
-"""Options of an export that a program has no use for: it is the episode in float32, of uint8 pixels."""
+PROGRAM_KIND = "program"
+"""A value of ``--to`` that is no target: a program of torch.export is written in place of the ONNX file."""
+EXPORT_KINDS = (*EXPORT_TARGETS, PROGRAM_KIND)
+TARGET_OPTIONS: dict[str, TargetOption] = {
+    option.name: option for target in EXPORT_TARGETS.values() for option in target.options
+}
+"""Options that only some targets take, and that these need."""
+NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", *TARGET_OPTIONS)
+"""Options of an export that do not apply to a program, which is the episode in float32, of uint8 pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of an export, but for the checkpoint and its data.
-
-    Args:
-        parser: That of the subcommand.
-    """
+    """Add the subcommand's arguments to its parser."""
+    add_checkpoint(parser)
+    add_root(parser, "that of the training")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="where the ONNX file goes; beside the checkpoint if left out"
     )
     parser.add_argument(
         "--graph",
         choices=("adaptive", "episode", "step"),
-        help="adaptive: a loop that can stop when it is sure, go on from a state and look at parts of large images. "
+        help="adaptive: a loop that can stop when it is sure, go on from a state and read parts of large images. "
         "episode: all glimpses in a straight line, the fastest for a fixed number. step: one glimpse, which the caller "
         "cuts. If left out, adaptive for models that look through a retina, and episode for all others, which have no "
         "other",
@@ -62,13 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         nargs=2,
         metavar=("KIND", "PLACE"),
-        help="write for a server as well: 'triton FOLDER', a Triton model repository; 'kserve FILE', the manifest of "
-        "an InferenceService over such a repository. Or 'program FILE.pt2' in place of ONNX, a torch.export program",
+        help="write for a server as well: "
+        + "; ".join(f"'{kind} {target.place_metavar}', {target.summary}" for kind, target in EXPORT_TARGETS.items())
+        + f". Or '{PROGRAM_KIND} FILE.pt2' in place of ONNX, a torch.export program",
     )
     parser.add_argument("--name", help="what a server calls the model; the checkpoint's folder if left out")
-    parser.add_argument(
-        "--storage-uri", metavar="URI", help="where a cluster finds the model repository, for --to kserve"
-    )
+    for option in TARGET_OPTIONS.values():
+        parser.add_argument(
+            _flag(option.name), metavar=option.metavar, help=f"{option.meaning}, for {_any_of(_takers(option.name))}"
+        )
     parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
     parser.add_argument(
         "--made-by",
@@ -78,31 +86,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export a checkpoint, and say what was written and what to do next.
+    """Export a checkpoint, and print what was written and what to do next.
 
     Args:
-        args: What :func:`add_arguments` 's parser made of the command line.
+        args: The arguments of :func:`add_arguments`.
 
     Raises:
         UsageError: When options don't go with one another.
-        ValueError: One of ours, when there is nothing to export, or it would not answer as the model does.
+        ValueError: One of ours, when there is nothing to export, or its outputs would differ from the model's.
     """
     from glimpse.export.checkpoint import ExportOptions, check_output, export_as_program, export_checkpoint
-    from glimpse.export.targets.delivery import check_destination, deliver
 
     _check_applies(args)
-    kind, place = args.to or ("", "")
-    if kind == "program":
-        place = Path(place)
+    if args.to and args.to[0] == PROGRAM_KIND:
+        place = Path(args.to[1])
         card, same = export_as_program(args.checkpoint, place, args.root, args.license, args.made_by)
         print(
             f"wrote {place} ({place.stat().st_size / 1e6:.1f} MB): {_in_words(card)}\n"
             f"compared with the model on {same.images} test images: every label is the same, outputs differ by at most "
             f"{same.difference:.0e}\n"
-            "next: torch.export.load(path).module() answers; docs/deployment.md says how"
+            "next: torch.export.load(path).module() runs it; docs/deployment.md says how"
         )
         return 0
-    form = ExportOptions(
+    options = ExportOptions(
         args.graph,
         args.input or "uint8",
         args.type or "float32",
@@ -113,11 +119,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.output is not None:
         check_output(args.output)
-    destination = _destination(args, form) if kind else None
-    if destination:
-        check_destination(destination)
-    exported = export_checkpoint(args.checkpoint, args.output, args.root, form)
-    path, card, parity = exported
+    target = _target(args, options) if args.to else None
+    if target:
+        target.check()
+    path, card, parity = export_checkpoint(args.checkpoint, args.output, args.root, options)
     compared = "probabilities and attention weights" if card.has_maps else "probabilities"
     labels = f"{parity.labels_differ} labels differ" if parity.labels_differ else "every label is the same"
     ties = f", {parity.ties} rounding ties" if card.has_retina else ""
@@ -127,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
         f"compared with the model on {parity.images} test images: {labels}, {compared} differ by at most "
         f"{parity.difference:.0e}{ties}"
     )
-    if destination:
-        made = deliver(exported, destination)
-        print(f"wrote {made}, for the model {destination.name!r}; docs/deployment.md says how to serve it")
+    if target:
+        written = target.deliver(path, card)
+        print(f"wrote {written}, for the model {target.name!r}; docs/deployment.md says how to serve it")
         return 0
     quoted = shlex.quote(str(path))
     print(f"next: {invocation()} inspect {quoted}\n      {invocation()} classify {quoted} {how}")
@@ -137,46 +142,62 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_applies(args: argparse.Namespace) -> None:
-    """Refuse options of an export that would be passed over in silence, and miss the one that must be there."""
+    """Reject options of an export that would have no effect, and an export that lacks an option.
+
+    Raises:
+        UsageError: When ``--to`` names no target, or the options do not go with it.
+    """
     kind = args.to[0] if args.to else None
-    if kind is not None and kind not in DESTINATIONS:
-        raise UsageError(
-            f"--to: expected one of {', '.join(DESTINATIONS)}, got {kind!r}{suggestion(kind, DESTINATIONS)}"
-        )
+    if kind is not None and kind not in EXPORT_KINDS:
+        hint = suggestion(kind, EXPORT_KINDS)
+        raise UsageError(f"--to: expected one of {', '.join(EXPORT_KINDS)}, got {kind!r}{hint}")
     given = [name for name in NOT_OF_PROGRAMS if getattr(args, name) is not None]
-    options = {name: f"--{name.replace('_', '-')}" for name in given}
-    if kind == "program" and given:
+    if kind == PROGRAM_KIND and given:
         raise UsageError(
-            f"expected no {options[given[0]]} with --to program, which writes the episode in float32, for uint8 "
+            f"expected no {_flag(given[0])} with --to program, which writes the episode in float32, for uint8 "
             "pixels, to the file that --to names; leave it out"
         )
     if kind is None and "name" in given:
-        raise UsageError("expected --to triton or --to kserve with --name, got none; add it, or leave --name out")
-    if kind != "kserve" and "storage_uri" in given:
-        raise UsageError(f"expected --to kserve with --storage-uri, got {kind or 'no --to'}; leave --storage-uri out")
-    if kind == "kserve" and "storage_uri" not in given:
-        raise UsageError(
-            "expected --storage-uri with --to kserve, such as s3://bucket/models; it says where the cluster finds the "
-            "model repository that --to triton writes"
-        )
+        raise UsageError(f"expected {_any_of(EXPORT_TARGETS)} with --name, got none; add it, or leave --name out")
+    for name, option in TARGET_OPTIONS.items():
+        takers, flag = _takers(name), _flag(name)
+        if kind not in takers and name in given:
+            raise UsageError(f"expected {_any_of(takers)} with {flag}, got {kind or 'no --to'}; leave {flag} out")
+        if kind in takers and name not in given:
+            raise UsageError(f"expected {flag} with --to {kind}, such as {option.example}; {option.reason}")
 
 
-def _destination(args: argparse.Namespace, form: "ExportOptions") -> "Destination":
-    """Where an export is handed on to, under the name that was given or that of the checkpoint's folder."""
-    from glimpse.export.targets.delivery import Destination, check_name
-    from glimpse.export.targets.ownership import DeploymentError
+def _takers(option: str) -> list[str]:
+    """The names of the targets that take an option."""
+    return [kind for kind, target in EXPORT_TARGETS.items() if any(taken.name == option for taken in target.options)]
 
-    kind, place = args.to
+
+def _any_of(kinds: Iterable[str]) -> str:
+    return " or ".join(f"--to {kind}" for kind in kinds)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _target(args: argparse.Namespace, options: "ExportOptions") -> Target:
+    """The target that ``--to`` names; without ``--name``, the model is called like the checkpoint's folder.
+
+    Raises:
+        UsageError: When the folder's name is no valid name for a model.
+    """
+    target, place = EXPORT_TARGETS[args.to[0]], Path(args.to[1])
     name = args.name
     if name is None:
         name = args.checkpoint.resolve().parent.name
         try:
-            check_name(kind, name)
+            target.check_name(name)
         except DeploymentError as error:
             raise UsageError(
                 f"without --name, a model is called like its checkpoint's folder: {error} with --name"
             ) from error
-    return Destination(kind, Path(place), name, args.storage_uri or "", form.target == "gpu")
+    own = {option.name: getattr(args, option.name) for option in target.options}
+    return target(place, name, options.target == "gpu", **own)
 
 
 def _in_words(card: "ModelCard") -> str:

@@ -1,12 +1,33 @@
-"""``glimpse inspect``: what an exported model says of itself. No torch."""
+"""``glimpse inspect``: an exported model's card, its graph, and its accuracy under several budgets. No torch."""
 
+import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from glimpse.cli.parser import add_json
 from glimpse.contract.card import ModelCard
 from glimpse.runtime.model_file import ModelFile, load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file that 'glimpse export' wrote")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description of an exported model.
+
+    Args:
+        args: The arguments of :func:`add_arguments`.
+
+    Raises:
+        ContractError: See :func:`inspect`.
+    """
+    print(inspect(args.model, args.json))
+    return 0
 
 
 def inspect(path: Path, as_json: bool = False) -> str:
@@ -14,7 +35,7 @@ def inspect(path: Path, as_json: bool = False) -> str:
 
     Args:
         path: An ONNX file written by ``glimpse export``.
-        as_json: Whether to answer in JSON.
+        as_json: Whether to return JSON.
 
     Raises:
         ContractError: When it is none, or was changed since it was written.

@@ -1,19 +1,69 @@
-"""What every part of the command line shares: how it is called here, and a word for a mistake. No torch."""
+"""The error of a user's mistake, the nearest name to a mistyped one, and how the command is called. No torch."""
 
 import difflib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from glimpse.errors import Argument, ArgumentError, Setting, Spelling
+
+OPTIONS: dict[str, dict[str, str]] = {
+    "compare": {"root": "--root"},
+    "evaluate": {"root": "--root"},
+    "export": {
+        "root": "--root",
+        "output": "--output",
+        "graph": "--graph",
+        "precision": "--type",
+        "weights": "--weights",
+        "input_type": "--input",
+        "target": "--target",
+        "storage_uri": "--storage-uri",
+    },
+    "classify": {"max_glimpses": "--max-glimpses", "confidence": "--confidence", "threads": "--threads"},
+}
+"""The option of each subcommand that sets an argument of the library; ``train`` and ``play`` find theirs themselves."""
 
 
 class UsageError(Exception):
-    """A user's mistake, told in one or two lines."""
+    """A user's mistake, described in one or two lines."""
+
+
+def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
+    """Write arguments of the library as options of a command line.
+
+    Args:
+        options: The options, by the names of the arguments.
+        sign: What stands between an option and its value.
+
+    Returns:
+        A function that writes an argument that is among them; it returns None for others.
+    """
+
+    def spell(argument: Argument) -> str | None:
+        option = options.get(argument.name)
+        if option is None or not isinstance(argument, Setting):
+            return option
+        value = str(argument.value).lower() if isinstance(argument.value, bool) else argument.value
+        return f"{option}{sign}{value}"
+
+    return spell
+
+
+def error_message(error: Exception, command: str) -> str:
+    """The sentence of an error, with the options of the subcommand that met it.
+
+    Args:
+        error: An error of the library or of the command line.
+        command: The subcommand's name.
+    """
+    return error.render(spelling(OPTIONS.get(command, {}))) if isinstance(error, ArgumentError) else str(error)
 
 
 def invocation() -> str:
-    """The words that call the ``glimpse`` command from where the user is, for telling what to do next.
+    """How the user calls the ``glimpse`` command from the current folder, for messages with a command to run next.
 
     ``glimpse`` where the shell finds the one that runs now; else its path, if it lies beside the interpreter; else
     ``python -m glimpse``.
@@ -30,7 +80,7 @@ def invocation() -> str:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The name that a mistyped one was most likely meant to be; None where it resembles none.
+    """The name that is most similar to a mistyped one; None where none is similar.
 
     Args:
         wrong: What was typed.
@@ -41,7 +91,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str | None:
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a mistyped name: the nearest right one; empty where it resembles none.
+    """The end of a message about a mistyped name: the nearest right one; empty where none is similar.
 
     Args:
         wrong: What was typed.

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from glimpse.errors import Argument, ArgumentError, Setting
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -22,7 +24,7 @@ class Canvas:
         piece_size: Side of a piece, pixels.
 
     Raises:
-        ValueError: When the canvas has no pixels or the pieces have none.
+        ArgumentError: When the canvas has no pixels or the pieces have none.
     """
 
     height: int
@@ -32,9 +34,12 @@ class Canvas:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.piece_size) < 1 or self.num_pieces < 0:
-            raise ValueError(
+            raise ArgumentError(
                 "expected a canvas and pieces of at least 1 pixel and a count of pieces that isn't negative; got "
-                f"height={self.height}, width={self.width}, num_pieces={self.num_pieces}, piece_size={self.piece_size}"
+                f"height={self.height}, width={self.width}, ",
+                Setting("num_pieces", self.num_pieces),
+                ", ",
+                Setting("piece_size", self.piece_size),
             )
 
     def boxes(self, batch: int, height: int, width: int, generator: torch.Generator) -> Int64[Tensor, "batch 4"]:
@@ -53,12 +58,16 @@ class Canvas:
             Boxes in pixels of the canvas, (left, top, right, bottom), on the generator's device.
 
         Raises:
-            ValueError: When the canvas is smaller than the images.
+            ArgumentError: When the canvas is smaller than the images; it names a data set's ``canvas_height`` and
+                ``canvas_width``.
         """
         if height > self.height or width > self.width:
-            raise ValueError(
+            raise ArgumentError(
                 f"expected a canvas of at least {height}x{width} pixels, the images' size, got "
-                f"{self.height}x{self.width}; enlarge canvas_height and canvas_width"
+                f"{self.height}x{self.width}; enlarge ",
+                Argument("canvas_height"),
+                " and ",
+                Argument("canvas_width"),
             )
         top = _uniform(self.height - height + 1, batch, generator)
         left = _uniform(self.width - width + 1, batch, generator)
@@ -81,14 +90,16 @@ class Canvas:
             Pixels in [0, 255].
 
         Raises:
-            ValueError: When the canvas is smaller than the images, or the images are smaller than a piece.
+            ArgumentError: When the canvas is smaller than the images, or the images are smaller than a piece.
         """
         batch, channels, height, width = images.shape
         left, top = self.boxes(batch, height, width, generator).unbind(1)[:2]
         if self.num_pieces and (self.piece_size > pool.shape[2] or self.piece_size > pool.shape[3]):
-            raise ValueError(
+            raise ArgumentError(
                 f"expected pieces no larger than the images they are cut from, {pool.shape[2]}x{pool.shape[3]} pixels, "
-                f"got piece_size={self.piece_size}; lower it"
+                "got ",
+                Setting("piece_size", self.piece_size),
+                "; lower it",
             )
         canvas = images.new_zeros(batch, channels, self.height * self.width)
         _paste(canvas, images.flatten(2), _places(top, left, height, width, self.width))

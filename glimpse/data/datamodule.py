@@ -13,6 +13,7 @@ from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
+from glimpse.errors import Argument, Setting
 
 FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
 """What a folder's images are brought to when nothing is said."""
@@ -112,13 +113,17 @@ class ImageData(LightningDataModule):
     ) -> None:
         super().__init__()
         if dataset not in DATASETS:
-            raise DataError(f"expected a data set out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them")
+            raise DataError(
+                "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
+            )
         shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
         for name, value in shape.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
-                    f"expected --data.{name} with the data set {FOLDER} alone, got {value} with {dataset}, whose "
-                    "images have a shape of their own; leave it out"
+                    "expected ",
+                    Argument(name),
+                    f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape of "
+                    "their own; leave it out",
                 )
         chosen = FOLDER_SHAPE | {name: value for name, value in shape.items() if value is not None}
         for name, value, least in (
@@ -132,19 +137,25 @@ class ImageData(LightningDataModule):
             ("image_width", chosen["image_width"], 1),
         ):
             if value < least:
-                raise DataError(f"expected --data.{name} of at least {least}, got {value}")
+                raise DataError("expected ", Argument(name), f" of at least {least}, got {value}; raise it")
         if bool(canvas_height) != bool(canvas_width) or (num_pieces and not canvas_height):
             raise DataError(
-                "a canvas needs both its sides, and clutter needs a canvas; got "
-                f"canvas_height={canvas_height}, canvas_width={canvas_width}, num_pieces={num_pieces}"
+                "a canvas needs both its sides, and clutter needs a canvas; got ",
+                Setting("canvas_height", canvas_height),
+                ", ",
+                Setting("canvas_width", canvas_width),
+                ", ",
+                Setting("num_pieces", num_pieces),
             )
         if jitter and canvas_height:
             raise DataError(
-                f"expected --data.jitter without a canvas alone, got {jitter} with a canvas of "
-                f"{canvas_height}x{canvas_width}, on which images are moved anyway; leave one of them out"
+                "expected ",
+                Argument("jitter"),
+                f" without a canvas alone, got {jitter} with a canvas of {canvas_height}x{canvas_width}, on which "
+                "images are moved anyway; leave one of them out",
             )
         if chosen["channels"] not in (1, 3):
-            raise DataError(f"expected --data.channels to be 1 (grey) or 3 (colour), got {channels}")
+            raise DataError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {channels}")
         self.save_hyperparameters()
         self.dataset = dataset
         self.root = root

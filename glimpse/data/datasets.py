@@ -15,13 +15,15 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from glimpse.errors import Argument, ArgumentError, Clause, Setting
+
 DATA_VARIABLE = "GLIMPSE_DATA"
 SPLIT_SEED = 20140624
 """Fixes which images are held out; the day on which the paper reached arXiv."""
 VALIDATION_SHARE = 0.05
 
 
-class DataError(ValueError):
+class DataError(ArgumentError):
     """Data that is not there, or is not what was expected."""
 
 
@@ -117,8 +119,10 @@ def torchvision_source(name: str, split_argument: bool = False) -> Callable[[str
                         "there by hand"
                     ) from error
                 raise DataError(
-                    f"expected {name} under {place}, found no complete copy of it; give its folder with --data.root or "
-                    f"{DATA_VARIABLE}, or have it downloaded with --data.download true"
+                    f"expected {name} under {place}, found no complete copy of it; give its folder with ",
+                    Argument("root"),
+                    f" or {DATA_VARIABLE}",
+                    Clause(", or have it downloaded with ", Setting("download", True)),
                 ) from error
         fitting, test = (_part(part) for part in parts)
         order = torch.randperm(len(fitting), generator=torch.Generator().manual_seed(SPLIT_SEED))

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
+from glimpse.errors import Argument
 from glimpse.images.pixels import ImageError, decode, fit
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that a folder's images may take in memory once scaled."""
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -49,7 +50,10 @@ def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
     if needed > MEMORY_LIMIT:
         raise DataError(
             f"{total} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
-            f"{MEMORY_LIMIT / 2**30:.0f}; lower --data.image_height and --data.image_width"
+            f"{MEMORY_LIMIT / 2**30:.0f}; lower ",
+            Argument("image_height"),
+            " and ",
+            Argument("image_width"),
         )
     read = {part: _read(files, classes, height, width, channels) for part, files in parts.items()}
     return Source(read["train"], read["validation"], read["test"], classes)
@@ -63,7 +67,7 @@ def folder_classes(root: Path) -> tuple[str, ...]:
 def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
     """The files of each class in each part."""
     if not root.is_dir():
-        raise DataError(f"expected a folder of images at {root}, found none; give one with --data.root")
+        raise DataError(f"expected a folder of images at {root}, found none; give one with ", Argument("root"))
     if (root / "train").is_dir():
         validation = root / "validation" if (root / "validation").is_dir() else root / "val"
         places = {"train": root / "train", "validation": validation, "test": root / "test"}
@@ -108,7 +112,7 @@ def _classes(root: Path) -> dict[str, list[Path]]:
 def _is_image(file: Path, folder: Path) -> bool:
     """Whether a path is an image by its name, and not hidden, as what macOS writes beside a file is."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in IMAGE_SUFFIXES and not hidden and file.is_file()
+    return file.suffix.lower() in _SUFFIXES and not hidden and file.is_file()
 
 
 def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Split:

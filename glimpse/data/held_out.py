@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DataError, Split
+from glimpse.errors import Argument
 
 LabelledBatch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 
@@ -64,7 +65,10 @@ class FrozenBlocks(Dataset[LabelledBatch], Sized):
         if self.canvas is None:
             raise DataError(
                 "expected images on canvases, where it is known in which box each one lies; got images without a "
-                "canvas; set canvas_height and canvas_width"
+                "canvas; set ",
+                Argument("canvas_height"),
+                " and ",
+                Argument("canvas_width"),
             )
         height, width = self.part.images.shape[2:]
         counts = [min(BLOCK, len(self.part) - block * BLOCK) for block in range(len(self))]

@@ -1,11 +1,12 @@
 """A folder of pictures: each is named after its image, written whole or not at all, and replaces none but our own."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from glimpse.files import whole_path
 
 FILM_FORMATS = ("gif", "webp")
 """What films are written as: GIF, which everything shows, in 256 colours; or WebP, which keeps every pixel's colour."""
@@ -92,12 +93,8 @@ class PictureFolder:
 
     def _write(self, stem: str, suffix: str, save: Callable[[Path], None]) -> Path:
         path = self._free_path(stem, suffix)
-        unfinished = path.with_name(f".glimpse-{os.getpid()}.tmp")
-        try:
-            save(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_path(path) as draft:
+            save(draft)
         self._drawn.add(path.name.casefold())
         return path
 
@@ -109,6 +106,20 @@ class PictureFolder:
             if not taken and _is_replaceable(path):
                 return path
             number += 1
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Args:
+        picture: The picture.
+        path: The file, whose suffix names the format.
+
+    Raises:
+        OSError: When it can't be written.
+    """
+    with whole_path(path) as draft:
+        picture.save(draft)
 
 
 def _with_one_palette(frames: Sequence[Image.Image], colours: Sequence[tuple[int, ...]]) -> list[Image.Image]:

@@ -71,7 +71,7 @@ def view_of(
         if height * width > pixels.MAX_PIXELS:
             raise pixels.ImageError(
                 f"expected an image of at most {pixels.MAX_PIXELS:,} pixels to draw, got {width} x {height}; "
-                "leave out --draw and --animate"
+                "classify it without a picture"
             )
         image = image.read((0, 0, width, height))
     canvas = pixels.fit(image, height, width, session.card.channels) if native else session.fit(image)

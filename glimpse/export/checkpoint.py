@@ -1,4 +1,4 @@
-"""What ``glimpse evaluate`` and ``glimpse export`` do with a checkpoint: compose data, model and figures."""
+"""The export of a checkpoint: load model and data, measure the model, write the file with its card."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,13 +11,22 @@ from torch import Tensor
 
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
+from glimpse.errors import Argument, Setting
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of, errors_of
 from glimpse.export.graph.fragment import state_sizes
-from glimpse.export.graph.precision import round_weights
-from glimpse.export.model import WORSE, ExportError, beliefs_of_file, check_options, export_model, versions
+from glimpse.export.graph.precision import round_to_float16
+from glimpse.export.model import (
+    MAX_ERROR_INCREASE,
+    ExportError,
+    check_export_options,
+    export_model,
+    logits_of_file,
+    versions,
+)
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
+from glimpse.files import write_problem
 from glimpse.models.hard import HardObserver
 from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import load_with_data
@@ -26,23 +35,23 @@ from glimpse.training.classifier import ClassifierTraining
 PARITY_IMAGES = 1000
 """Test images on which an exported file is compared with its model."""
 WEIGHTS = ("float32", "float16")
-"""What the weights of a file that computes in float32 may be rounded to and stored as."""
+"""The types that the weights of a file that computes in float32 may be rounded to and stored in."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is written of a model.
+    """The options of an export.
 
     Attributes:
-        graph: One of :data:`glimpse.contract.card.GRAPHS`; the adaptive one of a model that looks through a retina, and
-            the episode of any other, when left out.
-        input_type: What the graph takes, one of :data:`glimpse.contract.card.INPUT_TYPES`.
-        precision: What it computes in, one of :data:`glimpse.contract.card.PRECISIONS`.
-        chosen_target: What it is to run on, one of :data:`glimpse.contract.card.TARGETS`; a GPU when left out and
-            the precision is float16, else a processor.
-        license: Under which the model may be used.
-        weights: What the weights are rounded to and stored as: ``float32``, which leaves them as they are, or
-            ``float16``, of a file that computes in float32.
+        graph: One of :data:`glimpse.contract.card.GRAPHS`. When left out, the adaptive graph of a model with a retina,
+            and the episode of any other model.
+        input_type: Type of the graph's images, one of :data:`glimpse.contract.card.INPUT_TYPES`.
+        precision: Type that it computes in, one of :data:`glimpse.contract.card.PRECISIONS`.
+        chosen_target: Device that it is to run on, one of :data:`glimpse.contract.card.TARGETS`. When left out, a GPU
+            if the precision is float16, else a processor.
+        license: License of the model.
+        weights: Type that the weights are rounded to and stored in: ``float32``, which leaves them as they are, or
+            ``float16``, for a file that computes in float32.
         made_by: How the model was made, such as the command of its training.
     """
 
@@ -56,11 +65,15 @@ class ExportOptions:
 
     @property
     def target(self) -> str:
-        """What the graph is to run on."""
+        """Device that the graph is to run on."""
         return self.chosen_target or ("gpu" if self.precision == "float16" else "cpu")
 
-    def of(self, card: ModelCard) -> ModelCard:
-        """A card of this form."""
+    def apply_to(self, card: ModelCard) -> ModelCard:
+        """A copy of a card with these options.
+
+        Args:
+            card: The card of the model.
+        """
         graph = self.graph or card.graph
         return replace(
             card,
@@ -70,17 +83,14 @@ class ExportOptions:
             target=self.target,
             state_size=None if graph == "episode" else card.state_size,
             license=self.license,
-            recipe=card.recipe | ({"weights": self.weights} if self.weights != "float32" else {}) | _made(self.made_by),
+            recipe=card.recipe
+            | ({"weights": self.weights} if self.weights != "float32" else {})
+            | ({"made_by": self.made_by} if self.made_by is not None else {}),
         )
 
 
-def _made(by: str | None) -> dict[str, str]:
-    """What a card's recipe says of how a model was made."""
-    return {"made_by": by} if by is not None else {}
-
-
 class Exported(NamedTuple):
-    """An exported file and what was found out about it."""
+    """An exported file, its card, and how it compares with its model."""
 
     path: Path
     card: ModelCard
@@ -88,65 +98,66 @@ class Exported(NamedTuple):
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path | None = None, root: str | None = None, form: ExportOptions | None = None
+    checkpoint: Path, output: Path | None = None, root: str | None = None, options: ExportOptions | None = None
 ) -> Exported:
     """Write a trained model as one ONNX file.
 
-    Its test error, and its temperature and budgets, which are found on the validation images, go into its card.
+    The card of the file holds the test error, and the temperature and the budgets, which are measured on the validation
+    images.
 
     Args:
         checkpoint: A checkpoint that training wrote.
         output: The file to write; ``model.onnx`` beside the checkpoint when left out.
         root: Where the data set lies, when not where it lay in training.
-        form: What is written; the form that suits the model when left out.
+        options: The options; the defaults of the model when left out.
 
     Raises:
-        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
+        CheckpointError: When the checkpoint was not written by Glimpse, or was trained on other data.
         DataError: When the data are not there.
-        ExportError: When there is no such form of the model, or the file would not answer as the model does.
+        ExportError: When the model can't be exported with these options, or the file's outputs differ from the model's.
         StorageError: When a weight is too large for the type that it is to be rounded to.
     """
-    path, form = output or checkpoint.parent / "model.onnx", form or ExportOptions()
+    path, options = output or checkpoint.parent / "model.onnx", options or ExportOptions()
     check_output(path)
-    _check_weights(form)
+    _check_weights(options)
     training, data = load_with_data(checkpoint, root)
     observer = training.observer
-    if form.weights == "float16":
-        round_weights(observer)
-    card = form.of(card_of(training, data))
-    check_options(observer, card)
-    card = _measured(card, training, data)
-    parity = export_model(observer, card, path, _shown(data))
+    if options.weights == "float16":
+        round_to_float16(observer)
+    card = options.apply_to(card_of(training, data))
+    check_export_options(observer, card)
+    card = _with_measurements(card, training, data)
+    parity = export_model(observer, card, path, _parity_images(data))
     return Exported(path, load(path).card, parity)
 
 
-def _check_weights(form: ExportOptions) -> None:
-    if form.weights not in WEIGHTS:
-        raise ExportError(f"expected weights in one of {', '.join(WEIGHTS)}; got {form.weights!r}")
-    if form.weights != "float32" and form.precision != "float32":
+def _check_weights(options: ExportOptions) -> None:
+    if options.weights not in WEIGHTS:
+        raise ExportError("expected ", Argument("weights"), f" in one of {', '.join(WEIGHTS)}; got {options.weights!r}")
+    if options.weights != "float32" and options.precision != "float32":
         raise ExportError(
-            f"expected a file that computes in float32 with --weights {form.weights}, got --type {form.precision}, "
-            "which stores the weights in its own way; leave one of the two out"
+            "expected a file that computes in float32 with ",
+            Setting("weights", options.weights),
+            ", got ",
+            Setting("precision", options.precision),
+            ", which stores the weights in its own way; leave one of the two out",
         )
 
 
 def check_output(path: Path) -> None:
-    """Refuse a file that an export could not write, before minutes go into measuring the model.
+    """Reject a path that an export could not write, before the model is measured, which takes minutes.
 
     Args:
-        path: Where the ONNX file is to go.
+        path: The ONNX file to write.
 
     Raises:
-        ExportError: When its name does not end in ``.onnx``, its folder is missing, or it is a folder itself.
+        ExportError: When its name does not end in ``.onnx``, or it can't be written, see
+            :func:`glimpse.files.write_problem`.
     """
     if path.suffix != ".onnx":
-        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change --output")
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or change --output"
-        )
-    if path.is_dir():
-        raise ExportError(f"expected a file to write the model to, got the folder {path}; change --output")
+        raise ExportError(f"expected a file name that ends in .onnx, got {path}; change ", Argument("output"))
+    if problem := write_problem(path):
+        raise ExportError(problem)
 
 
 def export_as_program(
@@ -156,63 +167,67 @@ def export_as_program(
     license: str | None = None,  # noqa: A002
     made_by: str | None = None,
 ) -> tuple[ModelCard, ProgramParity]:
-    """Write a trained model's episode as a program of torch.export, on the same terms as :func:`export_checkpoint`.
+    """Write a trained model's episode as a program of torch.export, with the same card as :func:`export_checkpoint`.
 
     Args:
         checkpoint: A checkpoint that training wrote.
         path: The file to write, ending in ``.pt2``.
         root: Where the data set lies, when not where it lay in training.
-        license: Under which the model may be used.
+        license: License of the model.
         made_by: How the model was made.
 
+    Returns:
+        The card, and how the program compares with the model.
+
     Raises:
-        CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
+        CheckpointError: When the checkpoint was not written by Glimpse, or was trained on other data.
         DataError: When the data are not there.
-        ProgramError: When the program would not answer as the model does, or can't be written there.
+        ProgramError: When the program's outputs differ from the model's, or it can't be written there.
     """
     check_program_file(path)
     training, data = load_with_data(checkpoint, root)
-    card = ExportOptions("episode", license=license, made_by=made_by).of(card_of(training, data))
-    card = _measured(card, training, data)
-    return card, export_program(training.observer, card, path, _shown(data))
+    card = ExportOptions("episode", license=license, made_by=made_by).apply_to(card_of(training, data))
+    card = _with_measurements(card, training, data)
+    return card, export_program(training.observer, card, path, _parity_images(data))
 
 
-def _measured(card: ModelCard, training: ClassifierTraining, data: ImageData) -> ModelCard:
-    """A card with the test error, and with the temperature and the budgets that the validation images tell.
+def _with_measurements(card: ModelCard, training: ClassifierTraining, data: ImageData) -> ModelCard:
+    """A card with the test error, and with the temperature and the budgets, measured on the validation images.
 
-    They are those of the file: of one of less precision than float32 they are measured with that.
+    With less precision than float32, they are measured in the precision of the file.
 
     Raises:
-        ExportError: When less precision is worse by more than ``WORSE``.
+        ExportError: When less precision raises the test error by more than ``MAX_ERROR_INCREASE``.
     """
     in_torch = partial(beliefs, training.observer)
     exact = card.precision == "float32"
-    believed = in_torch if exact else beliefs_of_file(training.observer, card, _shown(data))
-    test_error = errors_of(*believed(data.test_dataloader()))[-1]
+    predict = in_torch if exact else logits_of_file(training.observer, card, _parity_images(data))
+    test_error = errors_of(*predict(data.test_dataloader()))[-1]
     if not exact:
-        allowed = errors_of(*in_torch(data.test_dataloader()))[-1] + WORSE
+        allowed = errors_of(*in_torch(data.test_dataloader()))[-1] + MAX_ERROR_INCREASE
         if test_error > allowed:
             raise ExportError(
                 f"expected a file in {card.precision} to be wrong on at most {allowed:.2%} of the test images, got "
-                f"{test_error:.2%}, so it was not written; choose another --type"
+                f"{test_error:.2%}, so it was not written; choose another ",
+                Argument("precision"),
             )
-    logits, labels = believed(data.val_dataloader())
+    logits, labels = predict(data.val_dataloader())
     temperature = fit_temperature(logits, labels)
     budgets = budget_table(logits, labels, temperature, card.multiply_accumulates)
     return replace(card, test_error=test_error, temperature=temperature, budgets=budgets)
 
 
-def _shown(data: ImageData) -> Tensor:
-    """The test images on which what is written is compared with the model."""
+def _parity_images(data: ImageData) -> Tensor:
+    """The test images on which an exported file is compared with its model."""
     return torch.cat([images for images, _ in islice(data.test_dataloader(), 2)])[:PARITY_IMAGES]
 
 
 def card_of(training: ClassifierTraining, data: ImageData) -> ModelCard:
-    """Describe a trained model and the graph that suits it; nothing of it is measured.
+    """Describe a trained model, with its default graph; nothing is measured.
 
     Args:
         training: The model and its recipe.
-        data: What it was trained on.
+        data: The data that it was trained on.
     """
     channels, height, width = training.image_shape
     observer, retina = training.observer, training.observer.retina

@@ -1,12 +1,11 @@
-"""From a trained model to one ONNX file that answers as it does.
+"""The export of a model as one ONNX file with the same outputs.
 
-A model that takes glimpses is put together from its step (:mod:`glimpse.export.graph`); any other is exported whole.
-Before a file is left behind it is loaded again and compared with the model, in batches and one by one.
+The graph of a model with a retina is assembled from its step (:mod:`glimpse.export.graph`); any other model is exported
+as a whole. Before a file is kept, it is loaded again and compared with the model, in batches and one by one.
 """
 
 import math
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -24,38 +23,40 @@ import glimpse
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, Budget, ModelCard
 from glimpse.contract.seal import seal
 from glimpse.contract.tensors import INPUT, LOGITS, MAX_GLIMPSES
+from glimpse.errors import Argument, ArgumentError, Sentence, Setting
 from glimpse.export.graph.annotations import drop_annotations
 from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
-from glimpse.export.graph.fragment import Fragment, state_sizes, step_of
+from glimpse.export.graph.fragment import Fragment, export_step, state_sizes
 from glimpse.export.graph.passes import simplify
-from glimpse.export.graph.precision import store_in_half, to_half, to_int8
-from glimpse.export.graph.whole import whole_of
+from glimpse.export.graph.precision import store_as_float16, to_float16, to_int8
+from glimpse.export.graph.whole import export_whole_episode
 from glimpse.export.parity import Parity, compare_with_file, session_of
+from glimpse.files import whole_path, write_problem
 from glimpse.models.hard import HardObserver
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import PIXEL_MAX, fractions
 from glimpse.runtime.providers import open_session, processor
 
-TOLERANCE = 1e-4
+PROBABILITY_TOLERANCE = 1e-4
 """Largest difference in a probability, or in an attention weight, between a float32 file and the model."""
-ASTRAY = 1e-2
-"""Largest difference in a location (half images) or a state. Rounding grows along a path of saccades that follow one
-from another; a box that is wrong is so by a whole pixel."""
-CHANGED = 0.05
+LOCATION_TOLERANCE = 1e-2
+"""Largest difference in a location (half images) or a state. Each location depends on the one before, so that rounding
+errors grow along a scanpath; a wrong box differs by a whole pixel."""
+MAX_CHANGED_LABELS = 0.05
 """Share of the labels that a file of less precision may change."""
-WORSE = 0.005
-"""By how much its test error may exceed the model's, as a share of the images."""
+MAX_ERROR_INCREASE = 0.005
+"""By how much the test error of such a file may exceed the model's, as a share of the images."""
 TIED_SHARE = 0.01
 """Share of the images whose fixations may fall within a rounding error of two pixels."""
 TIMED_RUNS = 40
 
 
-class ExportError(ValueError):
-    """A file that would not answer as the model does, or can't be made."""
+class ExportError(ArgumentError):
+    """A file whose outputs would differ from the model's, or that can't be made."""
 
 
 def versions() -> dict[str, str]:
-    """The versions of what makes an export."""
+    """The versions of the packages that make an export."""
     return {
         "glimpse": glimpse.__version__,
         "torch": torch.__version__,
@@ -70,43 +71,40 @@ def export_model(
     path: Path,
     images: UInt8[Tensor, "batch channels height width"],
 ) -> Parity:
-    """Write a model as ONNX, and leave the file only if it answers as the model does.
+    """Write a model as ONNX, and keep the file only if its outputs equal the model's.
 
     Args:
         observer: The model to write.
-        card: What the file says of itself. Its graph, input type, precision and target are what is written; the
-            milliseconds of its budgets are measured here, if it is for processors: one image on one thread.
-        path: Where to write; an existing file is replaced, and only by a good one.
+        card: The file's card, which selects graph, input type, precision and target. The milliseconds of its budgets
+            are measured here, of a file for processors: one image on one thread.
+        path: The file; an existing one is replaced only when the comparison succeeds.
         images: Real images, at least 2, on which the file is compared with the model.
 
     Raises:
-        ExportError: When there is no such graph of this model, or the file differs from it, rounding ties apart: in
-            float32 by more than ``TOLERANCE`` in a probability, by more than ``ASTRAY`` in where it looks or what it
-            hands on, or at all in a label; with less precision in more than ``CHANGED`` of the labels.
+        ExportError: When the model has no such graph, the file can't be written, or it differs from the model, rounding
+            ties excepted. In float32, it differs by more than ``PROBABILITY_TOLERANCE`` in a probability, by more than
+            ``LOCATION_TOLERANCE`` in a location or a state, or in any label; with less precision, in more than
+            ``MAX_CHANGED_LABELS`` of the labels.
     """
-    check_options(observer, card)
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
-    model = build(observer, card, images)
-    store_in_half(model)
+    check_export_options(observer, card)
+    if problem := write_problem(path):
+        raise ExportError(problem)
+    model = build_graph(observer, card, images)
+    store_as_float16(model)
     drop_annotations(model)
     if card.budgets:
-        card = replace(card, **_measured(card, model, images))
+        card = replace(card, **_timed_budgets(card, model, images))
     del model.metadata_props[:]
     helper.set_model_props(model, metadata(card))
     onnx.checker.check_model(model, full_check=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / path.name
+    with whole_path(path) as draft:
         draft.write_bytes(seal(model.SerializeToString()))
         parity = compare_with_file(observer, card, draft.read_bytes(), images)
         _check_parity(parity, card, path)
-        draft.replace(path)
     return parity
 
 
-def build(
+def build_graph(
     observer: Observer,
     card: ModelCard,
     images: UInt8[Tensor, "batch channels height width"],
@@ -116,29 +114,28 @@ def build(
 
     Args:
         observer: The model.
-        card: Says which graph.
-        images: At least 2, to trace a model without a retina with.
-        outputs: Names of the outputs that are wanted, of a model that looks through a retina; all of the card's when
-            left out.
+        card: Its card, which selects the graph.
+        images: At least 2 images, with which torch traces a model without a retina.
+        outputs: Names of the wanted outputs, for a model with a retina; all of the card's when left out.
     """
     if isinstance(observer, HardObserver):
         retina = observer.retina
-        piece = step_of(observer.model, (retina.num_scales, card.channels, retina.size, retina.size))
-        simplify(piece, 1 / PIXEL_MAX if card.input_type == "uint8" and card.graph != "step" else 1.0)
-        _convert(piece, card.precision)
-        return assemble(GraphPlan(piece, state_sizes(observer.model), card, outputs))
-    return whole_of(observer, card, images)
+        fragment = export_step(observer.model, (retina.num_scales, card.channels, retina.size, retina.size))
+        simplify(fragment, 1 / PIXEL_MAX if card.input_type == "uint8" and card.graph != "step" else 1.0)
+        _convert(fragment, card.precision)
+        return assemble(GraphPlan(fragment, state_sizes(observer.model), card, outputs))
+    return export_whole_episode(observer, card, images)
 
 
-def check_options(observer: Observer, card: ModelCard) -> None:
-    """Refuse a form that there is not of a model.
+def check_export_options(observer: Observer, card: ModelCard) -> None:
+    """Reject a graph, an input type, a precision or a target that a model can't be exported with.
 
     Args:
         observer: The model.
-        card: Says which graph, input type, precision and target.
+        card: Its card, which names them.
 
     Raises:
-        ExportError: Saying what there is.
+        ExportError: With the choices that there are.
     """
     for what, value, choices in (
         ("a graph", card.graph, GRAPHS),
@@ -156,55 +153,61 @@ def check_options(observer: Observer, card: ModelCard) -> None:
     if card.precision == "int8" and card.target == "gpu":
         raise ExportError(
             "expected float32 or float16 for a GPU, got int8, whose whole numbers onnxruntime leaves to the processor; "
-            "choose another --type, or --target cpu"
+            "choose another ",
+            Argument("precision"),
+            ", or ",
+            Setting("target", "cpu"),
         )
 
 
 def _check_parity(parity: Parity, card: ModelCard, path: Path) -> None:
     exact = card.precision == "float32"
-    same = parity.difference <= TOLERANCE and parity.elsewhere <= ASTRAY
+    same = parity.difference <= PROBABILITY_TOLERANCE and parity.other_difference <= LOCATION_TOLERANCE
     good = same and not parity.labels_differ and parity.ties <= TIED_SHARE * parity.images
-    near = parity.labels_differ <= CHANGED * parity.images and not math.isnan(parity.difference)
+    near = parity.labels_differ <= MAX_CHANGED_LABELS * parity.images and not math.isnan(parity.difference)
     if good if exact else near:
         return
-    allowed = f"within {TOLERANCE}" if exact else f"in all but {CHANGED:.0%} of the labels"
+    allowed = f"within {PROBABILITY_TOLERANCE}" if exact else f"in all but {MAX_CHANGED_LABELS:.0%} of the labels"
     raise ExportError(
         f"expected the exported file to answer as the model does, {allowed}; on {parity.images} images it differed by "
-        f"up to {parity.difference:.1e}, by {parity.elsewhere:.1e} in where it looked and what it handed on, in "
+        f"up to {parity.difference:.1e}, by {parity.other_difference:.1e} in its locations and states, in "
         f"{parity.labels_differ} labels, and in {parity.ties} fixations that fell between two pixels, so {path} was "
-        "not written; " + ("report this together with the recipe" if exact else "choose another --type")
+        "not written; ",
+        "report this together with the recipe" if exact else Sentence("choose another ", Argument("precision")),
     )
 
 
-def beliefs_of_file(
+def logits_of_file(
     observer: Observer, card: ModelCard, images: UInt8[Tensor, "batch channels height width"]
 ) -> Callable[[Iterable[tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]:
-    """What a model believes in the precision of its file.
+    """A function that computes the logits of a model in the precision of its file.
 
     Args:
         observer: The model.
-        card: Says which precision and input type; whatever its graph, an episode is asked.
-        images: At least 2, to trace a model without a retina with.
+        card: Its card, which names precision and input type; the graph is always an episode.
+        images: At least 2 images, with which torch traces a model without a retina.
 
     Returns:
-        From batches of images and labels to logits (images, time, classes) and labels, as
-        :func:`glimpse.evaluation.evaluate.beliefs` has them.
+        A function from batches of images and labels to logits (images, time, classes) and labels, like
+        :func:`glimpse.evaluation.evaluate.beliefs`.
     """
-    session = session_of(build(observer, replace(card, graph="episode", state_size=None), images).SerializeToString())
+    session = session_of(
+        build_graph(observer, replace(card, graph="episode", state_size=None), images).SerializeToString()
+    )
 
-    def believed(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def predict(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         logits, labels = [], []
-        for pixels, shown in batches:
-            given = pixels if card.input_type == "uint8" else fractions(pixels)
-            logits.append(torch.from_numpy(session.run([LOGITS], {INPUT: given.numpy()})[0]))
-            labels.append(shown)
+        for pixels, batch_labels in batches:
+            inputs = pixels if card.input_type == "uint8" else fractions(pixels)
+            logits.append(torch.from_numpy(session.run([LOGITS], {INPUT: inputs.numpy()})[0]))
+            labels.append(batch_labels)
         return torch.cat(logits), torch.cat(labels)
 
-    return believed
+    return predict
 
 
-def _measured(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[str, Any]:
-    """The card's budgets with the time that they take, and where it was measured; nothing where this can't be here."""
+def _timed_budgets(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[str, Any]:
+    """The card's budgets with their time, and the processor that it was measured on; nothing for steps and GPUs."""
     if card.graph == "step" or card.target == "gpu":
         return {}
     sizes = {"batch": 1, "height": card.height, "width": card.width}
@@ -229,8 +232,8 @@ def _measured(card: ModelCard, model: onnx.ModelProto, images: Tensor) -> dict[s
     return {"budgets": tuple(timed(budget) for budget in card.budgets), "measured_on": processor()}
 
 
-def _convert(piece: Fragment, precision: str) -> None:
+def _convert(fragment: Fragment, precision: str) -> None:
     if precision == "float16":
-        to_half(piece)
+        to_float16(fragment)
     elif precision == "int8":
-        to_int8(piece)
+        to_int8(fragment)

@@ -1,10 +1,9 @@
-"""From a trained model to a program of torch.export: the episode for those who run torch, without our classes.
+"""The export of a model as a program of torch.export: the episode, which runs in torch without Glimpse.
 
-``torch.export.load(path).module()`` runs it. Before a file is left behind it is loaded again and run beside the model,
-on real images.
+``torch.export.load(path).module()`` runs it. Before a file is kept, it is loaded again and compared with the model on
+real images.
 """
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +16,17 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import LOGITS
 from glimpse.export.graph.annotations import drop_program_annotations
 from glimpse.export.graph.whole import Episode
+from glimpse.files import whole_path, write_problem
 from glimpse.models.observer import Observer
 
-TOLERANCE = 1e-4
+PROGRAM_TOLERANCE = 1e-4
 """Largest difference in any number between the program and the model."""
 SUFFIX = ".pt2"
-"""What torch calls such files."""
+"""The suffix that torch gives such files."""
 
 
 class ProgramError(ValueError):
-    """A program that would not answer as the model does, or that can't be written."""
+    """A program whose outputs would differ from the model's, or that can't be written."""
 
 
 class ProgramParity(NamedTuple):
@@ -37,65 +37,59 @@ class ProgramParity(NamedTuple):
     difference: float
     """Largest difference in any output."""
     labels_differ: int
-    """Images on which the final answer differs."""
+    """Images on which the predicted class differs."""
 
 
 def check_program_file(path: Path) -> None:
-    """Refuse a file that :func:`export_program` could not write; nothing is made.
+    """Reject a path that :func:`export_program` could not write; nothing is written.
 
     Args:
-        path: Where the program is to be written.
+        path: The file to write.
 
     Raises:
-        ProgramError: When it does not end in ``SUFFIX``, its folder is missing, or it is a folder itself.
+        ProgramError: When it does not end in ``SUFFIX``, or can't be written, see :func:`glimpse.files.write_problem`.
     """
     if path.suffix != SUFFIX:
         raise ProgramError(f"expected a file name that ends in {SUFFIX}, got {path.name!r}; rename it")
-    if not path.parent.is_dir():
-        raise ProgramError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
-    if path.is_dir():
-        raise ProgramError(f"expected a file to write the program to, got the folder {path}; name a file in it")
+    if problem := write_problem(path):
+        raise ProgramError(problem)
 
 
 def export_program(
     observer: Observer, card: ModelCard, path: Path, images: UInt8[Tensor, "batch channels height width"]
 ) -> ProgramParity:
-    """Write a model's episode as a program, and leave the file only if it answers as the model does.
+    """Write a model's episode as a program, and keep the file only if its outputs equal the model's.
 
     The program takes uint8 images of any batch, and of any height and width if the card says so. It returns a tuple,
-    in the order of ``outputs`` of its card, which is that of an episode and lies in the file under ``CARD_KEY``.
+    in the order of ``outputs`` of its card, which describes an episode and is stored in the file under ``CARD_KEY``.
 
     Args:
         observer: The model to write.
-        card: What is known of it, whatever graph it is of.
-        path: Where to write, ending in ``SUFFIX``; an existing file is replaced, and only by a good one.
+        card: The model's card, of any graph.
+        path: The file, ending in ``SUFFIX``; an existing one is replaced only when the comparison succeeds.
         images: Real images, at least 2, on which the program is compared with the model.
 
     Returns:
-        How the program that was left compares.
+        How the program compares with the model.
 
     Raises:
-        ProgramError: When the program differs from the model by more than ``TOLERANCE``, or at all in a label; when
-            there are too few images; or when the file can't be written there.
+        ProgramError: When the program differs from the model by more than ``PROGRAM_TOLERANCE`` or in any label, when
+            there are too few images, or when the file can't be written there.
     """
     check_program_file(path)
     if len(images) < 2:
         raise ProgramError(f"expected at least 2 images to compare the program with the model, got {len(images)}")
     card = replace(card, graph="episode", state_size=None, input_type="uint8", precision="float32")
     episode = Episode(observer, card.temperature).eval()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / path.name
+    with whole_path(path) as draft:
         _write(episode, card, draft, images[:2])
         parity = compare_with_program(episode, card, draft, images)
-        if not parity.difference <= TOLERANCE or parity.labels_differ:
+        if not parity.difference <= PROGRAM_TOLERANCE or parity.labels_differ:
             raise ProgramError(
-                f"expected the program to answer as the model does, within {TOLERANCE}; on {parity.images} images it "
-                f"differed by up to {parity.difference:.1e}, and in {parity.labels_differ} labels, so {path} was not "
-                "written; report this together with the recipe"
+                f"expected the program to answer as the model does, within {PROGRAM_TOLERANCE}; on {parity.images} "
+                f"images it differed by up to {parity.difference:.1e}, and in {parity.labels_differ} labels, so {path} "
+                "was not written; report this together with the recipe"
             )
-        draft.replace(path)
     return parity
 
 
@@ -104,7 +98,7 @@ def _write(
 ) -> None:
     dimensions = {0: torch.export.Dim("batch", min=1)}
     if card.any_size:
-        # From the smallest image that the model takes on, which torch finds out: a convolution wants some pixels.
+        # DYNAMIC lets torch derive the smallest size, which a convolution bounds.
         dimensions |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad():
         program = torch.export.export(episode, (example,), dynamic_shapes=(dimensions,))
@@ -116,10 +110,10 @@ def read_program(path: Path) -> tuple[nn.Module, ModelCard]:
     """Load a program.
 
     Args:
-        path: What :func:`export_program` wrote.
+        path: A file that :func:`export_program` wrote.
 
     Returns:
-        What takes images and returns the outputs, and the card that names them.
+        A module from images to the outputs, and the card that names them.
 
     Raises:
         ContractError: When the file has no card.
@@ -149,7 +143,7 @@ def compare_with_program(
         with torch.no_grad():
             expected, got = episode(chunk), program(chunk)
         for ours, theirs in zip(expected, got, strict=True):
-            # The maximum of both keeps what is no number.
+            # torch.maximum propagates NaN.
             difference = torch.maximum(difference, (ours - theirs).abs().max())
         differ += int((expected[logits][:, -1].argmax(1) != got[logits][:, -1].argmax(1)).sum())
     return ProgramParity(len(images), float(difference), differ)

@@ -46,7 +46,8 @@ class InferenceGraph:
         if provider in DEVICES and card.target == "cpu" and card.has_retina and card.graph != "step":
             raise ProviderError(
                 f"expected a file for GPUs to run with {provider!r}, got one for processors, which would cut the "
-                "glimpses of single images on the processor; export the model with --target gpu"
+                "glimpses of single images on the processor; export the model with "
+                "'glimpse export --target gpu'"
             )
 
     def __call__(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:

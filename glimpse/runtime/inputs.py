@@ -42,8 +42,8 @@ class ImageView(NamedTuple):
         if self.height * self.width > MAX_PIXELS:
             raise ImageError(
                 f"expected {self.name} with at most {MAX_PIXELS:,} pixels, since this model takes images in as a "
-                f"whole, got {self.width} x {self.height}; scale it down, or use a model with a retina exported with "
-                "--graph adaptive, which reads only what it looks at"
+                f"whole, got {self.width} x {self.height}; scale it down, or use a model with a retina that "
+                "'glimpse export --graph adaptive' wrote, which reads only what it looks at"
             )
         return self.read(Box(0, 0, self.width, self.height))
 

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from glimpse.errors import Argument, ArgumentError
 
-class LimitError(ValueError):
+
+class LimitError(ArgumentError):
     """A limit of the look that makes no sense, or that a graph can't keep."""
 
 
@@ -42,18 +44,23 @@ def check_limits(most: int, max_glimpses: int | None, confidence: float | None, 
     """
     if max_glimpses is not None and not (is_whole(max_glimpses) and 1 <= max_glimpses <= most):
         raise LimitError(
-            f"expected max_glimpses from 1 to {most}, the number that the model was trained to take, got "
-            f"{_shown(max_glimpses)}; choose one of those, or leave it out to take {most}"
+            "expected ",
+            Argument("max_glimpses"),
+            f" from 1 to {most}, the number that the model was trained to take, got {_shown(max_glimpses)}; choose one "
+            f"of those, or leave it out to take {most}",
         )
     if confidence is not None and not (_is_real(confidence) and 0 < confidence <= 1 and np.float32(confidence) > 0):
         raise LimitError(
-            f"expected a confidence above 0 and up to 1, got {_shown(confidence)}; it is the probability, in float32, "
-            "at which the model stops, leave it out to take every glimpse"
+            "expected a ",
+            Argument("confidence"),
+            f" above 0 and up to 1, got {_shown(confidence)}; it is the probability, in float32, at which the model "
+            "stops, leave it out to take every glimpse",
         )
     if seconds is not None and not (_is_real(seconds) and seconds > 0):
         raise LimitError(
-            f"expected more than 0 seconds, got {_shown(seconds)}; one glimpse is taken in any case, leave it out to "
-            "take as long as it needs"
+            "expected more than 0 ",
+            Argument("seconds"),
+            f", got {_shown(seconds)}; one glimpse is taken in any case, leave it out to take as long as it needs",
         )
     return Limits(
         most if max_glimpses is None else int(max_glimpses), None if confidence is None else float(confidence), seconds

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from glimpse.contract.card import ContractError, ModelCard
 from glimpse.contract.tensors import INPUT
+from glimpse.errors import Argument, Setting
 from glimpse.images import pixels
 from glimpse.images.lazy import LazyImage
 from glimpse.images.pixels import ImageError
@@ -86,8 +87,9 @@ class GlimpseSession:
     def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
         if not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
             raise LimitError(
-                f"expected a whole number of threads from 1 to {MAX_THREADS}, got {threads!r:.60}; 1 is the fastest "
-                "for a small model"
+                "expected a whole number of ",
+                Argument("threads"),
+                f" from 1 to {MAX_THREADS}, got {threads!r:.60}; 1 is the fastest for a small model",
             )
         self.path = Path(path)
         self.provider = provider
@@ -286,8 +288,9 @@ class GlimpseSession:
     def _limits(self, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
         if seconds is not None and self.card.graph == "episode":
             raise LimitError(
-                "expected no limit of time, since an episode graph takes all its glimpses at once, "
-                f"got seconds={seconds}; leave it out, or export the model with --graph adaptive"
+                "expected no limit of time, since an episode graph takes all its glimpses at once, got ",
+                Setting("seconds", seconds),
+                "; leave it out, or export the model with 'glimpse export --graph adaptive'",
             )
         return check_limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from PIL.Image import Image
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import LabelledBatch
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
+from glimpse.errors import Argument, Sentence, Spelling, in_python
+from glimpse.files import whole_file, whole_text
 from glimpse.training.checkpoint import CheckpointError
 from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
 
@@ -37,7 +40,30 @@ PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
 """How long an untrained policy, whose means all lie at one place, has to spread."""
 
 
-def checkpoints(output: Path, validates: bool = True) -> list[ModelCheckpoint]:
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Write each checkpoint whole or not at all.
+
+    Lightning writes it into the system's folder for temporary files first. Where that is another file system, moving it
+    from there is a copy, and one that is cut short leaves half a checkpoint in the place of the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint; ``storage_options`` are Lightning's, and are not used."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(Path(path)) as stream:
+            torch.save(checkpoint, stream)
+
+
+class WholeCheckpoints(Callback):
+    """Have the trainer write its checkpoints by :class:`WholeCheckpointIO`, unless it was given another way."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Replace Lightning's default."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+
+
+def checkpoints(output: Path, validates: bool = True) -> list[Callback]:
     """Keep the best model by validation error, and the last one.
 
     Args:
@@ -48,7 +74,7 @@ def checkpoints(output: Path, validates: bool = True) -> list[ModelCheckpoint]:
         dirpath=output, filename=Path(BEST_FILE).stem, monitor="val_error", mode="min", enable_version_counter=False
     )
     last = ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False)
-    return [best, last] if validates else [last]
+    return [WholeCheckpoints(), best, last] if validates else [WholeCheckpoints(), last]
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
@@ -110,13 +136,11 @@ class EpochLog(Callback):
 
     def _write(self, columns: tuple[str, ...]) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        part = self.file.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with whole_text(self.file) as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({name: f"{value:.6g}" for name, value in row.items() if not math.isnan(value)})
-        part.replace(self.file)
 
 
 def in_words(metrics: dict[str, float]) -> str:
@@ -149,9 +173,14 @@ class EpochBar(RichProgressBar):
 
 
 class CollapseWarning(Callback):
-    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border."""
+    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border.
 
-    def __init__(self) -> None:
+    Args:
+        spelling: How the warning writes the arguments of the model that it advises to change.
+    """
+
+    def __init__(self, spelling: Spelling = in_python) -> None:
+        self.spelling = spelling
         self.warned = False
         self._clamped = 0
         self._fixations = 0
@@ -190,7 +219,8 @@ class CollapseWarning(Callback):
         )
         if sentence:
             self.warned = True
-            print(f"warning after epoch {trainer.current_epoch + 1}: {sentence}", file=sys.stderr, flush=True)
+            text = sentence.render(self.spelling)
+            print(f"warning after epoch {trainer.current_epoch + 1}: {text}", file=sys.stderr, flush=True)
 
     def _is_due(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> bool:
         return (
@@ -205,27 +235,34 @@ class CollapseWarning(Callback):
         )
 
 
-def explored_by(options: Mapping[str, Any]) -> str:
-    """The options that widen a model's exploration, in words."""
+def explored_by(options: Mapping[str, Any]) -> Sentence:
+    """The arguments that widen a model's exploration."""
     if str(options.get("relaxation", "")).startswith("gumbel"):
-        return "--model.softness"
-    return "--model.spread or --model.entropy_weight" if options.get("policy") == "grid" else "--model.spread"
+        return Sentence(Argument("softness"))
+    if options.get("policy") == "grid":
+        return Sentence(Argument("spread"), " or ", Argument("entropy_weight"))
+    return Sentence(Argument("spread"))
 
 
-def collapse(spread: float, reaction: float, clamped: float, explore: str) -> str | None:
+def collapse(spread: float, reaction: float, clamped: float, explore: Sentence) -> Sentence | None:
     """What is wrong with a gaze, and what helps, in one line; None for one that looks around.
 
     Args:
         spread: Standard deviation of the chosen fixations over images and time, in half images.
         reaction: Their standard deviation over images at the same time step, in half images; NaN where unknown.
         clamped: Share of them that lie on the image's border, in [0, 1].
-        explore: The options that widen the exploration, in words.
+        explore: The arguments that widen the exploration, see :func:`explored_by`.
     """
     if clamped >= CLAMPED_SHARE:
-        return (
+        return Sentence(
             f"the gaze has collapsed onto the image's border ({clamped:.0%} of the fixations), where little is to be "
-            "seen; lower --model.learning_rate or --model.spread, or raise --model.num_scales so that the retina sees "
-            "from afar where to look"
+            "seen; lower ",
+            Argument("learning_rate"),
+            " or ",
+            Argument("spread"),
+            ", or raise ",
+            Argument("num_scales"),
+            " so that the retina sees from afar where to look",
         )
     if not spread >= COLLAPSED_SPREAD:
         what = f"nearly the same place all the time (spread {spread:.3f}, expected at least {COLLAPSED_SPREAD})"
@@ -233,9 +270,14 @@ def collapse(spread: float, reaction: float, clamped: float, explore: str) -> st
         what = f"the same places whatever the image (reaction {reaction:.3f}, expected at least {UNMOVED_REACTION})"
     else:
         return None
-    return (
-        f"the gaze has collapsed: it looks at {what}; raise {explore}, lower --model.learning_rate, or raise "
-        "--model.num_scales so that the retina sees from afar where to look"
+    return Sentence(
+        f"the gaze has collapsed: it looks at {what}; raise ",
+        explore,
+        ", lower ",
+        Argument("learning_rate"),
+        ", or raise ",
+        Argument("num_scales"),
+        " so that the retina sees from afar where to look",
     )
 
 
@@ -252,8 +294,10 @@ class ScheduleCheck(Callback):
             if planned != steps:
                 raise CheckpointError(
                     f"{trainer.ckpt_path} is of a run of {planned} steps, and this one was to have {steps}: its "
-                    "learning rate would follow another course; leave --trainer.max_epochs and the data's options as "
-                    "they were, or start anew without --ckpt_path"
+                    "learning rate would follow another course; leave ",
+                    Argument("max_epochs"),
+                    " and the data's options as they were, or start anew without ",
+                    Argument("ckpt_path"),
                 )
 
 
@@ -273,11 +317,11 @@ class FitReport(Callback):
             return
         rows = read_metrics(self.output / METRICS_FILE)
         if curves := panels(rows):
-            _save(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
+            save_picture(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
         if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
             matrix = confusion(pl_module, data)
-            _save(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
+            save_picture(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
 
 
 def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
@@ -329,9 +373,3 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
             counts += torch.bincount(labels.to(training.device) * classes + predictions, minlength=classes * classes)
     training.train(was_training)
     return counts.reshape(classes, classes)
-
-
-def _save(picture: Image, file: Path) -> None:
-    part = file.with_name(f"{file.stem}.part{file.suffix}")
-    picture.save(part)
-    part.replace(file)

@@ -2,7 +2,6 @@
 
 import inspect
 import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError, data_root
+from glimpse.errors import Argument, ArgumentError
 from glimpse.training.classifier import ClassifierTraining, arguments_of
 from glimpse.training.families import FAMILIES
 
@@ -19,7 +19,7 @@ PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduc
 ADVICE = "give a .ckpt file that 'glimpse train' wrote"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ArgumentError):
     """A file that is no checkpoint of ours, or one that does not fit."""
 
 
@@ -135,7 +135,7 @@ def load_with_data(checkpoint: Path, root: str | None = None) -> tuple[Classifie
         _check_same(checkpoint, training, data)
         data.setup()
     except DataError as error:
-        raise DataError(_with_our_options(str(error))) from error
+        raise error.only("root") from error
     return training, data
 
 
@@ -147,11 +147,7 @@ def _check_same(checkpoint: Path, training: ClassifierTraining, data: ImageData)
         if found != trained:
             raise CheckpointError(
                 f"{checkpoint} was trained on {what} {', '.join(map(str, trained))}; the data under "
-                f"{data_root(data.root)} now have {', '.join(map(str, found))}; give the data of the training with "
-                "--root, or train again"
+                f"{data_root(data.root)} now have {', '.join(map(str, found))}; give the data of the training with ",
+                Argument("root"),
+                ", or train again",
             )
-
-
-def _with_our_options(sentence: str) -> str:
-    """A sentence about the data, with the options that evaluate and export have in place of training's."""
-    return re.sub(r",? or [^,;]*--data\.download true", "", sentence).replace("--data.root", "--root")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import LabelledBatch
+from glimpse.errors import Argument, ArgumentError
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
@@ -186,21 +187,22 @@ def check_training_options(
         choices: The names that others may have.
 
     Raises:
-        ValueError: When one is out of its range or its choices.
+        ArgumentError: When one is out of its range or its choices.
     """
     if len(options["classes"]) < 2:
-        raise ValueError(f"expected at least 2 classes, got {len(options['classes'])}")
+        raise ArgumentError(f"expected at least 2 classes, got {len(options['classes'])}")
     for name in counts:
         if options[name] < 1:
-            raise ValueError(f"expected --model.{name} of at least 1, got {options[name]}; raise it")
+            raise ArgumentError("expected ", Argument(name), f" of at least 1, got {options[name]}; raise it")
     for name, (least, most) in {**(ranges or {}), **OPTIMISATION}.items():
         if not least <= options[name] <= most:
-            raise ValueError(f"expected --model.{name} from {least:g} to {most:g}, got {options[name]}")
+            raise ArgumentError("expected ", Argument(name), f" from {least:g} to {most:g}, got {options[name]}")
     for name, names in (choices or {}).items():
         if options[name] not in names:
-            raise ValueError(f"expected --model.{name} out of {', '.join(names)}; got {options[name]!r}")
-    if options["learning_rate"] <= 0 or options["warm_up"] in (0, 1):
-        raise ValueError(
-            "expected --model.learning_rate above 0 and --model.warm_up between 0 and 1, got "
-            f"{options['learning_rate']} and {options['warm_up']}"
+            raise ArgumentError("expected ", Argument(name), f" out of {', '.join(names)}; got {options[name]!r}")
+    if options["learning_rate"] <= 0:
+        raise ArgumentError("expected ", Argument("learning_rate"), f" above 0, got {options['learning_rate']}")
+    if options["warm_up"] in (0, 1):
+        raise ArgumentError(
+            "expected ", Argument("warm_up"), f" above 0 and below 1, got {options['warm_up']}; it is a share"
         )

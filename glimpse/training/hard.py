@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.held_out import LabelledBatch, generator_for
-from glimpse.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
+from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.heads import POLICIES
 from glimpse.nn.retina import Retina
@@ -155,19 +156,24 @@ def check_policy(options: dict[str, Any]) -> None:
         options: The arguments of :class:`HardAttentionTraining`, by name.
 
     Raises:
-        ValueError: When one of them would do nothing, or misses another.
+        ArgumentError: When one of them would do nothing, or misses another.
     """
     if options["entropy_weight"] and options["policy"] == "gaussian":
-        raise ValueError(
-            "a Gaussian's entropy is settled by --model.spread, so --model.entropy_weight would do nothing; leave it "
-            "out, or raise the spread"
+        raise ArgumentError(
+            Argument("entropy_weight"),
+            " would do nothing, since a Gaussian's entropy is settled by ",
+            Argument("spread"),
+            "; leave it out, or raise the spread",
         )
     if options["baseline"] == "leave-one-out" and options["num_rollouts"] < 2:
-        raise ValueError("a leave-one-out baseline needs --model.num_rollouts of at least 2; raise it")
+        raise ArgumentError("a leave-one-out baseline needs ", Argument("num_rollouts"), " of at least 2; raise it")
     if not 0 < options["final_spread"] <= options["spread"]:
-        raise ValueError(
-            "expected 0 < --model.final_spread <= --model.spread, got "
-            f"{options['final_spread']} and {options['spread']}"
+        raise ArgumentError(
+            "expected 0 < ",
+            Argument("final_spread"),
+            " <= ",
+            Argument("spread"),
+            f", got {options['final_spread']} and {options['spread']}",
         )
 
 
@@ -178,19 +184,29 @@ def check_retina(options: dict[str, Any]) -> None:
         options: The arguments of a family that takes glimpses, by name.
 
     Raises:
-        ValueError: When the retina's windows are larger than images have use for, or too small for the encoder.
+        ArgumentError: When the retina's windows are larger than images have use for, or too small for the encoder.
     """
     if options["what"] == "conv" and options["glimpse_size"] < 2:
-        raise ValueError("a conv encoder needs --model.glimpse_size of at least 2; raise it, or use --model.what mlp")
+        raise ArgumentError(
+            "a conv encoder needs ",
+            Argument("glimpse_size"),
+            " of at least 2; raise it, or use ",
+            Setting("what", "mlp"),
+        )
     size, (height, width) = options["glimpse_size"], options["image_shape"][1:]
     widest = size * options["zoom"] ** (options["num_scales"] - 1)
     if widest > WIDEST_WINDOW * max(height, width):
-        raise ValueError(
+        raise ArgumentError(
             f"expected a widest window of at most {WIDEST_WINDOW} times the image's longer side, {max(height, width)} "
-            f"pixels; got {widest}; lower --model.num_scales or --model.zoom"
+            f"pixels; got {widest}; lower ",
+            Argument("num_scales"),
+            " or ",
+            Argument("zoom"),
         )
     if min(height, width) < size:
-        raise ValueError(
+        raise ArgumentError(
             f"expected images at least as large as the retina's finest window, {size}x{size} pixels; "
-            f"got {height}x{width}; lower --model.glimpse_size, or use larger images or canvases"
+            f"got {height}x{width}; lower ",
+            Argument("glimpse_size"),
+            ", or use larger images or canvases",
         )

@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from glimpse.contract.episode import EpisodeRule
 from glimpse.data.held_out import LabelledBatch, generator_for
-from glimpse.episode import EpisodeRule
+from glimpse.errors import Argument, ArgumentError, Sentence
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import Trace
 from glimpse.training.classifier import check_training_options
@@ -151,22 +152,22 @@ def check_idle(options: dict[str, Any]) -> None:
         options: The arguments of :class:`RelaxedAttentionTraining` as they were given, by name.
 
     Raises:
-        ValueError: When one is given whose time does not come under this relaxation, or without ``mixed``.
+        ArgumentError: When one is given whose time does not come under this relaxation, or without ``mixed``.
     """
     relaxation = options["relaxation"]
-    idle: dict[str, tuple[str, str]] = {}
+    idle: dict[str, tuple[Sentence, str]] = {}
     if relaxation == "bilinear":
-        width = "bilinear interpolation has no width", "take gaussian"
+        width = Sentence("bilinear interpolation has no width"), "take gaussian"
         idle |= dict.fromkeys(("softness", "final_softness"), width)
     if POLICY_OF[relaxation] == "grid":
-        mean = f"the choice of {relaxation} is no mean plus noise", "take gaussian or bilinear"
+        mean = Sentence(f"the choice of {relaxation} is no mean plus noise"), "take gaussian or bilinear"
         idle |= dict.fromkeys(("spread", "final_spread", "pathwise_weight"), mean)
     if not options["mixed"]:
-        policy = "there is a policy gradient with --model.mixed alone", "set that"
+        policy = Sentence("there is a policy gradient with ", Argument("mixed"), " alone"), "set that"
         idle |= dict.fromkeys(("policy_weight", "discount"), policy)
     for name, (reason, remedy) in idle.items():
         if options[name] is not None:
-            raise ValueError(f"{reason}, so --model.{name} would do nothing; leave it out, or {remedy}")
+            raise ArgumentError(Argument(name), " would do nothing, since ", reason, f"; leave it out, or {remedy}")
 
 
 def check_relaxation(options: dict[str, Any]) -> None:
@@ -176,13 +177,23 @@ def check_relaxation(options: dict[str, Any]) -> None:
         options: The arguments of :class:`RelaxedAttentionTraining`, by name, none left out.
 
     Raises:
-        ValueError: When there is nothing to mix, or an end lies above its start.
+        ArgumentError: When there is nothing to mix, or an end lies above its start.
     """
     if options["mixed"] and POLICY_OF[options["relaxation"]] == "grid":
-        raise ValueError(
-            f"expected --model.mixed with --model.relaxation gaussian or bilinear, got {options['relaxation']}, whose "
-            "choice is no sample with a log-probability; leave it out, or choose another relaxation"
+        raise ArgumentError(
+            "expected ",
+            Argument("mixed"),
+            " with ",
+            Argument("relaxation"),
+            f" gaussian or bilinear, got {options['relaxation']}, whose choice is no sample with a log-probability; "
+            "leave it out, or choose another relaxation",
         )
     for start, end in (("softness", "final_softness"), ("spread", "final_spread")):
         if not 0 < options[end] <= options[start]:
-            raise ValueError(f"expected 0 < --model.{end} <= --model.{start}, got {options[end]} and {options[start]}")
+            raise ArgumentError(
+                "expected 0 < ",
+                Argument(end),
+                " <= ",
+                Argument(start),
+                f", got {options[end]} and {options[start]}",
+            )

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glimpse.data.held_out import LabelledBatch
+from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.nn.backbones import Backbone, torchvision_backbone
 from glimpse.nn.core import CORES
@@ -81,16 +82,23 @@ class SoftAttentionTraining(ClassifierTraining):
         else:
             encoder = ImageEncoder(channels, tuple(widths), tuple(depths))
         if score in ("dot", "scaled-dot") and hidden != encoder.features:
-            raise ValueError(
-                f"expected, for --model.score {score}, a --model.hidden as long as the map's features, "
-                f"{encoder.features}, got {hidden}; make it {encoder.features}, widen the last of --model.widths, or "
-                "choose another score"
+            raise ArgumentError(
+                "expected ",
+                Argument("hidden"),
+                f" as long as the map's features, {encoder.features}, for ",
+                Setting("score", score),
+                f"; got {hidden}; make it {encoder.features}, widen the last of ",
+                Argument("widths"),
+                ", or choose another score",
             )
         map_size = encoder.map_size(height, width)
         if attention != "global" and window >= max(map_size):
-            raise ValueError(
-                f"expected a --model.window of at most {max(map_size) - 1} cells to each side on a map of "
-                f"{map_size[0]} x {map_size[1]}, got {window}; lower it, or set --model.attention global"
+            raise ArgumentError(
+                "expected ",
+                Argument("window"),
+                f" of at most {max(map_size) - 1} cells to each side on a map of {map_size[0]} x {map_size[1]}, got "
+                f"{window}; lower it, or set ",
+                Setting("attention", "global"),
             )
         model = SoftAttention(
             encoder, len(classes), channels, hidden, score, attention, window, gate, core, num_glimpses, map_size
@@ -124,13 +132,16 @@ def check_encoder(options: dict[str, Any]) -> None:
         options: The arguments of :class:`SoftAttentionTraining`, by name.
 
     Raises:
-        ValueError: When one of them would do nothing.
+        ArgumentError: When one of them would do nothing.
     """
     for name in ("backbone_weights", "backbone_layer"):
         if options[name] is not None and options["backbone"] is None:
-            raise ValueError(
-                f"expected --model.{name} with --model.backbone alone, got {options[name]!r} without one; "
-                "name the network, such as resnet18, or leave it out"
+            raise ArgumentError(
+                "expected ",
+                Argument(name),
+                " with ",
+                Argument("backbone"),
+                f" alone, got {options[name]!r} without one; name the network, such as resnet18, or leave it out",
             )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from glimpse.cli.usage import UsageError
-from glimpse_serve.settings import Settings, settings_of
+from glimpse_serve.settings import Settings, add_arguments, settings_of
+
+__all__ = ["add_arguments", "run"]
 
 SECRET = frozenset(("keys",))
 """Settings that are not printed as they are."""

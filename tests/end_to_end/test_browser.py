@@ -21,7 +21,7 @@ from PIL import Image
 
 from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.tensors import BOXES, GLIMPSES, INPUT, PROBABILITIES
-from tests.envs.play.test_page import Chromium
+from tests.support.chromium import Chromium
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "onnxruntime-web@1.30.0"

@@ -45,7 +45,7 @@ EXPORT = """
 import json, sys
 from pathlib import Path
 import torch
-from glimpse.export.checkpoint import describe
+from glimpse.export.checkpoint import card_of
 from glimpse.data.datamodule import ImageData
 from glimpse.export.model import export_model
 from glimpse.training.families import FAMILIES
@@ -60,7 +60,7 @@ for name, (kind, options) in cases.items():
         torch.nn.init.normal_(parameter, std=0.5)
     training.normalise_by(torch.tensor([0.2]), torch.tensor([0.3]))
     torch.save(training.state_dict(), folder / f"{name}.pt")
-    parity = export_model(training.observer, describe(training, data), folder / f"{name}.onnx", images)
+    parity = export_model(training.observer, card_of(training, data), folder / f"{name}.onnx", images)
     (folder / f"{name}.json").write_text(json.dumps(vars(parity)))
 """
 

@@ -9,9 +9,9 @@ import torch
 
 import glimpse_envs  # noqa: F401 - makes the ids known
 from glimpse_envs.classification.scenes import Pictures
+from glimpse_envs.classification.spaces import DictObservation
 from glimpse_envs.classification.task import TaskError
-from glimpse_envs.classification.vector import Arrays
-from glimpse_envs.evaluation import NOTHING, Agent, Evaluation, evaluate
+from glimpse_envs.evaluation import NO_ANSWER, Agent, AgentEvaluation, evaluate
 
 MIDDLE = 12  # the cell
 COUNT = 7  # images
@@ -27,7 +27,7 @@ LABELS = np.array([2, 0, 1, 1, 2, 0, 1])
 PICTURES = shades(torch.from_numpy(LABELS))
 
 
-def numbers(observation: Arrays) -> np.ndarray:
+def numbers(observation: DictObservation) -> np.ndarray:
     """Which image each agent looks at."""
     middle: np.ndarray = observation["glimpse"][:, 0, 0, 2, 2]
     return (middle * 255).round().astype(int) - 1
@@ -41,7 +41,7 @@ def made(num_envs: int, pictures: Pictures = PICTURES, **options: Any) -> gymnas
 def patient(patience: np.ndarray, answers: np.ndarray) -> Agent:
     """Looks at image i ``patience[i]`` times, then gives ``answers[i]``."""
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         images = numbers(observation)
         enough = observation["time"][:, 0] * 3 > patience[images] - 0.5
         return np.stack([np.full(len(first), MIDDLE), np.where(enough, answers[images], 3)], 1)
@@ -55,7 +55,7 @@ def test_every_image_is_looked_at_once(num_envs, mode):
     patience = np.array([1, 2, 3, 1, 2, 3, 1])
     answers = np.array([2, 0, 1, 0, 0, 2, 1])
     found = evaluate(patient(patience, answers), made(num_envs, autoreset_mode=mode))
-    assert isinstance(found, Evaluation)
+    assert isinstance(found, AgentEvaluation)
     assert found.labels.tolist() == LABELS.tolist()
     assert found.answers.tolist() == answers.tolist()
     assert found.glimpses.tolist() == patience.tolist()
@@ -72,7 +72,7 @@ def test_an_agent_is_told_where_an_episode_begins(mode):
     inner = patient(np.array([1, 2, 3, 1, 2, 3, 1]), np.zeros(COUNT, int))
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         seen.append((first, observation["time"][:, 0] < 0.5))
         return inner(observation, first)
 
@@ -87,14 +87,14 @@ def test_an_agent_is_told_where_an_episode_begins(mode):
 
 def test_who_says_nothing_is_never_right():
     found = evaluate(patient(np.full(COUNT, 9), np.zeros(COUNT, int)), made(4))
-    assert found.answers.tolist() == [NOTHING] * COUNT
+    assert found.answers.tolist() == [NO_ANSWER] * COUNT
     assert found.glimpses.tolist() == [3] * COUNT
     assert found.accuracy == 0
     np.testing.assert_allclose(found.returns, -0.75)
 
 
 def test_the_last_class_of_a_joint_episode_counts():
-    def wavering(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def wavering(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         last = observation["time"][:, 0] > 0.99
         classes = np.where(last, LABELS[numbers(observation)], 0)
         return np.stack([np.full(len(first), MIDDLE), classes], 1)
@@ -107,7 +107,7 @@ def test_the_last_class_of_a_joint_episode_counts():
 
 def test_without_a_word_nothing_is_answered():
     found = evaluate(lambda seen, first: np.zeros((len(first), 2), np.float32), made(4, action_mode="location"))
-    assert found.answers.tolist() == [NOTHING] * COUNT
+    assert found.answers.tolist() == [NO_ANSWER] * COUNT
     assert found.mean_glimpses == 3
     assert found.right.tolist() == [0] * COUNT
 
@@ -115,7 +115,7 @@ def test_without_a_word_nothing_is_answered():
 def test_of_sequences_each_target_counts():
     labels = torch.tensor([[0, 1], [1, 2], [2, 2]])
 
-    def half(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def half(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         known = labels.numpy()[numbers(observation)]
         said = np.where(observation["read"][:, 0] > 0, known[:, 1], (known[:, 0] + 1) % 3)
         return np.stack([np.full(len(first), MIDDLE), said], 1)
@@ -128,7 +128,7 @@ def test_of_sequences_each_target_counts():
 
 
 def test_held_out_canvases_give_the_same_figures_whatever_the_seed_and_the_number():
-    def dull(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def dull(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         ink = observation["glimpse"].sum((1, 2, 3, 4))
         return np.stack(
             [np.full(len(first), 3), np.where(observation["time"][:, 0] < 0.4, 10, ink.astype(int) % 10)], 1
@@ -146,12 +146,12 @@ def test_held_out_canvases_give_the_same_figures_whatever_the_seed_and_the_numbe
 
 def test_wrappers_stay_on():
     class Blind(gymnasium.vector.VectorObservationWrapper):
-        def observations(self, observations: Arrays) -> Arrays:
+        def observations(self, observations: DictObservation) -> DictObservation:
             return observations | {"glimpse": observations["glimpse"] * 0}
 
     seen = []
 
-    def watch(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def watch(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         seen.append(float(observation["glimpse"].max()))
         return np.stack([np.zeros(len(first), int)] * 2, 1)
 
@@ -165,5 +165,5 @@ def test_other_environments_are_refused():
     with pytest.raises(TaskError, match=r"expected a GlimpseVectorEnv, got [A-Za-z]*; make one with gymnasium"):
         evaluate(lambda seen, first: first, others)
     others.close()
-    with pytest.raises(TaskError, match=r"begin anew by themselves, got autoreset_mode 'Disabled'; leave it out"):
+    with pytest.raises(TaskError, match=r"that reset themselves, got autoreset_mode 'Disabled'; leave it out"):
         evaluate(lambda seen, first: first, made(2, autoreset_mode="Disabled"))

@@ -11,7 +11,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import generator_for
 from glimpse.training.checkpoint import load_training
 from glimpse.training.hard import HardAttentionTraining
-from glimpse_envs.hard_agent import BatchScenes, look_in_environment
+from glimpse_envs.hard_agent import BatchScenes, rollout_in_environment
 
 UPDATES = 100
 MODEL: dict[str, Any] = {"num_glimpses": 4, "glimpse_size": 6, "num_scales": 2, "hidden": 24, "gaze_hidden": 12}
@@ -57,7 +57,7 @@ def train(roll_out: Any, updates: int, **options: Any) -> tuple[list[float], Alo
 def test_losses_are_equal_over_a_hundred_updates(monkeypatch, options):
     monkeypatch.setattr(Alone, "current_epoch", 0, raising=False)
     fused, one = train(None, UPDATES, **options)
-    in_environment, other = train(look_in_environment, UPDATES, **options)
+    in_environment, other = train(rollout_in_environment, UPDATES, **options)
     torch.testing.assert_close(torch.tensor(in_environment), torch.tensor(fused), atol=1e-5, rtol=0)
     assert len(set(fused)) == UPDATES, "every update should have changed the model"
     for name, weights in one.state_dict().items():
@@ -69,7 +69,7 @@ def test_the_rewards_are_the_environments(monkeypatch):
     seen: list[Any] = []
 
     def double(*args: Any) -> Any:
-        trace: Any = look_in_environment(*args)
+        trace: Any = rollout_in_environment(*args)
         seen.append(trace.rewards)
         return trace._replace(rewards=trace.rewards * 0)
 
@@ -82,7 +82,7 @@ def test_the_rewards_are_the_environments(monkeypatch):
 def test_a_batch_deals_its_images_with_their_labels():
     images = torch.arange(2 * 3 * 4 * 5).to(torch.uint8).view(2, 3, 4, 5)
     scenes = BatchScenes(images, torch.tensor([1, 0]), 3)
-    dealt = scenes.deal(torch.tensor([1]), torch.Generator())
+    dealt = scenes.fetch(torch.tensor([1]), torch.Generator())
     assert torch.equal(scenes.images(dealt.scene), images[1:])
     assert dealt.labels.tolist() == [[0]]
     assert (len(scenes), scenes.image_shape, scenes.classes) == (2, (3, 4, 5), ("0", "1", "2"))

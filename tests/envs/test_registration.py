@@ -87,12 +87,12 @@ def test_importing_the_package_brings_no_torch():
 def test_an_id_has_the_shape_that_its_summary_says():
     env = gymnasium.make("Glimpse/Digits-v0")
     assert isinstance(env.unwrapped, GlimpseEnv)
-    assert env.unwrapped.looking.scenes.image_shape == (1, 28, 28)
-    assert env.unwrapped.looking.rule.num_glimpses == 4
+    assert env.unwrapped.core.scenes.image_shape == (1, 28, 28)
+    assert env.unwrapped.core.rule.num_glimpses == 4
     assert env.observation_space["glimpse"].shape == (3, 1, 12, 12)  # type: ignore[index]
     envs = gymnasium.make_vec("Glimpse/Sequence-v0", num_envs=2, split="validation")
     assert isinstance(envs.unwrapped, GlimpseVectorEnv)
-    assert envs.unwrapped.looking.scenes.image_shape == (1, 32, 96)
+    assert envs.unwrapped.core.scenes.image_shape == (1, 32, 96)
 
 
 def test_unknown_ids_modes_and_options_are_refused():

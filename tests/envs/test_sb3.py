@@ -122,7 +122,7 @@ def test_its_own_monitor_finds_the_same(tmp_path):
 
 
 def test_a_seed_fixes_everything():
-    def course(seed: int) -> list[np.ndarray]:
+    def recorder(seed: int) -> list[np.ndarray]:
         envs = made()
         envs.seed(seed)
         seen = [envs.reset()]
@@ -130,8 +130,8 @@ def test_a_seed_fixes_everything():
             seen.append(envs.step(np.stack([np.full(ENVS, 7), (np.arange(ENVS) + step) % 11], 1))[0])
         return [part for observation in seen for part in observation.values()]
 
-    assert all((one == other).all() for one, other in zip(course(1), course(1), strict=True))
-    assert any((one != other).any() for one, other in zip(course(1), course(2), strict=True))
+    assert all((one == other).all() for one, other in zip(recorder(1), recorder(1), strict=True))
+    assert any((one != other).any() for one, other in zip(recorder(1), recorder(2), strict=True))
 
 
 def test_seeds_and_options_hold_for_one_reset():

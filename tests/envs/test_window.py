@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled, Error
 
-from glimpse_envs.window import Window
+from glimpse_envs.window import DisplayWindow
 
 pygame = pytest.importorskip("pygame")
 
@@ -29,7 +29,7 @@ def frame(height: int = 6, width: int = 9) -> np.ndarray:
 
 
 def test_a_frame_is_shown_pixel_for_pixel_under_its_title():
-    window = Window(1000.0)
+    window = DisplayWindow(1000.0)
     window.show(frame(), "a maze")
     surface = pygame.display.get_surface()
     assert surface.get_size() == (9, 6)
@@ -40,7 +40,7 @@ def test_a_frame_is_shown_pixel_for_pixel_under_its_title():
 
 
 def test_the_window_takes_the_size_of_each_frame():
-    window = Window(1000.0)
+    window = DisplayWindow(1000.0)
     window.show(frame(), "one")
     window.show(frame(12, 4), "two")
     assert pygame.display.get_surface().get_size() == (4, 12)
@@ -48,7 +48,7 @@ def test_the_window_takes_the_size_of_each_frame():
 
 
 def test_a_closed_window_opens_again_for_the_next_frame():
-    window = Window(1000.0)
+    window = DisplayWindow(1000.0)
     window.close()
     window.show(frame(), "one")
     window.close()
@@ -60,7 +60,7 @@ def test_a_closed_window_opens_again_for_the_next_frame():
 
 
 def test_two_windows_share_the_only_one_that_there_is():
-    first, second = Window(1000.0), Window(1000.0)
+    first, second = DisplayWindow(1000.0), DisplayWindow(1000.0)
     first.show(frame(), "one")
     second.show(frame(3, 5), "two")
     second.close()
@@ -70,20 +70,20 @@ def test_two_windows_share_the_only_one_that_there_is():
 
 
 def test_whoever_closes_the_window_on_the_screen_sees_no_more():
-    window = Window(1000.0)
-    window.pump()
+    window = DisplayWindow(1000.0)
+    window.handle_events()
     window.show(frame(), "one")
     pygame.event.post(pygame.event.Event(pygame.QUIT))
-    window.pump()
-    assert window.dismissed
+    window.handle_events()
+    assert window.closed_by_user
     assert not pygame.display.get_init()
     window.show(frame(), "two")
-    window.pump()
+    window.handle_events()
     assert not pygame.display.get_init()
 
 
 def test_frames_are_shown_at_a_steady_pace():
-    window = Window(50.0)
+    window = DisplayWindow(50.0)
     start = pygame.time.get_ticks()
     for _ in range(4):
         window.show(frame(), "maze")
@@ -95,13 +95,13 @@ def test_without_pygame_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     sentence = r"expected pygame, .* found none; run pip install 'glimpse-attention\[envs\]'"
     with pytest.raises(DependencyNotInstalled, match=sentence):
-        Window(4.0).show(frame(), "maze")
+        DisplayWindow(4.0).show(frame(), "maze")
 
 
 def test_without_a_screen_the_error_says_what_else_there_is(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "none such")
     with pytest.raises(Error, match=r"expected a screen .* use render_mode='rgb_array'"):
-        Window(4.0).show(frame(), "maze")
+        DisplayWindow(4.0).show(frame(), "maze")
 
 
 @pytest.mark.child

@@ -1,187 +1,101 @@
-"""The house rules that a machine can hold: what imports torch, what has tests, what nothing is called."""
+"""Where files stand: tests at mirrored paths, small folders, short files, names that say something."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import ast
+import statistics
 
 import pytest
-from jaxtyping import TypeCheckError
 
-from glimpse.images import geometry
+from tests.house.sources import MODULES, PACKAGES, REPOSITORY, mirrored, python_files, relative
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCES = (REPOSITORY, REPOSITORY / "envs", REPOSITORY / "serve")
-PACKAGES = tuple(
-    source / name for source, name in zip(SOURCES, ("glimpse", "glimpse_envs", "glimpse_serve"), strict=True)
-)
-MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
-
-HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "gymnasium", "sklearn")
-# What only runs an exported model, and what is imported before anybody knows which subcommand was asked for.
-LIGHT = (
-    "glimpse",
-    "glimpse.__main__",
-    "glimpse.drawing.album",
-    "glimpse.drawing.animation",
-    "glimpse.cli.classify.formats",
-    "glimpse.runtime.prediction",
-    "glimpse.drawing.charts",
-    "glimpse.cli.classify.command",
-    "glimpse.cli.classify.options",
-    "glimpse.cli.app",
-    "glimpse.contract.card",
-    "glimpse.images.crop",
-    "glimpse.export.targets.triton",
-    "glimpse.episode",
-    "glimpse.cli.export",
-    "glimpse.runtime.stepping",
-    "glimpse.images.geometry",
-    "glimpse_envs.play.blocks",
-    "glimpse.drawing.heatmap",
-    "glimpse.cli.classify.images",
-    "glimpse.runtime.graph",
-    "glimpse.cli.inspect",
-    "glimpse.cli.usage",
-    "glimpse.keys",
-    "glimpse.export.targets.kserve",
-    "glimpse.images.lazy",
-    "glimpse.drawing.text",
-    "glimpse.runtime.model_file",
-    "glimpse.drawing.answer",
-    "glimpse_envs.play.opponent",
-    "glimpse.images.pixels",
-    "glimpse_envs.play.record",
-    "glimpse.cli.classify.progress",
-    "glimpse.runtime.providers",
-    "glimpse.runtime.providers",
-    "glimpse.runtime.session",
-    "glimpse_envs.play.mosaic",
-    "glimpse.runtime.inputs",
-    "glimpse.drawing.view",
-    "glimpse.drawing.scanpath",
-    "glimpse.export.targets.ownership",
-)
-# Packages of an extra that is not among the developers', without which a module can't be imported.
-NEEDED = {"glimpse_serve.on_ray": ("ray",)}
-# Modules without a test file of their own, each with the reason.
-UNTESTED = {
-    "glimpse/__main__.py": "one call of the command line; tests/glimpse/cli/test_app.py starts it",
-}
+ENTRIES = 14
+"""Most files and folders in a product package, without ``__init__.py``, ``__main__.py`` and ``py.typed``."""
+ENTRIES_BELOW = 12
+"""Most of them in a folder of a product package."""
+WITH_MORE_ENTRIES = {"glimpse/cli": "one file a subcommand"}
+LINES = 400
+"""Most lines of a Python file."""
+MEDIAN_LINES = 150
+"""Most lines of the median module of the product."""
 CARELESS_NAMES = {"utils", "util", "common", "base", "helpers", "misc"}
 
-
-def dotted(path: Path) -> str:
-    """The import name of a module's file."""
-    source = next(source for source in reversed(SOURCES) if path.is_relative_to(source))
-    return ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(REPOSITORY).as_posix()
-
-
-def light_modules() -> list[str]:
-    names = [dotted(path) for path in MODULES]
-    return [name for name in names if name in LIGHT or name.split(".")[0] == "glimpse_serve"]
-
-
-# Imports each module in a child of a process that has imported a few packages that all may import, to save their time.
-IMPORTS = """
-import json, os, sys, traceback
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be missing in a child, which waits for it at its end
-import numpy, onnxruntime, PIL.Image, starlette.applications, uvicorn
-
-def brought(name, heavy):
-    try:
-        __import__(name)
-    except Exception:
-        return traceback.format_exc()
-    return [package for package in heavy if package in sys.modules]
-
-found = {}
-for name in json.loads(sys.argv[1]):
-    reading, writing = os.pipe()
-    if not os.fork():
-        with os.fdopen(writing, "w") as stream:
-            json.dump(brought(name, json.loads(sys.argv[2])), stream)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        found[name] = json.load(stream)
-    os.wait()
-print(json.dumps(found))
-"""
+# Modules without a test at the mirrored path, each with the reason.
+UNTESTED = {
+    "glimpse/__main__.py": "one call of the command line; tests/glimpse/cli/test_app.py starts it",
+    "glimpse/cli/evaluate.py": "one call; tests/glimpse/evaluation/test_evaluate.py and test_app.py make it",
+    "glimpse/cli/parser.py": "a parser of argparse with other messages; the tests of the subcommands read them",
+    "glimpse/drawing/palette.py": "colours; every test of a drawing uses them",
+    "glimpse/drawing/retina.py": "tests/glimpse/drawing/test_scanpath.py",
+    "glimpse/export/graph/annotations.py": "tests/glimpse/models/test_soft.py and the exported soft models",
+    "glimpse/runtime/limits.py": "tests/glimpse/runtime/test_session.py and test_prediction.py",
+    "serve/glimpse_serve/http/cancellation.py": "tests/serve/http/test_bodies.py and tests/serve/test_app.py",
+}
+# Files that are longer than LINES. Nothing may be added.
+LONG = {
+    "glimpse/cli/compare/command.py",
+    "serve/glimpse_serve/client.py",
+    "serve/glimpse_serve/routes/streaming.py",
+    "tests/envs/play/test_page.py",
+    "tests/glimpse/cli/classify/test_command.py",
+    "tests/glimpse/runtime/test_session.py",
+}
 
 
-@pytest.fixture(scope="module")
-def brought() -> dict[str, list[str] | str]:
-    """Heavy packages that each light module brings, imported in a process of its own; a traceback where it can't be."""
-    command = [sys.executable, "-c", IMPORTS, json.dumps(light_modules()), json.dumps(HEAVY)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr
-    found: dict[str, list[str] | str] = json.loads(run.stdout)
-    return found
+def lines_of(path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.child
-@pytest.mark.parametrize("name", light_modules())
-def test_importing_it_brings_nothing_heavy(name: str, brought: dict[str, list[str] | str]) -> None:
-    for package in NEEDED.get(name, ()):
-        pytest.importorskip(package)
-    assert brought[name] == []
-
-
-def test_every_module_has_its_tests() -> None:
-    written = {path.name for path in (REPOSITORY / "tests").rglob("test_*.py")}
+def test_every_module_has_its_test_at_the_mirrored_path() -> None:
     missing = [
-        f"{relative(path)} needs a test_{path.stem}.py under tests/"
+        f"{relative(path)} needs {relative(mirrored(path))}"
         for path in MODULES
-        if path.stem != "__init__" and relative(path) not in UNTESTED and f"test_{path.stem}.py" not in written
+        if path.stem != "__init__" and relative(path) not in UNTESTED and not mirrored(path).exists()
     ]
     assert missing == []
 
 
-def test_every_exception_is_still_needed() -> None:
-    assert [name for name in UNTESTED if not (REPOSITORY / name).exists()] == []
+@pytest.mark.parametrize("name", UNTESTED)
+def test_a_module_without_a_test_is_there_and_has_none(name: str) -> None:
+    assert (REPOSITORY / name).exists(), f"{name} is gone; delete it from UNTESTED"
+    assert not mirrored(REPOSITORY / name).exists(), f"{name} has a test; delete it from UNTESTED"
 
 
-def test_test_files_have_names_of_their_own() -> None:
-    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
-    assert sorted(names) == sorted(set(names))
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_folders_have_few_entries(package) -> None:
+    apart = {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
+    folders = [package, *(path for path in package.rglob("*") if path.is_dir() and path.name != "__pycache__")]
+    counts = {folder: len([entry for entry in folder.iterdir() if entry.name not in apart]) for folder in folders}
+    crowded = {
+        relative(folder): count
+        for folder, count in counts.items()
+        if count > (ENTRIES if folder == package else ENTRIES_BELOW) and relative(folder) not in WITH_MORE_ENTRIES
+    }
+    assert crowded == {}
 
 
-def test_every_folder_of_modules_is_a_package() -> None:
+def test_files_are_short() -> None:
+    files = python_files("glimpse", "envs", "serve", "tests", "benchmarks")
+    found = {relative(path): lines_of(path) for path in files}
+    long = {name for name, lines in found.items() if lines > LINES}
+    assert {name: found[name] for name in sorted(long - LONG)} == {}
+    assert sorted(LONG - long) == [], "these are short now; delete them from LONG"
+
+
+def test_the_median_module_is_short() -> None:
+    assert statistics.median(map(lines_of, MODULES)) <= MEDIAN_LINES
+
+
+def test_every_folder_of_modules_is_a_package_that_says_what_it_holds() -> None:
     # Without its __init__.py a folder is missing from the wheel, though it imports from a checkout.
-    folders = {path.parent for path in MODULES}
-    assert [relative(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+    folders = sorted({path.parent for path in (*MODULES, *python_files("benchmarks"))})
+    described = {
+        folder: (folder / "__init__.py").exists()
+        and ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+        for folder in folders
+    }
+    assert [relative(folder) for folder, docstring in described.items() if not docstring] == []
 
 
 def test_nothing_has_a_careless_name() -> None:
-    paths = [*MODULES, *(REPOSITORY / "tests").rglob("*.py")]
+    paths = [*MODULES, *python_files("tests", "benchmarks")]
     names = {relative(path): {path.stem, path.parent.name} for path in paths}
     assert [path for path, stems in names.items() if stems & CARELESS_NAMES] == []
-
-
-@pytest.mark.skipif(bool(os.environ.get("GLIMPSE_NO_TYPECHECK")), reason="GLIMPSE_NO_TYPECHECK is set")
-def test_signatures_are_checked_under_pytest() -> None:
-    with pytest.raises(TypeCheckError, match="windows"):
-        geometry.windows("8", 1, 2)  # type: ignore[arg-type]
-
-
-def test_a_test_that_is_not_marked_starts_no_python_process() -> None:
-    with pytest.raises(RuntimeError, match=r"test_layout.* starts a Python process; mark it with @pytest\.mark\.child"):
-        subprocess.run([sys.executable, "-c", ""], check=True)
-
-
-def test_a_program_without_the_hook_that_fails_is_told(without_hook: Callable[..., str], tmp_path: Path) -> None:
-    told = without_hook(
-        "import os, sys; print(os.getcwd(), sys.argv[1:], os.environ['SIDE'], __name__)", "1", cwd=tmp_path, SIDE="2"
-    )
-    assert told == f"{tmp_path} ['1'] 2 __main__\n"
-    with pytest.raises(AssertionError, match=r"(?s)status 1\nbegun\n.*ValueError: nothing"):
-        without_hook("print('begun'); raise ValueError('nothing')")
-    assert without_hook("from glimpse import geometry; geometry.windows(8.0, 1, 2)") == ""

@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
-from benchmarks.serving import ray
+from benchmarks.serving import on_ray
 from glimpse.cli.usage import UsageError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.authentication import AccessError
@@ -217,8 +217,8 @@ def test_the_environment_holds_for_a_config_file_as_well(monkeypatch):
 @pytest.mark.slow
 def test_a_replica_that_is_killed_under_load_costs_no_request_and_comes_back(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve")))
-    sizes = ray.SHORT
-    found = asyncio.run(ray.play(sizes))
+    sizes = on_ray.SHORT
+    found = asyncio.run(on_ray.play(sizes))
     overload, kill = found["overload"], found["kill"]
     assert overload["answered"] + overload["refused"] == overload["sent"] == sizes.clients * sizes.requests
     assert overload["refused"] > 0

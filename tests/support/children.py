@@ -15,10 +15,10 @@ import gc, json, os, sys, types
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be missing in a child, which waits for it at its end
 import onnx, onnxruntime, onnxscript, sklearn.datasets, tqdm
 import torch, torch._dynamo, torch.export, torch.onnx, torchvision
-import glimpse.cli.app, glimpse.cli.train.command
+import glimpse.cli.app, glimpse.cli.train.training_cli
 import glimpse.export.checkpoint, glimpse.export.model, glimpse.export.program
 
-def request():
+def next_request():
     tqdm.tqdm.monitor_interval = 0  # it would start a thread
     # A first export imports more, and fills caches.
     torch.onnx.export(torch.nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),), dynamo=True, verbose=False)
@@ -31,16 +31,16 @@ def request():
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     sys.exit()
 
-asked = request()
-for descriptor, path in enumerate((os.devnull, asked["out"], asked["err"])):
+request = next_request()
+for descriptor, path in enumerate((os.devnull, request["out"], request["err"])):
     opened = os.open(path, os.O_RDWR)
     os.dup2(opened, descriptor)
     os.close(opened)
-os.chdir(asked["cwd"])
-os.environ.update(asked["environment"])
-sys.argv = ["-c", *asked["arguments"]]
+os.chdir(request["cwd"])
+os.environ.update(request["environment"])
+sys.argv = ["-c", *request["arguments"]]
 sys.modules["__main__"] = types.ModuleType("__main__")
-exec(compile(asked["program"], "<string>", "exec"), vars(sys.modules["__main__"]))
+exec(compile(request["program"], "<string>", "exec"), vars(sys.modules["__main__"]))
 """
 
 
@@ -75,7 +75,7 @@ class ForkServer:
             out, err = Path(folder) / "out", Path(folder) / "err"
             out.touch()
             err.touch()
-            asked = {
+            request = {
                 "program": program,
                 "arguments": arguments,
                 "cwd": str(cwd or Path.cwd()),
@@ -83,11 +83,11 @@ class ForkServer:
                 "out": str(out),
                 "err": str(err),
             }
-            status = self._ask(json.dumps(asked))
+            status = self._send(json.dumps(request))
             assert status == 0, f"status {status}\n{out.read_text()}{err.read_text()}"
             return out.read_text()
 
-    def _ask(self, line: str) -> int:
+    def _send(self, line: str) -> int:
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", SERVER],

@@ -1,4 +1,4 @@
-"""Small models in ONNX for the tests of the runtime, of all three kinds of graph, that answer alike.
+"""Small models in ONNX for the tests of the runtime, of all three kinds of graph, with the same predictions.
 
 They look through a real retina, carry a state, and choose where to look next; their weights are random and fixed.
 """
@@ -57,7 +57,7 @@ TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int64": Tens
 
 
 def write_toy(path: Path, card: ModelCard) -> Path:
-    """Write a toy of the kind that its card says."""
+    """Write a toy of the graph that its card names."""
     return write_sealed(
         path, {"adaptive": adaptive, "episode": episode, "step": step}[card.graph](card), card.to_json()
     )
@@ -86,7 +86,7 @@ def noise(*shape: int, seed: int = 0) -> Any:
 
 
 def alike(one: Any, other: Any) -> None:
-    """Assert that two predictions say the same."""
+    """Assert that two predictions are equal within rounding."""
     for name in ("probabilities", "locations", "boxes"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-5, err_msg=name)
     np.testing.assert_array_equal(one.glimpses, other.glimpses)

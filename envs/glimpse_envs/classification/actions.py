@@ -1,13 +1,13 @@
-"""What an agent may do, as Gymnasium's spaces, and what an action means: where to look next, and what it says.
+"""The action modes: the Gymnasium space of each, and the decoding of an action into a location and an answer.
 
 ``declare``
-    A cell of a grid laid over the image, and one of the classes or "keep looking". Naming a class ends the search.
+    A cell of a grid over the image, and a class or "keep looking". Naming a class ends the episode.
 ``joint``
     A cell and a class at every glimpse; the episode has a fixed length.
 ``box``
-    The same with numbers: x and y of the location, and a score for each class.
+    Continuous: x and y of the location, and a score for each class.
 ``location``
-    A location alone. What is seen is judged by a classifier outside.
+    Only a location. A separate classifier classifies the glimpses.
 """
 
 from typing import NamedTuple
@@ -22,30 +22,30 @@ from glimpse.images.geometry import grid
 
 ACTION_MODES = ("declare", "joint", "box", "location")
 LARGEST_LOGIT = 5.0
-"""What a class score of 1 in ``box`` mode means, in nats before the softmax."""
+"""The logit, in nats, that a class score of 1 in ``box`` mode stands for."""
 
 
 class Move(NamedTuple):
-    """What an action means."""
+    """A decoded action."""
 
     location: Float[Tensor, "batch 2"]
-    """Where to look next, (x, y) in [-1, 1]."""
+    """The next fixation, (x, y) in [-1, 1]."""
     answer: Int64[Tensor, " batch"] | None = None
-    """The class that is named; the number of classes to keep looking; None where nothing can be said."""
+    """The class that is named, or the number of classes to keep looking; None in ``location`` mode."""
     log_probability: Float[Tensor, "batch classes"] | None = None
-    """How likely each class is held to be, nats; None where that can't be said."""
+    """Log-probability of each class, nats; None except in ``box`` mode."""
 
 
 class Actions:
-    """The actions of one mode.
+    """The action space of one mode, and the decoding of its actions.
 
     Args:
         mode: One of ``ACTION_MODES``.
-        num_classes: How many classes there are.
-        grid_cells: Cells along each side of the grid that the discrete modes choose from.
-        relative: Whether an action is a saccade from the present fixation, or a fixation.
-        largest_step: Of a saccade along each axis, in half images, in (0, 2].
-        device: Where actions are.
+        num_classes: Number of classes.
+        grid_cells: Cells along each side of the grid of locations, in the discrete modes.
+        relative: Whether an action is a saccade relative to the current fixation, rather than a fixation.
+        largest_step: Longest saccade along each axis, in half images, in (0, 2].
+        device: Device of the actions.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Actions:
     ) -> None:
         self.mode = mode
         self.relative = relative
-        self._reach = largest_step if relative else 1.0
-        self._cells = torch.tensor(grid(grid_cells**2), device=device) * self._reach
+        self._max_offset = largest_step if relative else 1.0
+        self._cells = torch.tensor(grid(grid_cells**2), device=device) * self._max_offset
         self.discrete = mode in ("declare", "joint")
         if self.discrete:
             self._counts = np.array([grid_cells**2, num_classes + (mode == "declare")])
@@ -70,41 +70,41 @@ class Actions:
             self._counts = np.empty(2 + num_classes if mode == "box" else 2)
             self.space = gymnasium.spaces.Box(-1.0, 1.0, self._counts.shape, np.float32)
 
-    def move(self, action: Shaped[Tensor, "batch numbers"], present: Float[Tensor, "batch 2"]) -> Move:
-        """What actions mean.
+    def decode(self, action: Shaped[Tensor, "batch numbers"], current: Float[Tensor, "batch 2"]) -> Move:
+        """Decode a batch of actions.
 
         Args:
-            action: Members of the space, one a row.
-            present: The present fixations, (x, y) in [-1, 1].
+            action: Elements of the space, one in each row.
+            current: The current fixations, (x, y) in [-1, 1].
 
         Raises:
-            gymnasium.error.InvalidAction: On the CPU, when there is no such cell or class.
+            gymnasium.error.InvalidAction: On the CPU, when a cell or a class does not exist.
         """
         if self.discrete:
-            place, answer = action.unbind(1)
+            cell, answer = action.unbind(1)
             try:
-                # The answers are looked up as well: that tells a wrong one at no cost to speak of.
-                cell, answer = self._cells.index_select(0, place), self._answers.index_select(0, answer)
+                # The answers are looked up as well, which detects an invalid one at almost no cost.
+                offset, answer = self._cells.index_select(0, cell), self._answers.index_select(0, answer)
             except IndexError as error:
-                raise self._wrong(action.numpy()) from error
-            return Move((present + cell).clamp_(-1.0, 1.0) if self.relative else cell, answer)
-        asked = action[:, :2] * self._reach
-        location = (present + asked if self.relative else asked).clamp_(-1.0, 1.0)
+                raise self._invalid(action.numpy()) from error
+            return Move((current + offset).clamp_(-1.0, 1.0) if self.relative else offset, answer)
+        offset = action[:, :2] * self._max_offset
+        location = (current + offset if self.relative else offset).clamp_(-1.0, 1.0)
         if self.mode == "location":
             return Move(location)
         scores = action[:, 2:]
         return Move(location, scores.argmax(1), (scores * LARGEST_LOGIT).log_softmax(1))
 
     def check(self, action: object, batch: int) -> Shaped[Tensor, "batch numbers"]:
-        """Refuse what has no action's shape and type, and make a tensor of what has.
+        """Check the shape and the type of a batch of actions, and convert it to a tensor.
 
         Args:
-            action: What agents handed in, one action a row.
-            batch: How many agents there are.
+            action: The actions of all agents, one in each row; anything that numpy converts to an array.
+            batch: Number of agents.
 
         Raises:
-            gymnasium.error.InvalidAction: When it has another shape or type than the space, or lies outside a ``Box``.
-                Whole numbers outside the space :meth:`move` finds out.
+            gymnasium.error.InvalidAction: When the shape or the type does not match the space, or a value lies outside
+                a ``Box``. :meth:`decode` checks the range of whole numbers.
         """
         given = np.asarray(action)
         if given.dtype.kind not in ("iu" if self.discrete else "fiu") or given.shape != (batch, len(self._counts)):
@@ -117,9 +117,9 @@ class Actions:
             )
         given = np.ascontiguousarray(given, np.int64 if self.discrete else np.float32)
         if not self.discrete and not np.abs(given).max() <= 1:
-            raise self._wrong(given)
+            raise self._invalid(given)
         return torch.from_numpy(given)
 
-    def _wrong(self, given: np.ndarray) -> gymnasium.error.InvalidAction:
+    def _invalid(self, given: np.ndarray) -> gymnasium.error.InvalidAction:
         outside = next(row for row in np.asarray(given) if not self.space.contains(row))
         return gymnasium.error.InvalidAction(f"expected an action in {self.space}, got {outside.tolist()}")

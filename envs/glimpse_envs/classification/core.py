@@ -1,7 +1,7 @@
-"""The core of every environment here: batched, and without any state of its own.
+"""The transition function of the classification environments: batched, and without state of its own.
 
-Images, retina, rule and actions are given; the state of the episodes goes in and comes out. It is the retina and the
-rule of the library, so that what is learnt here and what is learnt by a roll-out of the library are the same.
+:class:`ClassificationCore` takes the state of a batch of episodes and returns the next one. It uses the retina and the
+episode rule of the library, so that an agent gets the same glimpses and rewards here as in :mod:`glimpse.rollout`.
 """
 
 import math
@@ -11,86 +11,86 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import Actions, Move
-from glimpse_envs.classification.scenes import Scenes, random_locations, random_places
+from glimpse_envs.classification.scenes import Scenes, random_indices, random_locations
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Judges what an agent sees in ``location`` mode, glimpse by glimpse; the library's hard model is one."""
+    """Classifies the glimpses of an agent in ``location`` mode, one at a time; ``HardAttention`` is one."""
 
     def initial_state(self, batch: int) -> Any:
-        """What it carries from glimpse to glimpse, before the first.
+        """The recurrent state before the first glimpse.
 
-        A tensor or a (nested) tuple of them, the batch along the first axis of each.
+        A tensor or a (nested) tuple of tensors, each with the batch along its first axis.
         """
         ...
 
     def __call__(self, glimpse: Tensor, location: Tensor, state: Any) -> Any:
-        """Take in one glimpse; the answer has ``logits`` and the next ``state``."""
+        """Process one glimpse; the result has ``logits`` (batch, classes) and the next ``state``."""
         ...
 
 
-class State(NamedTuple):
-    """Episodes in the middle of their course, one a row."""
+class EpisodeState(NamedTuple):
+    """The state of a batch of episodes, one in each row."""
 
     scene: Tensor
-    """What is looked at, see :mod:`glimpse_envs.classification.scenes`."""
+    """The scenes, see :mod:`glimpse_envs.classification.scenes`."""
     labels: Int64[Tensor, "batch targets"]
     """The true classes."""
     location: Float[Tensor, "batch 2"]
-    """The present fixation, (x, y) in [-1, 1]."""
-    taken: Int64[Tensor, " batch"]
-    """Glimpses taken so far, the present one included."""
-    told: Int64[Tensor, " batch"] | None = None
-    """Targets that have been told, right or wrong; None where an image has but one."""
-    right: Float[Tensor, " batch"] | None = None
-    """Targets that have been told right; None likewise."""
-    belief: Float[Tensor, " batch"] | None = None
-    """Log-probability of the true class, nats, as it was held last; None where nobody says it."""
-    verdict: Float[Tensor, "batch classes"] | None = None
-    """What a classifier makes of the glimpses so far, before the softmax; None without one."""
-    memory: Any = None
-    """What that classifier carries on."""
+    """The current fixation, (x, y) in [-1, 1]."""
+    glimpses_taken: Int64[Tensor, " batch"]
+    """Glimpses taken so far, the current one included."""
+    num_classified: Int64[Tensor, " batch"] | None = None
+    """Targets that have been classified, correctly or not; None if an image has one target."""
+    num_correct: Float[Tensor, " batch"] | None = None
+    """Targets that have been classified correctly; None if an image has one target."""
+    log_probability: Float[Tensor, " batch"] | None = None
+    """Log-probability of the true class in the latest prediction, nats; None if there are no probabilities."""
+    logits: Float[Tensor, "batch classes"] | None = None
+    """The classifier's latest class scores, before the softmax; None without a classifier."""
+    classifier_state: Any = None
+    """The recurrent state of the classifier; None without a classifier."""
 
 
 class Observation(NamedTuple):
-    """What an agent is given."""
+    """What an agent observes."""
 
     glimpse: Float[Tensor, "batch scales channels size size"]
     """Pixels in [0, 1], finest scale first."""
     location: Float[Tensor, "batch 2"]
-    """Where they were seen, (x, y) in [-1, 1]."""
+    """The fixation, the glimpse's centre, (x, y) in [-1, 1]."""
     time: Float[Tensor, "batch 1"]
-    """Share of the budget that is used up, in [0, 1]."""
+    """Fraction of the glimpse budget that has been used, in [0, 1]."""
     read: Float[Tensor, "batch 1"] | None = None
-    """Share of the targets that have been told, in [0, 1]; None where an image has but one."""
+    """Fraction of the targets that have been classified, in [0, 1]; None if an image has one target."""
 
 
 class Outcome(NamedTuple):
-    """What a step leads to."""
+    """The result of a step."""
 
-    state: State
-    """The next state; of an episode that an answer has ended it means nothing."""
+    state: EpisodeState
+    """The next state; undefined for an episode that an answer has ended, see :meth:`ClassificationCore.final_state`."""
     reward: Float[Tensor, " batch"]
     terminated: Bool[Tensor, " batch"]
-    right: Float[Tensor, " batch"]
-    """Targets told right so far, by answers that count."""
+    num_correct: Float[Tensor, " batch"]
+    """Targets classified correctly so far, by answers that count."""
 
 
 class ClassificationCore:
-    """Images looked at through a retina under a rule.
+    """Batched image classification by glimpses: initial states, transitions, observations and rewards.
 
     Args:
-        scenes: What there is to look at.
-        retina: What it is looked at through.
-        rule: Budget, reward and cost of a glimpse.
-        actions: What an agent may do.
+        scenes: The images.
+        retina: Takes the glimpses.
+        rule: Glimpse budget, reward and cost of a glimpse.
+        actions: The action mode.
         first_location: ``centre`` or ``random``.
-        classifier: Judges what is seen, in ``location`` mode; without one nothing is earned there.
-        device: Where everything is.
+        classifier: Classifies the glimpses in ``location`` mode; without one there is no reward in that mode.
+        device: Device of all tensors.
     """
 
     def __init__(
@@ -110,200 +110,224 @@ class ClassificationCore:
         self.classifier = classifier
         self.device = torch.device(device)
         self.num_classes = len(scenes.classes)
-        self._random_start = first_location == "random"
-        self._sense = scenes.sensor(retina)
+        self._random_first_location = first_location == "random"
+        self._sensor = scenes.sensor(retina)
         self._targets = scenes.num_targets
-        self._patience = rule.num_glimpses // self._targets
-        self._share = 1.0 / rule.num_glimpses
-        self._unsure = -math.log(self.num_classes)
+        self._glimpses_per_target = rule.num_glimpses // self._targets
+        self._glimpse_share = 1.0 / rule.num_glimpses
+        self._uniform_log_probability = -math.log(self.num_classes)
 
-    def begin(
+    def reset(
         self,
         batch: int,
         generator: torch.Generator,
         images: Int64[Tensor, " batch"] | None = None,
         first: Float[Tensor, "batch 2"] | None = None,
-    ) -> State:
-        """Begin new episodes; each has its first glimpse already.
+    ) -> EpisodeState:
+        """The initial state of new episodes, in which the first glimpse has been taken.
 
         Args:
-            batch: How many.
-            generator: Where the randomness comes from.
-            images: Numbers of the images; chosen at random when left out.
-            first: Where to look first, (x, y) in [-1, 1]; the centre or a random place when left out.
+            batch: Number of episodes.
+            generator: Source of randomness.
+            images: Indices of the images; drawn at random by default.
+            first: First fixations, (x, y) in [-1, 1]; by default the centre or random locations, as ``first_location``
+                states.
         """
         if images is None:
-            images = random_places(len(self.scenes), batch, generator, self.device)
-        if first is None and self._random_start:
+            images = random_indices(len(self.scenes), batch, generator, self.device)
+        if first is None and self._random_first_location:
             first = random_locations(batch, generator, self.device)
         if first is None:
             first = torch.zeros(batch, 2, device=self.device)
-        scene, labels = self.scenes.deal(images, generator)
-        state = State(scene, labels, first, torch.ones(batch, dtype=torch.long, device=self.device))
+        scene, labels = self.scenes.fetch(images, generator)
+        state = EpisodeState(scene, labels, first, torch.ones(batch, dtype=torch.long, device=self.device))
         if self._targets > 1:
             none = torch.zeros(batch, device=self.device)
-            state = state._replace(told=none.long(), right=none)
+            state = state._replace(num_classified=none.long(), num_correct=none)
         if self.actions.mode == "box":
-            state = state._replace(belief=torch.full((batch,), self._unsure, device=self.device))
+            state = state._replace(
+                log_probability=torch.full((batch,), self._uniform_log_probability, device=self.device)
+            )
         if self.classifier is not None:
-            state, _ = self._judge(state._replace(memory=self.classifier.initial_state(batch)), self.classifier)
+            state, _ = self._classify(
+                state._replace(classifier_state=self.classifier.initial_state(batch)), self.classifier
+            )
         return state
 
-    def observe(self, state: State) -> Observation:
-        """What the agent is given in a state."""
+    def observe(self, state: EpisodeState) -> Observation:
+        """The observations in a state."""
         return Observation(
-            self._sense(state.scene, state.location),
+            self._sensor(state.scene, state.location),
             state.location,
-            (state.taken * self._share).unsqueeze(1),
-            None if state.told is None else (state.told / self._targets).unsqueeze(1),
+            (state.glimpses_taken * self._glimpse_share).unsqueeze(1),
+            None if state.num_classified is None else (state.num_classified / self._targets).unsqueeze(1),
         )
 
-    def closed(self, before: State, after: State) -> State:
-        """What episodes that a step has ended come to rest in.
+    def final_state(self, before: EpisodeState, after: EpisodeState) -> EpisodeState:
+        """The final state of episodes that ended in a step.
 
-        An answer ends an episode without anything new being seen; in ``location`` mode the last glimpse ends it.
+        An answer ends an episode without another glimpse, so the last fixation is that before the step. In ``location``
+        mode the last glimpse ends the episode.
 
         Args:
             before: The state before the step.
-            after: The state that the step led to.
+            after: The state after the step, :attr:`Outcome.state`.
         """
         if self.actions.mode == "location":
             return after
-        return after._replace(location=before.location, taken=before.taken)
+        return after._replace(location=before.location, glimpses_taken=before.glimpses_taken)
 
-    def images(self, state: State) -> Tensor:
-        """The whole images, uint8 (batch, channels, height, width), which an agent never gets to see."""
+    def images(self, state: EpisodeState) -> Tensor:
+        """The full images, uint8 (batch, channels, height, width), which an agent does not observe."""
         return self.scenes.images(state.scene)
 
-    def step(self, state: State, move: Move) -> Outcome:
-        """Do as the agents say.
+    def step(self, state: EpisodeState, move: Move) -> Outcome:
+        """Apply one move in every episode.
 
         Args:
             state: The episodes.
-            move: What each agent does.
+            move: One move for each episode.
+
+        Raises:
+            ValueError: When the action mode expects answers and the move has none.
         """
         if self.actions.mode == "location":
-            return self._look_on(state, move)
+            return self._step_location(state, move)
         if self.actions.mode == "declare":
-            return self._declare(state, move)
-        return self._answer(state, move)
+            return self._step_declare(state, move)
+        return self._step_joint(state, move)
 
-    def _declare(self, state: State, move: Move) -> Outcome:
-        """A class may be named at any time, once for each target; to keep looking beyond the budget earns nothing.
+    def _step_declare(self, state: EpisodeState, move: Move) -> Outcome:
+        """The step of ``declare`` mode: an answer may be given at any time, once for each target.
 
-        An answer stands for the rest of the episode, whose dense reward it earns at once.
+        Asking for a glimpse beyond the budget ends the episode without a reward. With the dense reward, an answer
+        counts for all remaining glimpses, and their reward is paid at once.
         """
-        answer = _answer_of(move)
+        answer = _require_answer(move)
         correct = (answer == self._target(state)).float()
-        answered, spent = answer < self.num_classes, self.rule.terminated(state.taken)
-        told = None if state.told is None else state.told + answered
-        over: Tensor = spent | (answered if told is None else told >= self._targets)
-        final = correct if self._targets == 1 else correct / self._targets
-        standing = final * (self.rule.num_glimpses + 1 - state.taken) if self.rule.reward == "dense" else None
-        return self._go_on(state, move, self.rule.earned(standing, final), over, correct, told)
+        answered, out_of_budget = answer < self.num_classes, self.rule.terminated(state.glimpses_taken)
+        classified = None if state.num_classified is None else state.num_classified + answered
+        over: Tensor = out_of_budget | (answered if classified is None else classified >= self._targets)
+        terminal = correct if self._targets == 1 else correct / self._targets
+        dense = terminal * (self.rule.num_glimpses + 1 - state.glimpses_taken) if self.rule.reward == "dense" else None
+        return self._next_glimpse(state, move, self.rule.earned(dense, terminal), over, correct, classified)
 
-    def _answer(self, state: State, move: Move) -> Outcome:
-        """A class is named after each glimpse; the answer that counts is the last, of each target's share of time."""
+    def _step_joint(self, state: EpisodeState, move: Move) -> Outcome:
+        """The step of ``joint`` and ``box`` mode: an answer at every glimpse.
+
+        The glimpse budget is divided equally among the targets. The last answer of each target's part counts.
+        """
         target = self._target(state)
-        hit = _answer_of(move) == target
-        over: Tensor = self.rule.terminated(state.taken)
-        counts = over if self._targets == 1 else state.taken % self._patience == 0
-        final = (hit & counts).float()
-        gain = belief = None
-        if move.log_probability is not None and state.belief is not None:
-            belief = move.log_probability.gather(1, target.unsqueeze(1)).squeeze(1)
-            gain = belief - state.belief
+        is_correct = _require_answer(move) == target
+        over: Tensor = self.rule.terminated(state.glimpses_taken)
+        counts = over if self._targets == 1 else state.glimpses_taken % self._glimpses_per_target == 0
+        terminal = (is_correct & counts).float()
+        gain = log_probability = None
+        if move.log_probability is not None and state.log_probability is not None:
+            log_probability = move.log_probability.gather(1, target.unsqueeze(1)).squeeze(1)
+            gain = log_probability - state.log_probability
             if self._targets > 1:
-                belief = torch.where(counts, self._unsure, belief)
-        reward = self.rule.earned(hit, final if self._targets == 1 else final / self._targets, gain)
-        told = None if state.told is None else state.told + counts
-        return self._go_on(state._replace(belief=belief), move, reward, over, final, told)
+                log_probability = torch.where(counts, self._uniform_log_probability, log_probability)
+        reward = self.rule.earned(is_correct, terminal if self._targets == 1 else terminal / self._targets, gain)
+        classified = None if state.num_classified is None else state.num_classified + counts
+        return self._next_glimpse(
+            state._replace(log_probability=log_probability), move, reward, over, terminal, classified
+        )
 
-    def _look_on(self, state: State, move: Move) -> Outcome:
-        """The next glimpse is taken at once, and with the last one the episode is over."""
-        seen = state._replace(location=move.location, taken=state.taken + 1)
-        over = self.rule.terminated(seen.taken)
+    def _step_location(self, state: EpisodeState, move: Move) -> Outcome:
+        """The step of ``location`` mode: take the next glimpse; the episode ends with the last one."""
+        after = state._replace(location=move.location, glimpses_taken=state.glimpses_taken + 1)
+        over = self.rule.terminated(after.glimpses_taken)
         if self.classifier is None:
             nothing = torch.zeros(len(over), device=self.device)
-            return Outcome(seen, nothing - self.rule.glimpse_cost, over, nothing)
-        judged, right = self._judge(seen, self.classifier)
-        correct = right.float()
-        gain = None if judged.belief is None or state.belief is None else judged.belief - state.belief
-        return Outcome(judged, self.rule.earned(correct, correct * over, gain), over, correct)
+            return Outcome(after, nothing - self.rule.glimpse_cost, over, nothing)
+        after, is_correct = self._classify(after, self.classifier)
+        correct = is_correct.float()
+        gain = None
+        if after.log_probability is not None and state.log_probability is not None:
+            gain = after.log_probability - state.log_probability
+        return Outcome(after, self.rule.earned(correct, correct * over, gain), over, correct)
 
-    def _go_on(
+    def _next_glimpse(
         self,
-        state: State,
+        state: EpisodeState,
         move: Move,
         reward: Float[Tensor, " batch"],
         over: Bool[Tensor, " batch"],
         correct: Float[Tensor, " batch"],
-        told: Int64[Tensor, " batch"] | None,
+        classified: Int64[Tensor, " batch"] | None,
     ) -> Outcome:
-        """Take the next glimpse."""
-        right = correct if state.right is None else state.right + correct
-        told_right = None if state.right is None else right
+        """Move to the next fixation and update the counts."""
+        num_correct = correct if state.num_correct is None else state.num_correct + correct
         return Outcome(
-            state._replace(location=move.location, taken=state.taken + 1, told=told, right=told_right),
+            state._replace(
+                location=move.location,
+                glimpses_taken=state.glimpses_taken + 1,
+                num_classified=classified,
+                num_correct=None if state.num_correct is None else num_correct,
+            ),
             reward,
             over,
-            right,
+            num_correct,
         )
 
-    def _target(self, state: State) -> Int64[Tensor, " batch"]:
-        """The class that is to be told next."""
-        if state.told is None:
+    def _target(self, state: EpisodeState) -> Int64[Tensor, " batch"]:
+        """The class of the next target to classify."""
+        if state.num_classified is None:
             return state.labels[:, 0]
-        return state.labels.gather(1, state.told.clamp(max=self._targets - 1).unsqueeze(1)).squeeze(1)
+        return state.labels.gather(1, state.num_classified.clamp(max=self._targets - 1).unsqueeze(1)).squeeze(1)
 
-    def _judge(self, state: State, classifier: Classifier) -> tuple[State, Bool[Tensor, " batch"]]:
-        """Have the classifier take in the present glimpse, and say whether it is right now."""
+    def _classify(self, state: EpisodeState, classifier: Classifier) -> tuple[EpisodeState, Bool[Tensor, " batch"]]:
+        """Run the classifier on the current glimpse; also return whether its prediction is correct."""
         with torch.no_grad():
-            seen = classifier(self._sense(state.scene, state.location), state.location, state.memory)
-        belief = seen.logits.log_softmax(1).gather(1, state.labels[:, :1]).squeeze(1)
-        right = seen.logits.argmax(1) == state.labels[:, 0]
-        return state._replace(belief=belief, verdict=seen.logits, memory=seen.state), right
+            result = classifier(self._sensor(state.scene, state.location), state.location, state.classifier_state)
+        log_probability = result.logits.log_softmax(1).gather(1, state.labels[:, :1]).squeeze(1)
+        correct = result.logits.argmax(1) == state.labels[:, 0]
+        return state._replace(
+            log_probability=log_probability, logits=result.logits, classifier_state=result.state
+        ), correct
 
 
-def _answer_of(move: Move) -> Int64[Tensor, " batch"]:
+def _require_answer(move: Move) -> Int64[Tensor, " batch"]:
     if move.answer is None:
         raise ValueError("expected a move with an answer, a class or the number of classes to keep looking; got none")
     return move.answer
 
 
-def renewed(state: Any, rows: Int64[Tensor, " rows"], new: Any) -> Any:
-    """Put new episodes into the given rows.
+def replace_rows(state: Any, rows: Int64[Tensor, " rows"], new: Any) -> Any:
+    """Replace the given rows of a state by new episodes.
 
     Args:
-        state: A tensor, None, or a tuple of such. A state's canvases are large: they are overwritten in place.
-        rows: Which episodes are replaced.
-        new: The same for the new episodes.
+        state: A tensor, None, or a (nested) tuple of them. The canvases of an :class:`EpisodeState` are large: they are
+            overwritten in place.
+        rows: Indices of the rows to replace.
+        new: The new rows, in the same structure.
 
     Returns:
-        The like with the new episodes in it.
+        The state with the new rows, in the same structure.
     """
-    if isinstance(state, State) and state.scene.ndim > 1:
-        kept = [renewed(part, rows, fresh) for part, fresh in zip(state[1:], new[1:], strict=True)]
-        return State(state.scene.index_copy_(0, rows, new.scene), *kept)
+    if isinstance(state, EpisodeState) and state.scene.ndim > 1:
+        parts = [replace_rows(part, rows, fresh) for part, fresh in zip(state[1:], new[1:], strict=True)]
+        return EpisodeState(state.scene.index_copy_(0, rows, new.scene), *parts)
     if isinstance(state, Tensor):
         return state.index_copy(0, rows, new)
     if state is None:
         return None
-    return _tuple_like(state, [renewed(part, rows, fresh) for part, fresh in zip(state, new, strict=True)])
+    return _tuple_like(state, [replace_rows(part, rows, fresh) for part, fresh in zip(state, new, strict=True)])
 
 
-def taken(state: Any, rows: Int64[Tensor, " rows"]) -> Any:
-    """Some rows of a tensor, None, or a tuple of such.
+def select_rows(state: Any, rows: Int64[Tensor, " rows"]) -> Any:
+    """Select rows of a state.
 
     Args:
-        state: The tensor or tuple.
-        rows: Which ones.
+        state: A tensor, None, or a (nested) tuple of them.
+        rows: Indices of the rows.
     """
     if isinstance(state, Tensor):
         return state.index_select(0, rows)
     if state is None:
         return None
-    return _tuple_like(state, [taken(part, rows) for part in state])
+    return _tuple_like(state, [select_rows(part, rows) for part in state])
 
 
 def _tuple_like(example: Any, parts: list[Any]) -> Any:

@@ -1,8 +1,8 @@
-"""The retina for images that never change: all averages are taken beforehand, and a glimpse is one gather of bytes.
+"""The retina for fixed images: all block averages are computed in advance, and a glimpse is one gather of bytes.
 
-Of every scale the average of each block of pixels is kept, wherever the block may lie, rounded to a whole grey level.
-The blocks of one glimpse lie ``zoom**scale`` pixels apart; sorted by their phase they lie side by side, so that a row
-of a glimpse is a run of neighbouring bytes.
+For every scale, the average of the block at each position is stored, rounded to a whole grey level. The blocks of one
+glimpse are ``zoom**scale`` pixels apart. The averages are sorted by their phase, the position modulo this distance, so
+that the blocks in a row of a glimpse are adjacent bytes.
 """
 
 from typing import NamedTuple
@@ -21,11 +21,11 @@ CHUNK_PIXELS = 2**22
 
 
 class PrefilteredRetina:
-    """A :class:`glimpse.nn.retina.Retina` over fixed images; equal to it within half a grey level.
+    """A :class:`glimpse.nn.retina.Retina` for fixed images; its glimpses differ by at most half a grey level.
 
     Args:
         images: The images.
-        retina: Its shape.
+        retina: The retina to reproduce.
     """
 
     def __init__(self, images: UInt8[Tensor, "images channels height width"], retina: Retina) -> None:
@@ -35,9 +35,9 @@ class PrefilteredRetina:
         self._widest = nested[-1].width
         device = images.device
         first = [int(window_start(torch.tensor(-1.0), length, self._widest)) for length in (width, height)]
-        # A plain number, where it will do, spares the conversion of a tensor at every glimpse.
+        # A number for square images avoids the conversion of a tensor at every glimpse.
         self._lengths = width if width == height else torch.tensor([width, height], dtype=torch.float32, device=device)
-        # Places in the table of steps: those of the columns come first, then those of the rows.
+        # Indices into the table of steps: first those of the columns, then those of the rows.
         self._shift = torch.tensor([-first[0], -first[1] + width + 1], device=device)
         grids = [_Grid.of(window, retina.size, first, height, width) for window in nested]
         starts = [channels * sum(grid.num_bytes for grid in grids[:scale]) for scale in range(len(grids) + 1)]
@@ -51,7 +51,7 @@ class PrefilteredRetina:
             )
             for grid in grids
         ]
-        self._steps: Int64[Tensor, "places scales"] = torch.stack(tables, dim=1).to(device)
+        self._steps: Int64[Tensor, "positions scales"] = torch.stack(tables, dim=1).to(device)
         rows = [
             start + channel * grid.num_bytes + torch.arange(retina.size) * grid.columns
             for start, grid in zip(starts[:-1], grids, strict=True)
@@ -60,27 +60,27 @@ class PrefilteredRetina:
         shape = (retina.num_scales, channels, retina.size)
         self._rows: Int64[Tensor, "scales channels size"] = torch.stack(rows).view(shape).to(device)
         self._stride = starts[-1]
-        # Numpy asks the system for large pages, which torch doesn't: places far apart are then found sooner.
+        # numpy requests huge pages from the system and torch does not; they speed up random access.
         kept = torch.from_numpy(np.empty((count, self._stride), np.uint8))
         for start, end, grid in zip(starts[:-1], starts[1:], grids, strict=True):
             chunk = max(1, CHUNK_PIXELS // (channels * grid.num_bytes))
             for at in range(0, count, chunk):
                 kept[at : at + chunk, start:end] = grid.averages(images[at : at + chunk]).flatten(1).cpu()
         flat = kept.to(device).flatten()
-        # Every run of `size` bytes, wherever it begins.
+        # All runs of `size` bytes, one for each first byte.
         self._runs = flat.as_strided((len(flat) - retina.size + 1, retina.size), (1, 1))
 
     def __call__(
         self, scene: Int64[Tensor, " batch"], location: Float[Tensor, "batch 2"]
     ) -> Float[Tensor, "batch scales channels size size"]:
-        """Cut glimpses.
+        """Take glimpses.
 
         Args:
-            scene: Numbers of the images.
-            location: Middles of the glimpses, (x, y) in [-1, 1].
+            scene: Indices of the images.
+            location: Centres of the glimpses, (x, y) in [-1, 1].
 
         Returns:
-            Pixels in [0, 1], finest scale first; 0 where a window hangs over the image's edge.
+            Pixels in [0, 1], finest scale first; 0 outside the image.
         """
         start = window_start(location, self._lengths, self._widest).long() + self._shift
         across, down = torch.embedding(self._steps, start).unbind(1)
@@ -90,11 +90,11 @@ class PrefilteredRetina:
 
 
 def prefiltered_bytes(shape: tuple[int, ...], retina: Retina) -> int:
-    """Memory that the prefiltered retina takes, roughly.
+    """Approximate memory of a prefiltered retina, in bytes.
 
     Args:
-        shape: Of the images: count, channels, height, width.
-        retina: Its shape.
+        shape: Shape of the images: count, channels, height, width.
+        retina: The retina.
     """
     count, channels, height, width = shape
     sides = [window.width for window in windows(retina.size, retina.num_scales, retina.zoom)]
@@ -102,22 +102,24 @@ def prefiltered_bytes(shape: tuple[int, ...], retina: Retina) -> int:
 
 
 class _Grid(NamedTuple):
-    """Where the averages of one scale lie: by row phase, column phase, row and column."""
+    """Memory layout of the averages of one scale: row phase, column phase, row, column."""
 
     factor: int
-    """Pixels along each side of a block, and between the blocks of a glimpse."""
+    """Side of a block, and distance between adjacent blocks of a glimpse, in pixels."""
     left: int
-    """Pixels of black to the left of the image."""
+    """Padding to the left of the image, in pixels."""
     top: int
+    """Padding above the image, in pixels."""
     rows: int
-    """Blocks of one phase, one below the other."""
+    """Blocks of one phase along the vertical axis."""
     columns: int
+    """Blocks of one phase along the horizontal axis."""
 
     @classmethod
     def of(cls, window: RetinaWindow, size: int, first: list[int], height: int, width: int) -> "_Grid":
-        """Lay out the averages of a window, wherever on the image it may be."""
+        """The layout of the averages of a window for all its positions on the image."""
         factor = window.width // size
-        # The outermost windows begin where the widest does, moved by this window's place in it.
+        # This window starts at its offset inside the widest window.
         left, top = (-(start + window.offset) for start in first)
         columns, rows = (-(-(length + 1 + (size - 1) * factor) // factor) for length in (width, height))
         return cls(factor, left, top, rows, columns)
@@ -135,13 +137,13 @@ class _Grid(NamedTuple):
     def averages(
         self, images: UInt8[Tensor, "images channels height width"]
     ) -> UInt8[Tensor, "images channels row_phase column_phase rows columns"]:
-        """Average all blocks."""
+        """Average the blocks at all positions."""
         height, width = images.shape[2:]
         right, bottom = ((cells + 1) * self.factor - 1 for cells in (self.columns, self.rows))
         padded = functional.pad(
             images.float(), (self.left, right - self.left - width, self.top, bottom - self.top - height)
         )
-        # First along one axis, then along the other: a block of many pixels costs no more than its two sides.
+        # One axis after the other: the cost of a block is proportional to its side, not to its area.
         across = functional.avg_pool2d(padded, (1, self.factor), stride=1)
         blocks: Tensor = functional.avg_pool2d(across, (self.factor, 1), stride=1)
         blocks = blocks[:, :, : self.rows * self.factor, : self.columns * self.factor].round_().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Pictures and texts of an episode: the image, the windows, the path, what the retina saw, and what was said of it."""
+"""Rendering of an episode as an image or as text: the image, the scanpath, the glimpses and the predictions."""
 
 from collections.abc import Sequence
 
@@ -13,177 +13,189 @@ from glimpse.drawing.scanpath import draw_scanpath
 from glimpse.drawing.text import draw_text
 from glimpse.images.geometry import boxes, to_pixels
 from glimpse_envs.classification.actions import Move
-from glimpse_envs.classification.core import ClassificationCore, State
+from glimpse_envs.classification.core import ClassificationCore, EpisodeState
 
 SHADES = " .:-=+*#%@"
 WIDEST_TEXT = 60
-"""Letters that an image is wide at the most, as text."""
-HEADING, GAP = 52, 24
-UNSEEN = 0.14
-"""Grey of the windows of glimpses that are still to come."""
+"""Largest width of an image in text, in characters."""
+HEADING_HEIGHT, GAP = 52, 24
+UNUSED_GREY = 0.14
+"""Grey level in [0, 1] of the glimpses that have not been taken yet."""
 
 
 class EpisodeRecorder:
-    """What has happened in one episode so far.
+    """Records one episode for rendering.
 
     Args:
-        looking: The core of the environment.
+        core: The core of the environment.
     """
 
-    def __init__(self, looking: ClassificationCore) -> None:
-        self.looking = looking
+    def __init__(self, core: ClassificationCore) -> None:
+        self.core = core
         self.over = False
 
-    def begin(self, state: State, row: int = 0) -> None:
-        """Begin anew.
+    def reset(self, state: EpisodeState, row: int = 0) -> None:
+        """Discard the record and begin a new one.
 
         Args:
-            state: The episodes.
-            row: Which one of them.
+            state: The initial state of a batch of episodes.
+            row: Row of the episode to record.
         """
         self.image: UInt8[np.ndarray, "height width channels"] = (
-            self.looking.images(state._replace(scene=state.scene[row : row + 1]))[0].permute(1, 2, 0).cpu().numpy()
+            self.core.images(state._replace(scene=state.scene[row : row + 1]))[0].permute(1, 2, 0).cpu().numpy()
         )
-        self.truth = [self.looking.scenes.classes[label] for label in state.labels[row].tolist()]
+        self.target_names = [self.core.scenes.classes[label] for label in state.labels[row].tolist()]
         self.locations: list[np.ndarray] = []
         self.glimpses: list[np.ndarray] = []
-        self.said: list[str] = []
+        self.predictions: list[str] = []
         self.over = False
-        self._see(state, row)
+        self._record_glimpse(state, row)
 
-    def add(self, move: Move, state: State, over: bool, row: int = 0) -> None:
-        """Note an action and what it led to.
+    def add(self, move: Move, state: EpisodeState, over: bool, row: int = 0) -> None:
+        """Record a step.
 
         Args:
-            move: What was done, in every episode.
-            state: The episodes after it.
-            over: Whether this one has ended.
-            row: Which one of them.
+            move: The moves of all episodes.
+            state: The state after the step.
+            over: Whether this episode has ended.
+            row: Row of this episode.
         """
-        self.said[-1] = self._words(move, row) or self.said[-1]
+        self.predictions[-1] = self._prediction(move, row) or self.predictions[-1]
         self.over = over
-        if not over or self.looking.actions.mode == "location":
-            self._see(state, row)
+        if not over or self.core.actions.mode == "location":
+            self._record_glimpse(state, row)
 
-    def verdict(self) -> tuple[str, bool | None]:
-        """How the episode stands, in words, and whether it ended well; None while it goes on, or nobody could tell."""
-        taken, budget = len(self.locations), self.looking.rule.num_glimpses
-        truth = " ".join(self.truth)
+    def summary(self) -> tuple[str, bool | None]:
+        """A one-line summary, and whether the answer is correct; None if there is no answer to judge."""
+        count, budget = len(self.locations), self.core.rule.num_glimpses
+        truth = " ".join(self.target_names)
         if not self.over:
-            return f"glimpse {taken} of {budget}", None
-        told = [said.split("\n")[0] for said in self.said if said]
-        if not told:
-            outside = self.looking.actions.mode == "location"
-            return f"looked {taken} time{'s' * (taken > 1)} at {truth}; nothing was said", None if outside else False
-        answer = " ".join(told[-len(self.truth) :] if self.looking.actions.mode == "declare" else self._final(told))
+            return f"glimpse {count} of {budget}", None
+        named = [prediction.split("\n")[0] for prediction in self.predictions if prediction]
+        if not named:
+            location_only = self.core.actions.mode == "location"
+            return f"{count} glimpse{'s' * (count > 1)} of {truth}; no answer", None if location_only else False
+        answer = " ".join(
+            named[-len(self.target_names) :]
+            if self.core.actions.mode == "declare"
+            else self._counted_predictions(named)
+        )
         right = answer == truth
-        return f"{answer}: {'correct' if right else f'wrong, it is {truth}'}, {taken} of {budget} glimpses", right
+        return f"{answer}: {'correct' if right else f'wrong, it is {truth}'}, {count} of {budget} glimpses", right
 
-    def _final(self, told: Sequence[str]) -> list[str]:
-        """The answers that count, one for each target's share of the budget."""
-        patience = self.looking.rule.num_glimpses // len(self.truth)
-        return list(told[patience - 1 :: patience])
+    def _counted_predictions(self, named: Sequence[str]) -> list[str]:
+        """The answers that count: the last one of each target's part of the budget."""
+        glimpses_per_target = self.core.rule.num_glimpses // len(self.target_names)
+        return list(named[glimpses_per_target - 1 :: glimpses_per_target])
 
-    def _see(self, state: State, row: int) -> None:
-        seen = self.looking.observe(
-            State(
+    def _record_glimpse(self, state: EpisodeState, row: int) -> None:
+        observation = self.core.observe(
+            EpisodeState(
                 state.scene[row : row + 1],
                 state.labels[row : row + 1],
                 state.location[row : row + 1],
-                state.taken[row : row + 1],
+                state.glimpses_taken[row : row + 1],
             )
         )
-        self.locations.append(seen.location[0].cpu().numpy().copy())
-        self.glimpses.append(seen.glimpse[0].cpu().numpy())
-        self.said.append("" if state.verdict is None else self._classified(state.verdict[row].softmax(0)))
+        self.locations.append(observation.location[0].cpu().numpy().copy())
+        self.glimpses.append(observation.glimpse[0].cpu().numpy())
+        self.predictions.append("" if state.logits is None else self._top_class(state.logits[row].softmax(0)))
 
-    def _words(self, move: Move, row: int) -> str:
-        if move.answer is None or int(move.answer[row]) == self.looking.num_classes:
+    def _prediction(self, move: Move, row: int) -> str:
+        if move.answer is None or int(move.answer[row]) == self.core.num_classes:
             return ""
         if move.log_probability is not None:
-            return self._classified(move.log_probability[row].exp())
-        return self.looking.scenes.classes[int(move.answer[row])]
+            return self._top_class(move.log_probability[row].exp())
+        return self.core.scenes.classes[int(move.answer[row])]
 
-    def _classified(self, probabilities: Float[Tensor, " classes"]) -> str:
+    def _top_class(self, probabilities: Float[Tensor, " classes"]) -> str:
         best = int(probabilities.argmax())
-        return f"{self.looking.scenes.classes[best]}\n{float(probabilities[best]):.0%}"
+        return f"{self.core.scenes.classes[best]}\n{float(probabilities[best]):.0%}"
 
 
-def picture(course: EpisodeRecorder) -> Image.Image:
-    """Draw an episode; pictures of one environment have the same size at all times.
+def draw_episode(recorder: EpisodeRecorder) -> Image.Image:
+    """Draw an episode. All images of one environment have the same size.
 
     Args:
-        course: What has happened.
+        recorder: The record of the episode.
     """
-    retina, budget = course.looking.retina, course.looking.rule.num_glimpses
-    height, width = course.image.shape[:2]
-    locations = np.stack(course.locations)
+    retina, budget = recorder.core.retina, recorder.core.rule.num_glimpses
+    height, width = recorder.image.shape[:2]
+    locations = np.stack(recorder.locations)
     nested = boxes(locations, height, width, retina.size, retina.num_scales, retina.zoom)
     windows = np.stack([np.stack(box, axis=-1) for box in nested], axis=1)
-    path = draw_scanpath(course.image, windows, locations, budget)
-    unseen = np.full_like(course.glimpses[0], UNSEEN)
-    seen = np.stack([*course.glimpses, *[unseen] * (budget - len(course.glimpses))])
-    captions = [said or "\n" for said in course.said] + ["\n"] * (budget - len(course.said))
+    scanpath = draw_scanpath(recorder.image, windows, locations, budget)
+    unused = np.full_like(recorder.glimpses[0], UNUSED_GREY)
+    glimpses = np.stack([*recorder.glimpses, *[unused] * (budget - len(recorder.glimpses))])
+    captions = [prediction or "\n" for prediction in recorder.predictions] + ["\n"] * (
+        budget - len(recorder.predictions)
+    )
     columns = min(budget, 4)
     rows = -(-budget // columns)
-    cell = max(32, min(110, (path.height - rows * 70) // (rows * retina.num_scales) - 4))
+    cell = max(32, min(110, (scanpath.height - rows * 70) // (rows * retina.num_scales) - 4))
     widths = [retina.size * retina.zoom**scale for scale in range(retina.num_scales)]
-    told = draw_retina(seen, captions, widths, columns, cell)
-    size = (path.width + told.width + 3 * GAP, max(path.height, told.height) + HEADING + GAP)
+    retina_view = draw_retina(glimpses, captions, widths, columns, cell)
+    size = (
+        scanpath.width + retina_view.width + 3 * GAP,
+        max(scanpath.height, retina_view.height) + HEADING_HEIGHT + GAP,
+    )
     drawn = Image.new("RGB", size, BACKGROUND)
-    drawn.paste(path, (GAP, HEADING + (size[1] - HEADING - GAP - path.height) // 2))
-    drawn.paste(told, (path.width + 2 * GAP, HEADING + (size[1] - HEADING - GAP - told.height) // 2))
-    words, right = course.verdict()
-    colour = TEXT if right is None else RIGHT if right else WRONG
-    draw_text(ImageDraw.Draw(drawn), (GAP, HEADING // 2), words, 24, size[0] - 2 * GAP, colour, "lm")
+    drawn.paste(scanpath, (GAP, HEADING_HEIGHT + (size[1] - HEADING_HEIGHT - GAP - scanpath.height) // 2))
+    drawn.paste(
+        retina_view,
+        (scanpath.width + 2 * GAP, HEADING_HEIGHT + (size[1] - HEADING_HEIGHT - GAP - retina_view.height) // 2),
+    )
+    text, correct = recorder.summary()
+    colour = TEXT if correct is None else RIGHT if correct else WRONG
+    draw_text(ImageDraw.Draw(drawn), (GAP, HEADING_HEIGHT // 2), text, 24, size[0] - 2 * GAP, colour, "lm")
     return drawn
 
 
-def ansi(course: EpisodeRecorder) -> str:
-    """Write an episode as text: the image with numbered fixations, and what the retina sees now, scale by scale.
+def write_episode(recorder: EpisodeRecorder) -> str:
+    """Write an episode as text: the image with numbered fixations, and the latest glimpse at each scale.
 
     Args:
-        course: What has happened.
+        recorder: The record of the episode.
     """
-    height, width = course.image.shape[:2]
+    height, width = recorder.image.shape[:2]
     columns = min(width, WIDEST_TEXT)
     rows = max(1, round(columns * height / width / 2))
-    lines = [list(line) for line in letters(course.image, rows, columns)]
-    for number, location in enumerate(course.locations, start=1):
+    lines = [list(line) for line in shade_as_text(recorder.image, rows, columns)]
+    for number, location in enumerate(recorder.locations, start=1):
         x = min(columns - 1, int(to_pixels(float(location[0]), columns)))
         y = min(rows - 1, int(to_pixels(float(location[1]), rows)))
         lines[y][x] = str(number % 10)
-    last = (np.clip(course.glimpses[-1], 0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
-    size = course.looking.retina.size
-    scales = [letters(scale, size, 2 * size) for scale in last]
-    x, y = course.locations[-1]
-    words, _ = course.verdict()
-    said = "; ".join(
+    last = (np.clip(recorder.glimpses[-1], 0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    size = recorder.core.retina.size
+    scales = [shade_as_text(scale, size, 2 * size) for scale in last]
+    x, y = recorder.locations[-1]
+    summary, _ = recorder.summary()
+    predictions = "; ".join(
         f"{number}: {text}"
-        for number, text in enumerate((said.replace("\n", " ") for said in course.said), start=1)
+        for number, text in enumerate((text.replace("\n", " ") for text in recorder.predictions), start=1)
         if text
     )
     return "\n".join(
         [
-            words,
+            summary,
             "+" + "-" * columns + "+",
             *("|" + "".join(line) + "|" for line in lines),
             "+" + "-" * columns + "+",
-            f"seen at ({x:+.2f}, {y:+.2f}), finest scale first:",
+            f"glimpse at ({x:+.2f}, {y:+.2f}), finest scale first:",
             *("  ".join(parts) for parts in zip(*scales, strict=True)),
-            f"said: {said or 'nothing yet'}",
+            f"predictions: {predictions or 'none yet'}",
             "",
         ]
     )
 
 
-def letters(image: UInt8[np.ndarray, "height width channels"], rows: int, columns: int) -> list[str]:
-    """An image as lines of letters, a darker one for a darker place.
+def shade_as_text(image: UInt8[np.ndarray, "height width channels"], rows: int, columns: int) -> list[str]:
+    """Write an image as lines of characters, from ``SHADES``: a blank for black, ``@`` for white.
 
     Args:
         image: Grey or RGB, 0 to 255.
-        rows: Lines.
-        columns: Letters in a line.
+        rows: Number of lines.
+        columns: Characters in a line.
     """
     grey = Image.fromarray(image.mean(axis=2).astype(np.uint8)).resize((columns, rows), Image.Resampling.BILINEAR)
     shade = np.asarray(grey).astype(int) * len(SHADES) // 256

@@ -1,4 +1,4 @@
-"""What an environment is about: which images, through which retina, for what reward."""
+"""The arguments of the classification environments: images, retina, actions and reward."""
 
 import difflib
 import math
@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 
+from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
 from glimpse.data.folder import image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
-from glimpse.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
+from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.actions import ACTION_MODES, Actions
 from glimpse_envs.classification.core import ClassificationCore, Classifier
 from glimpse_envs.classification.scenes import DrawnScenes, FixedScenes, Pictures, Scenes
 
 SPLITS = ("train", "validation", "test")
-_COUNTS = (
+POSITIVE_COUNTS = (
     "num_glimpses",
     "glimpse_size",
     "num_scales",
@@ -31,50 +32,50 @@ _COUNTS = (
     "image_height",
     "image_width",
 )
-_SIZES = ("canvas_height", "canvas_width", "num_pieces")
+CANVAS_COUNTS = ("canvas_height", "canvas_width", "num_pieces")
 FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
-"""Seeds of the held-out canvases, those of the library's trainings."""
+"""Seeds of the held-out canvases, equal to those of the library's training."""
 
 
-class TaskError(ValueError):
-    """Options that make no environment."""
+class TaskError(ArgumentError):
+    """Arguments that are invalid for an environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The options that every face of the environment has.
+    """The arguments that the single, the vector and the tensor environment share.
 
     Attributes:
-        dataset: ``digits`` (embedded), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn``, ``folder`` (one folder a
-            class), or :class:`Pictures` of your own, which are shown as they are, whatever the split.
-        split: ``train``, ``validation`` or ``test``. Training canvases are drawn anew for every episode, the others
-            are frozen, the same as in the library's trainings.
-        root: Folder of the data set; the environment variable ``GLIMPSE_DATA`` or ``./data`` when left out.
-        download: Whether torchvision may download what is not there.
-        canvas_height: Of the canvas that an image is put on, pixels; 0 for no canvas.
-        canvas_width: Likewise.
-        num_pieces: Pieces of clutter on a canvas.
-        piece_size: Side of a piece, pixels.
-        num_targets: Images side by side, each on a canvas of its own, that are to be read from left to right.
-        image_height: For ``folder`` alone: every image is scaled to this height, pixels.
-        image_width: Likewise.
-        channels: For ``folder`` alone: 1 for grey, 3 for colour.
-        action_mode: ``declare``, ``joint``, ``box`` or ``location``; see the environment's action space.
-        reward: ``terminal``, ``dense`` or ``improvement``. When left out: ``terminal``; in ``location`` mode
-            ``improvement`` with a classifier, and nothing without one.
-        glimpse_cost: What each glimpse costs.
-        num_glimpses: The budget, the first glimpse included.
-        glimpse_size: Side of a glimpse in pixels, the same at every scale.
-        num_scales: Windows in a glimpse.
-        zoom: How many times wider each window is than the one before it.
+        dataset: ``digits`` (included), ``mnist``, ``fashion-mnist``, ``cifar10``, ``svhn``, ``folder`` (one folder for
+            each class), or your own :class:`Pictures`, which are used unchanged for every split.
+        split: ``train``, ``validation`` or ``test``. Canvases of the training split are drawn anew for every episode;
+            those of the other splits are fixed and equal to those of the library's training.
+        root: Folder of the data set; by default the environment variable ``GLIMPSE_DATA``, or ``./data``.
+        download: Whether torchvision may download a data set that is not found.
+        canvas_height: Height of the canvas that an image is placed on, pixels; 0 for no canvas.
+        canvas_width: Width of the canvas, pixels; 0 for no canvas.
+        num_pieces: Number of clutter pieces on a canvas.
+        piece_size: Side of a clutter piece, pixels.
+        num_targets: Number of images side by side, each on its own canvas, to be classified from left to right.
+        image_height: Height that every image is resized to, pixels; only for ``folder``.
+        image_width: Width that every image is resized to, pixels; only for ``folder``.
+        channels: 1 for grey, 3 for colour; only for ``folder``.
+        action_mode: ``declare``, ``joint``, ``box`` or ``location``; see the action space of the environment.
+        reward: ``terminal``, ``dense`` or ``improvement``. By default ``terminal``; in ``location`` mode
+            ``improvement`` with a classifier, and no reward without one.
+        glimpse_cost: Cost of each glimpse, subtracted from the reward.
+        num_glimpses: The glimpse budget, the first glimpse included.
+        glimpse_size: Side of a glimpse in pixels, equal at every scale.
+        num_scales: Number of scales, that is, of nested windows in a glimpse.
+        zoom: Ratio of the widths of two successive windows.
         grid_cells: Cells along each side of the grid of locations, in ``declare`` and ``joint`` mode.
-        relative: Whether an action is a saccade from the present fixation, or the next fixation itself.
-        largest_step: Of a saccade along each axis, in half images, where an action is one.
-        first_location: ``centre`` or ``random``.
-        classifier: For ``location`` mode alone: what judges the glimpses, such as the library's ``HardAttention``.
+        relative: Whether an action is a saccade relative to the current fixation, rather than the next fixation.
+        largest_step: Longest saccade along each axis, in half images; only with ``relative``.
+        first_location: Location of the first glimpse, ``centre`` or ``random``.
+        classifier: Classifies the glimpses, only in ``location`` mode; for instance the library's ``HardAttention``.
 
     Raises:
-        TaskError: When an option is out of its range, or does not go with another.
+        TaskError: When an argument is out of its range, or incompatible with another one.
     """
 
     dataset: str | Pictures = "digits"
@@ -115,78 +116,110 @@ class Task:
                 known = [str(choice) for choice in names if choice]
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
-                raise TaskError(f"expected {name} out of {', '.join(known)}; got {given!r}{meant}")
-        for name in (*_COUNTS, *_SIZES, "glimpse_cost", "largest_step"):
+                raise TaskError("expected ", Argument(name), f" out of {', '.join(known)}; got {given!r}{meant}")
+        for name in (*POSITIVE_COUNTS, *CANVAS_COUNTS, "glimpse_cost", "largest_step"):
             kind, words = (
                 (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
             )
             if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), bool):
-                raise TaskError(f"expected {name} to be {words}, got {getattr(self, name)!r}")
+                raise TaskError("expected ", Argument(name), f" to be {words}, got {getattr(self, name)!r}")
         for name in ("relative", "download"):
             if not isinstance(getattr(self, name), bool):
-                raise TaskError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
-        for name in _COUNTS:
+                raise TaskError("expected ", Argument(name), f" to be True or False, got {getattr(self, name)!r}")
+        for name in POSITIVE_COUNTS:
             if getattr(self, name) < 1:
-                raise TaskError(f"expected {name} of at least 1, got {getattr(self, name)}; raise it")
-        for name in (*_SIZES, "glimpse_cost"):
+                raise TaskError("expected ", Argument(name), f" of at least 1, got {getattr(self, name)}; raise it")
+        for name in (*CANVAS_COUNTS, "glimpse_cost"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TaskError(f"expected {name} of at least 0, got {getattr(self, name)}")
+                raise TaskError("expected ", Argument(name), f" of at least 0, got {getattr(self, name)}; raise it")
         if self.channels not in (1, 3):
-            raise TaskError(f"expected channels to be 1 (grey) or 3 (colour), got {self.channels!r}")
+            raise TaskError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {self.channels!r}")
         if self.largest_step != 1.0 and not self.relative:
             raise TaskError(
-                f"expected largest_step with relative=True alone, got {self.largest_step} where an action is a "
-                "location; leave it out, or give relative=True"
+                "expected ",
+                Argument("largest_step"),
+                " with ",
+                Setting("relative", True),
+                f" alone, got {self.largest_step} where an action is a location; leave it out, or give ",
+                Setting("relative", True),
             )
         if not 0 < self.largest_step <= 2:
             raise TaskError(
-                f"expected largest_step above 0 and up to 2, the image's width in half images, got {self.largest_step}"
+                "expected ",
+                Argument("largest_step"),
+                f" above 0 and up to 2, the image's width in half images, got {self.largest_step}",
             )
         self._check_together()
 
     def _check_together(self) -> None:
         if bool(self.canvas_height) != bool(self.canvas_width) or (self.num_pieces and not self.canvas_height):
             raise TaskError(
-                "a canvas needs both its sides, and clutter needs a canvas; got "
-                f"canvas_height={self.canvas_height}, canvas_width={self.canvas_width}, num_pieces={self.num_pieces}"
+                "a canvas needs both its sides, and clutter needs a canvas; got ",
+                Setting("canvas_height", self.canvas_height),
+                ", ",
+                Setting("canvas_width", self.canvas_width),
+                ", ",
+                Setting("num_pieces", self.num_pieces),
             )
         if self.num_targets > 1 and not self.canvas_height:
             raise TaskError(
-                f"expected a canvas for each of num_targets={self.num_targets} images, got none; set canvas_height and "
-                "canvas_width"
+                "expected a canvas for each of ",
+                Setting("num_targets", self.num_targets),
+                " images, got none; set ",
+                Argument("canvas_height"),
+                " and ",
+                Argument("canvas_width"),
             )
         if isinstance(self.dataset, Pictures) and (self.canvas_height or self.num_targets > 1):
             raise TaskError("pictures of your own are shown as they are, with the targets that their labels have")
         if self.action_mode == "location":
             if self.num_glimpses < 2:
                 raise TaskError(
-                    f"expected num_glimpses of at least 2 in location mode, whose first one is not chosen, got "
-                    f"{self.num_glimpses}; raise it"
+                    "expected ",
+                    Argument("num_glimpses"),
+                    " of at least 2 in location mode, whose first one is not chosen, got "
+                    f"{self.num_glimpses}; raise it",
                 )
             if self.classifier is None and self.reward is not None:
                 raise TaskError(
-                    f"expected a classifier with reward={self.reward!r} in location mode, where the agent says nothing "
-                    "that could be right; give a classifier, or leave the reward out"
+                    "expected a ",
+                    Argument("classifier"),
+                    " with ",
+                    Setting("reward", self.reward),
+                    " in location mode, where the agent says nothing that could be right; give a classifier, or leave "
+                    "the reward out",
                 )
             if self.num_targets > 1 and self.classifier is not None:
-                raise TaskError("a classifier judges one target an image, got num_targets above 1; leave it out")
+                raise TaskError(
+                    "a ",
+                    Argument("classifier"),
+                    " judges one target an image, got ",
+                    Argument("num_targets"),
+                    " above 1; leave it out",
+                )
         elif self.classifier is not None:
             raise TaskError(
-                f"expected a classifier in location mode alone, got one with action_mode={self.action_mode!r}, where "
-                "the agent itself says what it sees; leave it out"
+                "expected a ",
+                Argument("classifier"),
+                " in location mode alone, got one with ",
+                Setting("action_mode", self.action_mode),
+                ", where the agent itself says what it sees; leave it out",
             )
         elif self.reward == "improvement" and self.action_mode != "box":
             raise TaskError(
-                "expected reward='improvement' where probabilities are told: in box mode, or in location mode with a "
-                f"classifier; got action_mode={self.action_mode!r}; choose 'terminal' or 'dense'"
+                "expected ",
+                Setting("reward", "improvement"),
+                " where probabilities are told: in box mode, or in location mode with a classifier; got ",
+                Setting("action_mode", self.action_mode),
+                "; choose 'terminal' or 'dense'",
             )
 
     @classmethod
     def of(cls, **options: Any) -> "Task":
-        """Make a task of options by name.
+        """Create a task from arguments by name.
 
         Raises:
-            TaskError: When there is no such option, or as above.
+            TaskError: When an argument does not exist, is out of its range, or is incompatible with another one.
         """
         known = [field.name for field in fields(cls)]
         for name in options:
@@ -196,21 +229,24 @@ class Task:
                 raise TaskError(f"an environment has no option {name!r}; {hint}")
         return cls(**options)
 
-    def looking(self, device: torch.device | str = "cpu") -> ClassificationCore:
-        """The core of an environment that is about this.
+    def core(self, device: torch.device | str = "cpu") -> ClassificationCore:
+        """Create the core of an environment with these arguments.
 
         Args:
-            device: Where everything is.
+            device: Device of all tensors.
 
         Raises:
-            DataError: When the data are not there, or do not fit the canvas.
-            TaskError: When the budget can't be shared out among the targets.
+            DataError: When the data set is not found, or its images do not fit the canvas.
+            TaskError: When the glimpse budget can't be divided equally among the targets.
         """
         scenes = self.scenes(device)
         if self.action_mode in ("joint", "box") and self.num_glimpses % scenes.num_targets:
             raise TaskError(
-                f"expected num_glimpses to be a multiple of the {scenes.num_targets} targets, each of which has its "
-                f"share of a fixed budget, got {self.num_glimpses}; change it, or use action_mode='declare'"
+                "expected ",
+                Argument("num_glimpses"),
+                f" to be a multiple of the {scenes.num_targets} targets, each of which has its share of a fixed "
+                f"budget, got {self.num_glimpses}; change it, or use ",
+                Setting("action_mode", "declare"),
             )
         usual = "improvement" if self.classifier is not None else "terminal"
         return ClassificationCore(
@@ -224,13 +260,13 @@ class Task:
         )
 
     def scenes(self, device: torch.device | str = "cpu") -> Scenes:
-        """The images; the same object for all environments that show the same ones, which share their memory.
+        """The images; environments with the same images share one object and its memory.
 
         Args:
-            device: Where they are.
+            device: Device of the images.
 
         Raises:
-            DataError: When the data are not there, or do not fit the canvas.
+            DataError: When the data set is not found, or its images do not fit the canvas.
         """
         if isinstance(self.dataset, Pictures):
             return _pictures(self.dataset, str(device))
@@ -241,8 +277,10 @@ class Task:
         root = str(data_root(self.root))
         try:
             return _scenes(self.dataset, root, self.download, folder, self.split, canvas, self.num_targets, str(device))
+        except ArgumentError as error:
+            raise DataError(*error.args) from error
         except ValueError as error:
-            raise DataError(str(error).replace("--data.", "").replace("download true", "download=True")) from error
+            raise DataError(str(error)) from error
 
 
 @lru_cache(maxsize=8)
@@ -276,6 +314,6 @@ def _scenes(
         drawn = DrawnScenes(part, source.classes, canvas, num_targets)
         return FixedScenes(drawn.freeze(FROZEN[split]), device)
     scenes = DrawnScenes(part, source.classes, canvas, num_targets, device)
-    # What does not fit the canvas is found out now, not in the middle of a training.
-    scenes.deal(torch.zeros(1, dtype=torch.long, device=device), torch.Generator(device))
+    # Detect images that do not fit the canvas now, not during training.
+    scenes.fetch(torch.zeros(1, dtype=torch.long, device=device), torch.Generator(device))
     return scenes

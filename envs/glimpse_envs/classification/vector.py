@@ -1,4 +1,4 @@
-"""Many images side by side, as a ``gymnasium.vector.VectorEnv``: one batched step, no loop over environments."""
+"""The vector environment, a ``gymnasium.vector.VectorEnv`` whose step is one batched computation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,37 +9,38 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from glimpse_envs.classification.core import Observation, State
-from glimpse_envs.classification.rendering import EpisodeRecorder, picture
-from glimpse_envs.classification.spaces import check_options, forced_images, forced_locations, observation_space
+from glimpse.errors import Argument
+from glimpse_envs.classification.core import EpisodeState
+from glimpse_envs.classification.rendering import EpisodeRecorder, draw_episode
+from glimpse_envs.classification.reset_options import check_reset_options, parse_images, parse_locations
+from glimpse_envs.classification.spaces import DictObservation, observation_space, to_arrays
 from glimpse_envs.classification.task import Task, TaskError
-from glimpse_envs.classification.tensor import Last, TensorEnv
+from glimpse_envs.classification.tensor import FinalStep, TensorEnv
 from glimpse_envs.window import check_render_mode
 
-Arrays = dict[str, np.ndarray]
 
+class GlimpseVectorEnv(VectorEnv[DictObservation, np.ndarray, np.ndarray]):
+    """A batch of :class:`glimpse_envs.classification.single.GlimpseEnv`, stepped in one batched computation.
 
-class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
-    """The environment :class:`glimpse_envs.classification.single.GlimpseEnv`, many times over, in one batched step.
+    Create it with ``gymnasium.make_vec(id, num_envs=64)``. Observations, rewards and infos have the structure of
+    Gymnasium's own vector environments, and their values equal those of single environments.
 
-    ``gymnasium.make_vec(id, num_envs=64)`` makes it. Observations, rewards and infos have the form that Gymnasium's own
-    vector environments give them, and the numbers are those of single environments.
-
-    All that is random comes from one generator, which ``reset(seed=...)`` seeds. The options of ``reset`` are ``image``
-    and ``location`` for each environment, and ``reset_mask``, which environments to begin anew.
+    All environments share one random generator, which ``reset(seed=...)`` seeds. The options of ``reset`` are ``image``
+    and ``location``, one for each environment, and ``reset_mask``, the environments to reset.
 
     Args:
-        num_envs: How many environments.
-        autoreset_mode: What follows the end of an episode, a ``gymnasium.vector.AutoresetMode`` or its value.
-            ``SameStep`` (the default): the observation is the first of the next episode, ``infos`` has ``final_obs``
-            and ``final_info``; Gymnasium's wrappers of observations want one of the other two. ``NextStep``: the next
-            step passes its action over and begins the next episode. ``Disabled``: the caller resets by ``reset_mask``.
-        render_mode: ``rgb_array`` or nothing.
-        options: As for the single environment.
+        num_envs: Number of environments.
+        autoreset_mode: What happens when an episode ends, a ``gymnasium.vector.AutoresetMode`` or its value.
+            ``SameStep`` (the default): the observation is the first one of the next episode, and ``infos`` contains
+            ``final_obs`` and ``final_info``; Gymnasium's observation wrappers need one of the other two modes.
+            ``NextStep``: the next step ignores its action and begins the next episode. ``Disabled``: the caller resets
+            the environments with ``reset_mask``.
+        render_mode: ``rgb_array`` or None.
+        options: The arguments of :class:`glimpse_envs.classification.task.Task`, as for the single environment.
 
     Raises:
-        TaskError: When an option is unknown, out of its range, or does not go with another.
-        DataError: When the data are not there.
+        TaskError: When an option is unknown, out of its range, or incompatible with another one.
+        DataError: When the data set is not found.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own form
@@ -60,110 +61,125 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             mode = AutoresetMode(autoreset_mode)
         except ValueError as error:
             known = ", ".join(mode.value for mode in AutoresetMode)
-            raise TaskError(f"expected autoreset_mode out of {known}; got {autoreset_mode!r}") from error
+            raise TaskError(
+                "expected ", Argument("autoreset_mode"), f" out of {known}; got {autoreset_mode!r}"
+            ) from error
         if num_envs < 1:
-            raise TaskError(f"expected num_envs of at least 1, got {num_envs}; raise it")
+            raise TaskError("expected ", Argument("num_envs"), f" of at least 1, got {num_envs}; raise it")
         self.task = Task.of(**options)
         self.num_envs = num_envs
         self.render_mode = check_render_mode(render_mode, self.metadata["render_modes"])
         self.metadata = {**self.metadata, "autoreset_mode": mode}
         self.autoreset_mode = mode  # where TorchRL looks for it
-        self.looking = self.task.looking()
-        self.classes = self.looking.scenes.classes
-        self.single_observation_space = observation_space(self.looking)
-        self.single_action_space = self.looking.actions.space
+        self.core = self.task.core()
+        self.classes = self.core.scenes.classes
+        self.single_observation_space = observation_space(self.core)
+        self.single_action_space = self.core.actions.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.tensors = TensorEnv(self.looking, num_envs, mode)
-        self._read: Arrays = {}
-        self._read_of: torch.Tensor | None = None
-        self._courses = [EpisodeRecorder(self.looking) for _ in range(num_envs)] if render_mode else []
+        self.tensors = TensorEnv(self.core, num_envs, mode)
+        self._label_infos: DictObservation = {}
+        self._labels_read: torch.Tensor | None = None
+        self._recorders = [EpisodeRecorder(self.core) for _ in range(num_envs)] if render_mode else []
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Begin new episodes, see the class.
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[DictObservation, dict[str, Any]]:
+        """Begin new episodes in all environments, or in those of ``reset_mask``.
+
+        Args:
+            seed: Seeds this episode and all following ones, of all environments.
+            options: ``image``, indices of images in the split; ``location``, first fixations, (x, y) in [-1, 1]; both
+                with one row for each environment that is reset. ``reset_mask``, booleans (num_envs,).
 
         Raises:
-            TaskError: When there are no such images, places or environments.
+            TaskError: When an image or a location does not exist, the mask is invalid, or an option is unknown.
         """
         super().reset(seed=seed)
         if seed is not None:
             self.tensors.seed(int(self.np_random.integers(2**63)))
-        forced = check_options(options, ("image", "location", "reset_mask"))
-        mask = self._mask(forced)
+        given = check_reset_options(options, ("image", "location", "reset_mask"))
+        mask = self._mask(given)
         rows = None if mask is None else torch.from_numpy(mask).nonzero().squeeze(1)
         count = self.num_envs if rows is None else len(rows)
-        images = forced_images(forced, count, len(self.looking.scenes))
-        observation = self.tensors.reset(images, forced_locations(forced, count), rows)
-        for row, course in enumerate(self._courses):
+        images = parse_images(given, count, len(self.core.scenes))
+        observation = self.tensors.reset(images, parse_locations(given, count), rows)
+        for row, recorder in enumerate(self._recorders):
             if mask is None or mask[row]:
-                course.begin(self._state, row)
-        return arrays(observation), self._infos(np.ones(self.num_envs, np.bool_) if mask is None else mask.copy())
+                recorder.reset(self._state, row)
+        return to_arrays(observation), self._infos(np.ones(self.num_envs, np.bool_) if mask is None else mask.copy())
 
-    def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Act in every environment.
+    def step(self, actions: Any) -> tuple[DictObservation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Take one step in every environment.
 
         Raises:
-            gymnasium.error.ResetNeeded: Before the first reset, and after an end where nothing begins anew by itself.
-            gymnasium.error.InvalidAction: When the actions are not in the space.
+            gymnasium.error.ResetNeeded: Before the first reset, and after the end of an episode if autoreset is
+            disabled. gymnasium.error.InvalidAction: When the actions are not in the space.
         """
-        given = self.looking.actions.check(actions, self.num_envs)
+        given = self.core.actions.check(actions, self.num_envs)
         before = self.tensors.state
-        observation, reward, terminated, last = self.tensors.step(given)
+        observation, reward, terminated, final = self.tensors.step(given)
         ended = terminated.numpy().copy()
         infos = self._infos(np.ones(self.num_envs, np.bool_))
-        if last is not None:
-            self._tell_last(infos, last, ended)
-        if self._courses and before is not None:
-            self._follow(given, before, ended)
-        return arrays(observation), reward.numpy().astype(np.float64), ended, np.zeros(self.num_envs, np.bool_), infos
+        if final is not None:
+            self._add_final_infos(infos, final, ended)
+        if self._recorders and before is not None:
+            self._record(given, before, ended)
+        return (
+            to_arrays(observation),
+            reward.numpy().astype(np.float64),
+            ended,
+            np.zeros(self.num_envs, np.bool_),
+            infos,
+        )
 
-    def _follow(self, actions: torch.Tensor, before: State, ended: np.ndarray) -> None:
-        """Note what happened in every episode, for :meth:`render`."""
-        move = self.looking.actions.move(actions, before.location)
-        for row, course in enumerate(self._courses):
+    def _record(self, actions: torch.Tensor, before: EpisodeState, ended: np.ndarray) -> None:
+        """Record the step of every episode for :meth:`render`."""
+        move = self.core.actions.decode(actions, before.location)
+        for row, recorder in enumerate(self._recorders):
             mode = self.tensors.autoreset_mode
-            begun = ended[row] if mode is AutoresetMode.SAME_STEP else course.over
-            if begun:
-                course.begin(self._state, row)
+            was_reset = ended[row] if mode is AutoresetMode.SAME_STEP else recorder.over
+            if was_reset:
+                recorder.reset(self._state, row)
             else:
-                course.add(move, self._state, bool(ended[row]), row)
+                recorder.add(move, self._state, bool(ended[row]), row)
 
-    def _tell_last(self, infos: dict[str, Any], last: Last, ended: np.ndarray) -> None:
-        """Add what is told of episodes that have ended, as Gymnasium's vector environments do."""
-        rows, right = last.rows.numpy(), last.right.numpy()
-        found = {
-            "glimpses": last.glimpses.numpy(),
-            "correct": right == self.looking.scenes.num_targets,
-            "right": right.astype(np.int64),
+    def _add_final_infos(self, infos: dict[str, Any], step: FinalStep, ended: np.ndarray) -> None:
+        """Add the infos of episodes that have ended, in the structure of Gymnasium's vector environments."""
+        rows, num_correct = step.rows.numpy(), step.num_correct.numpy()
+        results = {
+            "glimpses": step.glimpses_taken.numpy(),
+            "correct": num_correct == self.core.scenes.num_targets,
+            "right": num_correct.astype(np.int64),
         }
         same_step = self.tensors.autoreset_mode is AutoresetMode.SAME_STEP
-        told: dict[str, Any] = {}
-        for name, values in (found | _told(last) if same_step else found).items():
-            told[name] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
-            told[name][rows] = values
-            told[f"_{name}"] = ended
+        values_by_name: dict[str, Any] = {}
+        for name, values in (results | _label_info(step) if same_step else results).items():
+            values_by_name[name] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
+            values_by_name[name][rows] = values
+            values_by_name[f"_{name}"] = ended
         if not same_step:
-            infos |= told
+            infos |= values_by_name
             return
         final = np.full(self.num_envs, None, dtype=object)
-        seen = arrays(last.observation)
-        parts = zip(*[list(values) for values in seen.values()], strict=True)
-        final[rows] = [dict(zip(seen, part, strict=False)) for part in parts]
-        infos |= {"final_obs": final, "_final_obs": ended, "final_info": told, "_final_info": ended}
+        observation = to_arrays(step.observation)
+        parts = zip(*[list(values) for values in observation.values()], strict=True)
+        final[rows] = [dict(zip(observation, part, strict=False)) for part in parts]
+        infos |= {"final_obs": final, "_final_obs": ended, "final_info": values_by_name, "_final_info": ended}
 
     def _infos(self, mask: np.ndarray) -> dict[str, Any]:
         state = self._state
-        # Labels are another tensor as soon as an episode has begun anew; until then they are read once.
-        if state.labels is not self._read_of:
-            self._read_of, self._read = state.labels, _told(state)
+        # The labels are a new tensor after each reset; between two resets they are converted once.
+        if state.labels is not self._labels_read:
+            self._labels_read, self._label_infos = state.labels, _label_info(state)
         infos: dict[str, Any] = {}
-        for name, values in self._read.items():
+        for name, values in self._label_infos.items():
             infos[name], infos[f"_{name}"] = values.copy(), mask
         return infos
 
     @property
-    def _state(self) -> State:
-        """The episodes, whether they have ended or not."""
+    def _state(self) -> EpisodeState:
+        """The state of the episodes, whether they have ended or not."""
         if self.tensors.state is None:
             raise gymnasium.error.ResetNeeded("expected a reset before anything else, got none; call reset first")
         return self.tensors.state
@@ -181,32 +197,22 @@ class GlimpseVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         return mask
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Show every episode so far: a picture each, uint8 (height, width, 3); None without a render mode.
+        """Render every episode so far: one image each, uint8 (height, width, 3); None without a render mode.
 
         Raises:
             gymnasium.error.ResetNeeded: Before the first reset.
         """
-        if not self._courses:
+        if not self._recorders:
             return None
         if self.tensors.state is None:
             raise gymnasium.error.ResetNeeded("expected a reset before anything can be drawn, got none; call reset")
-        return tuple(np.asarray(picture(course)) for course in self._courses)
+        return tuple(np.asarray(draw_episode(recorder)) for recorder in self._recorders)
 
 
-def arrays(observation: Observation) -> Arrays:
-    """What agents see, as arrays of their own."""
-    seen = {
-        "glimpse": observation.glimpse.numpy(),
-        "location": observation.location.numpy().copy(),  # the state's own
-        "time": observation.time.numpy(),
-    }
-    return seen if observation.read is None else seen | {"read": observation.read.numpy()}
-
-
-def _told(episodes: State | Last) -> Arrays:
-    """Labels, and the numbers of the images where canvases are not drawn anew; the arrays share the tensors' memory."""
+def _label_info(episodes: EpisodeState | FinalStep) -> dict[str, np.ndarray]:
+    """The infos ``label`` and, for fixed images, ``image``; the arrays share the memory of the tensors."""
     labels: np.ndarray = episodes.labels.numpy()
-    told = {"label": labels[:, 0] if labels.shape[1] == 1 else labels}
+    infos = {"label": labels[:, 0] if labels.shape[1] == 1 else labels}
     if episodes.scene.ndim == 1:
-        told["image"] = episodes.scene.numpy()
-    return told
+        infos["image"] = episodes.scene.numpy()
+    return infos

@@ -1,1 +1,5 @@
-"""A maze seen through a small window, whose shortest path is known."""
+"""An environment in which an agent looks into the corridors of a maze before it takes one."""
+
+from glimpse_envs.maze.env import MazeEnv
+
+__all__ = ["MazeEnv"]

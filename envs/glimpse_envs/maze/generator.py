@@ -1,4 +1,4 @@
-"""Mazes of junctions one after another, and the walk of an agent that looks along the ways before it takes one."""
+"""Random mazes, the view into a corridor, and the state of an episode."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,16 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-WAYS = ("left", "ahead", "right")
+DIRECTIONS = ("left", "ahead", "right")
+"""The corridors of a junction, from the view of the agent that arrives there."""
 
 
 class Junction(NamedTuple):
-    """Where three ways begin, of which one leads on. For each way, where the wall stands that closes it.
+    """A junction of three corridors, exactly one of which is open; the others end at a wall.
 
     Attributes:
-        left: Cells from the junction to the wall across the way to the left, from 1; 0 when the way leads on.
-        ahead: The same for the way ahead.
-        right: The same for the way to the right.
+        left: Distance to the wall in the left corridor, in cells from 1; 0 if the corridor is open.
+        ahead: Distance to the wall in the corridor ahead, in cells from 1; 0 if the corridor is open.
+        right: Distance to the wall in the right corridor, in cells from 1; 0 if the corridor is open.
     """
 
     left: int
@@ -25,8 +26,8 @@ class Junction(NamedTuple):
     right: int
 
     @property
-    def open_way(self) -> int:
-        """The way that leads on, as a place in ``WAYS``."""
+    def open_direction(self) -> int:
+        """Index in ``DIRECTIONS`` of the open corridor."""
         return self.index(0)
 
 
@@ -34,38 +35,38 @@ Maze = tuple[Junction, ...]
 
 
 def all_junctions(sight: int) -> Iterator[Junction]:
-    """All junctions that there are, each as likely as any other.
+    """All possible junctions; :func:`draw_maze` draws from them uniformly.
 
     Args:
-        sight: Cells within which a blind way ends.
+        sight: Length of the view into a corridor, the largest distance to a wall, in cells.
     """
-    for open_way, *walls in product(range(len(WAYS)), range(1, sight + 1), range(1, sight + 1)):
-        walls.insert(open_way, 0)
+    for open_direction, *walls in product(range(len(DIRECTIONS)), range(1, sight + 1), range(1, sight + 1)):
+        walls.insert(open_direction, 0)
         yield Junction(*walls)
 
 
 def draw_maze(num_junctions: int, sight: int, generator: np.random.Generator) -> Maze:
-    """Draw a maze: at each junction a way that leads on, and how far the other two go, all of them as likely.
+    """Draw a maze: for each junction, uniformly, the open corridor and the distances to the walls of the other two.
 
     Args:
-        num_junctions: How many there are between the start and the exit.
-        sight: Cells within which a blind way ends.
-        generator: Draws it.
+        num_junctions: Number of junctions from the start to the exit.
+        sight: Length of the view into a corridor, the largest distance to a wall, in cells.
+        generator: Source of randomness.
     """
-    open_ways = generator.integers(len(WAYS), size=num_junctions)
-    walls = generator.integers(1, sight, size=(num_junctions, len(WAYS)), endpoint=True)
-    walls[np.arange(num_junctions), open_ways] = 0
+    open_directions = generator.integers(len(DIRECTIONS), size=num_junctions)
+    walls = generator.integers(1, sight, size=(num_junctions, len(DIRECTIONS)), endpoint=True)
+    walls[np.arange(num_junctions), open_directions] = 0
     return tuple(Junction(*row) for row in walls.tolist())
 
 
-def look_along(wall: int, sight: int) -> Float32[np.ndarray, "sight 3"]:
-    """See what lies along a way: 1 floor, 0 wall; the cell nearest to the junction in the last row.
+def corridor_view(wall: int, sight: int) -> Float32[np.ndarray, "sight 3"]:
+    """The view into a corridor: 1 for floor, 0 for wall; the last row is the cell nearest to the junction.
 
-    The walls are low enough to look over, so that the floor behind a blind end shows as well.
+    The agent can see over the wall that ends a corridor, so the floor behind it is visible too.
 
     Args:
-        wall: Cells from the junction to the wall across the way; 0 when the way leads on.
-        sight: How many cells are seen.
+        wall: Distance to the wall, in cells; 0 if the corridor is open.
+        sight: Length of the view, in cells.
     """
     view = np.zeros((sight, 3), np.float32)
     view[:, 1] = 1
@@ -75,55 +76,55 @@ def look_along(wall: int, sight: int) -> Float32[np.ndarray, "sight 3"]:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What an agent has done in a maze so far. It stands at a junction, at the exit or at a blind end.
+class MazeState:
+    """The state of an episode: the maze, and the actions so far.
 
     Attributes:
-        maze: What it walks through.
-        num_looks: The budget of looks for the whole walk.
-        looked: Each look: at which junction, and along which way.
-        taken: The way taken at each junction. Only the last one can be wrong.
-        exhausted: Whether it asked for a look beyond the budget.
+        maze: The maze.
+        num_looks: The budget of looks for the whole episode.
+        looks: Junction and direction of each look.
+        choices: Direction of the corridor taken at each junction. Only the last one can be wrong.
+        over_budget: Whether a look beyond the budget was requested.
     """
 
     maze: Maze
     num_looks: int
-    looked: tuple[tuple[int, int], ...] = ()
-    taken: tuple[int, ...] = ()
-    exhausted: bool = False
+    looks: tuple[tuple[int, int], ...] = ()
+    choices: tuple[int, ...] = ()
+    over_budget: bool = False
 
     @property
-    def lost(self) -> bool:
-        """Whether the way taken last is blind."""
-        return bool(self.taken) and self.maze[len(self.taken) - 1].open_way != self.taken[-1]
+    def at_dead_end(self) -> bool:
+        """Whether the corridor taken last ends at a wall."""
+        return bool(self.choices) and self.maze[len(self.choices) - 1].open_direction != self.choices[-1]
 
     @property
-    def escaped(self) -> bool:
+    def at_exit(self) -> bool:
         """Whether the agent is out of the maze."""
-        return len(self.taken) == len(self.maze) and not self.lost
+        return len(self.choices) == len(self.maze) and not self.at_dead_end
 
     @property
     def over(self) -> bool:
-        """Whether nothing can be done any more."""
-        return self.exhausted or self.escaped or self.lost
+        """Whether the episode has ended."""
+        return self.over_budget or self.at_exit or self.at_dead_end
 
     @property
-    def passed(self) -> int:
-        """How many junctions lie behind."""
-        return len(self.taken) - self.lost
+    def junctions_passed(self) -> int:
+        """Number of junctions that the agent has passed."""
+        return len(self.choices) - self.at_dead_end
 
     @property
     def direction(self) -> int | None:
-        """The way looked along last at this junction; None before the first look."""
-        here = self.looked and self.looked[-1][0] == len(self.taken)
-        return self.looked[-1][1] if here else None
+        """Direction of the latest look at this junction; None before the first one."""
+        here = self.looks and self.looks[-1][0] == len(self.choices)
+        return self.looks[-1][1] if here else None
 
-    def look(self, way: int) -> "Walk":
-        """Look along a way. It ends the walk when the budget is used up."""
-        if len(self.looked) == self.num_looks:
-            return replace(self, exhausted=True)
-        return replace(self, looked=(*self.looked, (len(self.taken), way)))
+    def look(self, direction: int) -> "MazeState":
+        """The state after a look into a corridor; a look beyond the budget ends the episode."""
+        if len(self.looks) == self.num_looks:
+            return replace(self, over_budget=True)
+        return replace(self, looks=(*self.looks, (len(self.choices), direction)))
 
-    def take(self, way: int) -> "Walk":
-        """Take a way, wherever it leads."""
-        return replace(self, taken=(*self.taken, way))
+    def take(self, direction: int) -> "MazeState":
+        """The state after taking a corridor."""
+        return replace(self, choices=(*self.choices, direction))

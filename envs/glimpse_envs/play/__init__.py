@@ -1,1 +1,1 @@
-"""People as agents: a game in a terminal or a browser, under a model's budget."""
+"""``glimpse play``: a person classifies images in a terminal or a browser, with the glimpse budget of a model."""

@@ -1,4 +1,4 @@
-"""Pictures in a terminal: two pixels in each letter's place, one above the other, in 24-bit colour. No torch."""
+"""Images in a terminal: each character shows two pixels, one above the other, in 24-bit colour. No torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,16 +11,16 @@ from glimpse.drawing.text import Colour
 UPPER_HALF = "\N{UPPER HALF BLOCK}"
 RESET = "\x1b[0m"
 
-Marks = Mapping[tuple[int, int], tuple[str, Colour]]
-"""Letters that stand on a picture, with their colours, by (line, column)."""
+LetterMarks = Mapping[tuple[int, int], tuple[str, Colour]]
+"""Characters drawn over an image, with their colours, by (line, column)."""
 
 
-def half_blocks(picture: UInt8[np.ndarray, "height width 3"], marks: Marks | None = None) -> list[str]:
-    """Write a picture as lines of text, half as many as it has rows.
+def to_half_blocks(picture: UInt8[np.ndarray, "height width 3"], marks: LetterMarks | None = None) -> list[str]:
+    """Convert an image to lines of text, one for each two rows of pixels.
 
     Args:
-        picture: RGB; an odd last row gets a black one below it.
-        marks: Letters that stand on it.
+        picture: RGB; a black row is appended if the number of rows is odd.
+        marks: Characters to draw over it.
     """
     marks = marks or {}
     if len(picture) % 2:
@@ -34,7 +34,7 @@ def half_blocks(picture: UInt8[np.ndarray, "height width 3"], marks: Marks | Non
             paper = tuple(lower)
             if letter != UPPER_HALF:
                 paper = tuple((high + low) // 2 for high, low in zip(upper, lower, strict=True))
-            wanted = (colour(ink), colour(paper, behind=True))
+            wanted = (colour_code(ink), colour_code(paper, behind=True))
             line.extend(new for new, old in zip(wanted, pen, strict=True) if new != old)
             line.append(letter)
             pen = wanted
@@ -42,34 +42,34 @@ def half_blocks(picture: UInt8[np.ndarray, "height width 3"], marks: Marks | Non
     return lines
 
 
-def colour(shade: Colour, behind: bool = False) -> str:
-    """What tells a terminal to write in a colour.
+def colour_code(shade: Colour, behind: bool = False) -> str:
+    """The escape sequence that sets the colour of a terminal.
 
     Args:
         shade: RGB, 0 to 255.
-        behind: Whether it is that of the ground, not that of the letters.
+        behind: Whether to set the background colour, rather than that of the text.
     """
     return f"\x1b[{48 if behind else 38};2;{';'.join(map(str, shade))}m"
 
 
-def paint(text: str, shade: Colour) -> str:
-    """A text in a colour.
+def coloured(text: str, shade: Colour) -> str:
+    """A text with the escape sequences for a colour.
 
     Args:
-        text: On one line.
+        text: A single line.
         shade: RGB, 0 to 255.
     """
-    return f"{colour(shade)}{text}{RESET}"
+    return f"{colour_code(shade)}{text}{RESET}"
 
 
-def scale_for(height: int, width: int, rows: int, columns: int) -> float:
-    """How many times larger an image can be shown: a whole number where it is at least 1, for even pixels.
+def fitting_scale(height: int, width: int, rows: int, columns: int) -> float:
+    """The largest scale at which an image fits; a whole number if it is at least 1, so that pixels have equal sizes.
 
     Args:
-        height: The image's, pixels.
-        width: Likewise.
-        rows: Lines that there are.
-        columns: Letters in a line.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+        rows: Available lines.
+        columns: Available characters in a line.
     """
     fits = min(columns / width, 2 * rows / height)
     return float(int(fits)) if fits >= 1 else fits
@@ -88,13 +88,13 @@ def scaled(image: UInt8[np.ndarray, "height width 3"], scale: float) -> Image.Im
     )
 
 
-def beside(blocks: Sequence[Sequence[str]], widths: Sequence[int], gap: int = 2) -> list[str]:
-    """Set blocks of lines side by side, the shorter ones with room below.
+def join_side_by_side(blocks: Sequence[Sequence[str]], widths: Sequence[int], gap: int = 2) -> list[str]:
+    """Place blocks of lines side by side; shorter blocks are padded at the bottom.
 
     Args:
-        blocks: Lines; each is as wide on the screen as its block.
-        widths: Of the blocks, in letters.
-        gap: Between two blocks, likewise.
+        blocks: The lines of each block; all lines of a block have its width on the screen.
+        widths: Width of each block, in columns.
+        gap: Space between two blocks, in columns.
     """
     tallest = max(len(block) for block in blocks)
     filled = [[*block, *[" " * width] * (tallest - len(block))] for block, width in zip(blocks, widths, strict=True)]

@@ -1,4 +1,4 @@
-"""``glimpse play``: a person looks at images through the retina of an environment, and is compared with a model."""
+"""``glimpse play``: a person classifies images through the retina of an environment, and is compared with a model."""
 
 import argparse
 import importlib.util
@@ -12,17 +12,16 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.parser import Parser
-from glimpse.cli.usage import UsageError, nearest
+from glimpse.cli.usage import UsageError, nearest, spelling
 from glimpse.data.datasets import DataError
 from glimpse_envs.classification.core import ClassificationCore
-from glimpse_envs.classification.task import Task
-from glimpse_envs.play.game import Game, GameError, still_to_play
+from glimpse_envs.classification.task import Task, TaskError
+from glimpse_envs.play.game import Game, GameError, next_images
 from glimpse_envs.play.opponent import Opponent
-from glimpse_envs.play.record import GameRecord, GameSettings, compare_players, table
+from glimpse_envs.play.record import GameRecord, GameSettings, score_players, score_table
 from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE, Registration
 
-DEFAULT = ENTRIES[0]
+DEFAULT_ENVIRONMENT = ENTRIES[0]
 SETTABLE = (
     "canvas_height",
     "canvas_width",
@@ -39,55 +38,61 @@ SETTABLE = (
     "first_location",
     "download",
 )
-"""Options of an environment that ``--set`` sets; the others have options of their own, or mean nothing to a person."""
+"""Arguments of an environment for ``--set``; the others have their own options or do not apply to a person."""
+OPTIONS = {name: f"--set {name}" for name in SETTABLE} | {
+    "root": "--root",
+    "split": "--split",
+    "num_glimpses": "--glimpses",
+}
+"""The command line's options, by the names of the environment's."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play, and say how it went.
+    """Run the game, and print the scores.
 
     Args:
-        args: What the command line holds.
+        args: The parsed command line.
 
     Raises:
         UsageError: When an argument is wrong, or there is no terminal to play in.
-        GameError: When the environment is nothing for this game.
-        OpponentError: When the model is nothing for the environment's images.
-        PlayedError: When the output holds another game.
+        GameError: When the environment cannot be played.
+        OpponentError: When the model does not match the environment's images.
+        RecordError: When the output file has another game.
     """
-    check(args)
-    opponent = load(args.model) if args.model else None
-    entry, options = choose(args, opponent)
-    looking = core(options, args.root)
-    if looking.scenes.num_targets > 1:
+    check_arguments(args)
+    opponent = load_opponent(args.model) if args.model else None
+    entry, options = choose_environment(args, opponent)
+    core = build_core(options, args.root)
+    if core.scenes.num_targets > 1:
         raise GameError(f"expected images of one class each, but {entry.id} shows sequences; play another environment")
     if opponent:
-        opponent.check(looking.scenes.image_shape, looking.scenes.classes)
-    settings = settings_of(entry, options, args.seed, looking, opponent)
+        opponent.check_images(core.scenes.image_shape, core.scenes.classes)
+    settings = game_settings(entry, options, args.seed, core, opponent)
     record = GameRecord(args.output, settings)
     before = len(record.entries)
-    images = still_to_play(settings.images, args.seed, {played.image for played in record.entries}, args.images)
-    game = Game(looking, images, args.seed, record, opponent, time.monotonic)
+    images = next_images(settings.images, args.seed, {played.image for played in record.entries}, args.images)
+    game = Game(core, images, args.seed, record, opponent, time.monotonic)
     try:
         with interruptible():
             if args.browser:
-                from glimpse_envs.play.page import serve
+                from glimpse_envs.play.page import serve_game
 
-                serve(game, args.port, args.open)
+                serve_game(game, args.port, args.open)
             else:
                 from glimpse_envs.play.terminal import play
 
                 play(game, sys.stdin.fileno())
     finally:
-        print(summary(record, before))
+        print(game_summary(record, before))
     return 0
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the game, also where the process was started with SIGINT ignored.
+    """Let Ctrl-C end the game, even if the process was started with SIGINT ignored.
 
-    A shell without job control starts a command with ``&`` in that way, and every process that the command starts
-    inherits it. Python then installs no handler, and Ctrl-C would do nothing. A handler of the caller stays as it is.
+    A shell without job control ignores SIGINT in commands that it starts with ``&``, and their child processes inherit
+    this. Python then installs no handler, and Ctrl-C has no effect. A handler of the caller is not changed.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
@@ -100,32 +105,30 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def core(options: dict[str, Any], root: str | None) -> ClassificationCore:
+def build_core(options: dict[str, Any], root: str | None) -> ClassificationCore:
     """The core of an environment.
 
     Args:
         options: The environment's.
-        root: Where the data set lies.
+        root: Folder of the data set; None for the default.
 
     Raises:
-        UsageError: When the data are not there, or do not fit the canvas.
-        TaskError: When an option is out of its range.
+        UsageError: When the data are not there, do not fit the canvas, or an option is out of its range.
     """
     try:
-        return Task.of(**options, root=root).looking()
-    except DataError as error:
-        sentence = str(error).replace("with root", "with --root").replace("download=True", "--set download=true")
-        raise UsageError(sentence) from error
+        return Task.of(**options, root=root).core()
+    except (DataError, TaskError) as error:
+        raise UsageError(error.render(spelling(OPTIONS, "="))) from error
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuse a command line that can't be played, before anything is loaded.
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check the arguments before anything is loaded.
 
     Args:
-        args: What the command line holds.
+        args: The parsed command line.
 
     Raises:
-        UsageError: With the reason.
+        UsageError: When an argument is out of its range, or the terminal is not suitable.
     """
     for name, least in (("images", 1), ("seed", 0), ("glimpses", 1)):
         given = getattr(args, name)
@@ -144,7 +147,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("this terminal (TERM) can't move its cursor; play in a browser with --browser")
 
 
-def load(path: Path) -> Opponent:
+def load_opponent(path: Path) -> Opponent:
     """Load the model to play against.
 
     Args:
@@ -152,7 +155,7 @@ def load(path: Path) -> Opponent:
 
     Raises:
         UsageError: When onnxruntime is missing.
-        ContractError: When it is no exported model.
+        ContractError: When the file is not an exported model.
     """
     try:
         return Opponent(path)
@@ -164,49 +167,49 @@ def load(path: Path) -> Opponent:
         ) from error
 
 
-def find(name: str) -> Registration:
-    """Find an environment by its id, with or without namespace and version, in capitals or not.
+def find_environment(name: str) -> Registration:
+    """Find an environment by its id; namespace, version and case may be omitted or differ.
 
     Args:
-        name: What the user called it.
+        name: The id from the command line.
 
     Raises:
-        UsageError: When there is no such one.
+        UsageError: When no environment has this id.
     """
     short = {entry.id.rpartition("-v")[0].lower(): entry for entry in ENTRIES}
     full = {entry.id.lower(): entry for entry in ENTRIES}
-    asked = name.lower().removeprefix("glimpse_envs:").removeprefix(f"{NAMESPACE.lower()}/")
-    if asked in (MAZE.id.lower(), MAZE.id.rpartition("-v")[0].lower()):
+    wanted = name.lower().removeprefix("glimpse_envs:").removeprefix(f"{NAMESPACE.lower()}/")
+    if wanted in (MAZE.id.lower(), MAZE.id.rpartition("-v")[0].lower()):
         raise UsageError(f"expected images to classify, but {MAZE.id} is walked through; play another environment")
-    found = full.get(asked) or short.get(asked)
+    found = full.get(wanted) or short.get(wanted)
     if found is None:
-        meant = nearest(asked, [*short, *full])
+        meant = nearest(wanted, [*short, *full])
         hint = f"; did you mean {(full.get(meant) or short[meant]).id}?" if meant else ""
         raise UsageError(f"expected one of {', '.join(entry.id for entry in ENTRIES)}; got {name!r}{hint}")
     return found
 
 
-def choose(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Registration, dict[str, Any]]:
-    """Choose the environment and its options.
+def choose_environment(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Registration, dict[str, Any]]:
+    """Choose the environment and its arguments.
 
-    With a model and no id, those are the images that the model learned to classify; its retina and its budget are the
-    player's, whatever the environment's are, unless the command line says something else.
+    With a model and no id, the environment is the one with the data set that the model was trained on. The player gets
+    the model's retina and glimpse budget in place of the environment's, unless the command line sets them.
 
     Args:
-        args: What the command line holds.
-        opponent: The model, if any.
+        args: The parsed command line.
+        opponent: The model, or None.
 
     Raises:
-        UsageError: When there is no such environment or option.
+        UsageError: When the environment or an option does not exist.
     """
     own = opponent.data_options() if opponent and args.id is None else {}
     if args.id is not None:
-        entry = find(args.id)
+        entry = find_environment(args.id)
     else:
         matching = [entry for entry in ENTRIES if entry.options.get("dataset") == own.get("dataset")]
-        entry = matching[0] if matching else DEFAULT
+        entry = matching[0] if matching else DEFAULT_ENVIRONMENT
         own = own if matching else {}
-    options = {**entry.options, **own, **(opponent.options() if opponent else {})}
+    options = {**entry.options, **own, **(opponent.retina_options() if opponent else {})}
     if args.glimpses is not None:
         options["num_glimpses"] = args.glimpses
     for given in args.set or ():
@@ -216,13 +219,13 @@ def choose(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Registr
 
 
 def parse_option(given: str) -> tuple[str, Any]:
-    """Take an option of an environment apart.
+    """Parse a value of ``--set``.
 
     Args:
         given: ``NAME=VALUE``.
 
     Raises:
-        UsageError: When it has another form, or there is no such option.
+        UsageError: When the text has another form, the option does not exist, or the value has another type.
     """
     name, sign, text = given.partition("=")
     kinds = {field.name: field for field in fields(Task)}
@@ -233,42 +236,42 @@ def parse_option(given: str) -> tuple[str, Any]:
     return name, _value(kinds[name], text, given)
 
 
-def settings_of(
-    entry: Registration, options: dict[str, Any], seed: int, looking: ClassificationCore, opponent: Opponent | None
+def game_settings(
+    entry: Registration, options: dict[str, Any], seed: int, core: ClassificationCore, opponent: Opponent | None
 ) -> GameSettings:
-    """What makes another game the same as this one; where the data lie is no part of it.
+    """The settings that identify a game; the location of the data set is not one of them.
 
     Args:
         entry: The environment.
-        options: Its options.
-        seed: Fixes the order of the images.
-        looking: Its core.
-        opponent: The model, if any.
+        options: Its arguments.
+        seed: Seeds the order of the images.
+        core: The core of the environment.
+        opponent: The model, or None.
     """
     task = Task.of(**options)
     left_out = {"root", "download", "classifier", "grid_cells", "relative", "largest_step"}
-    told = {field.name: getattr(task, field.name) for field in fields(Task) if field.name not in left_out}
-    model = opponent.describe() if opponent else None
-    scenes = looking.scenes
-    return GameSettings(f"{NAMESPACE}/{entry.id}", told, seed, scenes.classes, len(scenes), model)
+    values = {field.name: getattr(task, field.name) for field in fields(Task) if field.name not in left_out}
+    model = opponent.description() if opponent else None
+    scenes = core.scenes
+    return GameSettings(f"{NAMESPACE}/{entry.id}", values, seed, scenes.classes, len(scenes), model)
 
 
-def summary(record: GameRecord, before: int) -> str:
-    """How it went, over all that the record holds, and where that is.
+def game_summary(record: GameRecord, before: int) -> str:
+    """The scores over all images of the record, and the path of its file.
 
     Args:
-        record: What was played.
-        before: How many images of it an earlier game had left there.
+        record: The record of the game.
+        before: Number of images that the record had before this session.
     """
     if not record.entries:
         return "Nothing was played."
     earlier = f", {before} of them earlier" if before else ""
     played = f"{len(record.entries)} image{'s' * (len(record.entries) > 1)} played{earlier}"
-    return f"{played}\n{table(compare_players(record.entries))}\nkept in {record.path}"
+    return f"{played}\n{score_table(score_players(record.entries))}\nsaved in {record.path}"
 
 
 def _value(field: "Field[Any]", text: str, given: str) -> Any:
-    """A value of the type that an option has."""
+    """Convert the text of a value to the type of the field."""
     kind = next((kind for kind in (bool, int, float) if field.type is kind), str)
     try:
         if kind is bool:
@@ -279,7 +282,8 @@ def _value(field: "Field[Any]", text: str, given: str) -> Any:
         raise UsageError(f"expected {expected} in --set {given}, got {text!r}") from error
 
 
-def _add_play(parser: Parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "id",
         nargs="?",
@@ -319,8 +323,8 @@ def _add_play(parser: Parser) -> None:
         type=Path,
         default=Path("played.json"),
         metavar="FILE",
-        help="the record; played.json if left out. One of the same game is gone on with, with images that it does not "
-        "hold yet; one of another game is refused",
+        help="the record; played.json if left out. A record of the same game is continued with images that it does "
+        "not have yet; that of another game is an error",
     )
     parser.add_argument(
         "--port",
@@ -332,4 +336,4 @@ def _add_play(parser: Parser) -> None:
     parser.add_argument(
         "--no-open", dest="open", action="store_false", help="with --browser, only say where the page is"
     )
-    parser.epilog = "What you played is written after every image. In the terminal, ? tells the keys."
+    parser.epilog = "The record is written after every image. In the terminal, ? tells the keys."

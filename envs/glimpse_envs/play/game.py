@@ -1,7 +1,7 @@
-"""The game that a person plays: images to look at through a retina, under the budget and the rule of an environment.
+"""The game: a person classifies images through a retina, with the glimpse budget and the reward of an environment.
 
-The environments' own core is what is played with, in ``declare`` mode: each move looks at one more place, any that the
-player likes, or names the class, which ends the episode. What the core knows of the image stays in here until then.
+It uses the core of the classification environments in ``declare`` mode: each move takes a glimpse at any location, or
+names the class, which ends the episode. The full image is not available to the front ends before the answer.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,42 +15,42 @@ from glimpse.drawing.view import View
 from glimpse.images.geometry import boxes
 from glimpse_envs.classification.actions import Move
 from glimpse_envs.classification.core import ClassificationCore
-from glimpse_envs.play.mosaic import RevealedImage, SeenGlimpse, reveal
+from glimpse_envs.play.mosaic import PlacedGlimpse, RevealedImage, reveal
 from glimpse_envs.play.opponent import Opponent
-from glimpse_envs.play.record import GameRecord, PlayedImage
+from glimpse_envs.play.record import GameRecord, ImageRecord
 
 Clock = Callable[[], float]
-"""Seconds that never run backwards, from any moment on."""
+"""A monotonic clock; returns seconds from an arbitrary start."""
 
 
 class GameError(ValueError):
-    """A move that the rules don't allow, or a game that can't be played."""
+    """A move that is not allowed, or a game that cannot be played."""
 
 
-def order(count: int, seed: int) -> list[int]:
-    """Numbers of images in the order in which they are shown.
+def image_order(count: int, seed: int) -> list[int]:
+    """Indices of all images in the order of the game, a random permutation.
 
     Args:
-        count: How many images there are.
-        seed: Fixes the order; not negative.
+        count: Number of images.
+        seed: Seeds the permutation; not negative.
     """
-    places: list[int] = torch.randperm(count, generator=generator_for("cpu", seed)).tolist()
-    return places
+    indices: list[int] = torch.randperm(count, generator=generator_for("cpu", seed)).tolist()
+    return indices
 
 
-def still_to_play(count: int, seed: int, played: Collection[int], wanted: int) -> list[int]:
-    """Numbers of the images that come next.
+def next_images(count: int, seed: int, played: Collection[int], wanted: int) -> list[int]:
+    """Indices of the next images that have not been played.
 
     Args:
-        count: How many images there are.
-        seed: Fixes their order; not negative.
-        played: Numbers of those that have been played already.
-        wanted: How many are wanted.
+        count: Number of images.
+        seed: Seeds their order; not negative.
+        played: Indices of the images that have been played.
+        wanted: Largest number of images to return.
 
     Raises:
-        GameError: When all of them have been played.
+        GameError: When all images have been played.
     """
-    left = [image for image in order(count, seed) if image not in played]
+    left = [image for image in image_order(count, seed) if image not in played]
     if not left:
         raise GameError(
             f"expected an image that has not been played yet, but all {count} of this split have; "
@@ -63,35 +63,35 @@ class Round:
     """One image, from its first glimpse to the answer.
 
     Args:
-        looking: The core of an environment in ``declare`` mode, of images with one class each.
-        image: The image's number in the split.
-        seed: Fixes, together with the number, the canvas where canvases are drawn, and a random first fixation.
-        clock: Tells the time.
+        core: The core of an environment in ``declare`` mode, of images with one class each.
+        image: Index of the image in the split.
+        seed: Seeds, together with the index, a drawn canvas and a random first fixation.
+        clock: A monotonic clock.
     """
 
-    def __init__(self, looking: ClassificationCore, image: int, seed: int, clock: Clock) -> None:
+    def __init__(self, core: ClassificationCore, image: int, seed: int, clock: Clock) -> None:
         self.image = image
-        self.looking = looking
-        self.height, self.width = looking.scenes.image_shape[1:]
-        self.seen: list[SeenGlimpse] = []
+        self.core = core
+        self.height, self.width = core.scenes.image_shape[1:]
+        self.glimpses: list[PlacedGlimpse] = []
         self.reward = 0.0
         self.answer: int | None = None
         self.correct = False
         self.answered = 0.0
         self._clock = clock
-        self._state = looking.begin(1, generator_for("cpu", seed, image), torch.tensor([image]))
+        self._state = core.reset(1, generator_for("cpu", seed, image), torch.tensor([image]))
         self._began = clock()
-        self._see()
+        self._take_glimpse()
 
     @property
-    def taken(self) -> int:
-        """Glimpses that have been taken."""
-        return len(self.seen)
+    def glimpses_taken(self) -> int:
+        """Number of glimpses that have been taken."""
+        return len(self.glimpses)
 
     @property
-    def left(self) -> int:
-        """Glimpses that are left."""
-        return self.looking.rule.num_glimpses - self.taken
+    def glimpses_left(self) -> int:
+        """Number of glimpses that are left."""
+        return self.core.rule.num_glimpses - self.glimpses_taken
 
     @property
     def over(self) -> bool:
@@ -108,77 +108,77 @@ class Round:
         self._check_over()
         return int(self._state.labels[0, 0])
 
-    def show(self) -> None:
-        """Say that the image is shown only now, before anything was done with it; times count from here."""
-        if self.taken == 1 and not self.over:
+    def restart_clock(self) -> None:
+        """Restart the clock when the image is displayed; has no effect after the first move."""
+        if self.glimpses_taken == 1 and not self.over:
             self._began = self._clock()
 
-    def view(self) -> RevealedImage:
-        """The image as far as it has been seen."""
-        return reveal(self.seen, self.height, self.width)
+    def revealed(self) -> RevealedImage:
+        """The parts of the image that the glimpses have revealed."""
+        return reveal(self.glimpses, self.height, self.width)
 
-    def whole(self) -> UInt8[np.ndarray, "height width channels"]:
-        """The whole image.
+    def full_image(self) -> UInt8[np.ndarray, "height width channels"]:
+        """The full image.
 
         Raises:
             GameError: Before the answer.
         """
         self._check_over()
         image: UInt8[np.ndarray, "height width channels"] = (
-            self.looking.images(self._state)[0].permute(1, 2, 0).cpu().numpy()
+            self.core.images(self._state)[0].permute(1, 2, 0).cpu().numpy()
         )
         return image
 
-    def look(self, location: tuple[float, float]) -> SeenGlimpse:
+    def look(self, location: tuple[float, float]) -> PlacedGlimpse:
         """Take a glimpse.
 
         Args:
-            location: Where, (x, y) in [-1, 1].
+            location: The fixation, (x, y) in [-1, 1].
 
         Raises:
-            GameError: After the answer, when the budget is used up, or when the place is not on the image.
+            GameError: After the answer, when the budget has been used, or when the location is outside the image.
         """
         if self.over:
             raise GameError("expected no more glimpses after the answer; go on to the next image")
-        if self.looking.rule.terminated(self.taken):
-            raise GameError(f"all {self.taken} glimpses are taken; answer with one of the classes")
+        if self.core.rule.terminated(self.glimpses_taken):
+            raise GameError(f"all {self.glimpses_taken} glimpses are taken; answer with one of the classes")
         if not all(-1 <= part <= 1 for part in location):
             raise GameError(f"expected a place on the image, (x, y) in [-1, 1], got {location}; look at the image")
-        self._move(location, self.looking.num_classes)
-        self._see()
-        return self.seen[-1]
+        self._move(location, self.core.num_classes)
+        self._take_glimpse()
+        return self.glimpses[-1]
 
     def declare(self, answer: int) -> None:
         """Name the class.
 
         Args:
-            answer: Its number, from 0.
+            answer: Index of the class, from 0.
 
         Raises:
-            GameError: When an answer has been given already, or there is no such class.
+            GameError: When an answer has been given already, or the class does not exist.
         """
         if self.over:
             raise GameError("expected one answer for an image, and it has been given; go on to the next image")
-        if not 0 <= answer < self.looking.num_classes:
-            raise GameError(f"expected a class from 0 to {self.looking.num_classes - 1}, got {answer}; name another")
-        self.correct = self._move(self.seen[-1].location, answer) > 0
+        if not 0 <= answer < self.core.num_classes:
+            raise GameError(f"expected a class from 0 to {self.core.num_classes - 1}, got {answer}; name another")
+        self.correct = self._move(self.glimpses[-1].location, answer) > 0
         self.answered = round(self._clock() - self._began, 3)
         self.answer = answer
 
     def _move(self, location: tuple[float, float], answer: int) -> float:
         move = Move(torch.tensor([location], dtype=torch.float32), torch.tensor([answer]))
-        self._state, reward, _, right = self.looking.step(self._state, move)
+        self._state, reward, _, right = self.core.step(self._state, move)
         self.reward += float(reward)
         return float(right)
 
-    def _see(self) -> None:
-        observed = self.looking.observe(self._state)
-        retina, location = self.looking.retina, observed.location[0].numpy()
+    def _take_glimpse(self) -> None:
+        observation = self.core.observe(self._state)
+        retina, location = self.core.retina, observation.location[0].numpy()
         nested = boxes(location, self.height, self.width, retina.size, retina.num_scales, retina.zoom)
-        pixels = (observed.glimpse[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        pixels = (observation.glimpse[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         place = (float(location[0]), float(location[1]))
         windows = np.array(nested).round().astype(np.int64)
-        self.seen.append(SeenGlimpse(place, windows, pixels, round(self._clock() - self._began, 3)))
+        self.glimpses.append(PlacedGlimpse(place, windows, pixels, round(self._clock() - self._began, 3)))
 
     def _check_over(self) -> None:
         if not self.over:
@@ -186,99 +186,103 @@ class Round:
 
 
 class Game:
-    """A sitting: one image after the other, each kept as soon as it is answered.
+    """A session of several images; each result is saved when the image has been answered.
 
     Attributes:
-        sight: What the model made of the present image; None before the answer, and without a model.
+        model_view: The model's result for the current image; None before the answer, and without a model.
         finished: Whether all images have been played.
 
     Args:
-        looking: The core of an environment in ``declare`` mode, of images with one class each.
-        images: Numbers of the images, in their order; at least one.
+        core: The core of an environment in ``declare`` mode, of images with one class each.
+        images: Indices of the images, in their order; at least one.
         seed: See :class:`Round`.
-        record: Where what was played is kept.
-        opponent: The model to compare with, if any.
-        clock: Tells the time.
+        record: The file that results are saved to.
+        opponent: The model to compare with, or None.
+        clock: A monotonic clock.
     """
 
     def __init__(
         self,
-        looking: ClassificationCore,
+        core: ClassificationCore,
         images: Sequence[int],
         seed: int,
         record: GameRecord,
         opponent: Opponent | None,
         clock: Clock,
     ) -> None:
-        self.looking = looking
-        self.classes = looking.scenes.classes
+        self.core = core
+        self.classes = core.scenes.classes
         self.record = record
         self.images = tuple(images)
         self.position = 0
-        self.sight: View | None = None
+        self.model_view: View | None = None
         self.finished = False
         self.opponent = opponent
         self._seed, self._clock = seed, clock
         self.round = self._begin()
 
-    def answer(self, answer: int) -> PlayedImage:
-        """Name the class of the present image, and keep what was played.
+    def answer(self, answer: int) -> ImageRecord:
+        """Name the class of the current image, and save the result.
 
         Args:
-            answer: The class's number.
+            answer: Index of the class.
 
         Raises:
             GameError: See :meth:`Round.declare`.
-            AlreadyPlayedError: When another game has kept this image meanwhile; the answer is left out, see there.
-            PlayedError: When the file can't be gone on with; see :meth:`glimpse_envs.play.record.GameRecord.add`.
-            OSError: When it can't be written. What was played stays here, and :meth:`keep` tries again.
+            AlreadyRecordedError: When another game has saved this image in the meantime; this answer is discarded.
+            RecordError: When the file is no longer a record of this game.
+            OSError: When the file can't be written. The result is not lost: :meth:`save` tries again.
         """
         self.round.declare(answer)
         if self.opponent:
-            self.sight = self.opponent.look(self.round.whole())
-        return self.keep()
+            self.model_view = self.opponent.classify(self.round.full_image())
+        return self.save()
 
-    def keep(self) -> PlayedImage:
-        """Keep the present image's round, unless it is kept already.
+    def save(self) -> ImageRecord:
+        """Save the result of the current image, unless it has been saved already.
 
         Raises:
-            AlreadyPlayedError, PlayedError, OSError: As for :meth:`answer`.
+            AlreadyRecordedError: When another game has saved this image in the meantime.
+            RecordError: When the file is no longer a record of this game.
+            OSError: When the file can't be written.
         """
         entry = self.entry()
         if entry.image not in {kept.image for kept in self.record.entries}:
             self.record.add(entry)
         return entry
 
-    def entry(self) -> PlayedImage:
-        """What was played with the present image.
+    def entry(self) -> ImageRecord:
+        """The result of the current image.
 
         Raises:
             GameError: Before the answer.
         """
         played = self.round
         label = played.label
-        return PlayedImage(
+        return ImageRecord(
             image=played.image,
             label=label,
             answer=-1 if played.answer is None else played.answer,
             correct=played.correct,
             reward=played.reward,
-            glimpses=played.taken,
-            fixations=tuple((round(seen.location[0], 6), round(seen.location[1], 6)) for seen in played.seen),
-            times=tuple(seen.time for seen in played.seen),
+            glimpses=played.glimpses_taken,
+            fixations=tuple(
+                (round(glimpse.location[0], 6), round(glimpse.location[1], 6)) for glimpse in played.glimpses
+            ),
+            times=tuple(glimpse.time for glimpse in played.glimpses),
             answered=played.answered,
-            model=self.opponent.entry(self.sight) if self.opponent and self.sight else None,
+            model=self.opponent.record(self.model_view) if self.opponent and self.model_view else None,
         )
 
-    def go_on(self) -> bool:
-        """Go on to the next image, and say whether there is one.
+    def next_image(self) -> bool:
+        """Go to the next image; return False if there is none.
 
         Raises:
-            GameError: Before the answer, and when the last image was gone on from already.
+            GameError: Before the answer, and when the game has finished.
         """
         if self.finished:
             raise GameError("expected an image to go on to, but all have been played; start another game")
-        self.keep()
+        self.save()
         if self.position + 1 == len(self.images):
             self.finished = True
             return False
@@ -287,5 +291,5 @@ class Game:
         return True
 
     def _begin(self) -> Round:
-        self.sight = None
-        return Round(self.looking, self.images[self.position], self._seed, self._clock)
+        self.model_view = None
+        return Round(self.core, self.images[self.position], self._seed, self._clock)

@@ -1,6 +1,6 @@
-"""Keys of a terminal, one by one as they are pressed, and the terminal as it was when that is over.
+"""Single key presses from a terminal, whose settings are restored afterwards.
 
-Standard library only; needs a system with termios.
+Uses only the standard library, and needs a system with termios.
 """
 
 import codecs
@@ -16,19 +16,19 @@ from types import FrameType
 from typing import NoReturn
 
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
-SHIFTED = frozenset("23456789")
-"""What stands in an arrow's sequence when it is pressed together with shift, alt or control."""
+MODIFIER_CODES = frozenset("23456789")
+"""Codes in the sequence of an arrow key that is pressed together with shift, alt or control."""
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[0m\x1b[?25h\x1b[?1049l"
-"""A screen of our own, without a cursor; the former one again."""
-PATIENCE = 0.05
-"""Seconds that the rest of a key's sequence may take."""
+"""Switch to the alternate screen and hide the cursor; switch back and show it."""
+SEQUENCE_TIMEOUT = 0.05
+"""Seconds to wait for the rest of the escape sequence of a key."""
 
 
-class Decoder:
-    """Makes names of keys out of the bytes that a terminal sends.
+class KeyDecoder:
+    """Decodes the bytes that a terminal sends to names of keys.
 
-    A letter is its own name. Others are ``up``, ``down``, ``left``, ``right``, the same with ``far-`` before it when
-    pressed together with shift, alt or control, ``enter`` and ``space``. What has no name is left out.
+    The name of a letter is the letter. Other names are ``up``, ``down``, ``left``, ``right``, ``enter`` and ``space``.
+    The name of an arrow key that is pressed with shift, alt or control begins with ``far-``. Other keys are ignored.
     """
 
     def __init__(self) -> None:
@@ -37,38 +37,38 @@ class Decoder:
 
     @property
     def waiting(self) -> bool:
-        """Whether a sequence has begun that may go on."""
+        """Whether an escape sequence is incomplete."""
         return bool(self._begun)
 
     def feed(self, sent: bytes) -> list[str]:
-        """Take in bytes, and return the keys that they complete.
+        """Decode bytes, and return the keys that are complete.
 
         Args:
-            sent: What the terminal sent.
+            sent: Bytes from the terminal.
         """
         text = self._begun + self._letters.decode(sent)
         self._begun = ""
         keys: list[str] = []
         while text:
             if text[0] == "\x1b":
-                length, name = _sequence(text)
+                length, name = _parse_sequence(text)
                 if length is None:
                     self._begun = text
                     break
             else:
-                length, name = 1, _plain(text[0])
+                length, name = 1, _key_name(text[0])
             if name:
                 keys.append(name)
             text = text[length:]
         return keys
 
     def give_up(self) -> None:
-        """Forget a sequence that does not go on: a lone escape key."""
+        """Discard an incomplete sequence, as that of the escape key."""
         self._begun = ""
 
 
-def _sequence(text: str) -> tuple[int | None, str | None]:
-    """Length and name of the sequence that a text begins with; no length where it has not all come yet."""
+def _parse_sequence(text: str) -> tuple[int | None, str | None]:
+    """Length and name of the escape sequence at the start of a text; length None if it is incomplete."""
     if len(text) == 1:
         return None, None
     if text[1] not in "[O":
@@ -77,11 +77,11 @@ def _sequence(text: str) -> tuple[int | None, str | None]:
         if "@" <= letter <= "~":
             name = ARROWS.get(letter)
             pressed_with = text[2:place].rpartition(";")[2]
-            return place + 1, f"far-{name}" if name and text[2:place] and pressed_with in SHIFTED else name
+            return place + 1, f"far-{name}" if name and text[2:place] and pressed_with in MODIFIER_CODES else name
     return None, None
 
 
-def _plain(letter: str) -> str | None:
+def _key_name(letter: str) -> str | None:
     if letter in "\r\n":
         return "enter"
     if letter == " ":
@@ -93,18 +93,18 @@ class Keyboard:
     """The keys of a terminal in cbreak mode.
 
     Args:
-        descriptor: Of the terminal.
+        descriptor: File descriptor of the terminal.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._decoder = Decoder()
+        self._decoder = KeyDecoder()
 
     def wait(self, seconds: float) -> list[str] | None:
-        """Return the keys that have been pressed, or none when the time is over; None when the terminal has gone.
+        """Return the keys that have been pressed; empty after a timeout, None if the terminal has been closed.
 
         Args:
-            seconds: How long to wait for the first of them.
+            seconds: Longest time to wait for the first key.
         """
         if not self._ready(seconds):
             return []
@@ -116,7 +116,7 @@ class Keyboard:
             keys += self._decoder.feed(sent)
             if not self._decoder.waiting:
                 return keys
-            if not self._ready(PATIENCE):
+            if not self._ready(SEQUENCE_TIMEOUT):
                 self._decoder.give_up()
                 return keys
 
@@ -126,16 +126,16 @@ class Keyboard:
 
 @contextmanager
 def keyboard(descriptor: int) -> Iterator[Keyboard]:
-    """Have a terminal send keys at once and show a screen of our own; afterwards it is as it was, whatever happens.
+    """Read single keys and use the alternate screen; the terminal's settings are restored on exit, also after an error.
 
-    Ctrl-C interrupts as ever; Ctrl-Z and its like are out of use meanwhile, as they would leave the terminal behind as
-    it is. When told to end by SIGTERM or SIGHUP, it is put in order first.
+    Ctrl-C interrupts as usual. Ctrl-Z and the quit key are disabled, because they would not restore the settings. After
+    SIGTERM or SIGHUP the settings are restored before the process exits.
 
     Args:
-        descriptor: Of the terminal, where keys come from; the screen is standard output.
+        descriptor: File descriptor of the terminal for input; output goes to standard output.
     """
     before = termios.tcgetattr(descriptor)
-    handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.signal(number, _exit_on_signal) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         tty.setcbreak(descriptor)
         changed = termios.tcgetattr(descriptor)
@@ -155,5 +155,5 @@ def keyboard(descriptor: int) -> Iterator[Keyboard]:
                 signal.signal(number, handler)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)

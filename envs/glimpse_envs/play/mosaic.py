@@ -1,6 +1,6 @@
-"""What glimpses have shown of an image, put together again. No torch.
+"""The reconstruction of an image from glimpses. No torch.
 
-It is unknown where nobody looked, and coarse where only the wide windows did.
+Pixels outside all windows are unknown; those inside coarse windows only have their resolution.
 """
 
 from collections.abc import Sequence
@@ -10,38 +10,38 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 
-class SeenGlimpse(NamedTuple):
-    """One glimpse, as it was seen."""
+class PlacedGlimpse(NamedTuple):
+    """One glimpse, with its windows in the image."""
 
     location: tuple[float, float]
     """The fixation, (x, y) in [-1, 1]."""
     boxes: Int64[np.ndarray, "scales 4"]
-    """Its windows, pixels, (left, top, right, bottom), finest scale first; they may hang over the image's edges."""
+    """Its windows, pixels, (left, top, right, bottom), finest scale first; they may extend beyond the image."""
     pixels: UInt8[np.ndarray, "scales size size channels"]
-    """What the retina made of them, 0 to 255, grey or RGB."""
+    """The output of the retina, 0 to 255, grey or RGB."""
     time: float
-    """Seconds since the image was shown."""
+    """Seconds since the image was displayed."""
 
 
 class RevealedImage(NamedTuple):
-    """An image as far as it has been seen."""
+    """The parts of an image that glimpses have revealed."""
 
     image: UInt8[np.ndarray, "height width 3"]
-    """RGB; 0 where nothing was seen."""
-    known: Bool[np.ndarray, "height width"]
-    """Which pixels lay in any window."""
+    """RGB; 0 for unknown pixels."""
+    visible: Bool[np.ndarray, "height width"]
+    """Pixels inside any window."""
 
 
-def reveal(glimpses: Sequence[SeenGlimpse], height: int, width: int) -> RevealedImage:
-    """Put glimpses together, each pixel as the finest window saw it that it lay in; of equals the later one counts.
+def reveal(glimpses: Sequence[PlacedGlimpse], height: int, width: int) -> RevealedImage:
+    """Combine glimpses; each pixel has the value of the finest window that contains it, the latest one of equals.
 
     Args:
-        glimpses: What was seen.
-        height: Of the image, pixels.
-        width: Likewise.
+        glimpses: The glimpses.
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
     """
     image = np.zeros((height, width, 3), np.uint8)
-    known = np.zeros((height, width), bool)
+    visible = np.zeros((height, width), bool)
     scales = len(glimpses[0].boxes) if glimpses else 0
     for scale in reversed(range(scales)):
         for glimpse in glimpses:
@@ -50,5 +50,5 @@ def reveal(glimpses: Sequence[SeenGlimpse], height: int, width: int) -> Revealed
             factor = (right - left) // glimpse.pixels.shape[1]
             blocks = glimpse.pixels[scale].repeat(factor, axis=0).repeat(factor, axis=1)
             image[rows, columns] = blocks[rows.start - top : height - top, columns.start - left : width - left]
-            known[rows, columns] = True
-    return RevealedImage(image, known)
+            visible[rows, columns] = True
+    return RevealedImage(image, visible)

@@ -1,4 +1,4 @@
-"""The model that a person plays against: an exported file that looks at the same images. No torch."""
+"""The model that a person plays against: an exported file that classifies the same images. No torch."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from glimpse.drawing import scanpath
 from glimpse.drawing.view import View, draw
-from glimpse_envs.play.record import ModelEntry
+from glimpse_envs.play.record import ModelRecord
 
 DATA_OPTIONS = (
     "dataset",
@@ -22,11 +22,11 @@ DATA_OPTIONS = (
     "image_width",
     "channels",
 )
-"""What a model's recipe says of its images that an environment can be told."""
+"""Data options in a model's recipe that are also arguments of an environment."""
 
 
 class OpponentError(ValueError):
-    """A model that can't look at the images of a game."""
+    """A model that does not match the images of a game."""
 
 
 class Opponent:
@@ -36,34 +36,34 @@ class Opponent:
         path: An ONNX file written by ``glimpse export``.
 
     Raises:
-        ModuleNotFoundError: When there is no onnxruntime.
-        ContractError: When it is none.
+        ModuleNotFoundError: When onnxruntime is not installed.
+        ContractError: When the file is not an exported model.
     """
 
     def __init__(self, path: Path) -> None:
-        # A game without a model does without onnxruntime.
+        # A game without a model does not need onnxruntime.
         from glimpse.runtime.session import GlimpseSession
 
         self.session = GlimpseSession(path)
         self.path = path
         self.card = self.session.card
 
-    def options(self) -> dict[str, Any]:
-        """Its retina and its budget, as options of an environment; none of a model without a retina."""
+    def retina_options(self) -> dict[str, Any]:
+        """The model's retina and glimpse budget as arguments of an environment; empty for a model without a retina."""
         card = self.card
         if card.glimpse_size is None:
             return {}
         return {name: getattr(card, name) for name in ("num_glimpses", "glimpse_size", "num_scales", "zoom")}
 
     def data_options(self) -> dict[str, Any]:
-        """The images that it was trained on, as options of an environment, as far as its card knows them."""
+        """The model's training data as arguments of an environment, as far as its card contains them."""
         data = self.card.recipe.get("data")
         if not isinstance(data, dict):
             return {}
         return {name: data[name] for name in DATA_OPTIONS if data.get(name) is not None}
 
-    def describe(self) -> dict[str, Any]:
-        """What a record says of it; the digest tells one file from another."""
+    def description(self) -> dict[str, Any]:
+        """The entry of the model in a record; the digest identifies the file."""
         card = self.card
         return {
             "file": self.path.name,
@@ -74,15 +74,15 @@ class Opponent:
             "test_error": card.test_error,
         }
 
-    def check(self, image_shape: tuple[int, int, int], classes: tuple[str, ...]) -> None:
-        """Refuse images that the model was not made for.
+    def check_images(self, image_shape: tuple[int, int, int], classes: tuple[str, ...]) -> None:
+        """Check that the model matches the images of a game.
 
         Args:
             image_shape: Channels, height and width of the game's images.
             classes: Names of their classes.
 
         Raises:
-            OpponentError: When they are of another size, with other channels, or of other classes than the model's.
+            OpponentError: When size, channels or classes differ from those of the model.
         """
         card = self.card
         advice = "name an environment with such images, or leave its id out to play on those that the model learned"
@@ -98,30 +98,30 @@ class Opponent:
                 f"{_names(classes)}; {advice}"
             )
 
-    def look(self, image: UInt8[np.ndarray, "height width channels"]) -> View:
-        """Have the model look at an image.
+    def classify(self, image: UInt8[np.ndarray, "height width channels"]) -> View:
+        """Run the model on an image.
 
         Args:
-            image: Of its card's size and channels.
+            image: An image with the size and channels of the model's card.
         """
-        seen = self.session.run(image[None])
-        return View(image, image, seen, seen)
+        prediction = self.session.run(image[None])
+        return View(image, image, prediction, prediction)
 
-    def entry(self, sight: View) -> ModelEntry:
-        """What a record says of its look at an image."""
-        probabilities, locations = sight.on_image.probabilities[0], sight.on_image.locations[0]
-        return ModelEntry(
+    def record(self, view: View) -> ModelRecord:
+        """The model's result for an image, as an entry of a record."""
+        probabilities, locations = view.on_image.probabilities[0], view.on_image.locations[0]
+        return ModelRecord(
             answers=tuple(probabilities.argmax(1).tolist()),
             confidences=tuple(probabilities.max(1).astype(float).round(4).tolist()),
             fixations=tuple((round(x, 4), round(y, 4)) for x, y in locations.astype(float).tolist()),
         )
 
-    def picture(self, sight: View) -> Image.Image:
-        """Its scanpath over the whole image; for a model without a retina what it drew its answer from."""
-        seen = sight.on_image
-        if seen.boxes is None:
-            return draw(self.session, sight)
-        return scanpath.draw_scanpath(sight.image, seen.boxes[0], seen.locations[0])
+    def draw_scanpath(self, view: View) -> Image.Image:
+        """Draw the model's scanpath over the full image; for a model without a retina, its attention or attribution."""
+        prediction = view.on_image
+        if prediction.boxes is None:
+            return draw(self.session, view)
+        return scanpath.draw_scanpath(view.image, prediction.boxes[0], prediction.locations[0])
 
 
 def _size(channels: int, height: int, width: int) -> str:

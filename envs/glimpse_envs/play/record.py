@@ -1,26 +1,26 @@
-"""What a person has played: the record that is kept of it, and how it compares with a model's. Standard library only.
+"""The record of a game, a JSON file, and the scores of player and model. Standard library only.
 
-The record is one JSON document, written anew after every image, whole or not at all::
+The record is one JSON document, which is replaced atomically after every image::
 
     {
       "schema_version": 1,
-      "game": {                       what makes two games the same; see Settings
+      "game": {                       see GameSettings
         "environment": "Glimpse/Digits-v0",
         "options": {"dataset": "digits", "split": "test", "num_glimpses": 4, ...},
         "seed": 0,
         "classes": ["0", "1", ...],
-        "images": 500,                how many the split has
+        "images": 500,                number of images in the split
         "model": null                 or {"file", "sha256", "model", "data", "num_glimpses", "test_error"}
       },
-      "played": [                     one object for each image, in the order of play; see Entry
+      "played": [                     one object for each image, in the order of play; see ImageRecord
         {
-          "image": 417,               its number in the split
+          "image": 417,               its index in the split
           "label": 3, "answer": 8, "correct": false,    classes, from 0
-          "reward": 0.0,              what the environment paid
+          "reward": 0.0,              the return of the episode
           "glimpses": 2,
           "fixations": [[0.0, 0.0], [0.2, -0.5]],       (x, y) in [-1, 1], y down
-          "times": [0.0, 1.74],       of each glimpse, seconds since the image was shown
-          "answered": 3.02,           likewise
+          "times": [0.0, 1.74],       of each glimpse, seconds since the image was displayed
+          "answered": 3.02,           seconds since the image was displayed
           "model": null               or {"answers", "confidences", "fixations"}, each after every glimpse of its own
         }
       ]
@@ -29,36 +29,37 @@ The record is one JSON document, written anew after every image, whole or not at
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SCHEMA_VERSION = 1
+from glimpse.files import write_problem, write_whole
+
+RECORD_SCHEMA_VERSION = 1
 
 Fixations = tuple[tuple[float, float], ...]
 
 
-class PlayedError(ValueError):
-    """A file that is no record of ours, or one of another game."""
+class RecordError(ValueError):
+    """A file that is not a record, or is the record of another game."""
 
 
-class AlreadyPlayedError(PlayedError):
-    """An image that the record holds already, because another game kept it meanwhile."""
+class AlreadyRecordedError(RecordError):
+    """An image that another game has added to the record in the meantime."""
 
 
 @dataclass(frozen=True)
 class GameSettings:
-    """What makes two games the same, so that they may be counted together.
+    """The settings of a game. Games with equal settings share a record.
 
     Attributes:
-        environment: Its id.
-        options: Its options, as JSON's values.
-        seed: Fixes the order of the images.
+        environment: Id of the environment.
+        options: Its arguments, as JSON values.
+        seed: Seeds the order of the images.
         classes: Class names.
-        images: How many images there are to choose from.
-        model: What is known of the model that is played against; None without one.
+        images: Number of images in the split.
+        model: Description of the model to compare with; None without one.
     """
 
     environment: str
@@ -70,13 +71,13 @@ class GameSettings:
 
 
 @dataclass(frozen=True)
-class ModelEntry:
-    """What a model made of one image.
+class ModelRecord:
+    """The result of the model for one image.
 
     Attributes:
-        answers: The class after each of its glimpses.
-        confidences: How sure it was of it, in [0, 1].
-        fixations: Where it looked, (x, y) in [-1, 1].
+        answers: The predicted class after each glimpse.
+        confidences: Its probability after each glimpse, in [0, 1].
+        fixations: The fixations, (x, y) in [-1, 1].
     """
 
     answers: tuple[int, ...]
@@ -84,29 +85,29 @@ class ModelEntry:
     fixations: Fixations
 
     def after(self, glimpses: int) -> int:
-        """The place in these tuples of what it said with so many glimpses, or with all it has if that is fewer.
+        """Index in these tuples of the result after a number of glimpses, at most that of the last glimpse.
 
         Args:
-            glimpses: How many, at least 1.
+            glimpses: Number of glimpses, at least 1.
         """
         return min(glimpses, len(self.answers)) - 1
 
 
 @dataclass(frozen=True)
-class PlayedImage:
-    """One image that was played.
+class ImageRecord:
+    """The result of the player for one image.
 
     Attributes:
-        image: Its number in the split.
+        image: Index of the image in the split.
         label: The true class.
-        answer: The class that was named.
-        correct: Whether they are the same.
-        reward: What the environment paid for it.
-        glimpses: How many were taken.
-        fixations: Where, (x, y) in [-1, 1].
-        times: When, seconds since the image was shown.
-        answered: When the class was named, likewise.
-        model: What the model made of it; None without one.
+        answer: The class that the player named.
+        correct: Whether the answer is correct.
+        reward: Return of the episode.
+        glimpses: Number of glimpses.
+        fixations: The fixations, (x, y) in [-1, 1].
+        times: Time of each glimpse, seconds since the image was displayed.
+        answered: Time of the answer, seconds since the image was displayed.
+        model: The result of the model; None without one.
     """
 
     image: int
@@ -118,182 +119,166 @@ class PlayedImage:
     fixations: Fixations
     times: tuple[float, ...]
     answered: float
-    model: ModelEntry | None
+    model: ModelRecord | None
 
 
 class GameRecord:
-    """The file of what was played. What it holds already is kept, if it is of the same game.
+    """The file with the results of a game. A file of the same game is continued.
 
     Args:
         path: The file, or a link to it; it is written after the first image.
-        settings: The game.
+        settings: The settings of the game.
 
     Raises:
-        PlayedError: When the file is no such record, or is of another game.
-        OSError: When it can't be read, or there is no folder for it.
+        RecordError: When the file is not a record, or is the record of another game.
+        OSError: When the file can't be read, or its folder does not exist.
     """
 
     def __init__(self, path: Path, settings: GameSettings) -> None:
         self.path = path
         self.settings = settings
-        # The file itself is replaced, never a link to it.
-        try:
-            self._file = path.resolve()
-        except (RuntimeError, OSError) as error:
-            raise PlayedError(
-                f"expected {str(path)!r} to be a file, got a link that leads to itself; name another file with --output"
-            ) from error
-        folder = self._file.parent if path.is_symlink() else path.parent
-        if not self._file.parent.is_dir():
-            raise PlayedError(
-                f"expected a folder at {str(folder)!r} to write {self._file.name} into, found none; make it"
-            )
-        if not os.access(self._file if self._file.exists() else self._file.parent, os.W_OK):
-            raise PlayedError(f"expected to be allowed to write {str(path)!r}, but may not; name another with --output")
-        self.entries: list[PlayedImage] = self._read()
+        if problem := write_problem(path):
+            raise RecordError(f"{problem}, with --output")
+        self.entries: list[ImageRecord] = self._read()
 
-    def add(self, entry: PlayedImage) -> None:
-        """Keep one more image, and whatever another game has put into the file meanwhile.
+    def add(self, entry: ImageRecord) -> None:
+        """Add the result of an image; results that another game has added to the file are kept.
 
         Args:
-            entry: What was played.
+            entry: The result.
 
         Raises:
-            AlreadyPlayedError: When another game has kept the same image meanwhile. What it kept stays, and is known
-                here from now on; this entry is left out, so that no image counts twice.
-            PlayedError: When the file has become something else in the meantime.
-            OSError: When it can't be written; it is then as it was.
+            AlreadyRecordedError: When another game has added the same image in the meantime. Its result is kept and
+                read; this one is discarded, so that no image counts twice.
+            RecordError: When the file is no longer a record of this game.
+            OSError: When the file can't be written; its former content is then unchanged.
         """
-        found = self._read() if self._file.exists() else self.entries
+        found = self._read() if self.path.exists() else self.entries
         if entry.image in {kept.image for kept in found}:
             self.entries = found
-            raise AlreadyPlayedError(
+            raise AlreadyRecordedError(
                 f"image {entry.image} was answered in another game meanwhile; that answer stays in the "
-                "record, and yours is left out; go on to the next"
+                "record, and yours is discarded; go on to the next"
             )
         entries = [*found, entry]
         document = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RECORD_SCHEMA_VERSION,
             "game": asdict(self.settings),
             "played": [asdict(played) for played in entries],
         }
-        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-        try:
-            with draft.open("w", encoding="utf-8") as stream:
-                stream.write(json.dumps(document, indent=1) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(self._file)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(self.path, json.dumps(document, indent=1) + "\n")
         self.entries = entries
 
-    def _read(self) -> list[PlayedImage]:
-        if not self._file.exists():
+    def _read(self) -> list[ImageRecord]:
+        if not self.path.exists():
             return []
         try:
-            document = json.loads(self._file.read_text(encoding="utf-8"))
+            document = json.loads(self.path.read_text(encoding="utf-8"))
             version = document["schema_version"]
             game, played = document["game"], document["played"]
         except (ValueError, KeyError, TypeError) as error:
-            raise PlayedError(
+            raise RecordError(
                 f"{str(self.path)!r} is no record of 'glimpse play'; name another file with --output"
             ) from error
-        if version != SCHEMA_VERSION:
-            raise PlayedError(
-                f"expected {str(self.path)!r} to be a record of version {SCHEMA_VERSION}, got {version!r}; "
+        if version != RECORD_SCHEMA_VERSION:
+            raise RecordError(
+                f"expected {str(self.path)!r} to be a record of version {RECORD_SCHEMA_VERSION}, got {version!r}; "
                 "name another file with --output"
             )
         other = _difference(game, json.loads(json.dumps(asdict(self.settings))))
         if other:
-            raise PlayedError(
+            raise RecordError(
                 f"{str(self.path)!r} holds another game, with {other}; name another file with --output, or play the "
                 "same game to go on with it"
             )
         try:
             return [_entry(values, len(self.settings.classes)) for values in played]
         except (TypeError, ValueError, KeyError) as error:
-            raise PlayedError(
-                f"{str(self.path)!r} is damaged: an image that was played is not told as it should be ({error}); "
+            raise RecordError(
+                f"{str(self.path)!r} is damaged: the entry of an image is invalid ({error}); "
                 "name another file with --output"
             ) from error
 
 
-class Figures(NamedTuple):
-    """How one player did."""
+class PlayerScore(NamedTuple):
+    """The score of the person or of the model."""
 
     player: str
+    """Name of the row in the table of scores."""
     right: int
+    """Number of images that were classified correctly."""
     images: int
+    """Number of images."""
     glimpses: float
-    """In the mean."""
+    """Mean number of glimpses for an image."""
     seconds: float | None
-    """For an image, in the mean; None for a model, whose time is of another kind."""
+    """Mean time for an image, seconds; None for a model, whose time is not comparable."""
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, in [0, 1]."""
+        """Fraction of correct answers, in [0, 1]."""
         return self.right / self.images
 
 
-def compare_players(entries: Sequence[PlayedImage]) -> list[Figures]:
-    """How the person did, and how the model would have, with as many glimpses of each image and with all its own.
+def score_players(entries: Sequence[ImageRecord]) -> list[PlayerScore]:
+    """The scores of the person, and of the model after as many glimpses as the person took and after all its glimpses.
 
     Args:
-        entries: What was played; either all of them tell of a model or none.
+        entries: The results; the model is included only if all of them have a result of the model.
     """
     count = len(entries)
     if not count:
         return []
     taken = sum(entry.glimpses for entry in entries) / count
     seconds = sum(entry.answered for entry in entries) / count
-    told = [Figures("you", sum(entry.correct for entry in entries), count, taken, seconds)]
-    rival = [(entry, entry.model) for entry in entries if entry.model is not None]
-    if len(rival) == count:
-        level = [model.answers[model.after(entry.glimpses)] == entry.label for entry, model in rival]
-        spent = sum(model.after(entry.glimpses) + 1 for entry, model in rival) / count
-        final = [model.answers[-1] == entry.label for entry, model in rival]
-        budget = sum(len(model.answers) for _, model in rival) / count
-        told.append(Figures("the model, as many glimpses", sum(level), count, spent, None))
-        told.append(Figures("the model, all its glimpses", sum(final), count, budget, None))
-    return told
+    scores = [PlayerScore("you", sum(entry.correct for entry in entries), count, taken, seconds)]
+    compared = [(entry, entry.model) for entry in entries if entry.model is not None]
+    if len(compared) == count:
+        level = [model.answers[model.after(entry.glimpses)] == entry.label for entry, model in compared]
+        spent = sum(model.after(entry.glimpses) + 1 for entry, model in compared) / count
+        final = [model.answers[-1] == entry.label for entry, model in compared]
+        budget = sum(len(model.answers) for _, model in compared) / count
+        scores.append(PlayerScore("the model, as many glimpses", sum(level), count, spent, None))
+        scores.append(PlayerScore("the model, all its glimpses", sum(final), count, budget, None))
+    return scores
 
 
-def table(told: Sequence[Figures]) -> str:
-    """Lay figures out as aligned text.
+def score_table(scores: Sequence[PlayerScore]) -> str:
+    """Format scores as an aligned table.
 
     Args:
-        told: Of each player; at least one.
+        scores: At least one score.
     """
-    rows = [("", "right", "accuracy", "glimpses", "seconds"), *(cells(figures) for figures in told)]
+    rows = [("", "right", "accuracy", "glimpses", "seconds"), *(score_cells(score) for score in scores)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(pairs))
         for pairs in (list(zip(row, widths, strict=True)) for row in rows)
     ]
-    return "\n".join([line.rstrip() for line in lines] + [chance(told[0])])
+    return "\n".join([line.rstrip() for line in lines] + [standard_error_note(scores[0])])
 
 
-def cells(figures: Figures) -> tuple[str, str, str, str, str]:
-    """Figures as texts: who, how many were right, the share of it, glimpses and seconds for an image."""
-    seconds = "" if figures.seconds is None else f"{figures.seconds:.1f}"
-    right = f"{figures.right} of {figures.images}"
-    return figures.player, right, f"{figures.accuracy:.0%}", f"{figures.glimpses:.1f}", seconds
+def score_cells(score: PlayerScore) -> tuple[str, str, str, str, str]:
+    """The cells of a row of the table: player, correct answers, accuracy, glimpses and seconds for an image."""
+    seconds = "" if score.seconds is None else f"{score.seconds:.1f}"
+    right = f"{score.right} of {score.images}"
+    return score.player, right, f"{score.accuracy:.0%}", f"{score.glimpses:.1f}", seconds
 
 
-def chance(figures: Figures) -> str:
-    """How far chance alone moves an accuracy over so few images, in a sentence.
+def standard_error_note(score: PlayerScore) -> str:
+    """A sentence with the standard error of the accuracy.
 
-    The share is taken with one success and one failure more (Laplace's rule), so that ten of ten is no certainty.
+    The accuracy is smoothed with one more success and one more failure (rule of succession), so that the error is not 0
+    for ten correct answers out of ten.
     """
-    share, count = (figures.right + 1) / (figures.images + 2), figures.images
+    share, count = (score.right + 1) / (score.images + 2), score.images
     points = max(1, round(100 * math.sqrt(share * (1 - share) / count)))
     images = f"{count} image{'s' * (count > 1)}"
     return f"One standard error of an accuracy over {images}: about {points} points."
 
 
-def _entry(values: dict[str, Any], num_classes: int) -> PlayedImage:
-    unknown = values.keys() ^ {field.name for field in fields(PlayedImage)}
+def _entry(values: dict[str, Any], num_classes: int) -> ImageRecord:
+    unknown = values.keys() ^ {field.name for field in fields(ImageRecord)}
     if unknown:
         raise ValueError(f"expected the entries of the schema, got others or none for {sorted(unknown)}")
     model = values["model"]
@@ -301,8 +286,8 @@ def _entry(values: dict[str, Any], num_classes: int) -> PlayedImage:
         answers = tuple(_class(answer, num_classes) for answer in model["answers"])
         if not answers:
             raise ValueError("expected an answer of the model after at least one glimpse, got none")
-        model = ModelEntry(answers, tuple(map(float, model["confidences"])), _fixations(model["fixations"]))
-    return PlayedImage(
+        model = ModelRecord(answers, tuple(map(float, model["confidences"])), _fixations(model["fixations"]))
+    return ImageRecord(
         image=int(values["image"]),
         label=_class(values["label"], num_classes),
         answer=_class(values["answer"], num_classes),
@@ -327,7 +312,7 @@ def _fixations(pairs: Any) -> Fixations:
 
 
 def _difference(found: Any, wanted: dict[str, Any]) -> str | None:
-    """The first thing in which a game differs, in words; None where there is none."""
+    """A description of the first difference between two games; None if they are equal."""
     if not isinstance(found, dict):
         return "no settings"
     for name in wanted:

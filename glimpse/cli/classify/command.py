@@ -1,23 +1,16 @@
-"""``glimpse classify``: what an exported model makes of image files, where it looked and how sure it was. No torch."""
-
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
-from jaxtyping import UInt8
-
-if TYPE_CHECKING:
-    from glimpse.images.lazy import LazyImage
-    from glimpse.runtime.session import GlimpseSession
+"""``glimpse classify``: the classes that an exported model predicts for image files, and its glimpses. No torch."""
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import UInt8
 
 from glimpse.cli.classify.formats import (
     CsvFormat,
@@ -27,20 +20,24 @@ from glimpse.cli.classify.formats import (
     TextFormat,
     describe,
 )
-from glimpse.cli.classify.images import LAZY_SUFFIXES, SUFFIXES, ImageSource, find_images, read
-from glimpse.cli.classify.options import BATCH_SIZE, check
+from glimpse.cli.classify.images import IMAGE_SUFFIXES, LAZY_SUFFIXES, ImageSource, find_images, read_image
+from glimpse.cli.classify.options import BATCH_SIZE, add_arguments, check_classify_options
 from glimpse.cli.classify.progress import ProgressLine
 from glimpse.cli.usage import UsageError
 from glimpse.drawing import animation
 from glimpse.drawing.album import FILM_FORMATS, PictureFolder
 from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_of
+from glimpse.files import whole_text, write_problem
 from glimpse.images import pixels
 
 if TYPE_CHECKING:
+    from glimpse.images.lazy import LazyImage
     from glimpse.runtime.session import GlimpseSession
 
+__all__ = ["add_arguments", "predict_fitted", "predict_native", "run"]
 
-class _Shot(NamedTuple):
+
+class _Input(NamedTuple):
     """An image of a batch, or why it could not be read."""
 
     source: ImageSource
@@ -49,10 +46,10 @@ class _Shot(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify images and tell what was found; an image that fails is named on stderr and the others go on.
+    """Classify images and print the predictions; an image that fails is named on stderr and the others go on.
 
     Args:
-        args: What :mod:`glimpse.cli.classify.options` 's parser made of the command line.
+        args: The arguments of :func:`glimpse.cli.classify.options.add_arguments`.
 
     Returns:
         0 when every image was classified, 1 otherwise.
@@ -63,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
         UsageError: When the options don't fit each other, or the model.
     """
     native = args.size == "native"
-    sources = find_images(args.images, args.lists, args.recursive, SUFFIXES | LAZY_SUFFIXES if native else SUFFIXES)
+    sources = find_images(
+        args.images, args.lists, args.recursive, IMAGE_SUFFIXES | LAZY_SUFFIXES if native else IMAGE_SUFFIXES
+    )
     if args.output is not None:
         read_too = [args.model, *map(Path, args.lists)]
         _check_output(args.output, [*read_too, *(source.path for source in sources if source.path)])
@@ -72,48 +71,48 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise
-        return _complain("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
+        return _report("running a model needs onnxruntime; install it with pip install 'glimpse-attention[serve]'")
     session = GlimpseSession(args.model, **_given(threads=args.threads, provider=args.provider))
-    check(args, session.card)
+    check_classify_options(args, session.card)
     albums: list[PictureFolder | None] = []
     for option, folder in (("--draw", args.draw), ("--animate", args.animate)):
         try:
             albums.append(folder and PictureFolder(folder, [source.path for source in sources if source.path]))
         except OSError as error:
-            return _complain(f"{option}: can't make the directory {str(folder)!r} ({error.strerror}); name another one")
+            return _report(f"{option}: can't make the directory {str(folder)!r} ({error.strerror}); name another one")
     with _destination(args.output) as write:
-        return _tell(args, session, sources, albums, write)
+        return _classify(args, session, sources, albums, write)
 
 
-def _tell(
+def _classify(
     args: argparse.Namespace,
     session: "GlimpseSession",
     sources: Sequence[ImageSource],
     albums: Sequence[PictureFolder | None],
     write: Callable[[str], object],
 ) -> int:
-    """Look at the images and tell the answers, batch by batch."""
+    """Classify the images and write the predictions, batch by batch."""
     native, form, card = args.size == "native", _form(args, session), session.card
-    # A line on the terminal to which the answers go as well would only be in their way.
+    # No progress line on a terminal that shows the predictions as well.
     drawn = sys.stderr.isatty() and (args.output is not None or not sys.stdout.isatty())
     line = ProgressLine(len(sources), sys.stderr) if drawn and len(sources) > 1 and not args.quiet else None
     failed = False
     write(form.begin())
     for batch in _batches(sources, args.batch_size or (1 if args.time else BATCH_SIZE), native):
-        for shot, found in _looks(session, batch, native, args):
+        for entry, found in _predictions(session, batch, native, args):
             try:
                 if isinstance(found, str):
                     raise pixels.ImageError(found)
-                picture, film = _drawn(session, shot, found, native, albums, args.format or FILM_FORMATS[0])
+                picture, film = _drawn(session, entry, found, native, albums, args.format or FILM_FORMATS[0])
             except (pixels.ImageError, OSError) as error:
                 failed = True
                 if line:
                     line.clear()
-                _complain(str(error))
-                write(form.failure(shot.source.name, str(error)))
+                _report(str(error))
+                write(form.failure(entry.source.name, str(error)))
             else:
-                size = extent(shot.image)
-                write(form.answer(describe(shot.source.name, size, found.on_image, card.classes, picture, film)))
+                size = extent(entry.image)
+                write(form.answer(describe(entry.source.name, size, found.on_image, card.classes, picture, film)))
             if line:
                 line.advance()
     write(form.end())
@@ -122,17 +121,17 @@ def _tell(
     return 1 if failed else 0
 
 
-def _batches(sources: Iterable[ImageSource], size: int, native: bool) -> Iterator[list[_Shot]]:
-    """Read images, so many at a time, or fewer when they are large."""
-    batch: list[_Shot] = []
+def _batches(sources: Iterable[ImageSource], size: int, native: bool) -> Iterator[list[_Input]]:
+    """Read images in batches of a number of images, or of fewer when they are large."""
+    batch: list[_Input] = []
     held = 0
     for source in sources:
         try:
-            image = read(source, native)
+            image = read_image(source, native)
         except (pixels.ImageError, OSError) as error:
-            batch.append(_Shot(source, None, str(error)))
+            batch.append(_Input(source, None, str(error)))
         else:
-            batch.append(_Shot(source, image))
+            batch.append(_Input(source, image))
             held += math.prod(extent(image))
         if len(batch) == size or held >= pixels.MAX_PIXELS:
             yield batch
@@ -141,43 +140,43 @@ def _batches(sources: Iterable[ImageSource], size: int, native: bool) -> Iterato
         yield batch
 
 
-def _looks(
-    session: "GlimpseSession", batch: Sequence[_Shot], native: bool, args: argparse.Namespace
-) -> Iterator[tuple[_Shot, FramedPrediction | str]]:
-    """Look at the images of a batch; for one that fails there is a sentence instead."""
-    whole = [shot for shot in batch if shot.failure is None]
+def _predictions(
+    session: "GlimpseSession", batch: Sequence[_Input], native: bool, args: argparse.Namespace
+) -> Iterator[tuple[_Input, FramedPrediction | str]]:
+    """Predict the images of a batch; for one that fails the error message comes instead."""
+    whole = [entry for entry in batch if entry.failure is None]
     limits = _given(max_glimpses=args.max_glimpses, confidence=args.confidence)
     if native:
-        for shot in batch:
+        for entry in batch:
             try:
                 limits |= {"seconds": args.time / 1000} if args.time else {}
-                yield shot, shot.failure or look_natively(session, shot.image, **limits)
+                yield entry, entry.failure or predict_native(session, entry.image, **limits)
             except pixels.ImageError as error:
-                yield shot, f"{shot.source.name!r}: {error}"
+                yield entry, f"{entry.source.name!r}: {error}"
         return
     limits |= {"seconds": args.time / 1000 * len(whole)} if args.time else {}
-    found = iter(look(session, [shot.image for shot in whole], **limits) if whole else ())
-    for shot in batch:
-        yield shot, shot.failure or next(found)
+    found = iter(predict_fitted(session, [entry.image for entry in whole], **limits) if whole else ())
+    for entry in batch:
+        yield entry, entry.failure or next(found)
 
 
 def _drawn(
     session: "GlimpseSession",
-    shot: _Shot,
+    entry: _Input,
     found: FramedPrediction,
     native: bool,
     albums: Sequence[PictureFolder | None],
     film_format: str,
 ) -> tuple[Path | None, Path | None]:
-    """Draw and animate an answer, where it is asked for."""
+    """Draw and animate a prediction, as the options state."""
     pictures, films = albums
     if not pictures and not films:
         return None, None
-    seen, stem = view_of(session, shot.image, found, native), shot.source.stem
-    picture = pictures.add(draw(session, seen), stem) if pictures else None
+    view, stem = view_of(session, entry.image, found, native), entry.source.stem
+    picture = pictures.add(draw(session, view), stem) if pictures else None
     if not films:
         return picture, None
-    frames = animate(session, seen)
+    frames = animate(session, view)
     colours = animation.exact_colours(len(frames), session.card.has_maps)
     return picture, films.add_film(frames, stem, animation.milliseconds(len(frames)), film_format, colours)
 
@@ -195,27 +194,18 @@ def _form(args: argparse.Namespace, session: "GlimpseSession") -> OutputFormat:
 
 @contextmanager
 def _destination(path: Path | None) -> Iterator[Callable[[str], object]]:
-    """Where answers are written: standard output, or a file that replaces what was there when it is complete."""
+    """Where the output is written: standard output, or a file that replaces an older one when it is complete."""
     if path is None:
         yield lambda text: print(text, end="", flush=True)
         return
-    path = path.resolve()
-    whole = path.is_file() or not path.exists()  # a device or a pipe is written, not replaced
-    written = path.with_name(f".{path.name}-{os.getpid()}.tmp") if whole else path
-    try:
-        with written.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            yield stream.write
-        if whole:
-            written.replace(path)
-    finally:
-        if whole:
-            written.unlink(missing_ok=True)
+    with whole_text(path, errors="surrogateescape") as stream:
+        yield stream.write
 
 
 def _check_output(path: Path, sources: Iterable[Path]) -> None:
-    """Refuse a place that can't be written, or where something lies that is read, before any work is done."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--output: expected a file in a folder that is there, got {str(path)!r}; name another one")
+    """Reject an output that can't be written, or that is an input as well, before any work is done."""
+    if problem := write_problem(path):
+        raise UsageError(f"--output: {problem}")
     if path.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"--output: {str(path)!r} is read by this command, so it can't be replaced; name another one")
 
@@ -225,33 +215,35 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _complain(message: str) -> int:
+def _report(message: str) -> int:
     print(f"glimpse: {message}", file=sys.stderr)
     return 1
 
 
-def look(session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any) -> list[FramedPrediction]:
-    """Have a model look at images on its canvas, all of them in one batch.
+def predict_fitted(
+    session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any
+) -> list[FramedPrediction]:
+    """Predict images that are fitted to the model's size, all of them in one batch.
 
     Args:
         session: The model.
         images: uint8 (height, width, channels), grey or RGB, each of any size; at least one.
-        limits: When it stops: what of ``max_glimpses``, ``confidence`` and ``seconds`` is limited.
+        limits: When it stops: any of ``max_glimpses``, ``confidence`` and ``seconds``.
     """
     on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
     on_image = session.onto_images(on_canvas, [extent(image) for image in images])
     return [FramedPrediction(on_canvas.row(index), on_image.row(index)) for index in range(len(images))]
 
 
-def look_natively(
+def predict_native(
     session: "GlimpseSession", image: "UInt8[np.ndarray, 'height width channels'] | LazyImage", **limits: Any
 ) -> FramedPrediction:
-    """Have a model look at an image in its own size.
+    """Predict an image in its own size.
 
     Args:
         session: The model.
         image: Grey or RGB, 0 to 255.
-        limits: See :func:`look`.
+        limits: See :func:`predict_fitted`.
 
     Raises:
         ImageError: When the model can't take the image in its size.

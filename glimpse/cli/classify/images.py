@@ -1,7 +1,7 @@
-"""Which images a command line means: files, folders, patterns, lists of paths, and standard input.
+"""The images that a command line names: files, folders, patterns, lists of paths, and standard input.
 
-Standard library only. Nothing is opened but the lists; an image that is named but isn't there is found out when it is
-read, so that one wrong name among thousands stops nothing.
+Standard library only. Nothing is opened but the lists; a missing image is reported when it is read, so that one wrong
+name among thousands stops nothing.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 )
 """What the names of images end with, in small letters, by which they are picked out of a folder."""
@@ -37,13 +37,13 @@ class ImageSource(NamedTuple):
     """Where an image comes from."""
 
     name: str
-    """As answers and complaints call it: its path, or ``-``."""
+    """Its name in the output and in error messages: its path, or ``-``."""
     path: Path | None
     """None for the bytes on standard input."""
 
     @property
     def stem(self) -> str:
-        """What its pictures are named after."""
+        """The stem of the names of its pictures."""
         return "stdin" if self.path is None else self.path.stem
 
 
@@ -51,9 +51,9 @@ def find_images(
     named: Iterable[str],
     lists: Iterable[str] = (),
     recursive: bool = False,
-    suffixes: Iterable[str] = SUFFIXES,
+    suffixes: Iterable[str] = IMAGE_SUFFIXES,
 ) -> list[ImageSource]:
-    """Find the images that a user means, in the order in which they were named; those of a folder in natural order.
+    """Find the images that a user names, in the order of the names; those of a folder in natural order.
 
     What exists is taken as it is, whatever its name; so is what does not exist and is no pattern. Of folders and
     patterns the images are taken, by their suffixes, and not those that are hidden.
@@ -171,12 +171,12 @@ LAZY_SUFFIXES = frozenset((".npy", ".zarr", ".tif", ".tiff"))
 """What the names of images end with that can be read by parts, in small letters."""
 
 
-def read(source: ImageSource, native: bool = False) -> "UInt8[np.ndarray, 'height width channels'] | LazyImage":
+def read_image(source: ImageSource, native: bool = False) -> "UInt8[np.ndarray, 'height width channels'] | LazyImage":
     """Read an image.
 
     Args:
         source: Where it comes from.
-        native: Whether it is looked at in its own size. It is then read by parts, if it can be.
+        native: Whether the model takes it in its own size. It is then read by parts, if its format allows that.
 
     Raises:
         ImageError: When it can't be read.

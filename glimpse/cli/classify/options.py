@@ -12,20 +12,14 @@ from glimpse.drawing.album import FILM_FORMATS
 BATCH_SIZE = 16
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the subcommand to a parser's subcommands.
-
-    Args:
-        subparsers: What ``ArgumentParser.add_subparsers`` returned.
-    """
-    parser = subparsers.add_parser(
-        "classify",
-        help="say what images show, and where the model looked",
-        description="Classify images with an exported model: the class, how sure, and where it looked after each "
-        "glimpse. Locations are (x, y) in [-1, 1] of the image, the middle (0, 0); windows are in its pixels. "
-        "An attention map covers the image as the model saw it: scaled and centred on black.",
-        epilog="An image that fails is named on standard error, the others go on, and the exit status is 1.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's arguments to its parser."""
+    parser.description = (
+        "Classify images with an exported model: the class, its probability, and the location of each glimpse. "
+        "Locations are (x, y) in [-1, 1] of the image, the centre (0, 0); windows are in its pixels. "
+        "An attention map covers the model's input: the image scaled, and centred on black."
     )
+    parser.epilog = "An image that fails is named on standard error, the others go on, and the exit status is 1."
     parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file written by 'glimpse export'")
     images = parser.add_argument(
         "images",
@@ -42,66 +36,68 @@ def add_parser(subparsers: Any) -> None:
         action=_List,
         images=images,
         default=[],
-        help="a list of paths, one on a line or ended by NULs (find -print0); - for standard input; may be given "
+        help="a list of paths, one a line or ended by NULs (find -print0); - for standard input; may be given "
         "several times",
     )
     parser.add_argument("--recursive", action="store_true", help="look for images in folders within folders, too")
 
-    looking = parser.add_argument_group("looking")
-    looking.add_argument("--max-glimpses", type=_count, metavar="N", help="glimpses an image; the model's if left out")
-    looking.add_argument(
+    prediction = parser.add_argument_group("prediction")
+    prediction.add_argument(
+        "--max-glimpses", type=_count, metavar="N", help="glimpses an image; the model's if left out"
+    )
+    prediction.add_argument(
         "--confidence", type=_share, metavar="P", help="stop when a class has this probability, such as 0.95"
     )
-    looking.add_argument(
+    prediction.add_argument(
         "--time", type=_positive, metavar="MS", help="begin no glimpse when an image has taken so many milliseconds"
     )
-    looking.add_argument(
+    prediction.add_argument(
         "--size",
         choices=("fit", "native"),
         help="fit scales images to those that the model learned from; native takes them as they are, and reads of "
-        ".npy, .zarr and tiled .tif files only what is looked at; fit if left out",
+        ".npy, .zarr and tiled .tif files only the parts that it needs; fit if left out",
     )
-    looking.add_argument(
+    prediction.add_argument(
         "--batch-size",
         type=_count,
         metavar="N",
-        help=f"images that are looked at together; {BATCH_SIZE} if left out, 1 with --time",
+        help=f"images of a batch; {BATCH_SIZE} if left out, 1 with --time",
     )
-    looking.add_argument("--provider", metavar="NAME", help="what it runs on, such as cuda; cpu if left out")
-    looking.add_argument("--threads", type=_count, metavar="N", help="threads of the processor; 1 if left out")
+    prediction.add_argument("--provider", metavar="NAME", help="what it runs on, such as cuda; cpu if left out")
+    prediction.add_argument("--threads", type=_count, metavar="N", help="threads of the processor; 1 if left out")
 
-    telling = parser.add_argument_group("telling")
-    forms = telling.add_mutually_exclusive_group()
+    output = parser.add_argument_group("output")
+    forms = output.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     forms.add_argument("--json-lines", action="store_true", help="print one JSON object on a line for each image")
     forms.add_argument("--csv", action="store_true", help="print a table, with a column for each class's probability")
-    telling.add_argument(
+    output.add_argument(
         "--output", type=Path, metavar="FILE", help="write into this file what would be printed, when it is complete"
     )
-    telling.add_argument(
+    output.add_argument(
         "--draw",
         type=Path,
         metavar="DIR",
-        help="write a picture of each answer and how it came about into this directory",
+        help="write a picture of each prediction and its glimpses into this directory",
     )
-    telling.add_argument(
+    output.add_argument(
         "--animate", type=Path, metavar="DIR", help="write a film of each image's glimpses into this directory"
     )
-    telling.add_argument(
+    output.add_argument(
         "--format", choices=FILM_FORMATS, help="of the films: gif, or webp with every colour; gif if left out"
     )
-    telling.add_argument("--quiet", action="store_true", help="draw no line that says how far it is")
+    output.add_argument("--quiet", action="store_true", help="draw no progress line")
 
 
-def check(args: argparse.Namespace, card: ModelCard) -> None:
-    """Refuse options that don't fit each other, or ask of a model what it can't do.
+def check_classify_options(args: argparse.Namespace, card: ModelCard) -> None:
+    """Reject options that don't fit each other, or that the model does not support.
 
     Args:
-        args: What :func:`add_parser` 's parser made of the command line.
-        card: What the model says of itself.
+        args: The arguments of :func:`add_arguments`.
+        card: The model's card.
 
     Raises:
-        UsageError: Saying which option, and what to do.
+        UsageError: When an option does not apply; it names the option, and what to do.
     """
     if args.format and not args.animate:
         raise UsageError("--format is that of the films; expected --animate DIR with it")
@@ -128,7 +124,7 @@ def check(args: argparse.Namespace, card: ModelCard) -> None:
 
 
 class _List(argparse.Action):
-    """Adds a list of images, with which none need be named besides."""
+    """Adds a list of images; the positional images are then optional."""
 
     def __init__(self, *args: Any, images: argparse.Action, **options: Any) -> None:
         super().__init__(*args, **options)

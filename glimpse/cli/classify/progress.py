@@ -1,4 +1,4 @@
-"""One line that says how far a long run is. Standard library only."""
+"""A progress line for a long run. Standard library only."""
 
 import shutil
 import time
@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 _WIDTH = 24
 _SECONDS = 0.1
-"""How long a line stands at least, so that drawing costs nothing."""
+"""Least time between two drawings, so that drawing takes no time."""
 
 
 @runtime_checkable
@@ -22,12 +22,12 @@ class Terminal(Protocol):
 
 
 class ProgressLine:
-    """A line with a bar, drawn over itself. It is wiped away when it ends.
+    """A line with a bar, drawn over itself. It is erased at the end.
 
     Args:
         total: How many there are, at least 1.
         stream: Where it is drawn.
-        clock: Seconds that go by, from any start.
+        clock: Returns seconds, from any start.
     """
 
     def __init__(self, total: int, stream: Terminal, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class ProgressLine:
         self._draw()
 
     def advance(self, count: int = 1) -> None:
-        """Say that some more are done.
+        """Count some more as done.
 
         Args:
             count: How many.
@@ -46,7 +46,7 @@ class ProgressLine:
             self._draw()
 
     def clear(self) -> None:
-        """Wipe the line away, so that something else can be written in its place; the next advance draws it again."""
+        """Erase the line, so that something else can be written in its place; the next advance draws it again."""
         self._stream.write("\r\x1b[K")
         self._stream.flush()
         self._drawn = float("-inf")

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from glimpse.cli.compare.report import CURVES, LEGEND, PICTURES, Comparison, ImageAnswer, picture
+from glimpse.cli.compare.report import CURVES, LEGEND, PICTURES, Comparison, ImageAnswer, panel_file
 from glimpse.data.datamodule import ImageData
+from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_learning_curves
 from glimpse.drawing.heatmap import draw_map, legend
 from glimpse.drawing.palette import time_colours
@@ -25,27 +26,27 @@ PANEL = 288
 
 
 class ModelView(NamedTuple):
-    """A test image under the eyes of all models."""
+    """A test image, with the answers and the maps of all models."""
 
-    told: ImageAnswer
+    answer: ImageAnswer
     image: UInt8[np.ndarray, "height width channels"]
     explicit: list[Float[np.ndarray, "height width"] | None]
-    """Each model's explicit map; None for one that attends to nothing in particular."""
+    """Each model's explicit map; None for a model without one."""
     implicit: list[Float[np.ndarray, "height width"]]
     scanpaths: list[Float[np.ndarray, "time 2"] | None]
-    """Each model's fixations, (x, y) in [-1, 1]; None for one without a retina."""
+    """Each model's fixations, (x, y) in [-1, 1]; None for a model without a retina."""
 
 
 class SideBySide(NamedTuple):
-    """What all models make of the test images that are shown."""
+    """The answers and the maps of all models for the test images that are shown."""
 
     views: list[ModelView]
     disputed: float
     """Share of the first block of test images on which the models' answers differ, in [0, 1]."""
 
 
-def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -> SideBySide:
-    """Let all models look at the same test images: the first ones, and the first ones that they disagree on.
+def classify_images(observers: Sequence[Observer], data: ImageData, count: int) -> SideBySide:
+    """Classify the same test images with all models: the first ones, and the first ones that they disagree on.
 
     Half of the images are the first of the test set, the others the first after them that don't get one answer from
     all models, out of the first block of test images. Where there are too few of these, more of the first ones follow.
@@ -65,10 +66,10 @@ def look_at_images(observers: Sequence[Observer], data: ImageData, count: int) -
     height, width = shown.shape[2:]
     explicit, implicit, scanpaths = [], [], []
     for observer, answer in zip(observers, answers, strict=True):
-        looked = shown.to(observer.device)
+        pixels = shown.to(observer.device)
         with torch.no_grad():
-            trace = observer(looked)
-        implicit.append(implicit_maps(observer, looked, answer[places].to(observer.device)).cpu().numpy())
+            trace = observer(pixels)
+        implicit.append(implicit_maps(observer, pixels, answer[places].to(observer.device)).cpu().numpy())
         maps = explicit_maps(observer, trace, height, width)
         explicit.append(maps if maps is None else maps.cpu().numpy())
         scanpaths.append(trace.locations.cpu().numpy() if observer.retina else None)
@@ -106,10 +107,10 @@ def choose_images(differ: Sequence[bool], count: int) -> list[int]:
 
 
 def draw_pictures(comparison: Comparison, views: Sequence[ModelView], folder: Path) -> None:
-    """Draw every panel, the legend and the learning curves; older pictures of the folder go.
+    """Draw every panel, the legend and the learning curves; older pictures of the folder are removed.
 
     Args:
-        comparison: What was found out.
+        comparison: The results.
         views: The images that are shown, with all maps.
         folder: Gets ``pictures/``.
     """
@@ -119,20 +120,21 @@ def draw_pictures(comparison: Comparison, views: Sequence[ModelView], folder: Pa
         old.unlink()
     for row, view in enumerate(views, start=1):
         size = _panel_size(view.image)
-        to_picture(view.image).resize(size, Image.Resampling.NEAREST).save(pictures / picture("image", row))
+        shown = to_picture(view.image).resize(size, Image.Resampling.NEAREST)
+        save_picture(shown, pictures / panel_file("image", row))
         for column, implicit in enumerate(view.implicit, start=1):
-            draw_map(view.image, implicit, size).save(pictures / picture("implicit", row, column))
+            save_picture(draw_map(view.image, implicit, size), pictures / panel_file("implicit", row, column))
             explicit, path = view.explicit[column - 1], view.scanpaths[column - 1]
             if explicit is not None:
                 panel = draw_map(view.image, explicit, size)
                 if path is not None:
                     draw_path(panel, path)
-                panel.save(pictures / picture("explicit", row, column))
-    legend(640).save(pictures / LEGEND)
+                save_picture(panel, pictures / panel_file("explicit", row, column))
+    save_picture(legend(640), pictures / LEGEND)
     if curves := _curves(comparison):
         epochs = range(1, 1 + max(len(errors) for errors in curves.values()))
         panels = {"validation error, %": {name: _padded(errors, len(epochs)) for name, errors in curves.items()}}
-        draw_learning_curves(epochs, panels).save(pictures / CURVES)
+        save_picture(draw_learning_curves(epochs, panels), pictures / CURVES)
 
 
 def draw_path(panel: Image.Image, locations: Float[np.ndarray, "time 2"]) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison of models found out: its figures as JSON, as a table, and as one page."""
+"""The results of a comparison: its figures as JSON, as a table, and as one page."""
 
 import html
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
+from glimpse.files import write_whole
 
 PAGE, FIGURES = "index.html", "comparison.json"
 PICTURES, LEGEND, CURVES = "pictures", "legend.png", "learning-curves.png"
@@ -29,15 +30,15 @@ class ComparedModel:
     """A model that was compared.
 
     Attributes:
-        name: What it is called here.
+        name: Its name in the comparison.
         family: Its family, one of :data:`glimpse.training.families.FAMILIES`.
-        given: The recipe or the checkpoint that stands for it in the command.
+        given: The recipe or the checkpoint, as the command line has it.
         checkpoint: The file of its weights.
         trained_now: Whether this comparison trained it, or found it trained.
-        epochs: That it was trained for.
-        images_seen: Training images that it was shown, each as often as it was shown; None where nobody knows.
-        wall_seconds: Of its training; None where nobody knows.
-        cpu_seconds: Likewise, over all threads.
+        epochs: Number of epochs of its training.
+        images_seen: Training images that it was trained on, counted with repetition; None if unknown.
+        wall_seconds: Wall time of its training; None if unknown.
+        cpu_seconds: CPU time of its training, over all threads; None if unknown.
         validation_errors: Epoch, and share of wrong answers on the validation images after it, NaN where unmeasured.
         evaluation: Its figures on the test images.
     """
@@ -57,7 +58,7 @@ class ComparedModel:
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What the models say of a test image.
+    """The models' answers for a test image.
 
     Attributes:
         place: Its place among the test images, from 0.
@@ -76,13 +77,13 @@ class ImageAnswer:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found out.
+    """The results of a comparison.
 
     Attributes:
         data: The data set in words.
         command: The command line that made it.
         entries: The models, the smallest test error first.
-        views: The images that are shown.
+        views: The answers for the images that are shown.
         disputed: Share of the first test images, a block of at most 500, on which the answers differ, in [0, 1].
     """
 
@@ -93,7 +94,7 @@ class Comparison:
     disputed: float
 
     def to_json(self) -> str:
-        """Write it as JSON; what nobody knows is null."""
+        """Write it as JSON; an unknown value is null."""
         return json.dumps(_without_nan(asdict(self)), indent=2)
 
 
@@ -114,8 +115,8 @@ COLUMNS = (
 """The table's columns, the same on the page and in the terminal."""
 
 
-def cells(entry: ComparedModel) -> list[str]:
-    """A model's row of the table; a dash where there is nothing to say.
+def table_cells(entry: ComparedModel) -> list[str]:
+    """A model's row of the table; a dash where a figure is unknown.
 
     Args:
         entry: The model.
@@ -137,9 +138,9 @@ def cells(entry: ComparedModel) -> list[str]:
     ]
 
 
-def table(comparison: Comparison) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """The table for a terminal, the smallest error first."""
-    rows = [list(COLUMNS), *(cells(entry) for entry in comparison.entries)]
+    rows = [list(COLUMNS), *(table_cells(entry) for entry in comparison.entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(
@@ -149,11 +150,11 @@ def table(comparison: Comparison) -> str:
     )
 
 
-def write_page(comparison: Comparison, folder: Path) -> None:
+def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write ``comparison.json``, and then ``index.html``, last of all, so that a page that is there is whole.
 
     Args:
-        comparison: What was found out.
+        comparison: The results.
         folder: Holds the pictures already; a model without a picture of its explicit map has none.
     """
     entries = comparison.entries
@@ -171,18 +172,18 @@ def write_page(comparison: Comparison, folder: Path) -> None:
         columns="".join(
             f"<th>{html.escape(entry.name)}<small>{FAMILY_NAMES[entry.family]}</small></th>" for entry in entries
         ),
-        views="".join(_view(row, told, entries, folder) for row, told in enumerate(comparison.views, start=1)),
+        views="".join(_view(row, view, entries, folder) for row, view in enumerate(comparison.views, start=1)),
         chosen=_chosen(comparison),
         legend=f"{PICTURES}/{LEGEND}",
         curves=_learning(folder),
         command=html.escape(comparison.command),
     )
-    _write(folder / FIGURES, comparison.to_json() + "\n")
-    _write(folder / PAGE, page)
+    write_whole(folder / FIGURES, comparison.to_json() + "\n")
+    write_whole(folder / PAGE, page)
 
 
 def budget(entries: Sequence[ComparedModel]) -> str:
-    """Say how many images the models were trained on, and whether these were equally many.
+    """A sentence on how many images each model was trained on, and whether the numbers are equal.
 
     Args:
         entries: The models.
@@ -192,7 +193,7 @@ def budget(entries: Sequence[ComparedModel]) -> str:
     if len(seen) == 1 and known:
         return f"One budget for all: each model was trained on {known[0]:,} images, one seed each."
     if len(seen) > len(known):
-        return "Of some models nobody knows on how many images they were trained: this is no comparison at one budget."
+        return "The number of training images of some models is unknown: this is no comparison at one budget."
     return (
         f"The budgets differ: the models were trained on {known[0]:,} to {known[-1]:,} images, as the table says, so "
         "that the errors are not those of one budget."
@@ -209,27 +210,27 @@ def _sources(entries: Sequence[ComparedModel]) -> str:
 
 
 def _row(entry: ComparedModel, least: float) -> str:
-    name, *others = cells(entry)
+    name, *others = table_cells(entry)
     best = ' class="best"' if entry.evaluation.error == least else ""
     head = f"<th>{html.escape(name)}<small>{FAMILY_NAMES[entry.family]}</small></th>"
     return f"<tr{best}>{head}{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
 
 
-def _view(row: int, told: ImageAnswer, entries: Sequence[ComparedModel], folder: Path) -> str:
+def _view(row: int, view: ImageAnswer, entries: Sequence[ComparedModel], folder: Path) -> str:
     """A test image with all its maps: three rows of the table."""
-    truth = html.escape(told.truth)
-    disputed = "<small>they disagree</small>" if told.disputed else ""
+    truth = html.escape(view.truth)
+    disputed = "<small>they disagree</small>" if view.disputed else ""
     image = (
-        f'<th class="image" rowspan="3"><img src="{PICTURES}/{picture("image", row)}" alt="Test image {told.place}, of '
-        f'class {truth}"><b>{truth}</b><small>test image {told.place}</small>{disputed}</th>'
+        f'<th class="image" rowspan="3"><img src="{PICTURES}/{panel_file("image", row)}" alt="Test image '
+        f'{view.place}, of class {truth}"><b>{truth}</b><small>test image {view.place}</small>{disputed}</th>'
     )
     lines = []
     for kind in ("explicit", "implicit"):
         panels = "".join(_panel(kind, row, column, entry, folder) for column, entry in enumerate(entries, start=1))
         lines.append(f'<th class="kind"><span>{kind}</span></th>{panels}')
     captions = [
-        f'<td class="{"right" if answer == told.truth else "wrong"}"><b>{html.escape(answer)}</b> {confidence:.0%}</td>'
-        for answer, confidence in zip(told.answers, told.confidences, strict=True)
+        f'<td class="{"right" if answer == view.truth else "wrong"}"><b>{html.escape(answer)}</b> {confidence:.0%}</td>'
+        for answer, confidence in zip(view.answers, view.confidences, strict=True)
     ]
     lines.append(f'<th class="kind"></th>{"".join(captions)}')
     first, *rest = lines
@@ -237,7 +238,7 @@ def _view(row: int, told: ImageAnswer, entries: Sequence[ComparedModel], folder:
 
 
 def _panel(kind: str, row: int, column: int, entry: ComparedModel, folder: Path) -> str:
-    file = picture(kind, row, column)
+    file = panel_file(kind, row, column)
     if (folder / PICTURES / file).is_file():
         return f'<td><img src="{PICTURES}/{file}" alt="{kind} map of {html.escape(entry.name)}"></td>'
     return '<td class="none">takes in the whole image at once: no map of its own</td>'
@@ -260,7 +261,7 @@ def _learning(folder: Path) -> str:
     return f'<div class="charts"><img src="{PICTURES}/{CURVES}" alt="Validation error of each model by epoch"></div>'
 
 
-def picture(kind: str, row: int, column: int | None = None) -> str:
+def panel_file(kind: str, row: int, column: int | None = None) -> str:
     """The name of a panel's file.
 
     Args:
@@ -277,10 +278,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

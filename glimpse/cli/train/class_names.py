@@ -1,4 +1,4 @@
-"""Short names of the classes that recipes name: what a file says stays true when a module moves."""
+"""Short names of the classes that recipes name: a file stays valid when a module moves."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ def renamed(options: Any, rename: Callable[[str], str]) -> Any:
 
 
 def check_names(args: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a short name that there is not, and an import path of ours that this version does not have.
+    """Reject an unknown short name, and an import path of ours that this version does not have.
 
     A class of a user's own is named by its import path; a short name is always one of ours, whatever is imported.
 

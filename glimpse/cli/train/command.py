@@ -1,271 +1,51 @@
-"""The training command: LightningCLI with recipes, a short help, and a word for every mistake."""
+"""``glimpse train``: train a model from a recipe and options. torch is imported when it runs.
 
-import shlex
-import signal
+Its options are parsed by Lightning's parser, which builds them from the signatures of the classes that are trained.
+"""
+
+import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import TensorBoardLogger
-
-import glimpse
-from glimpse.cli.train.class_names import check_names, import_path
-from glimpse.cli.train.lightning_output import quiet
-from glimpse.cli.train.messages import ParserError, check_decided, explain_mistake, root_sentence
-from glimpse.cli.train.options import FUSED, Parser, add_own_options, complete_help, known_options, short_help, take
-from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, option_names, read_recipe
-from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, usual_output
-from glimpse.cli.usage import UsageError, invocation
-from glimpse.data.datamodule import ImageData
-from glimpse.data.datasets import DataError
-from glimpse.training.callbacks import (
-    BEST_FILE,
-    CONFUSION_FILE,
-    CURVES_FILE,
-    LAST_FILE,
-    METRICS_FILE,
-    CollapseWarning,
-    EpochBar,
-    EpochLog,
-    FitReport,
-    ScheduleCheck,
-    checkpoints,
-)
-from glimpse.training.checkpoint import CheckpointError, read_checkpoint
-from glimpse.training.classifier import ClassifierTraining
-from glimpse.training.hard import HardAttentionTraining, RollOut
-
-COMMAND = "fit"
-DEFAULT_FAMILY = "HardAttentionTraining"
-"""What is trained where neither a recipe nor the user says it."""
-LARGEST_SEED = 2**32 - 1
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
-"""Those that the model trains in, and Lightning's short names for them."""
-MAY_CHANGE = {("data", "root"), ("data", "download")}
-"""What a run may find otherwise when it goes on: the data set may have moved."""
+from glimpse.cli.parser import CommandParser
+from glimpse.cli.usage import UsageError
 
 
-class SaveRun(SaveConfigCallback):
-    """Save the resolved configuration beside the run, without what belongs to this one run alone.
-
-    It waits until nothing can refuse the run any more, and only then takes the place of what the folder held.
-    """
-
-    former: Sequence[Path] = ()
-    """The files of another run that give way."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: a checkpoint may still turn out not to fit."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the other run's files, and write."""
-        if trainer.is_global_zero:
-            for file in self.former:
-                file.unlink(missing_ok=True)
-            self.save_config(trainer, pl_module, "fit")
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``, a recipe of which the same run can be made again."""
-        config = self.config.clone()
-        for name in ("config", "output", "overwrite", "ckpt_path"):
-            config.pop(name, None)
-        file = Path(trainer.default_root_dir) / CONFIG_FILE
-        part = file.with_suffix(".part")
-        text = self.parser.dump(config, skip_unset=True, skip_validation=True)
-        part.write_text(f"# glimpse=={glimpse.__version__}\n{text}", encoding="utf-8")
-        part.replace(file)
+def add_arguments(parser: CommandParser) -> None:
+    """Set all arguments aside for Lightning's parser, the help included."""
+    parser.set_aside(lambda args: ([], list(args)), "training")
 
 
-class TrainingCLI(LightningCLI):
-    """LightningCLI with our data and model as its defaults; making one runs the training.
+def run(args: argparse.Namespace) -> int:
+    """Train as the command line states.
 
     Args:
-        args: The command line, beginning with ``fit``.
-        program: How the user calls the command, for what is printed.
-        name: The recipe's name, which names the run's folder.
-        rollouts: Roll-outs in an environment, by their names, each loaded when it is asked for.
+        args: The arguments of :func:`add_arguments`, and ``program``.
+
+    Returns:
+        See :func:`main`.
     """
-
-    def __init__(
-        self, args: Sequence[str], program: str, name: str, rollouts: Mapping[str, Callable[[], RollOut]] | None = None
-    ) -> None:
-        self.program = program
-        self.name = name
-        self.rollouts = rollouts or {}
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=Parser,
-            save_config_callback=SaveRun,
-            save_config_kwargs={"save_to_log_dir": False},
-            # One process: so small a model gains nothing from several devices.
-            trainer_defaults={"devices": 1, "enable_model_summary": False, "num_sanity_val_steps": 0},
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=list(args),
-        )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Training only: ``glimpse evaluate`` does the rest."""
-        return {COMMAND: {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"}}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add our own options, spread the seed, and hand what the data know to the model."""
-        add_own_options(parser)
-        parser.set_defaults({"data": {"class_path": import_path("ImageData")}})
-        for target in ("seed_everything", "data.init_args.seed", "model.init_args.seed"):
-            parser.link_arguments("seed", target)
-        for known in ("classes", "image_shape"):
-            parser.link_arguments(f"data.{known}", f"model.init_args.{known}", apply_on="instantiate")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line that was handed in, whatever started the process."""
-        self.config = parser.parse_args(args)
-        seed = self.config[COMMAND]["seed"]
-        if not 0 <= seed <= LARGEST_SEED:
-            raise UsageError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
-        check_trainer(vars(self.config[COMMAND]["trainer"]))
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the options as they are: the recipe beside a checkpoint says what they were."""
-
-    def before_instantiate_classes(self) -> None:
-        """Settle where the run goes, and read the checkpoint that it goes on from."""
-        given = self._get(self.config, "ckpt_path")
-        self.resumed = Path(given).expanduser() if given else None
-        self.checkpoint = read_checkpoint(self.resumed) if self.resumed else None
-        self.output = choose_output(
-            self._get(self.config, "output"), self.name, self._get(self.config, "overwrite"), self.resumed
-        )
-
-    def instantiate_classes(self) -> None:
-        """Make data, model and trainer; what they refuse is the user's mistake."""
-        try:
-            super().instantiate_classes()
-            if isinstance(self.datamodule, ImageData):
-                self.datamodule.draw(self.datamodule.source.train.images[:1])
-        except (ValueError, MisconfigurationException) as error:
-            raise UsageError(root_sentence(error)) from error
-        self.choose_rollout(self._get(self.config, "rollout"))
-        processes = self.trainer.world_size
-        if processes > 1:
-            raise UsageError(
-                f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
-            )
-
-    def choose_rollout(self, name: str) -> None:
-        """Have the model trained in an environment, where the user asks for it.
-
-        Raises:
-            UsageError: When there is no such roll-out, or the family takes no glimpses one by one.
-        """
-        if name == FUSED:
-            return
-        if name not in self.rollouts:
-            raise UsageError(f"--rollout: expected one of {', '.join([FUSED, *self.rollouts])}; got {name!r}")
-        if not isinstance(self.model, HardAttentionTraining):
-            raise UsageError(
-                f"--rollout {name}: expected the family HardAttentionTraining, whose every glimpse is an action, got "
-                f"{type(self.model).__name__}; leave it out"
-            )
-        self.model.roll_out = self.rollouts[name]()
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Give the trainer our callbacks and loggers, beside those of the recipe."""
-        chosen = self._get(self.config_init, "trainer")
-        terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
-        callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning()]
-        if chosen["enable_checkpointing"] is not False:
-            callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0)
-        if not chosen["fast_dev_run"]:
-            callbacks += [EpochLog(self.output), FitReport(self.output)]
-        if terminal:
-            callbacks.append(EpochBar(leave=False))
-        logger = chosen["logger"]
-        if not logger:
-            tensorboard = self._get(self.config, "tensorboard")
-            logger = TensorBoardLogger(str(self.output), name="", version="") if tensorboard else False
-        ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
-        return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
-
-    def before_fit(self) -> None:
-        """Make the run's folder, and say what is going to happen."""
-        if self.checkpoint:
-            check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
-            if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
-                raise UsageError(
-                    f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
-                    "rate has come to its end; to train longer, start anew with a higher --trainer.max_epochs"
-                )
-        else:
-            self.load_pretrained()
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
-        if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveRun):
-                    callback.former = run_files(self.output)
-        weights = sum(weight.numel() for weight in self.model.parameters())
-        usual = usual_output(self.name)
-        elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
-        note = f", as {usual} holds one already" if elsewhere else ""
-        print(f"training on {describe(self.datamodule)}: {weights:,} weights; the run goes to {self.output}{note}")
-
-    def load_pretrained(self) -> None:
-        """Load the weights that a new training begins with, where the recipe names some."""
-        if isinstance(self.model, ClassifierTraining):
-            try:
-                self.model.load_pretrained()
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-
-    def fit(self, **kwargs: Any) -> None:
-        """Train; when the user stops it, say how to go on."""
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            self.trainer.fit(**kwargs)
-        except SystemExit as stop:
-            if not isinstance(stop.__context__, KeyboardInterrupt):
-                raise
-            # Lightning ignores SIGINT from the first one on; the rest of this process, and its children, must not.
-            signal.signal(signal.SIGINT, handler)
-            if (self.output / LAST_FILE).exists():
-                last = shlex.quote(str(self.output / LAST_FILE))
-                print(f"stopped; go on with: {invocation()} train --ckpt_path {last}", file=sys.stderr)
-            raise KeyboardInterrupt from None
-
-    def after_fit(self) -> None:
-        """Say where everything is, and what to do with it."""
-        last, best = self.output / LAST_FILE, self.output / BEST_FILE
-        if not last.exists():
-            return
-        print(f"\nthe trained model: {last}" + (f" (the best on the validation images: {best})" * best.exists()))
-        print(f"how it went: {self.output / METRICS_FILE}, {CURVES_FILE} and {CONFUSION_FILE} beside it")
-        print(f"next: {invocation()} evaluate {shlex.quote(str(last))}")
+    return main(args.training, args.program)
 
 
-def main(args: Sequence[str], program: str, rollouts: Mapping[str, Callable[[], RollOut]] | None = None) -> int:
-    """Train as the command line says.
+def main(args: Sequence[str], program: str) -> int:
+    """Train as a command line states; a user's mistake is printed on standard error.
 
     Args:
         args: The arguments, without the program's name.
         program: How the user calls the command.
-        rollouts: Roll-outs in an environment, by their names, each loaded when it is asked for.
 
     Returns:
         The exit status: 0, or 2 for a user's mistake.
     """
+    from glimpse.cli.train.arguments import complete_arguments
+    from glimpse.cli.train.lightning_output import quiet
+    from glimpse.cli.train.messages import ParserError, explain_mistake
+    from glimpse.cli.train.options import complete_help, known_options, short_help
+    from glimpse.cli.train.training_cli import TrainingCLI
+    from glimpse.data.datasets import DataError
+    from glimpse.training.checkpoint import CheckpointError
+
     if "-h" in args or "--help" in args:
         print(short_help(program))
         return 0
@@ -276,7 +56,7 @@ def main(args: Sequence[str], program: str, rollouts: Mapping[str, Callable[[], 
     try:
         with quiet():
             arguments, name = complete_arguments(args, files)
-            TrainingCLI(arguments, program, name, rollouts)
+            TrainingCLI(arguments, program, name)
     except ParserError as error:
         sentence = explain_mistake(str(error), args, files, known_options)
     except (UsageError, DataError, CheckpointError) as error:
@@ -287,115 +67,3 @@ def main(args: Sequence[str], program: str, rollouts: Mapping[str, Callable[[], 
         return 0
     print(f"{program}: {sentence}", file=sys.stderr)
     return 2
-
-
-def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tuple[list[str], str]:
-    """Say what a user may leave out: the command, and the recipe. Recipes go first, so that options win over them.
-
-    Args:
-        args: The command line.
-        files: Gets the names of the options that each recipe sets, by the recipe's path.
-
-    Returns:
-        The complete command line, and a name for the run.
-
-    Raises:
-        UsageError: When there is no such command, recipe or class, or an option is given that something else decides.
-    """
-    if args and not args[0].startswith("-") and args[0] != COMMAND:
-        raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
-    options = list(args[1:] if args[:1] == [COMMAND] else args)
-    names = take(options, "--config", "-c")
-    resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
-    if names:
-        chosen = [find_recipe(name) for name in names]
-    elif resumed:
-        chosen = [recipe_beside(resumed[-1])]
-    else:
-        chosen = [find_recipe(DEFAULT_RECIPE)]
-    contents = {str(path): read_recipe(path) for path in chosen}
-    files.update({path: list(option_names(content)) for path, content in contents.items()})
-    check_decided(args, files)
-    check_names(options, contents)
-    # No parser's default: options of the default family would stay behind when a recipe chooses another one.
-    family = [] if any(map(names_family, contents.values())) else [f"--model={import_path(DEFAULT_FAMILY)}"]
-    last = chosen[-1]
-    name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
-    return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
-
-
-def names_family(recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe says which family of models it trains."""
-    model = recipe.get("model")
-    return isinstance(model, str) or (isinstance(model, dict) and "class_path" in model)
-
-
-def recipe_beside(checkpoint: Path) -> Path:
-    """The resolved configuration of the run that a checkpoint is of.
-
-    Raises:
-        CheckpointError: When the checkpoint is not there.
-        UsageError: When there is no configuration beside it.
-    """
-    recipe = checkpoint.parent / CONFIG_FILE
-    if not recipe.is_file():
-        read_checkpoint(checkpoint)
-        raise UsageError(f"expected the run's {CONFIG_FILE} beside {checkpoint}, found none; give it with --config")
-    return recipe
-
-
-def check_trainer(options: Mapping[str, Any]) -> None:
-    """Refuse what Lightning's trainer would accept, and our training can't do.
-
-    Args:
-        options: The trainer's options, by name.
-
-    Raises:
-        UsageError: When one of them makes no sense here.
-    """
-    if options["max_epochs"] == -1 and options["max_steps"] == -1:
-        raise UsageError(
-            "--trainer.max_epochs: expected an end, which the learning rate's course is planned by, got -1; give the "
-            "number of epochs, or --trainer.max_steps beside it"
-        )
-    for name, endless in (("max_epochs", -1), ("max_steps", -1), ("limit_train_batches", None)):
-        given = options[name]
-        if given is not None and given != endless and given <= 0:
-            raise UsageError(f"--trainer.{name}: expected a number above 0, got {given}; nothing would be trained")
-    if options["precision"] is not None and str(options["precision"]) not in PRECISIONS:
-        raise UsageError(
-            f"--trainer.precision: expected one of {', '.join(PRECISIONS[:3])}; got {options['precision']}; the "
-            "model's weights stay in single precision"
-        )
-
-
-def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of a model with other options, or of one that was trained on other data.
-
-    Args:
-        model: The model that this run would train.
-        data: What it would be trained on; it may have moved.
-        checkpoint: What :func:`read_checkpoint` read.
-        name: The checkpoint's file.
-
-    Raises:
-        UsageError: When an argument of the model or the data differs.
-    """
-    told = [
-        f"--{group}.{key} was {was[key]}, is {now[key]}"
-        for group, was, now in (
-            ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
-            ("data", checkpoint.get("datamodule_hyper_parameters", {}), dict(data.hparams)),
-        )
-        for key in now
-        if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE
-    ]
-    if told:
-        raise UsageError(
-            f"{name}: a run goes on with the options that it began with, but {'; '.join(told)}; give the same ones"
-        )
-
-
-def describe(data: LightningDataModule) -> str:
-    """The data in words."""
-    return data.describe() if isinstance(data, ImageData) else type(data).__name__

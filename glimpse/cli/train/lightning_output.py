@@ -1,4 +1,4 @@
-"""What Lightning says that helps no user, left out."""
+"""Messages of Lightning that do not help the user, suppressed."""
 
 import logging
 import warnings
@@ -27,12 +27,12 @@ QUIET_LOGS = {
     ),
     "lightning_fabric.utilities.seed": ("Seed set to",),
 }
-"""What a logger says that helps no user: advertising, hardware that few have, what the command line says already."""
+"""Messages that do not help the user: advertising, rare hardware, and what the command line prints itself."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Lightning says that helps no user."""
+    """Suppress messages of Lightning that do not help the user."""
     filters = [(logging.getLogger(name), _Without(texts)) for name, texts in QUIET_LOGS.items()]
     for logger, unwanted in filters:
         logger.addFilter(unwanted)
@@ -47,7 +47,7 @@ def quiet() -> Iterator[None]:
 
 
 class _Without(logging.Filter):
-    """Keeps back messages that contain one of some texts."""
+    """Suppresses messages that contain one of some texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         super().__init__()

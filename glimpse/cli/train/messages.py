@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from glimpse.cli.usage import UsageError, nearest
+from glimpse.errors import ArgumentError, Spelling
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 DECIDED = {
@@ -14,6 +16,10 @@ DECIDED = {
     "model.image_shape": "the data say it",
 }
 """Options that nobody sets by hand, and what decides them."""
+GROUPS = ("trainer", "model", "data")
+"""Groups of options, each for the arguments of a class."""
+WRAPPED = "Does not validate against any of the Union subtypes"
+"""How jsonargparse begins the error that it wraps another one in."""
 LONGEST = 200
 """Characters of a parser's own message that are worth a user's time."""
 
@@ -81,10 +87,40 @@ def check_decided(args: Sequence[str], files: Mapping[str, Iterable[str]]) -> No
                 raise UsageError(f"{file}: {name} can't be set: {reason}; leave it out")
 
 
-def root_sentence(error: BaseException) -> str:
-    """The sentence of the error that a parser wrapped while it made an object."""
-    found = re.search(r"^  - (.+?)$", str(error), re.MULTILINE) if "Does not validate" in str(error) else None
-    return _shortened(found.group(1) if found else str(error), 2 * LONGEST)
+def options_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The training's options, by the names of the arguments that they set.
+
+    Args:
+        config: The resolved configuration: the command's own options by name, and the namespaces ``trainer``, ``model``
+            and ``data``. Where two of them have an option of one name, the command's own comes first, then the data's.
+    """
+    found: dict[str, str] = {}
+    for group in GROUPS:
+        names = vars(getattr(config[group], "init_args", config[group]))
+        found |= {name: f"--{group}.{name}" for name in names if f"{group}.{name}" not in DECIDED}
+    return found | {name: f"--{name}" for name in config if name not in GROUPS}
+
+
+def unwrapped(error: Exception) -> Exception:
+    """The error that a class raised, out of those that the parser wrapped it in while it made an object of the class.
+
+    Args:
+        error: What came from the parser; an error that it did not wrap is returned as it is.
+    """
+    while str(error).startswith(WRAPPED) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def sentence_of(error: Exception, spelling: Spelling) -> str:
+    """The sentence of an error that was raised while data, model and trainer were made.
+
+    Args:
+        error: What came from the parser.
+        spelling: How an argument of the library is written as an option.
+    """
+    own = unwrapped(error)
+    return own.render(spelling) if isinstance(own, ArgumentError) else _shortened(str(own), 2 * LONGEST)
 
 
 def _parser_key(message: str) -> str:

@@ -1,7 +1,10 @@
 """The training command's options: the parser, the short help, and the complete one."""
 
 import textwrap
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from functools import cache
+from itertools import zip_longest
+from typing import Any, NoReturn, get_args
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
@@ -16,17 +19,18 @@ from glimpse.training.families import FAMILIES
 FUSED = "fused"
 """The usual roll-out, without an environment."""
 
-HELP = """usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+TRAIN_HELP = """\
+usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
 Train a model of visual attention. Without arguments: the recipe {default!r}.
 
 recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
   {recipes}
 
-the options most often wanted:
+the options most often wanted (one that is true or false is a flag: --data.download is --data.download true):
   --data.dataset NAME         digits, mnist, fashion-mnist, cifar10, svhn, or folder (one folder a class)
   --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
-  --data.download true        let torchvision download what is not there
+  --data.download             let torchvision download what is not there
   --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
   --data.num_pieces N         pieces of clutter on each canvas
   --model FAMILY              {families}
@@ -40,9 +44,9 @@ the options most often wanted:
   --trainer.precision P       32-true, bf16-mixed or 16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
-  --overwrite true            replace the run that the output folder holds
+  --overwrite                 replace the run that the output folder holds
   --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
-  --tensorboard true          write TensorBoard's files as well
+  --tensorboard               write TensorBoard's files as well
   --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
   --print_config              print the resolved configuration and stop
   --help-all                  every option there is
@@ -51,11 +55,11 @@ examples:
   {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
   {program} --data.dataset folder --data.root ~/images --output runs/mine
 
-training uses one thread unless OMP_NUM_THREADS says otherwise"""
+training uses one thread unless OMP_NUM_THREADS is set"""
 
 
-class Parser(LightningArgumentParser):
-    """A parser that names our classes by short names, knows no abbreviations, and has the command explain a mistake."""
+class TrainingParser(LightningArgumentParser):
+    """A parser that names our classes by short names, has no abbreviations, and raises :class:`ParserError`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False, "parser_mode": SHORT_NAMES})
@@ -67,7 +71,7 @@ class Parser(LightningArgumentParser):
         return header + text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Hand the mistake on."""
+        """Raise the message as a :class:`ParserError`."""
         raise ParserError(message) from ex
 
 
@@ -85,7 +89,7 @@ def add_own_options(parser: LightningArgumentParser) -> None:
 def short_help(program: str) -> str:
     """Help that fits a screen."""
     families = textwrap.fill(", ".join(family.__name__ for family in FAMILIES.values()), 88)
-    return HELP.format(
+    return TRAIN_HELP.format(
         program=program,
         default=DEFAULT_RECIPE,
         recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),
@@ -99,7 +103,7 @@ def complete_parser(kind: str = "hard") -> LightningArgumentParser:
     Args:
         kind: One of ``FAMILIES``.
     """
-    parser = Parser(usage="every option there is:", description=None, add_help=False)
+    parser = TrainingParser(usage="every option there is:", description=None, add_help=False)
     add_own_options(parser)
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on from.")
     parser.add_class_arguments(ImageData, "data", skip=_decided("data"))
@@ -113,7 +117,9 @@ def complete_help() -> str:
     texts = [complete_parser().format_help()]
     for kind, family in FAMILIES.items():
         if kind != "hard":
-            parser = Parser(usage=f"the options of --model {family.__name__}:", description=None, add_help=False)
+            parser = TrainingParser(
+                usage=f"the options of --model {family.__name__}:", description=None, add_help=False
+            )
             parser.add_class_arguments(family, "model", skip=_decided("model"))
             texts.append(parser.format_help())
     return "\n\n".join(texts)
@@ -124,6 +130,30 @@ def known_options() -> list[str]:
     parsers = [complete_parser(kind) for kind in FAMILIES]
     options = [name for parser in parsers for action in parser._actions for name in action.option_strings]
     return ["config", "help-all", *dict.fromkeys(name.removeprefix("--") for name in options)]
+
+
+@cache
+def boolean_options() -> frozenset[str]:
+    """Names of the options that are true or false, without leading dashes."""
+    actions = [action for kind in FAMILIES for action in complete_parser(kind)._actions]
+    types = [(action.option_strings, getattr(action, "_typehint", None)) for action in actions]
+    names = [name for options, hint in types if bool in (hint, *get_args(hint)) for name in options]
+    # Of a type that may be a class as well, jsonargparse makes an option for its help and one that appends.
+    return frozenset(name.removeprefix("--") for name in names if not name.endswith((".help", "+")))
+
+
+def complete_flags(args: Sequence[str]) -> list[str]:
+    """Give the value ``true`` to boolean options that stand alone, so that they are flags.
+
+    Args:
+        args: The command line. A boolean option that is followed by a value, or holds one, stays as it is.
+    """
+    completed = []
+    for arg, following in zip_longest(args, args[1:], fillvalue="--"):
+        alone = arg.startswith("--") and "=" not in arg and following.startswith("-")
+        flag = alone and arg[2:].replace(".init_args.", ".") in boolean_options()
+        completed.append(f"{arg}=true" if flag else arg)
+    return completed
 
 
 def _decided(group: str) -> set[int | str]:

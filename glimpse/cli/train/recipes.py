@@ -1,7 +1,7 @@
-"""Training recipes: YAML files that come with Glimpse, or a user's own."""
+"""Training recipes: YAML files of this package, or a user's own."""
 
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,18 @@ from glimpse.cli.usage import UsageError, nearest
 DEFAULT_RECIPE = "digits"
 
 
-def recipe_folders() -> list[Path]:
-    """Where recipes lie: beside a checkout's packages, or where an installation put them."""
-    return [
-        Path(__file__).parents[3] / "configs",
-        Path(sysconfig.get_path("data")) / "share" / "glimpse" / "configs",
-    ]
-
-
 def recipes() -> dict[str, Path]:
-    """The recipes that come with Glimpse, by name."""
-    found: dict[str, Path] = {}
-    for folder in recipe_folders():
-        for file in sorted(folder.glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+    """The recipes that come with Glimpse, by name: the files of this package's folder ``configs``."""
+    folder = Path(str(resources.files("glimpse.cli.train").joinpath("configs")))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def find_recipe(name: str) -> Path:
+def find_recipe(name: str, option: str = "--config ") -> Path:
     """The file of a recipe.
 
     Args:
         name: A recipe's name, or the path of a YAML file.
+        option: What an error writes before the name.
 
     Raises:
         UsageError: When there is neither.
@@ -47,7 +37,7 @@ def find_recipe(name: str) -> Path:
     meant = nearest(path.stem, known)
     hint = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
-        f"--config {name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
+        f"{option}{name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
     )
 
 
@@ -71,11 +61,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def option_names(recipe: dict[str, Any], group: str = "") -> Iterator[str]:
-    """Names of the options that a recipe sets, as the command line has them, such as ``model.num_glimpses``."""
+def flatten_recipe(recipe: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """A recipe's options by their names on the command line, such as ``model.num_glimpses``.
+
+    Args:
+        recipe: Groups of options, at any depth. A class path stands under the name of its group.
+        group: The name of the group that ``recipe`` is; empty for a whole recipe.
+    """
+    options: dict[str, Any] = {}
     for key, value in recipe.items():
-        name = group if key == "init_args" else f"{group}.{key}".strip(".")
-        if isinstance(value, dict):
-            yield from option_names(value, name)
-        elif key != "class_path":
-            yield name
+        name = group if key in ("init_args", "class_path") else f"{group}.{key}".strip(".")
+        options |= flatten_recipe(value, name) if isinstance(value, dict) else {name: value}
+    return options

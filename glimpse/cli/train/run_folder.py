@@ -1,4 +1,4 @@
-"""Folders of runs: where a run goes, so that no two of them are mixed."""
+"""Folders of runs: each run has a folder of its own."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ TENSORBOARD_FILES = "events.out.tfevents.*"
 
 
 def usual_output(name: str) -> Path:
-    """Where a run of a recipe goes when nobody says otherwise."""
+    """The folder of a recipe's run where the user gives none."""
     return Path("runs") / name
 
 
 def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path | None) -> Path:
-    """Where a run goes, so that no two runs are mixed.
+    """The folder of a run, in which there is no other run.
 
     Args:
         given: The folder that the user wants, if any.
@@ -37,7 +37,7 @@ def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path |
         return folder
     if given:
         raise UsageError(
-            f"--output {folder}: it holds a run already; choose another folder, or replace it with --overwrite true"
+            f"--output {folder}: it holds a run already; choose another folder, or replace it with --overwrite"
         )
     number = 2
     while run_files(Path(f"{folder}-{number}")):

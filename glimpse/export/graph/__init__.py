@@ -1,1 +1,1 @@
-"""ONNX graphs of models: the step comes from torch, what is around it is put together here, node by node."""
+"""ONNX graphs of models: torch exports the step, and the graph around it is assembled here, node by node."""

@@ -1,6 +1,7 @@
-"""What torch notes at the nodes of a graph while it traces a model: import paths of classes, and lines of source code.
+"""Removal of the annotations that torch adds to a graph while it traces a model.
 
-No runtime reads it. A file without it names no module of this version, and no folder of the machine that wrote it.
+These are import paths of classes and lines of source code, which no runtime reads. A file without them names no module
+of this version, and no folder of the machine that wrote it.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from torch.export import ExportedProgram
 
 
 def drop_annotations(model: onnx.ModelProto) -> None:
-    """Remove the notes from every node, tensor and graph of a model, in place, those inside of loops as well.
+    """Remove the annotations of every node, tensor and graph of a model, in place, also within loops and branches.
 
     Args:
-        model: What :func:`torch.onnx.export` made, or what was put together of it. Its own properties stay.
+        model: The result of :func:`torch.onnx.export`, or a graph assembled from it. The model's own metadata stay.
     """
     for graph in _graphs(model.graph):
         for holder in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
@@ -24,10 +25,10 @@ def drop_annotations(model: onnx.ModelProto) -> None:
 def drop_program_annotations(program: ExportedProgram) -> None:
     """Remove the lines of source code from every node of a program, in place, and shorten classes to their names.
 
-    Which modules a node was traced in stays, for :func:`torch.export.unflatten`.
+    The modules that a node was traced in stay named, as :func:`torch.export.unflatten` needs them.
 
     Args:
-        program: What :func:`torch.export.export` made.
+        program: The result of :func:`torch.export.export`.
     """
     for node in program.graph.nodes:
         for note in ("stack_trace", "source_fn_stack", "torch_fn"):

@@ -1,7 +1,8 @@
-"""The three graphs of a model that takes glimpses, put together from its step and the cut.
+"""The three graphs of a model that takes glimpses, assembled from its step and the retina.
 
-An *episode* repeats the step, an *adaptive* graph has it in a loop, a *step* graph is the step. Where the target is a
-processor, the first two hold two forms of the same behind an ``If``: one for a single image and one for a batch.
+An *episode* repeats the step, an *adaptive* graph runs it in a loop, and a *step* graph is the step alone. For
+processors, the first two hold two forms of the same computation behind an ``If``: one for a single image and one for a
+batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,23 +41,24 @@ from glimpse.export.graph.fragment import BELIEF, GAZE, Fragment
 from glimpse.export.graph.retina import Grid, ImageInput, RetinaNodes
 from glimpse.images.geometry import windows
 
-LOOKS = "looks"
-NEVER = 2.0
-"""A probability that no class has: with it an adaptive graph takes all its glimpses."""
+ACTIVE = "looks"
+"""Which images of a batch still take glimpses, as the loop calls it."""
+NEVER_REACHED = 2.0
+"""A confidence above every probability: with this default, an adaptive graph takes all its glimpses."""
 
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """What a graph is made of.
+    """The parts that a graph is assembled from.
 
     Attributes:
-        piece: The model's step; it takes pixels in the unit of the card's input type, or in [0, 1] for a step graph.
+        fragment: The model's step; it takes pixels in the unit of the card's input type, or in [0, 1] for a step graph.
         state_sizes: Lengths of the parts of its state.
-        card: What the file says of itself, and so what it is to be.
+        card: The file's card, which names the graph, its inputs and its outputs.
         outputs: Names of the outputs that are wanted; those of the card when left out.
     """
 
-    piece: Fragment
+    fragment: Fragment
     state_sizes: tuple[int, ...]
     card: ModelCard
     outputs: tuple[str, ...] | None = None
@@ -79,138 +81,149 @@ class GraphPlan:
 
 
 def assemble(plan: GraphPlan) -> onnx.ModelProto:
-    """Put a graph together.
+    """Assemble a graph.
 
     Args:
-        plan: What it is made of.
+        plan: Its parts.
     """
     return {"episode": _episode, "adaptive": _adaptive, "step": _step}[plan.card.graph](plan)
 
 
 def metadata(card: ModelCard) -> dict[str, str]:
-    """The texts that a file carries: its card, and the place for its seal."""
+    """The metadata of a file: its card, and 64 zeros that its seal replaces."""
     return {CARD_KEY: card.to_json(), SEAL_KEY: "0" * 64}
 
 
 def _episode(plan: GraphPlan) -> onnx.ModelProto:
-    build, card = GraphBuilder(), plan.card
-    canvas = ImageInput(INPUT, card.input_type, card.channels)
+    builder, card = GraphBuilder(), plan.card
+    image_input = ImageInput(INPUT, card.input_type, card.channels)
     stacks = [name for name in (LOGITS, LOCATIONS) if name in _needed(plan)]
-    build.weight(numpy_helper.from_array(np.zeros((1, 2), np.float32), FIRST_LOCATION))
+    builder.weight(numpy_helper.from_array(np.zeros((1, 2), np.float32), FIRST_LOCATION))
 
-    def unroll(part: GraphBuilder, single: bool) -> tuple[str, ...]:
-        cut = _cutter(part, plan, canvas, single)
-        location = FIRST_LOCATION if single else _for_each_image(part, FIRST_LOCATION, 2)
-        # In the first step the state is nothing, a constant, so that onnxruntime computes its products beforehand.
-        state = tuple(part.constant(np.zeros((1, size)), np.float32) for size in plan.state_sizes)
+    def unroll(branch: GraphBuilder, single: bool) -> tuple[str, ...]:
+        retina_nodes = _retina_nodes(branch, plan, image_input, single)
+        location = FIRST_LOCATION if single else _for_each_image(branch, FIRST_LOCATION, 2)
+        # The first state is a constant of zeros, so that onnxruntime folds its products when it loads the file.
+        state = tuple(branch.constant(np.zeros((1, size)), np.float32) for size in plan.state_sizes)
         logits, locations = [], [location]
         for time in range(card.num_glimpses):
-            given = {GLIMPSE: cut(part, location), LOCATION: location, **dict(zip(plan.parts, state, strict=True))}
+            step_inputs = {
+                GLIMPSE: retina_nodes(branch, location),
+                LOCATION: location,
+                **dict(zip(plan.parts, state, strict=True)),
+            }
             last = time + 1 == card.num_glimpses
             wanted = (LOGITS,) if last else (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in plan.parts))
-            belief, *following = plan.piece.put_into(part, given, wanted)
-            logits.append(belief)
+            step_logits, *following = plan.fragment.insert_into(branch, step_inputs, wanted)
+            logits.append(step_logits)
             if not last:
                 location, *rest = following
                 state = tuple(rest)
                 locations.append(location)
         stacked = {LOGITS: (logits, len(card.classes)), LOCATIONS: (locations, 2)}
         return tuple(
-            part("Reshape", part("Concat", *stacked[name][0], axis=1), part.integers(0, -1, stacked[name][1]))
+            branch("Reshape", branch("Concat", *stacked[name][0], axis=1), branch.integers(0, -1, stacked[name][1]))
             for name in stacks
         )
 
     outputs = _outputs(card)
-    stacked = _by_batch(build, plan, unroll, [outputs[name] for name in stacks])
-    _finish(build, plan, dict(zip(stacks, stacked, strict=True)), canvas)
-    return _model(build, plan)
+    stacked = _by_batch(builder, plan, unroll, [outputs[name] for name in stacks])
+    _finish(builder, plan, dict(zip(stacks, stacked, strict=True)), image_input)
+    return _model(builder, plan)
 
 
 def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
-    build, card = GraphBuilder(), plan.card
-    canvas = ImageInput(INPUT, card.input_type, card.channels, FRAME)
+    builder, card = GraphBuilder(), plan.card
+    image_input = ImageInput(INPUT, card.input_type, card.channels, FRAME)
     size = sum(plan.state_sizes)
     for name, default in (
         (FIRST_LOCATION, np.zeros((1, 2), np.float32)),
-        (CONFIDENCE, np.float32(NEVER)),
+        (CONFIDENCE, np.float32(NEVER_REACHED)),
         (MAX_GLIMPSES, np.int64(card.num_glimpses)),
         (STATE, np.zeros((1, size), np.float32)),
         (FRAME, np.zeros(4, np.float32)),
     ):
-        build.weight(numpy_helper.from_array(np.asarray(default), name))
+        builder.weight(numpy_helper.from_array(np.asarray(default), name))
     outputs = _outputs(card)
     kinds = [outputs[name] for name in (LOGITS, LOCATIONS, GLIMPSES, NEXT_STATE, NEXT_LOCATION)]
-    found = _by_batch(build, plan, lambda part, single: _loop(part, plan, canvas, single), kinds)
-    _finish(build, plan, dict(zip((kind.name for kind in kinds), found, strict=True)), canvas)
-    return _model(build, plan)
+    found = _by_batch(builder, plan, lambda branch, single: _loop(branch, plan, image_input, single), kinds)
+    _finish(builder, plan, dict(zip((kind.name for kind in kinds), found, strict=True)), image_input)
+    return _model(builder, plan)
 
 
 class _Carried(NamedTuple):
-    """What a loop hands on from one glimpse to the next."""
+    """A value that a loop carries from one glimpse to the next."""
 
     name: str
     first: str
-    """Name of what it is before the first glimpse."""
+    """Name of the value before the first glimpse."""
     dtype: npt.DTypeLike
     shape: tuple[int | str, ...]
     after: str
-    """Name of what it is after a glimpse."""
+    """Name of the value after a glimpse."""
 
 
-def _loop(part: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool) -> tuple[str, ...]:
-    """The glimpses in a loop. In a batch, what an image has come to when it is told is held until all are."""
+def _loop(branch: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single: bool) -> tuple[str, ...]:
+    """The glimpses in a loop. An image of a batch that has stopped keeps its values until all have stopped."""
     card, parts = plan.card, plan.parts
-    cut = _cutter(part, plan, canvas, single)
+    retina_nodes = _retina_nodes(branch, plan, image_input, single)
     first, state = FIRST_LOCATION, STATE
     if not single:
-        first, state = _for_each_image(part, first, 2), _for_each_image(part, state, sum(plan.state_sizes))
-    states = _split(part, state, plan.state_sizes)
-    body = part.branch()
+        first, state = _for_each_image(branch, first, 2), _for_each_image(branch, state, sum(plan.state_sizes))
+    states = _split(branch, state, plan.state_sizes)
+    body = branch.nested()
     names = {name: body.fresh(name) for name in ("time", "go", LOCATION, NEXT_LOCATION, *parts)}
-    inputs = {GLIMPSE: cut(body, names[LOCATION]), LOCATION: names[LOCATION], **{name: names[name] for name in parts}}
-    logits, following, *next_states = plan.piece.put_into(
+    inputs = {
+        GLIMPSE: retina_nodes(body, names[LOCATION]),
+        LOCATION: names[LOCATION],
+        **{name: names[name] for name in parts},
+    }
+    logits, following, *next_states = plan.fragment.insert_into(
         body, inputs, (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in parts))
     )
-    believed = _softmax(body, logits, card)
-    beliefs = zip(parts, states, plan.state_sizes, next_states, strict=True)
+    probabilities = _softmax(body, logits, card)
+    states_of_parts = zip(parts, states, plan.state_sizes, next_states, strict=True)
     if single:
-        go = body("Less", body("ReduceMax", believed, keepdims=0), CONFIDENCE)
+        go = body("Less", body("ReduceMax", probabilities, keepdims=0), CONFIDENCE)
         carried = [
             _Carried(LOCATION, first, np.float32, ("batch", 2), following),
-            *(_Carried(name, given, np.float32, ("batch", size), after) for name, given, size, after in beliefs),
-        ]
-    else:
-        names |= {name: body.fresh(name) for name in (LOOKS, GLIMPSES, LOGITS)}
-        looks = names[LOOKS]
-        undecided = body("Less", body("ReduceMax", believed, body.integers(1)), CONFIDENCE)
-        still = body("And", looks, undecided)
-        any_left = body("ReduceMax", body("Cast", still, to=onnx_type(np.int32)), keepdims=0)
-        go = body("Cast", any_left, to=onnx_type(np.bool_))
-        logits = body("Where", looks, logits, names[LOGITS])
-        following = body("Where", looks, following, names[NEXT_LOCATION])
-        count = body("Add", names[GLIMPSES], body("Cast", looks, to=onnx_type(np.int64)))
-        place = body("Where", still, following, names[LOCATION])
-        classes = len(card.classes)
-        carried = [
-            _Carried(LOOKS, _fill(part, [[True]], np.bool_, 1), np.bool_, ("batch", 1), still),
-            _Carried(GLIMPSES, _fill(part, [[0]], np.int64, 1), np.int64, ("batch", 1), count),
-            _Carried(LOGITS, _fill(part, [[0]], np.float32, classes), np.float32, ("batch", classes), logits),
-            _Carried(NEXT_LOCATION, first, np.float32, ("batch", 2), following),
-            _Carried(LOCATION, first, np.float32, ("batch", 2), place),
             *(
-                _Carried(name, given, np.float32, ("batch", size), body("Where", looks, after, names[name]))
-                for name, given, size, after in beliefs
+                _Carried(name, given, np.float32, ("batch", size), after)
+                for name, given, size, after in states_of_parts
             ),
         ]
-    # A body may neither hand on what it was given nor hand on the same twice.
-    shown, scanned = body("Identity", names[LOCATION]), logits if single else body("Identity", logits)
+    else:
+        names |= {name: body.fresh(name) for name in (ACTIVE, GLIMPSES, LOGITS)}
+        active = names[ACTIVE]
+        undecided = body("Less", body("ReduceMax", probabilities, body.integers(1)), CONFIDENCE)
+        goes_on = body("And", active, undecided)
+        any_left = body("ReduceMax", body("Cast", goes_on, to=onnx_type(np.int32)), keepdims=0)
+        go = body("Cast", any_left, to=onnx_type(np.bool_))
+        logits = body("Where", active, logits, names[LOGITS])
+        following = body("Where", active, following, names[NEXT_LOCATION])
+        count = body("Add", names[GLIMPSES], body("Cast", active, to=onnx_type(np.int64)))
+        next_location = body("Where", goes_on, following, names[LOCATION])
+        classes = len(card.classes)
+        carried = [
+            _Carried(ACTIVE, _fill(branch, [[True]], np.bool_, 1), np.bool_, ("batch", 1), goes_on),
+            _Carried(GLIMPSES, _fill(branch, [[0]], np.int64, 1), np.int64, ("batch", 1), count),
+            _Carried(LOGITS, _fill(branch, [[0]], np.float32, classes), np.float32, ("batch", classes), logits),
+            _Carried(NEXT_LOCATION, first, np.float32, ("batch", 2), following),
+            _Carried(LOCATION, first, np.float32, ("batch", 2), next_location),
+            *(
+                _Carried(name, given, np.float32, ("batch", size), body("Where", active, after, names[name]))
+                for name, given, size, after in states_of_parts
+            ),
+        ]
+    # The body of a Loop may neither return one of its inputs nor return the same value twice.
+    scanned_location, scanned_logits = body("Identity", names[LOCATION]), logits if single else body("Identity", logits)
     graph = body.subgraph(
         "look",
         [
             value(go, np.bool_, []),
             *(value(entry.after, entry.dtype, entry.shape) for entry in carried),
-            value(scanned, np.float32, ("batch", len(card.classes))),
-            value(shown, np.float32, ("batch", 2)),
+            value(scanned_logits, np.float32, ("batch", len(card.classes))),
+            value(scanned_location, np.float32, ("batch", 2)),
         ],
         [
             value(names["time"], np.int64, []),
@@ -218,107 +231,107 @@ def _loop(part: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool)
             *(value(names[entry.name], entry.dtype, entry.shape) for entry in carried),
         ],
     )
-    most = part("Max", MAX_GLIMPSES, part.constant(1, np.int64))
-    *ended, logits, locations = part.several(
-        "Loop", (most, "", *(entry.first for entry in carried)), len(carried) + 2, body=graph
+    limit = branch("Max", MAX_GLIMPSES, branch.constant(1, np.int64))
+    *ended, logits, locations = branch.several(
+        "Loop", (limit, "", *(entry.first for entry in carried)), len(carried) + 2, body=graph
     )
     last = dict(zip((entry.name for entry in carried), ended, strict=True))
     if single:
-        taken = part("Slice", part("Shape", logits), part.integers(0), part.integers(1))
+        taken = branch("Slice", branch("Shape", logits), branch.integers(0), branch.integers(1))
         following = last[LOCATION]
     else:
-        taken = part("Reshape", last[GLIMPSES], part.integers(-1))
+        taken = branch("Reshape", last[GLIMPSES], branch.integers(-1))
         following = last[NEXT_LOCATION]
-    state = part("Concat", *(last[name] for name in parts), axis=1) if len(parts) > 1 else last[parts[0]]
-    rows_first = (part("Transpose", name, perm=[1, 0, 2]) for name in (logits, locations))
+    state = branch("Concat", *(last[name] for name in parts), axis=1) if len(parts) > 1 else last[parts[0]]
+    rows_first = (branch("Transpose", name, perm=[1, 0, 2]) for name in (logits, locations))
     return (*rows_first, taken, state, following)
 
 
 def _step(plan: GraphPlan) -> onnx.ModelProto:
-    build, card = GraphBuilder(), plan.card
-    states = _split(build, STATE, plan.state_sizes)
-    given = {GLIMPSE: GLIMPSE, LOCATION: LOCATION, **dict(zip(plan.parts, states, strict=True))}
-    logits, following, *rest = plan.piece.put_into(
-        build, given, (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in plan.parts))
+    builder, card = GraphBuilder(), plan.card
+    states = _split(builder, STATE, plan.state_sizes)
+    step_inputs = {GLIMPSE: GLIMPSE, LOCATION: LOCATION, **dict(zip(plan.parts, states, strict=True))}
+    logits, following, *rest = plan.fragment.insert_into(
+        builder, step_inputs, (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in plan.parts))
     )
-    build("Identity", logits, name=LOGITS)
-    _softmax(build, logits, card, PROBABILITIES)
-    build("Concat", *rest, axis=1, name=NEXT_STATE)
-    build("Identity", following, name=NEXT_LOCATION)
-    return _model(build, plan)
+    builder("Identity", logits, name=LOGITS)
+    _softmax(builder, logits, card, PROBABILITIES)
+    builder("Concat", *rest, axis=1, name=NEXT_STATE)
+    builder("Identity", following, name=NEXT_LOCATION)
+    return _model(builder, plan)
 
 
 def _by_batch(
-    build: GraphBuilder,
+    builder: GraphBuilder,
     plan: GraphPlan,
     make: Callable[[GraphBuilder, bool], tuple[str, ...]],
     kinds: Sequence[TensorSpec],
 ) -> tuple[str, ...]:
-    """Make a part of a graph in a form for a single image and in one for a batch, and have the images choose."""
+    """Make a part of a graph twice, for a single image and for a batch; the number of images selects one."""
     if plan.card.target == "gpu":
-        return make(build, False)
-    images = build("Slice", build("Shape", INPUT), build.integers(0), build.integers(1))
-    alone = build("Reshape", build("Equal", images, build.integers(1)), build.constant([], np.int64))
+        return make(builder, False)
+    images = builder("Slice", builder("Shape", INPUT), builder.integers(0), builder.integers(1))
+    is_single = builder("Reshape", builder("Equal", images, builder.integers(1)), builder.constant([], np.int64))
     branches = []
     for name, single in (("single", True), ("batch", False)):
-        part = build.branch()
-        made = make(part, single)
+        branch = builder.nested()
+        made = make(branch, single)
         values = [value(output, kind.dtype, kind.shape) for output, kind in zip(made, kinds, strict=True)]
-        branches.append(part.subgraph(name, values))
-    return build.several("If", (alone,), len(kinds), then_branch=branches[0], else_branch=branches[1])
+        branches.append(branch.subgraph(name, values))
+    return builder.several("If", (is_single,), len(kinds), then_branch=branches[0], else_branch=branches[1])
 
 
-def _finish(build: GraphBuilder, plan: GraphPlan, found: dict[str, str], canvas: ImageInput) -> None:
-    """Name the outputs, and compute those that follow from others."""
+def _finish(builder: GraphBuilder, plan: GraphPlan, found: dict[str, str], image_input: ImageInput) -> None:
+    """Name the outputs, and compute those that depend on others."""
     card = plan.card
     for name in plan.wanted:
         if name in found:
-            build("Identity", found[name], name=name)
+            builder("Identity", found[name], name=name)
         elif name == PROBABILITIES:
-            _softmax(build, found[LOGITS], card, name)
+            _softmax(builder, found[LOGITS], card, name)
         elif name == BOXES:
-            _boxes(build, found[LOCATIONS], plan.retina, canvas)
+            _boxes(builder, found[LOCATIONS], plan.retina, image_input)
 
 
-def _boxes(build: GraphBuilder, locations: str, retina: RetinaGeometry, canvas: ImageInput) -> None:
+def _boxes(builder: GraphBuilder, locations: str, retina: RetinaGeometry, image_input: ImageInput) -> None:
     nested = windows(*retina)
-    start = Grid(build, canvas, nested[-1].width).start(build, locations)
-    corners = build("Unsqueeze", build("Concat", start, start, axis=2), build.integers(2))
+    start = Grid(builder, image_input, nested[-1].width).start(builder, locations)
+    corners = builder("Unsqueeze", builder("Concat", start, start, axis=2), builder.integers(2))
     sides = [[offset, offset, offset + side, offset + side] for offset, side in nested]
-    build("Add", corners, build.constant(sides, np.float32), name=BOXES)
+    builder("Add", corners, builder.constant(sides, np.float32), name=BOXES)
 
 
 def _needed(plan: GraphPlan) -> set[str]:
-    """What the wanted outputs are made of."""
+    """The values that the wanted outputs are computed from."""
     needs = {LOGITS: LOGITS, PROBABILITIES: LOGITS, LOCATIONS: LOCATIONS, BOXES: LOCATIONS}
     return {needs[name] for name in plan.wanted if name in needs}
 
 
-def _softmax(build: GraphBuilder, logits: str, card: ModelCard, name: str = "") -> str:
+def _softmax(builder: GraphBuilder, logits: str, card: ModelCard, name: str = "") -> str:
     if card.temperature != 1:
-        logits = build("Mul", logits, build.floats(1 / card.temperature))
-    return build("Softmax", logits, axis=-1, name=name)
+        logits = builder("Mul", logits, builder.floats(1 / card.temperature))
+    return builder("Softmax", logits, axis=-1, name=name)
 
 
-def _cutter(build: GraphBuilder, plan: GraphPlan, canvas: ImageInput, single: bool) -> RetinaNodes:
-    return RetinaNodes(build, canvas, *plan.retina, single, not plan.piece.flattens)
+def _retina_nodes(builder: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single: bool) -> RetinaNodes:
+    return RetinaNodes(builder, image_input, *plan.retina, single, not plan.fragment.flattens)
 
 
-def _for_each_image(build: GraphBuilder, name: str, length: int) -> str:
-    """Repeat what may be given once for every image."""
-    images = build("Slice", build("Shape", INPUT), build.integers(0), build.integers(1))
-    return build("Expand", name, build("Concat", images, build.integers(length), axis=0))
+def _for_each_image(builder: GraphBuilder, name: str, length: int) -> str:
+    """Repeat a value of one row for every image."""
+    images = builder("Slice", builder("Shape", INPUT), builder.integers(0), builder.integers(1))
+    return builder("Expand", name, builder("Concat", images, builder.integers(length), axis=0))
 
 
-def _fill(build: GraphBuilder, number: Any, dtype: npt.DTypeLike, length: int) -> str:
+def _fill(builder: GraphBuilder, number: Any, dtype: npt.DTypeLike, length: int) -> str:
     """A row of the same number for every image."""
-    return _for_each_image(build, build.constant(number, dtype), length)
+    return _for_each_image(builder, builder.constant(number, dtype), length)
 
 
-def _split(build: GraphBuilder, state: str, sizes: Sequence[int]) -> tuple[str, ...]:
+def _split(builder: GraphBuilder, state: str, sizes: Sequence[int]) -> tuple[str, ...]:
     if len(sizes) == 1:
-        return (build("Identity", state),)
-    return build.several("Split", (state, build.integers(*sizes)), len(sizes), axis=1)
+        return (builder("Identity", state),)
+    return builder.several("Split", (state, builder.integers(*sizes)), len(sizes), axis=1)
 
 
 def _outputs(card: ModelCard) -> dict[str, TensorSpec]:

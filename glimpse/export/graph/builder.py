@@ -1,4 +1,4 @@
-"""Putting an ONNX graph together, node by node, with constants and weights that are stored once."""
+"""A builder of ONNX graphs, node by node, which stores each constant and each weight once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ IR_VERSION = 9
 class GraphBuilder:
     """The nodes of one graph, or of a branch or a loop's body within it.
 
-    A node's operator is called as a function: ``build("Add", a, b)`` adds the node and returns the name of its output.
+    An operator is called like a function: ``builder("Add", a, b)`` adds the node and returns the name of its output.
 
     Args:
-        parent: The graph that this one is part of. They share their constants and weights, which stay in the outermost.
+        parent: The graph that this one is part of. The outermost graph stores the constants and weights of all.
     """
 
     def __init__(self, parent: "GraphBuilder | None" = None) -> None:
@@ -88,8 +88,8 @@ class GraphBuilder:
         self._outermost._weights.setdefault(tensor.name, tensor)
         return str(tensor.name)
 
-    def branch(self) -> "GraphBuilder":
-        """Nodes of a part of this graph: a branch, or a loop's body."""
+    def nested(self) -> "GraphBuilder":
+        """A builder of a graph within this one: a branch, or a loop's body."""
         return GraphBuilder(self)
 
     def subgraph(
@@ -107,12 +107,12 @@ class GraphBuilder:
         outputs: Sequence[onnx.ValueInfoProto],
         metadata: dict[str, str],
     ) -> onnx.ModelProto:
-        """The whole as a model.
+        """Make a model of the graph.
 
         Args:
-            inputs: Its inputs; one that is a stored tensor as well has that for its default.
+            inputs: Its inputs; a stored tensor of the same name is an input's default.
             outputs: Its outputs.
-            metadata: Texts that it carries.
+            metadata: Texts by key, which the file carries.
         """
         used = _used(self.nodes) | {value.name for value in inputs}
         stored = [tensor for name, tensor in self._weights.items() if name in used]

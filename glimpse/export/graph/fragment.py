@@ -1,6 +1,6 @@
-"""A model's own part of a graph: its step, as torch exports it, ready to be put in as often as it is taken.
+"""The step of a model as torch exports it: a fragment of a graph that can be inserted as often as there are glimpses.
 
-Exporting the one step and repeating it here takes seconds; unrolling it in torch first took up to a minute.
+Exporting the one step and repeating it takes seconds; exporting an unrolled episode took up to a minute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ class Fragment:
     """Nodes with named inputs and outputs, and the weights they need.
 
     Attributes:
-        inputs: Names of what it is given.
-        outputs: Names of what it gives.
-        nodes: In an order in which they can be run.
+        inputs: Names of its inputs.
+        outputs: Names of its outputs.
+        nodes: In topological order.
         weights: By name.
-        glimpse_shape: Scales, channels, and twice the size of the glimpses.
+        glimpse_shape: Scales, channels, height and width of the glimpses.
         flattens: Whether it takes glimpses in any shape that holds the same numbers in the same order.
     """
 
@@ -39,32 +39,32 @@ class Fragment:
     glimpse_shape: tuple[int, int, int, int]
     flattens: bool = False
 
-    def put_into(self, build: GraphBuilder, given: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
-        """Repeat the nodes in a graph: those that the wanted outputs need, under names of their own.
+    def insert_into(self, builder: GraphBuilder, inputs: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, ...]:
+        """Copy into a graph the nodes that the wanted outputs need; their values get new names.
 
         Args:
-            build: The graph.
-            given: For each input, the name of what it is there.
+            builder: The graph.
+            inputs: For each input of the fragment, the name of its value in the graph.
             wanted: Names of the outputs that are wanted.
 
         Returns:
-            Their names there.
+            The names of these outputs in the graph.
         """
-        names = dict(given)
+        names = dict(inputs)
         for node in self._needed(wanted):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.name = ""
-            for place, name in enumerate(node.input):
-                copy.input[place] = self._name(build, names, name)
-            for place, name in enumerate(node.output):
-                names[name] = build.fresh(node.op_type)
-                copy.output[place] = names[name]
-            build.nodes.append(copy)
+            for index, name in enumerate(node.input):
+                copy.input[index] = self._name(builder, names, name)
+            for index, name in enumerate(node.output):
+                names[name] = builder.fresh(node.op_type)
+                copy.output[index] = names[name]
+            builder.nodes.append(copy)
         return tuple(names[name] for name in wanted)
 
-    def _name(self, build: GraphBuilder, names: dict[str, str], name: str) -> str:
-        return build.weight(self.weights[name]) if name in self.weights else names.get(name, name)
+    def _name(self, builder: GraphBuilder, names: dict[str, str], name: str) -> str:
+        return builder.weight(self.weights[name]) if name in self.weights else names.get(name, name)
 
     def _needed(self, wanted: Sequence[str]) -> list[onnx.NodeProto]:
         read, needed = set(wanted), []
@@ -75,7 +75,7 @@ class Fragment:
         return needed[::-1]
 
     def reader_of(self, name: str) -> onnx.NodeProto | None:
-        """The node that reads a value, where there is exactly one and it is no output."""
+        """The node that reads a value, where exactly one does and the value is no output; else None."""
         readers = self.readers_of(name)
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
@@ -84,11 +84,11 @@ class Fragment:
         return [node for node in self.nodes if name in node.input]
 
     def writer_of(self, name: str) -> onnx.NodeProto | None:
-        """The node that a value comes from, None for an input and a weight."""
+        """The node that computes a value; None for an input and a weight."""
         return next((node for node in self.nodes if name in node.output), None)
 
     def array(self, name: str) -> Any:
-        """A weight's numbers, None where the name is no weight's."""
+        """The numbers of a weight; None where there is no weight of that name."""
         return numpy_helper.to_array(self.weights[name]) if name in self.weights else None
 
     def store(self, name: str, array: Any) -> str:
@@ -97,8 +97,8 @@ class Fragment:
         return name
 
 
-class _Glance(nn.Module):
-    """A step of the hard model and the mode of its policy, with tensors in the place of tuples."""
+class _StepModule(nn.Module):
+    """A step of the hard model and the mode of its policy, with tensors in place of tuples."""
 
     def __init__(self, model: HardAttention) -> None:
         super().__init__()
@@ -117,16 +117,16 @@ def state_sizes(model: HardAttention) -> tuple[int, ...]:
     return tuple(part.shape[1] for part in model.initial_state(1) if part.shape[1])
 
 
-def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Fragment:
+def export_step(model: HardAttention, shape: tuple[int, int, int, int]) -> Fragment:
     """Export a hard model's step.
 
     Args:
         model: The model.
-        shape: Scales, channels, and twice the size of its glimpses.
+        shape: Scales, channels, height and width of its glimpses.
 
     Returns:
-        From ``glimpse`` (pixels in [0, 1]), ``location``, ``belief`` and ``gaze`` to ``logits``, ``next_location``,
-        ``next_belief`` and ``next_gaze``; without the gaze where its state is empty.
+        The fragment. Its inputs are ``glimpse`` (pixels in [0, 1]), ``location``, ``belief`` and ``gaze``, its outputs
+        ``logits``, ``next_location``, ``next_belief`` and ``next_gaze``; there is no gaze where its state is empty.
     """
     parts = (BELIEF, GAZE)[: len(state_sizes(model))]
     inputs = (GLIMPSE, LOCATION, *parts)
@@ -137,7 +137,7 @@ def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Fragment:
     example = (torch.zeros(2, *shape, device=device), torch.zeros(2, 2, device=device), *state)
     with torch.no_grad():
         program = torch.onnx.export(
-            _Glance(model).eval(),
+            _StepModule(model).eval(),
             example,
             dynamo=True,
             opset_version=OPSET,
@@ -151,7 +151,7 @@ def step_of(model: HardAttention, shape: tuple[int, int, int, int]) -> Fragment:
 
 
 def _fragment_of(model: onnx.ModelProto, shape: tuple[int, int, int, int]) -> Fragment:
-    """Take a model's graph for a piece; nodes that hold a constant become weights."""
+    """Make a fragment of a model's graph; nodes that hold a constant become weights."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes = []

@@ -1,9 +1,9 @@
-"""The retina as ONNX nodes: the same cut as :mod:`glimpse.nn.retina`, out of images that no node touches as a whole.
+"""The retina as ONNX nodes: the same crops as :mod:`glimpse.nn.retina`; no node reads an image as a whole.
 
-There are two forms. A single image's window is a ``Pad`` by negative numbers, which cuts, and by positive ones, where
-it hangs over the edge: nothing is faster on a processor, but it takes one window at a time, and its numbers lie in the
-processor's memory. A batch's windows are gathered by their pixels' places, which works on every device. Both are
-measured in benchmarks/runtime/speed.py, and held to the retina by tests.
+There are two forms. For a single image, a ``Pad`` crops the window: by negative numbers inside the image, by positive
+ones where the window extends beyond its edge. This is the fastest form on a processor, but it takes one window at a
+time, and its numbers must lie in the processor's memory. For a batch, the windows are gathered by the indices of their
+pixels, which works on every device. benchmarks/runtime/speed.py measures both, and tests compare both with the retina.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from glimpse.nn.retina import PIXEL_MAX
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What there is to cut from.
+    """The images that glimpses are cropped from.
 
     Attributes:
         images: Name of the images, (batch, channels, height, width).
         dtype: Their type, ``uint8`` or ``float32``.
         channels: How many they have.
-        frame: Name of left, top, width and height, float32 (4,), of the larger image that they are a part of, with
-            zeros where they are none; None where there is no such input.
+        frame: Name of left, top, width and height, float32 (4,), of the images within a larger one; zeros where they
+            are part of none, and None where the graph has no such input.
     """
 
     images: str
@@ -34,29 +34,29 @@ class ImageInput:
 
     @property
     def unit(self) -> float:
-        """What its pixels have to be multiplied by to lie in [0, 1]."""
+        """The factor that brings the pixels to [0, 1]."""
         return 1 / PIXEL_MAX if self.dtype == "uint8" else 1.0
 
 
 class RetinaNodes:
-    """Cuts glimpses out of images, within one graph.
+    """The nodes of one graph that crop glimpses from images.
 
-    What depends on the images' size alone is computed once, before the first cut.
+    Values that depend on the size of the images alone are computed once, before the first crop.
 
     Args:
-        build: The graph.
-        canvas: The images.
+        builder: The graph.
+        image_input: The images.
         size: Side of a glimpse in pixels.
         num_scales: Windows in a glimpse.
         zoom: How many times wider each window is than the one before it.
         single: Whether there is never more than one image.
-        shaped: Whether a glimpse has to have its five axes; without, scales and channels may be one axis.
+        shaped: Whether a glimpse must have its five axes; if not, scales and channels may be one axis.
     """
 
     def __init__(
         self,
-        build: GraphBuilder,
-        canvas: ImageInput,
+        builder: GraphBuilder,
+        image_input: ImageInput,
         size: int,
         num_scales: int,
         zoom: int,
@@ -64,118 +64,131 @@ class RetinaNodes:
         shaped: bool = True,
     ) -> None:
         self.shaped = shaped
-        self.canvas, self.size, self.nested, self.single = canvas, size, windows(size, num_scales, zoom), single
+        self.image_input, self.size, self.nested, self.single = (
+            image_input,
+            size,
+            windows(size, num_scales, zoom),
+            single,
+        )
         self.widest = self.nested[-1].width
-        self.grid = Grid(build, canvas, self.widest, single)
+        self.grid = Grid(builder, image_input, self.widest, single)
         if single:
-            # Begin of rows and columns, end of rows and columns: how far the image reaches beyond the window there.
-            beyond = build("Sub", build.floats(*(float(self.widest),) * 2), self.grid.own_size)
-            if canvas.frame is None:
-                self.pads = build("Concat", build.floats(0.0, 0.0), beyond, axis=0)
+            # At the start of rows and columns, and at their end: by how much the window extends beyond the image.
+            beyond = builder("Sub", builder.floats(*(float(self.widest),) * 2), self.grid.own_size)
+            if image_input.frame is None:
+                self.pads = builder("Concat", builder.floats(0.0, 0.0), beyond, axis=0)
             else:
-                origin = build("Gather", self.grid.origin, build.integers(1, 0), axis=0)
-                self.pads = build("Concat", origin, build("Sub", beyond, origin), axis=0)
-            self.to_pads = build.constant([[0, -1, 0, 1], [-1, 0, 1, 0]], np.float32)
+                origin = builder("Gather", self.grid.origin, builder.integers(1, 0), axis=0)
+                self.pads = builder("Concat", origin, builder("Sub", beyond, origin), axis=0)
+            self.to_pads = builder.constant([[0, -1, 0, 1], [-1, 0, 1, 0]], np.float32)
         else:
-            self.flat = build("Reshape", canvas.images, build.integers(0, -1))
-            height, width = build.several(
-                "Split", (build("Cast", self.grid.own_size, to=onnx_type(np.int64)), build.integers(1, 1)), 2, axis=0
+            self.flat = builder("Reshape", image_input.images, builder.integers(0, -1))
+            height, width = builder.several(
+                "Split",
+                (builder("Cast", self.grid.own_size, to=onnx_type(np.int64)), builder.integers(1, 1)),
+                2,
+                axis=0,
             )
-            self.strides = build("Reshape", build("Concat", build.integers(1), width, axis=0), build.integers(2, 1))
-            last = build("Sub", build("Gather", self.grid.own_size, build.integers(1, 0), axis=0), build.floats(1.0))
-            self.last = build("Reshape", last, build.integers(2, 1))
-            self.ramp = build.constant(np.arange(self.widest), np.float32)
-            if canvas.frame is not None:
-                self.ramp = build("Sub", self.ramp, build("Reshape", self.grid.origin, build.integers(2, 1)))
-            if canvas.channels > 1:
-                numbers = build.constant(np.arange(canvas.channels).reshape(-1, 1, 1), np.int64)
-                self.planes = build("Mul", numbers, build("Mul", height, width))
+            self.strides = builder(
+                "Reshape", builder("Concat", builder.integers(1), width, axis=0), builder.integers(2, 1)
+            )
+            last = builder(
+                "Sub", builder("Gather", self.grid.own_size, builder.integers(1, 0), axis=0), builder.floats(1.0)
+            )
+            self.last = builder("Reshape", last, builder.integers(2, 1))
+            self.ramp = builder.constant(np.arange(self.widest), np.float32)
+            if image_input.frame is not None:
+                self.ramp = builder("Sub", self.ramp, builder("Reshape", self.grid.origin, builder.integers(2, 1)))
+            if image_input.channels > 1:
+                numbers = builder.constant(np.arange(image_input.channels).reshape(-1, 1, 1), np.int64)
+                self.planes = builder("Mul", numbers, builder("Mul", height, width))
 
-    def __call__(self, build: GraphBuilder, location: str) -> str:
-        """Cut one glimpse out of every image.
+    def __call__(self, builder: GraphBuilder, location: str) -> str:
+        """Crop one glimpse from every image.
 
         Args:
-            build: The graph, or a part of it.
-            location: Name of the places, (batch, 2).
+            builder: The graph, or a part of it.
+            location: Name of the locations, (batch, 2).
 
         Returns:
-            Name of the pixels, float32 (batch, scales, channels, size, size), in the canvas's unit; see ``shaped``.
+            Name of the pixels, float32 (batch, scales, channels, size, size), in the unit of the images; without
+            ``shaped``, scales and channels may be one axis.
         """
-        start = self.grid.start(build, location)
-        window = self._pad(build, start) if self.single else self._gather(build, start)
-        scales = [self._pool(build, window, offset, side) for offset, side in self.nested]
-        pixels = scales[0] if len(scales) == 1 else build("Concat", *scales, axis=1)
+        start = self.grid.start(builder, location)
+        window = self._pad(builder, start) if self.single else self._gather(builder, start)
+        scales = [self._pool(builder, window, offset, side) for offset, side in self.nested]
+        pixels = scales[0] if len(scales) == 1 else builder("Concat", *scales, axis=1)
         if not self.shaped:
             return pixels
-        shape = (len(scales), self.canvas.channels, self.size, self.size)
-        return build("Reshape", pixels, build.integers(0, *shape))
+        shape = (len(scales), self.image_input.channels, self.size, self.size)
+        return builder("Reshape", pixels, builder.integers(0, *shape))
 
-    def _pad(self, build: GraphBuilder, start: str) -> str:
-        pads = build("Cast", build("Gemm", start, self.to_pads, self.pads), to=onnx_type(np.int64))
-        black = build.constant(0, self.canvas.dtype)
-        flat = build("Reshape", pads, build.integers(4))
-        return self._as_float(build, build("Pad", self.canvas.images, flat, black, build.integers(2, 3)))
+    def _pad(self, builder: GraphBuilder, start: str) -> str:
+        pads = builder("Cast", builder("Gemm", start, self.to_pads, self.pads), to=onnx_type(np.int64))
+        black = builder.constant(0, self.image_input.dtype)
+        flat = builder("Reshape", pads, builder.integers(4))
+        return self._as_float(builder, builder("Pad", self.image_input.images, flat, black, builder.integers(2, 3)))
 
-    def _gather(self, build: GraphBuilder, start: str) -> str:
-        side, channels = self.widest, self.canvas.channels
-        across = build("Add", build("Reshape", start, build.integers(0, 2, 1)), self.ramp)
-        inside = build("Min", build("Relu", across), self.last)
-        has = build("Cast", build("Equal", across, inside), to=onnx_type(np.float32))
-        halves = build.integers(1, 1)
-        steps = build("Mul", build("Cast", inside, to=onnx_type(np.int64)), self.strides)
-        columns, rows = build.several("Split", (steps, halves), 2, axis=1)
-        has_columns, has_rows = build.several("Split", (has, halves), 2, axis=1)
-        upright = build.integers(0, side, 1)
-        places = build("Add", build("Reshape", rows, upright), columns)
-        mask = build("MatMul", build("Reshape", has_rows, upright), has_columns)
-        mask = build("Reshape", mask, build.integers(0, 1, side, side))
+    def _gather(self, builder: GraphBuilder, start: str) -> str:
+        side, channels = self.widest, self.image_input.channels
+        across = builder("Add", builder("Reshape", start, builder.integers(0, 2, 1)), self.ramp)
+        inside = builder("Min", builder("Relu", across), self.last)
+        has = builder("Cast", builder("Equal", across, inside), to=onnx_type(np.float32))
+        halves = builder.integers(1, 1)
+        steps = builder("Mul", builder("Cast", inside, to=onnx_type(np.int64)), self.strides)
+        columns, rows = builder.several("Split", (steps, halves), 2, axis=1)
+        has_columns, has_rows = builder.several("Split", (has, halves), 2, axis=1)
+        upright = builder.integers(0, side, 1)
+        indices = builder("Add", builder("Reshape", rows, upright), columns)
+        mask = builder("MatMul", builder("Reshape", has_rows, upright), has_columns)
+        mask = builder("Reshape", mask, builder.integers(0, 1, side, side))
         if channels > 1:
-            places = build("Add", build("Reshape", places, build.integers(0, 1, side, side)), self.planes)
-        gathered = build("GatherElements", self.flat, build("Reshape", places, build.integers(0, -1)), axis=1)
-        window = build("Reshape", gathered, build.integers(0, channels, side, side))
-        return build("Mul", self._as_float(build, window), mask)
+            indices = builder("Add", builder("Reshape", indices, builder.integers(0, 1, side, side)), self.planes)
+        gathered = builder("GatherElements", self.flat, builder("Reshape", indices, builder.integers(0, -1)), axis=1)
+        window = builder("Reshape", gathered, builder.integers(0, channels, side, side))
+        return builder("Mul", self._as_float(builder, window), mask)
 
-    def _as_float(self, build: GraphBuilder, pixels: str) -> str:
-        return build("Cast", pixels, to=onnx_type(np.float32)) if self.canvas.dtype == "uint8" else pixels
+    def _as_float(self, builder: GraphBuilder, pixels: str) -> str:
+        return builder("Cast", pixels, to=onnx_type(np.float32)) if self.image_input.dtype == "uint8" else pixels
 
-    def _pool(self, build: GraphBuilder, window: str, offset: int, side: int) -> str:
+    def _pool(self, builder: GraphBuilder, window: str, offset: int, side: int) -> str:
         if side < self.widest:
-            begin, end = build.integers(offset, offset), build.integers(offset + side, offset + side)
-            window = build("Slice", window, begin, end, build.integers(2, 3))
+            begin, end = builder.integers(offset, offset), builder.integers(offset + side, offset + side)
+            window = builder("Slice", window, begin, end, builder.integers(2, 3))
         factor = side // self.size
         if factor == 1:
             return window
-        return build("AveragePool", window, kernel_shape=[factor, factor], strides=[factor, factor])
+        return builder("AveragePool", window, kernel_shape=[factor, factor], strides=[factor, factor])
 
 
 class Grid:
-    """Where windows lie on images: :func:`glimpse.images.geometry.window_start` as nodes.
+    """The positions of windows on images: :func:`glimpse.images.geometry.window_start` as nodes.
 
     Args:
-        build: The graph.
-        canvas: The images.
+        builder: The graph.
+        image_input: The images.
         width: The widest window's extent, pixels.
-        single: Whether locations are always (1, 2). One product by a diagonal matrix, which adds, is then quicker than
-            two operations and rounds as they do. Of larger ones a GPU would compute it with fewer digits.
+        single: Whether locations are always (1, 2). One product by a diagonal matrix, which also adds, is then faster
+            than two operations and rounds as they do. A GPU would compute larger products with fewer digits.
     """
 
-    def __init__(self, build: GraphBuilder, canvas: ImageInput, width: int, single: bool = False) -> None:
+    def __init__(self, builder: GraphBuilder, image_input: ImageInput, width: int, single: bool = False) -> None:
         self.width = width
-        shape = build("Shape", canvas.images)
-        own = build("Slice", shape, build.integers(2), build.integers(4))
-        self.own_size = build("Cast", own, to=onnx_type(np.float32))
+        shape = builder("Shape", image_input.images)
+        own = builder("Slice", shape, builder.integers(2), builder.integers(4))
+        self.own_size = builder("Cast", own, to=onnx_type(np.float32))
         """Height and width of the images, pixels."""
-        size = build("Gather", self.own_size, build.integers(1, 0), axis=0)
-        if canvas.frame is not None:
-            self.origin, frame_size = build.several("Split", (canvas.frame, build.integers(2, 2)), 2, axis=0)
+        size = builder("Gather", self.own_size, builder.integers(1, 0), axis=0)
+        if image_input.frame is not None:
+            self.origin, frame_size = builder.several("Split", (image_input.frame, builder.integers(2, 2)), 2, axis=0)
             """Left and top of the images within the larger one, pixels."""
-            size = build("Max", size, frame_size)
-        self.half = build("Mul", size, build.floats(0.5))
-        self.shift = build("Sub", self.half, build.floats((width - 1) / 2))
-        self.stretch = build("Mul", build.constant(np.eye(2), np.float32), self.half) if single else None
+            size = builder("Max", size, frame_size)
+        self.half = builder("Mul", size, builder.floats(0.5))
+        self.shift = builder("Sub", self.half, builder.floats((width - 1) / 2))
+        self.stretch = builder("Mul", builder.constant(np.eye(2), np.float32), self.half) if single else None
 
-    def start(self, build: GraphBuilder, location: str) -> str:
+    def start(self, builder: GraphBuilder, location: str) -> str:
         """Upper left corners, (x, y) in pixels of the larger image, of the widest windows at locations (..., 2)."""
         if self.stretch is not None:
-            return build("Floor", build("Gemm", location, self.stretch, self.shift))
-        return build("Floor", build("Add", build("Mul", location, self.half), self.shift))
+            return builder("Floor", builder("Gemm", location, self.stretch, self.shift))
+        return builder("Floor", builder("Add", builder("Mul", location, self.half), self.shift))

@@ -1,4 +1,4 @@
-"""A model without a retina as a graph: the whole episode, as torch exports it."""
+"""The graph of a model without a retina: the whole episode, as torch exports it."""
 
 import onnx
 import torch
@@ -11,7 +11,7 @@ from glimpse.contract.tensors import INPUT
 from glimpse.export.graph.assembly import metadata
 from glimpse.export.graph.builder import OPSET
 from glimpse.export.graph.fragment import Fragment
-from glimpse.export.graph.precision import to_half
+from glimpse.export.graph.precision import to_float16
 from glimpse.images.geometry import boxes
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
@@ -21,7 +21,7 @@ class Episode(nn.Module):
     """The deterministic episode as one graph.
 
     Args:
-        observer: The model and its way of looking.
+        observer: The model, and its policy for glimpses.
         temperature: What the logits are divided by before the softmax.
     """
 
@@ -38,21 +38,21 @@ class Episode(nn.Module):
         retina = self.observer.retina
         if retina is not None:
             height, width = images.shape[-2:]
-            seen = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
-            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in seen], dim=2))
+            windows = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
+            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in windows], dim=2))
         if trace.maps is not None:
             outputs.append(trace.maps)
         return tuple(outputs)
 
 
-def whole_of(
+def export_whole_episode(
     observer: Observer, card: ModelCard, images: UInt8[Tensor, "batch channels height width"]
 ) -> onnx.ModelProto:
     """Export a model's episode, unrolled.
 
     Args:
         observer: The model.
-        card: Says which images it takes.
+        card: Its card, which describes the input images.
         images: At least 2, to trace it with.
     """
     dimensions = {0: torch.export.Dim("batch", min=1)}
@@ -79,12 +79,12 @@ def whole_of(
 
 
 def _halve(model: onnx.ModelProto, card: ModelCard) -> None:
-    """Have a graph compute in float16, in place."""
+    """Let a graph compute in float16, in place."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    piece = Fragment((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
-    to_half(piece, card.input_type)
+    fragment = Fragment((INPUT,), card.outputs, list(graph.node), weights, (0, 0, 0, 0))
+    to_float16(fragment, card.input_type)
     for field in (graph.node, graph.initializer, graph.value_info):
         del field[:]
-    graph.node.extend(piece.nodes)
-    graph.initializer.extend(piece.weights.values())
+    graph.node.extend(fragment.nodes)
+    graph.initializer.extend(fragment.weights.values())

@@ -1,1 +1,29 @@
-"""Where an exported file is deployed: Triton's repository, KServe's manifest."""
+"""Export targets, found by name: each writes what a model server needs to serve an exported file. No torch."""
+
+import difflib
+
+from glimpse.export.targets.kserve import KServeTarget
+from glimpse.export.targets.ownership import DeploymentError
+from glimpse.export.targets.target import Target, TargetOption
+from glimpse.export.targets.triton import TritonTarget
+
+__all__ = ["EXPORT_TARGETS", "DeploymentError", "KServeTarget", "Target", "TargetOption", "TritonTarget", "find_target"]
+
+EXPORT_TARGETS: dict[str, type[Target]] = {target.kind: target for target in (TritonTarget, KServeTarget)}
+"""Every target by its name; ``glimpse export --to`` offers these."""
+
+
+def find_target(kind: str) -> type[Target]:
+    """Find a target by its name.
+
+    Args:
+        kind: One of ``EXPORT_TARGETS``.
+
+    Raises:
+        DeploymentError: When there is no such target; it names the one that was most likely meant.
+    """
+    if kind not in EXPORT_TARGETS:
+        near = difflib.get_close_matches(kind, EXPORT_TARGETS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else "; choose one of them"
+        raise DeploymentError(f"expected an export target out of {', '.join(EXPORT_TARGETS)}, got {kind!r}{hint}")
+    return EXPORT_TARGETS[kind]

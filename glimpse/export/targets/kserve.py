@@ -1,29 +1,70 @@
-"""What KServe wants beside a model repository: the manifest of a service that runs it. Standard library only.
+"""The KServe target: the manifest of a service that runs a model repository in Triton. Standard library only.
 
-Source: KServe's v1beta1 InferenceService and what its admission webhook refuses.
+Source: KServe's v1beta1 InferenceService and the rules of its admission webhook.
 """
 
 import json
 import re
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from glimpse.contract.card import ModelCard
 from glimpse.export.targets.ownership import DeploymentError, check_ours, marked, seal_of
+from glimpse.export.targets.target import Target, TargetOption
+from glimpse.files import write_problem, write_whole
 
 METRICS = {"cpu": 80, "concurrency": 8, "rps": 50}
 """What a service may be scaled by, and the figure at which it gets another replica: per cent of the CPU on plain
 Kubernetes; with Knative, requests at once or requests a second."""
 
 
+@dataclass(frozen=True)
+class KServeTarget(Target):
+    """The manifest of a KServe service, see :func:`write_kserve`.
+
+    Attributes:
+        storage_uri: Where the cluster finds the model repository.
+    """
+
+    kind: ClassVar[str] = "kserve"
+    place_metavar: ClassVar[str] = "FILE"
+    summary: ClassVar[str] = "the manifest of an InferenceService over such a repository"
+    options: ClassVar[tuple[TargetOption, ...]] = (
+        TargetOption(
+            "storage_uri",
+            "URI",
+            "where a cluster finds the model repository",
+            "s3://bucket/models",
+            "it says where the cluster finds the model repository that the target triton writes",
+        ),
+    )
+
+    storage_uri: str = ""
+
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Reject what :func:`check_service_name` rejects."""
+        check_service_name(name)
+
+    def check(self) -> None:
+        """Reject what :func:`check_manifest` rejects."""
+        check_manifest(self.place, self.name, self.storage_uri)
+
+    def deliver(self, model: Path, card: ModelCard) -> Path:
+        """Write the manifest, and return its path."""
+        write_kserve(model, card, self.place, self.name, self.storage_uri, gpu=self.gpu)
+        return self.place
+
+
 def check_service_name(name: str) -> None:
-    """Refuse what Kubernetes could not call a service.
+    """Reject a name that Kubernetes does not accept for a service.
 
     Args:
         name: What the service is to be called: small letters, digits and ``-``, no more than 63, a letter first.
 
     Raises:
-        DeploymentError: When it is no such name.
+        DeploymentError: When the name is not valid.
     """
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
         raise DeploymentError(
@@ -33,7 +74,7 @@ def check_service_name(name: str) -> None:
 
 
 def check_manifest(path: Path, name: str, storage_uri: str) -> None:
-    """Refuse what :func:`write_kserve` could not write; nothing is made.
+    """Reject what :func:`write_kserve` could not write; nothing is written.
 
     Args:
         path: Where the manifest is to be written.
@@ -41,8 +82,8 @@ def check_manifest(path: Path, name: str, storage_uri: str) -> None:
         storage_uri: Where the cluster is to find the model repository.
 
     Raises:
-        DeploymentError: When the name or the address is none, the folder is missing, or the file there was not written
-            by Glimpse or was edited since.
+        DeploymentError: When the name or the address is not valid, the file can't be written, or the file there was
+            not written by Glimpse or was edited since.
     """
     check_service_name(name)
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s\"]+", storage_uri):
@@ -50,10 +91,8 @@ def check_manifest(path: Path, name: str, storage_uri: str) -> None:
             f"expected an address such as s3://bucket/models, got {storage_uri!r}; say where the cluster finds the "
             "model repository"
         )
-    if not path.parent.is_dir():
-        raise DeploymentError(
-            f"expected a folder {path.parent} to write {path.name} into; make it first, or choose another"
-        )
+    if problem := write_problem(path):
+        raise DeploymentError(problem)
     if path.exists():
         check_ours(path)
 
@@ -72,8 +111,8 @@ def write_kserve(
 ) -> None:
     """Write the manifest of a KServe InferenceService that runs the model in Triton.
 
-    KServe starts Triton on whatever lies at the address, so that has to be a model repository, as
-    :func:`glimpse.export.targets.triton.write_triton` writes it, with the model under the same name.
+    KServe starts Triton on the folder at the address. It has to be a model repository that
+    :func:`glimpse.export.targets.triton.write_triton` wrote, with the model under the same name.
 
     Args:
         model: The exported file.
@@ -83,13 +122,13 @@ def write_kserve(
         storage_uri: Where the cluster finds the model repository, such as ``s3://bucket/models`` or ``pvc://claim``.
         metric: By what it is scaled, one of ``METRICS``: ``cpu`` on plain Kubernetes, ``concurrency`` or ``rps`` with
             Knative.
-        min_replicas: How few copies of the service run; 0, which needs Knative, lets it sleep.
-        max_replicas: How many run at most.
-        gpu: Whether each replica gets a GPU, which a repository wants that was written for GPUs.
+        min_replicas: The least number of copies of the service; 0 needs Knative, and stops the idle service.
+        max_replicas: The largest number of copies.
+        gpu: Whether each replica gets a GPU, as a repository needs that was written for GPUs.
 
     Raises:
         ContractError: When the file is not sealed, or was changed after it was.
-        DeploymentError: When an argument is none of those, the folder is missing, or the file there was not written
+        DeploymentError: When an argument is not valid, the file can't be written, or the file there was not written
             by Glimpse or was edited since.
     """
     check_manifest(path, name, storage_uri)
@@ -116,10 +155,7 @@ def write_kserve(
         storage_uri=json.dumps(storage_uri),
         gpu=_GPU if gpu else "",
     )
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as place:
-        draft = Path(place) / path.name
-        draft.write_text(marked(manifest), encoding="utf-8")
-        draft.replace(path)
+    write_whole(path, marked(manifest))
 
 
 _MANIFEST = """\

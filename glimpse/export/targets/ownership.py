@@ -1,4 +1,4 @@
-"""What Glimpse wrote for a model server, told from what somebody else wrote or edited, so that it alone is replaced.
+"""Files that Glimpse wrote for a model server are recognised, so that no file of the user's is replaced.
 
 A file that may be replaced begins with a mark: a comment with the SHA-256 of the rest.
 """
@@ -14,11 +14,11 @@ _AGAIN = "export the model again with this version of Glimpse"
 
 
 class DeploymentError(ValueError):
-    """A deployment that could not be described, or would have overwritten what somebody else wrote."""
+    """A deployment that can't be described, or that would replace a file that Glimpse did not write."""
 
 
 def seal_of(model: Path) -> str:
-    """The SHA-256 that an exported file carries and has.
+    """The SHA-256 of an exported file, after it was compared with the one that the file carries.
 
     Args:
         model: The file.
@@ -33,7 +33,7 @@ def seal_of(model: Path) -> str:
 
 
 def marked(text: str) -> str:
-    """Put the mark above a text: a comment in YAML as in protobuf's text form.
+    """Put the mark above a text, as a comment both in YAML and in protobuf's text form.
 
     Args:
         text: What is to be written.
@@ -42,7 +42,7 @@ def marked(text: str) -> str:
 
 
 def check_ours(path: Path) -> None:
-    """Refuse a file that Glimpse did not write, or that was edited since.
+    """Reject a file that Glimpse did not write, or that was edited since.
 
     Args:
         path: The file that is about to be replaced.
@@ -61,11 +61,11 @@ def check_ours(path: Path) -> None:
 
 
 def check_noted(path: Path, digest: str) -> None:
-    """Refuse a file that has no room for a mark, unless it is the one that a marked file beside it notes.
+    """Reject a file that can't hold a mark, unless its digest is the one in a marked file beside it.
 
     Args:
         path: The file that is about to be replaced or removed.
-        digest: The SHA-256 that was noted, as :func:`digest_of` tells it; empty when there was no such file.
+        digest: The SHA-256 that was noted, as :func:`digest_of` returns it; empty when there was no such file.
 
     Raises:
         DeploymentError: When none was noted, the file is another, or it can't be read.

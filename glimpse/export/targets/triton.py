@@ -1,7 +1,7 @@
-"""What Triton wants beside an exported model: a model repository that describes it.
+"""The Triton target: a model repository with an exported model, its configuration and its labels.
 
-Nobody has to write the model's tensors down by hand. No torch: what is told of them is what onnxruntime finds in the
-file, because that is what Triton compares its configuration with.
+The configuration describes the model's tensors as onnxruntime finds them in the file, because Triton compares it with
+those. No torch.
 
 Sources: Triton's model_config.proto, and the source of its ONNX Runtime backend.
 """
@@ -9,24 +9,24 @@ Sources: Triton's model_config.proto, and the source of its ONNX Runtime backend
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import onnxruntime
+from typing import Any, ClassVar
 
 from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, PROBABILITIES, STATE
 from glimpse.export.targets.ownership import DeploymentError, check_noted, check_ours, digest_of, marked, seal_of
+from glimpse.export.targets.target import Target
+from glimpse.files import draft_folder, put_in_place
 
 MAX_BATCH = 32
-"""Images that Triton runs at once, unless it is told otherwise."""
+"""Images that Triton runs at once by default."""
 QUEUE_SIZE = 256
-"""Requests that wait in Triton; further ones are refused at once, which tells a client more than a time-out."""
+"""Requests that wait in Triton; further ones are rejected at once, so that a client need not wait for a time-out."""
 QUEUE_MICROSECONDS = 1_000_000
-"""How long a request may wait in Triton before it is refused; it may ask for less."""
+"""How long a request may wait in Triton before it is rejected; a request may set a shorter time."""
 
 _TYPES = {
     "tensor(uint8)": "TYPE_UINT8",
@@ -36,17 +36,39 @@ _TYPES = {
 }
 _CONFIG, _LABELS, _FILE = "config.pbtxt", "labels.txt", "model.onnx"
 _LABELS_NOTE = f"# SHA-256 of {_LABELS}: "
-"""Stands in the configuration: every line of the labels is a label, so they have no room for a mark of their own."""
+"""Begins a line of the configuration. The labels can't hold a mark of their own, as each of their lines is a label."""
+
+
+@dataclass(frozen=True)
+class TritonTarget(Target):
+    """A model in a Triton model repository, see :func:`write_triton`."""
+
+    kind: ClassVar[str] = "triton"
+    place_metavar: ClassVar[str] = "FOLDER"
+    summary: ClassVar[str] = "a Triton model repository"
+
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Reject what :func:`check_model_name` rejects."""
+        check_model_name(name)
+
+    def check(self) -> None:
+        """Reject what :func:`check_repository` rejects."""
+        check_repository(self.place, self.name)
+
+    def deliver(self, model: Path, card: ModelCard) -> Path:
+        """Write the model and its configuration, and return the folder of the version that was written."""
+        return write_triton(model, card, self.place, self.name, gpu=self.gpu)
 
 
 def check_model_name(name: str) -> None:
-    """Refuse what Triton could not call a model.
+    """Reject a name that Triton does not accept for a model.
 
     Args:
         name: What the model is to be called: letters, digits, ``.``, ``_`` and ``-``, no more than 63.
 
     Raises:
-        DeploymentError: When it is no such name.
+        DeploymentError: When the name is not valid.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
         raise DeploymentError(
@@ -56,15 +78,15 @@ def check_model_name(name: str) -> None:
 
 
 def check_repository(folder: Path, name: str) -> None:
-    """Refuse a place in a model repository that :func:`write_triton` could not write to; nothing is made.
+    """Reject a place in a model repository that :func:`write_triton` could not write to; nothing is written.
 
     Args:
         folder: The model repository.
         name: What the model is to be called there.
 
     Raises:
-        DeploymentError: When the name is none, the folder can't be made, or a model of that name was not written by
-            Glimpse or was edited since.
+        DeploymentError: When the name is not valid, the folder can't be made, or a model of that name was not written
+            by Glimpse or was edited since.
     """
     check_model_name(name)
     if not folder.is_dir() and (folder.exists() or not folder.parent.is_dir()):
@@ -96,10 +118,10 @@ def write_triton(
     A model that is there already gets a new version, numbered one higher; its older versions stay. Triton serves the
     newest.
 
-    Triton merges requests into batches, or lets them give the inputs that have a default, and never both: its ONNX
-    Runtime backend refuses optional inputs of a model that batches. So an adaptive model, which stops early only when
-    it is given a confidence, is by default not batched by Triton; a request may still hold many images. Whatever else
-    is written is batched, with the defaults of its options.
+    Triton either merges requests into batches or accepts the inputs that have a default, never both: its ONNX Runtime
+    backend rejects optional inputs of a model that batches. So an adaptive model, which stops early only when it gets
+    a confidence, is by default not batched by Triton; a request may still hold many images. Every other model is
+    batched, and its options keep their defaults.
 
     Args:
         model: The exported file.
@@ -116,7 +138,7 @@ def write_triton(
 
     Raises:
         ContractError: When the file is not sealed, or was changed after it was.
-        DeploymentError: When the name or a number is none, the file is not what its card says, the folder can't be
+        DeploymentError: When the name or a number is not valid, the file is not what its card says, the folder can't be
             made, or a model of that name was not written by Glimpse or was edited since.
     """
     check_repository(folder, name)
@@ -134,29 +156,31 @@ def write_triton(
     if not folder.is_dir():
         folder.mkdir()
     version = 1 + max((int(path.name) for path in home.glob("[1-9]*") if path.name.isdecimal()), default=0)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as place:
-        draft = Path(place) / name
+    with draft_folder(folder) as drafts:
+        draft = drafts / name
         (draft / str(version)).mkdir(parents=True)
         shutil.copyfile(model, draft / str(version) / _FILE)
         (draft / _CONFIG).write_text(config, encoding="utf-8")
         if labels:
             (draft / _LABELS).write_text(labels, encoding="utf-8")
         if not home.exists():
-            draft.replace(home)
+            put_in_place(draft, home)
         else:
             # The configuration last: a version that is not described yet is loaded as the one before it was.
             for part in (str(version), _LABELS, _CONFIG):
                 if (draft / part).exists():
-                    (draft / part).replace(home / part)
+                    put_in_place(draft / part, home / part)
             if not labels:
                 (home / _LABELS).unlink(missing_ok=True)
     return home / str(version)
 
 
 class _Tensors:
-    """The inputs, options and outputs of a file, as onnxruntime and therefore Triton sees them."""
+    """The inputs, options and outputs of a file, as onnxruntime and therefore Triton finds them."""
 
     def __init__(self, model: Path, card: ModelCard) -> None:
+        import onnxruntime  # here, because the command line reads the targets' options without it
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         try:
@@ -254,8 +278,8 @@ def _tensor(name: str, kind: str, dims: list[int], max_batch: int, more: Sequenc
 def _labels(card: ModelCard) -> str:
     """The class names, a line each, for a model whose probabilities are one vector of classes an image.
 
-    Triton's classification extension ranks all the numbers of an image and labels them by their place. Where there are
-    several glimpses, most of those places are no class, so there are no labels; the classes stand in the card.
+    Triton's classification extension ranks all the numbers of an image and labels each by its index. With several
+    glimpses, most indices are not those of classes, so there are no labels; the card lists the classes.
     """
     single = card.graph == "step" or (card.graph == "episode" and card.num_glimpses == 1)
     if not single or any("\n" in name or "\r" in name for name in card.classes):

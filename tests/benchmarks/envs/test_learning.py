@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.envs import agents, learning
 from benchmarks.envs.agents import BUDGET, CELLS, CENTRE, CLASSES
 from benchmarks.envs.learning import AS_IT_IS, NARROW, Recipe
-from glimpse_envs.classification.vector import Arrays
+from glimpse_envs.classification.spaces import DictObservation
 from glimpse_envs.evaluation import Agent, evaluate
 from glimpse_envs.sb3 import GlimpseVecEnv
 
@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {"steps": 128, "num_envs": 8, "n_steps": 4, "batch_size":
 def waiting(patience: int, cell: int = 3) -> Agent:
     """Looks so often, always at one cell, and then says 7."""
 
-    def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+    def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
         enough = observation["time"][:, 0] * BUDGET > patience - 0.5
         return np.stack([np.full(len(first), cell), np.where(enough, 7, CLASSES)], 1)
 
@@ -33,9 +33,9 @@ def waiting(patience: int, cell: int = 3) -> Agent:
 def test_the_environment_is_what_the_constants_say(recipe):
     envs: Any = learning.made(recipe, "validation", 2)
     assert envs.single_action_space.nvec.tolist() == [CELLS, CLASSES + 1]
-    looking = envs.unwrapped.looking
-    assert looking.rule.num_glimpses == BUDGET
-    assert len(looking.scenes) == 200
+    core = envs.unwrapped.core
+    assert core.rule.num_glimpses == BUDGET
+    assert len(core.scenes) == 200
     assert CENTRE == 12
 
 
@@ -44,7 +44,7 @@ def test_replaced_places_are_looked_at_and_answers_stay():
     seen: list[np.ndarray] = []
 
     def watch(agent: Agent) -> Agent:
-        def act(observation: Arrays, first: np.ndarray) -> np.ndarray:
+        def act(observation: DictObservation, first: np.ndarray) -> np.ndarray:
             seen.append(observation["location"][~first])
             return agent(observation, first)
 

@@ -24,7 +24,7 @@ COST = MazeEnv().look_cost
     ],
 )
 def test_the_exact_figures_of_agents_that_look_so_often(agent, success, looks):
-    found = benchmark.exact(benchmark.RIVALS[agent])
+    found = benchmark.exact(benchmark.SIMPLE_AGENTS[agent])
     assert found == pytest.approx({"return": success - COST * looks, "success": success, "looks": looks})
 
 
@@ -73,7 +73,7 @@ def test_everything_is_measured_and_drawn(tmp_path, capsys):
     assert run["curve"]["steps"] == [0, 512, 1024]
     assert len(run["curve"]["return"]) == 3
     assert run["short_of_optimum"] == pytest.approx(0.9 - run["exact"]["return"])
-    assert [row["agent"] for row in result["others"]] == [benchmark.RANDOM, *benchmark.RIVALS]
+    assert [row["agent"] for row in result["others"]] == [benchmark.RANDOM, *benchmark.SIMPLE_AGENTS]
     assert (tmp_path / "maze.png").exists()
     printed = capsys.readouterr().out
     assert "a quick run: the figures mean nothing" in printed

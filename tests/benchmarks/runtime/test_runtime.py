@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.harness import fresh_process
-from benchmarks.runtime import early_exit, rival, sizes
+from benchmarks.runtime import early_exit, reference, sizes
 from benchmarks.runtime.product_chain import chain_of, multiply_accumulates, optimised, products_of
 from glimpse.data.datamodule import ImageData
 from glimpse.training.hard import HardAttentionTraining
@@ -22,25 +22,25 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 QUICK = """
 import json, sys
 from pathlib import Path
-from benchmarks import runtime_exit, runtime_gpu, runtime_models, runtime_parity, runtime_sizes, runtime_speed,
-runtime_start from benchmarks import product_chain
+from benchmarks.runtime import early_exit, gpu, models, parity, product_chain, sizes, speed, start
 
-folder, checkpoint, rival = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+folder, checkpoint, reference = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 for module, args in (
-    (runtime_speed, ["--rival", rival]), (runtime_start, []), (runtime_sizes, []), (runtime_exit, [checkpoint]),
-    (runtime_parity, [checkpoint]), (runtime_gpu, []),
+    (speed, ["--reference", reference]), (start, []), (sizes, []), (early_exit, [checkpoint]), (parity, [checkpoint]),
+    (gpu, []),
 ):
-    status = module.main([*args, "--quick", "--output", str(folder / f"{module.__name__}.json")])
-    assert status == 0, (module.__name__, status)
+    name = module.__name__.rpartition(".")[2]
+    status = module.main([*args, "--quick", "--output", str(folder / f"{name}.json")])
+    assert status == 0, (name, status)
 
-model = runtime_models.paper_model()
+model = models.paper_model()
 episode = product_chain.optimised(model.graph(outputs=("logits",)), model.sizes)
-feeds = {"images": runtime_models.real_images(28, 3, None)[0].numpy()}
-nodes = runtime_gpu.nodes_run(model.graph("adaptive", target="gpu"), feeds, (runtime_models.CPU,))
+feeds = {"images": models.real_images(28, 3, None)[0].numpy()}
+nodes = gpu.nodes_run(model.graph("adaptive", target="gpu"), feeds, (models.CPU,))
 (folder / "nodes.json").write_text(json.dumps([node._asdict() for node in nodes]))
 (folder / "episode.onnx").write_bytes(episode.SerializeToString())
 """
-RIVAL = """
+REFERENCE = """
 import torch
 
 class RecurrentAttention(torch.nn.Module):
@@ -67,9 +67,9 @@ def results(tmp_path_factory: pytest.TempPathFactory, without_hook: Callable[...
     trainer.strategy.connect(training)
     trainer._data_connector.attach_datamodule(training, datamodule=data)
     trainer.save_checkpoint(folder / "last.ckpt")
-    (folder / "rival").mkdir()
-    (folder / "rival" / "model.py").write_text(RIVAL)
-    paths = (str(folder), str(folder / "last.ckpt"), str(folder / "rival"))
+    (folder / "reference").mkdir()
+    (folder / "reference" / "model.py").write_text(REFERENCE)
+    paths = (str(folder), str(folder / "last.ckpt"), str(folder / "reference"))
     (folder / "told.txt").write_text(without_hook(QUICK, *paths, GLIMPSE_DATA=str(folder)))
     return folder
 
@@ -80,11 +80,11 @@ def result_of(results: Path, name: str) -> Any:
 
 @pytest.mark.slow
 def test_speed_is_measured_on_every_side(results):
-    found = result_of(results, "runtime_speed")
+    found = result_of(results, "speed")
     single, batch = found["tables"]
     assert (single["batch"], batch["batch"]) == (1, 64)
     for part in (single, batch):
-        assert part["reference"] == part["sides"][0]["side"] == rival.NAME
+        assert part["reference"] == part["sides"][0]["side"] == reference.NAME
         assert part["sides"][0]["times_reference"] == 1
         names = {row["side"] for row in part["sides"]}
         assert {"ours, eager", "episode, logits alone", "adaptive, all outputs"} < names
@@ -96,7 +96,7 @@ def test_speed_is_measured_on_every_side(results):
 
 @pytest.mark.slow
 def test_the_chain_has_the_products_of_the_graph(results):
-    (share,) = result_of(results, "runtime_speed")["shares"]
+    (share,) = result_of(results, "speed")["shares"]
     assert 0 < share["multiply_accumulates"] <= share["multiply_accumulates_of_the_model"]
     graph = onnx.load(str(results / "episode.onnx"))
     chain = chain_of(graph)
@@ -112,14 +112,14 @@ def test_the_chain_has_the_products_of_the_graph(results):
 
 @pytest.mark.slow
 def test_a_start_is_measured_in_a_process_of_its_own(results):
-    starts = result_of(results, "runtime_start")["starts"]
+    starts = result_of(results, "start")["starts"]
     assert len(starts) == 2
     assert all(row["resident"] <= row["peak"] and row["import"] > 0 for row in starts.values())
 
 
 @pytest.mark.slow
 def test_sizes_are_compared_with_the_smallest(results):
-    rows = result_of(results, "runtime_sizes")["sizes"]
+    rows = result_of(results, "sizes")["sizes"]
     assert [row["side"] for row in rows] == [64, 128] * 3
     assert all(row["ended"] is None and row["peak_mebibytes"] > 0 for row in rows)
     assert all(row["times_smallest"] == 1 for row in rows[::2])
@@ -127,7 +127,7 @@ def test_sizes_are_compared_with_the_smallest(results):
 
 @pytest.mark.slow
 def test_every_budget_of_the_table_is_measured(results):
-    (found,) = result_of(results, "runtime_exit")["models"]
+    (found,) = result_of(results, "early_exit")["models"]
     names = [row["budget"] for row in found["budgets"]]
     assert names[:4] == ["1 glimpse", "2 glimpses", "3 glimpses", "until 0.5"]
     full = found["budgets"][2]
@@ -139,7 +139,7 @@ def test_every_budget_of_the_table_is_measured(results):
 
 @pytest.mark.slow
 def test_files_are_compared_with_their_model(results):
-    found = result_of(results, "runtime_parity")
+    found = result_of(results, "parity")
     (model,) = found["models"]
     assert {row["graph"] for row in model["files"]} == {"adaptive", "episode", "step"}
     assert [row["within"] for row in model["files"] if row["precision"] == "float32"] == [True]
@@ -148,7 +148,7 @@ def test_files_are_compared_with_their_model(results):
 
 @pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_told_and_nodes_are_placed(results):
-    found = result_of(results, "runtime_gpu")
+    found = result_of(results, "gpu")
     if "skipped" in found:
         assert "nothing is measured: " in (results / "told.txt").read_text()
     else:
@@ -235,6 +235,6 @@ def test_a_process_that_ends_early_says_how(tmp_path):
     assert taken["ended"].startswith("status 1: ")
 
 
-def test_the_rival_is_looked_for_where_somebody_says(tmp_path):
+def test_the_reference_implementation_must_be_in_the_folder_that_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"found no model\.py there; clone it"):
-        rival.rival_episode(tmp_path, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+        reference.reference_episode(tmp_path, torch.zeros(1, 1, 28, 28, dtype=torch.uint8))

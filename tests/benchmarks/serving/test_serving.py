@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving import report
+from benchmarks.serving import cost, report
 from benchmarks.serving.load import Answers, Task, fault, load, pack, unpack
 from benchmarks.serving.processes import cpu_seconds, memory, send, tree
 from benchmarks.serving.sides import BARE, BATCHED, IMAGES, LITSERVE, OURS, QUIET, TENSORS, Running, Side, sides_of
@@ -134,9 +134,8 @@ def test_our_request_is_one_that_our_service_reads():
 
 
 def test_an_image_is_sent_as_it_is():
-    serve = pytest.importorskip("serve")
     canvas = toys.noise(28, 28, 1)
-    sent = serve.png(canvas)
+    sent = cost.png(canvas)
     for side in sides_of(sys.executable):
         head, body = side.request(IMAGES, sent, SQUARE).split(b"\r\n\r\n", 1)
         assert body == sent

@@ -13,7 +13,7 @@ HERE = torch.tensor([[0.5, -0.5], [0.0, 0.9]])
 def test_a_cell_is_looked_at_in_its_middle_row_by_row():
     actions = Actions("declare", 3, grid_cells=2, relative=False, largest_step=1.0)
     assert actions.space == gymnasium.spaces.MultiDiscrete([4, 4])
-    move = actions.move(torch.tensor([[1, 3], [2, 0]]), HERE)
+    move = actions.decode(torch.tensor([[1, 3], [2, 0]]), HERE)
     assert move.location.tolist() == [[0.5, -0.5], [-0.5, 0.5]]
     assert move.answer is not None
     assert move.answer.tolist() == [3, 0]
@@ -23,14 +23,14 @@ def test_a_cell_is_looked_at_in_its_middle_row_by_row():
 def test_a_relative_cell_is_a_saccade_that_ends_at_the_edge():
     actions = Actions("joint", 3, grid_cells=3, relative=True, largest_step=0.6)
     assert actions.space == gymnasium.spaces.MultiDiscrete([9, 3])
-    move = actions.move(torch.tensor([[4, 0], [8, 1]]), HERE)
+    move = actions.decode(torch.tensor([[4, 0], [8, 1]]), HERE)
     torch.testing.assert_close(move.location, torch.tensor([[0.5, -0.5], [0.4, 1.0]]))
 
 
 def test_scores_become_log_probabilities_and_the_highest_is_the_answer():
     actions = Actions("box", 3, grid_cells=1, relative=False, largest_step=1.0)
     action = torch.tensor([[0.1, 0.2, -1.0, 0.5, 0.0], [0.3, -0.4, 1.0, 1.0, -1.0]])
-    move = actions.move(action, HERE)
+    move = actions.decode(action, HERE)
     torch.testing.assert_close(move.location, action[:, :2])
     assert move.answer is not None
     assert move.log_probability is not None
@@ -40,12 +40,12 @@ def test_scores_become_log_probabilities_and_the_highest_is_the_answer():
 
 def test_what_lies_beyond_the_image_is_looked_at_from_its_edge():
     actions = Actions("location", 3, grid_cells=1, relative=False, largest_step=1.0)
-    assert actions.move(torch.tensor([[1.2, -3.0], [0.5, 1.0]]), HERE).location.tolist() == [[1.0, -1.0], [0.5, 1.0]]
+    assert actions.decode(torch.tensor([[1.2, -3.0], [0.5, 1.0]]), HERE).location.tolist() == [[1.0, -1.0], [0.5, 1.0]]
 
 
 def test_a_location_alone_says_nothing():
     actions = Actions("location", 3, grid_cells=1, relative=True, largest_step=0.5)
-    move = actions.move(torch.tensor([[1.0, 1.0], [-1.0, 0.2]]), HERE)
+    move = actions.decode(torch.tensor([[1.0, 1.0], [-1.0, 0.2]]), HERE)
     torch.testing.assert_close(move.location, torch.tensor([[1.0, 0.0], [-0.5, 1.0]]))
     assert move.answer is None
 
@@ -72,7 +72,7 @@ def test_the_one_wrong_action_of_many_is_named():
     for outside in ([1, 9], [4, 0], [0, -1]):
         given = actions.check(np.array([[0, 0], outside, [2, 2]]), 3)
         with pytest.raises(gymnasium.error.InvalidAction, match=re.escape(f"in MultiDiscrete([4 4]), got {outside}")):
-            actions.move(given, torch.zeros(3, 2))
+            actions.decode(given, torch.zeros(3, 2))
     with pytest.raises(gymnasium.error.InvalidAction, match=r"numbers of shape \(3, 2\).* got int64 of shape \(2, 2\)"):
         actions.check(np.zeros((2, 2), int), 3)
 

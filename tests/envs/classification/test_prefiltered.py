@@ -30,8 +30,8 @@ def test_locations_at_the_border_between_two_pixels_fall_to_the_same_side():
     images = torch.arange(25 * 25).remainder(251).to(torch.uint8).view(1, 1, 25, 25)
     middles = torch.tensor([-0.8, -0.4, 0.0, 0.4, 0.8])
     steps = torch.arange(-3, 4) * 6e-8
-    places = (middles[:, None] + steps).flatten()
-    location = torch.cartesian_prod(places, places)
+    indices = (middles[:, None] + steps).flatten()
+    location = torch.cartesian_prod(indices, indices)
     retina = Retina(8, 2, 2)
     seen = PrefilteredRetina(images, retina)(torch.zeros(len(location), dtype=torch.long), location)
     exact = retina(images.expand(len(location), -1, -1, -1), location)

@@ -25,7 +25,7 @@ def test_pictures_of_ones_own_are_numbered_and_named():
     assert pictures.classes == ("0", "1", "2")
     fixed = FixedScenes(pictures)
     assert (len(fixed), fixed.image_shape, fixed.num_targets) == (4, (1, 6, 5), 1)
-    dealt = fixed.deal(torch.tensor([3, 1]), generator())
+    dealt = fixed.fetch(torch.tensor([3, 1]), generator())
     assert dealt.labels.tolist() == [[2], [2]]
     assert torch.equal(fixed.images(dealt.scene), IMAGES[[3, 1]])
     assert copy.deepcopy(pictures) is pictures
@@ -42,7 +42,7 @@ def test_pictures_may_be_arrays():
     [
         (IMAGES[:0], [], (), r"at least one image of at least one pixel, got shape \(0, 1, 6, 5\)"),
         (IMAGES[:, :, :0], [0] * 4, (), r"at least one image of at least one pixel, got shape \(4, 1, 0, 5\)"),
-        (IMAGES.float(), [0] * 4, (), "expected images as uint8 .*, got torch.float32 .*; bring them to bytes"),
+        (IMAGES.float(), [0] * 4, (), "expected images as uint8 .*, got torch.float32 .*; convert them to bytes"),
         (
             IMAGES[0],
             [0],
@@ -50,7 +50,7 @@ def test_pictures_may_be_arrays():
             r"expected images as uint8 \(images, channels, height, width\), got torch.uint8 \(1, 6, 5",
         ),
         (IMAGES, [0] * 3, (), r"a label, or a row of them, for each of 4 images, got shape \(3,\)"),
-        (IMAGES, [0, 1, 2, 1], ("ant", "bee"), "labels from 0 to 1, the numbers of 2 classes, got 2; mend the label"),
+        (IMAGES, [0, 1, 2, 1], ("ant", "bee"), "labels from 0 to 1, the numbers of 2 classes, got 2; fix the label"),
         (IMAGES, [0, -1, 0, 1], (), "labels from 0 to 1, the numbers of 2 classes, got -1"),
     ],
 )
@@ -72,8 +72,8 @@ def test_held_out_canvases_are_those_of_the_library():
 def test_drawn_canvases_are_new_each_time_and_follow_from_the_generator():
     source = embedded_digits(None, download=False)
     drawn = DrawnScenes(source.train, source.classes, Canvas(40, 44, 2))
-    places = torch.tensor([5, 5])
-    first, again = drawn.deal(places, generator(1)), drawn.deal(places, generator(1))
+    indices = torch.tensor([5, 5])
+    first, again = drawn.fetch(indices, generator(1)), drawn.fetch(indices, generator(1))
     assert torch.equal(first.scene, again.scene)
     assert not torch.equal(first.scene[0], first.scene[1])
     assert first.labels.tolist() == [[int(source.train.labels[5])]] * 2
@@ -83,7 +83,7 @@ def test_drawn_canvases_are_new_each_time_and_follow_from_the_generator():
 def test_a_sequence_shows_its_targets_from_left_to_right():
     source = embedded_digits(None, download=False)
     drawn = DrawnScenes(source.train, source.classes, Canvas(24, 24), num_targets=3)
-    dealt = drawn.deal(torch.arange(50), generator(2))
+    dealt = drawn.fetch(torch.arange(50), generator(2))
     assert dealt.scene.shape == (50, 1, 24, 72)
     assert drawn.image_shape == (1, 24, 72)
     assert torch.equal(dealt.labels[:, 0], source.train.labels[:50])
@@ -108,8 +108,8 @@ def test_fixed_images_are_filtered_beforehand_once_where_memory_allows_it(monkey
 
 
 def test_random_images_and_places_cover_what_there_is():
-    chosen = scenes.random_places(5, 400, generator(), "cpu")
+    chosen = scenes.random_indices(5, 400, generator(), "cpu")
     assert sorted(set(chosen.tolist())) == [0, 1, 2, 3, 4]
-    places = scenes.random_locations(400, generator(), "cpu")
-    assert -1 <= float(places.min()) < -0.95
-    assert 0.95 < float(places.max()) <= 1
+    indices = scenes.random_locations(400, generator(), "cpu")
+    assert -1 <= float(indices.min()) < -0.95
+    assert 0.95 < float(indices.max()) <= 1

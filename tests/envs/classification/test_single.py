@@ -108,7 +108,7 @@ def test_an_environment_can_be_copied_and_pickled(monkeypatch):
     env = env_of(dataset=pictures)
     env.reset(seed=0)
     twin = copy.deepcopy(env)
-    assert twin.looking.scenes is env.looking.scenes
+    assert twin.core.scenes is env.core.scenes
     twin.step([0, 0])
     assert env.step([0, KEEP])[2] is False
     again = pickle.loads(pickle.dumps(env_of(dataset=pictures)))  # noqa: S301

@@ -7,7 +7,7 @@ from glimpse_envs.classification.task import Task
 
 
 def test_an_observation_has_its_parts_in_their_ranges():
-    space: Any = observation_space(Task(dataset="digits", canvas_height=30, canvas_width=40, glimpse_size=6).looking())
+    space: Any = observation_space(Task(dataset="digits", canvas_height=30, canvas_width=40, glimpse_size=6).core())
     assert list(space) == ["glimpse", "location", "time"]
     assert space["glimpse"].shape == (3, 1, 6, 6)
     assert space["location"].shape == (2,)
@@ -17,5 +17,5 @@ def test_an_observation_has_its_parts_in_their_ranges():
 
 def test_a_sequence_tells_how_much_has_been_read():
     task = Task(dataset="digits", canvas_height=30, canvas_width=30, num_targets=2)
-    space: Any = observation_space(task.looking())
+    space: Any = observation_space(task.core())
     assert list(space) == ["glimpse", "location", "read", "time"]

@@ -48,7 +48,7 @@ def test_numpys_numbers_are_numbers(without_hook):
     program = (
         "import numpy as np; from glimpse_envs.classification.task import Task;"
         "task = Task.of(num_glimpses=np.int64(3), glimpse_cost=np.float32(0.5));"
-        "print(task.looking().rule.num_glimpses, task.glimpse_cost)"
+        "print(task.core().rule.num_glimpses, task.glimpse_cost)"
     )
     assert without_hook(program).split() == ["3", "0.5"]
 
@@ -75,12 +75,12 @@ def test_data_that_are_not_there_are_told_of_in_our_words(tmp_path):
     with pytest.raises(
         DataError, match=r"expected MNIST under .*; give its folder with root or GLIMPSE_DATA, or have it"
     ) as told:
-        Task(dataset="mnist", root=str(tmp_path)).looking()
+        Task(dataset="mnist", root=str(tmp_path)).core()
     assert "--" not in str(told.value)
     with pytest.raises(DataError, match=r"expected a folder of images at .*, found none; give one with root"):
-        Task(dataset="folder", root=str(tmp_path / "none")).looking()
+        Task(dataset="folder", root=str(tmp_path / "none")).core()
     with pytest.raises(DataError, match="expected a canvas of at least 24x24 pixels, the images' size, got 20x20"):
-        Task(dataset="digits", canvas_height=20, canvas_width=20).looking()
+        Task(dataset="digits", canvas_height=20, canvas_width=20).core()
 
 
 def test_a_budget_must_be_shared_out_evenly():
@@ -92,8 +92,8 @@ def test_a_budget_must_be_shared_out_evenly():
         "num_glimpses": 7,
     }
     with pytest.raises(TaskError, match=r"expected num_glimpses to be a multiple of the 3 targets.* got 7"):
-        Task(**options, action_mode="joint").looking()
-    assert Task(**options).looking().rule.num_glimpses == 7
+        Task(**options, action_mode="joint").core()
+    assert Task(**options).core().rule.num_glimpses == 7
 
 
 def test_a_folder_of_images_is_an_environment(tmp_path):
@@ -101,6 +101,6 @@ def test_a_folder_of_images_is_an_environment(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(5):
             Image.new("RGB", (20, 30), (shade, number, 0)).save(tmp_path / name / f"{number}.png")
-    looking = Task(dataset="folder", root=str(tmp_path), image_height=16, image_width=24, split="train").looking()
-    assert looking.scenes.classes == ("ant", "bee")
-    assert looking.scenes.image_shape == (3, 16, 24)
+    core = Task(dataset="folder", root=str(tmp_path), image_height=16, image_width=24, split="train").core()
+    assert core.scenes.classes == ("ant", "bee")
+    assert core.scenes.image_shape == (3, 16, 24)

@@ -18,7 +18,7 @@ KEEP, WRONG = 3, 99
 
 def env_of(mode: AutoresetMode = AutoresetMode.SAME_STEP, num_envs: int = 4, **options: Any) -> TensorEnv:
     given = {"dataset": PICTURES, "glimpse_size": 4, "num_scales": 2, "num_glimpses": 3, "grid_cells": 3} | options
-    env = TensorEnv(Task.of(**given).looking(), num_envs, mode)
+    env = TensorEnv(Task.of(**given).core(), num_envs, mode)
     env.seed(0)
     return env
 
@@ -33,12 +33,12 @@ def test_under_same_step_a_new_episode_begins_at_once_and_the_last_glimpse_is_to
     told = env.step(acts(0, KEEP, 1, KEEP))
     assert told.terminated.tolist() == [True, False, True, False]
     assert told.reward.tolist() == [1, 0, 0, 0]
-    assert told.last is not None
-    assert told.last.rows.tolist() == [0, 2]
-    assert torch.equal(told.last.observation.glimpse, first.glimpse[[0, 2]])
-    assert told.last.labels.flatten().tolist() == [0, 2]
-    assert told.last.right.tolist() == [1, 0]
-    assert told.last.glimpses.tolist() == [1, 1]
+    assert told.final is not None
+    assert told.final.rows.tolist() == [0, 2]
+    assert torch.equal(told.final.observation.glimpse, first.glimpse[[0, 2]])
+    assert told.final.labels.flatten().tolist() == [0, 2]
+    assert told.final.num_correct.tolist() == [1, 0]
+    assert told.final.glimpses_taken.tolist() == [1, 1]
     torch.testing.assert_close(told.observation.time.flatten(), torch.tensor([1.0, 2.0, 1.0, 2.0]) / 3)
     assert told.observation.location[[0, 2]].tolist() == [[0, 0], [0, 0]]
 
@@ -69,7 +69,7 @@ def test_disabled_nothing_begins_by_itself():
     assert torch.equal(ended.observation.location, before), "what was handed out before must stay as it was"
     assert torch.equal(again.glimpse[1], ended.observation.glimpse[1])
     torch.testing.assert_close(again.time.flatten(), torch.tensor([1.0, 2.0, 1.0, 2.0]) / 3)
-    assert env.present().labels[[0, 2], 0].tolist() == [1, 2]
+    assert env.current_state().labels[[0, 2], 0].tolist() == [1, 2]
     env.step(acts(KEEP, KEEP, KEEP, KEEP))
 
 
@@ -102,8 +102,8 @@ def test_what_a_caller_holds_is_never_written_to():
     kept = location.clone()
     told = env.advance(Move(location))
     assert told.terminated.all()
-    assert told.last is not None
-    assert torch.equal(told.last.observation.location, kept)
+    assert told.final is not None
+    assert torch.equal(told.final.observation.location, kept)
     assert torch.equal(location, kept)
     assert told.observation.location.tolist() == [[0, 0]] * 4
 
@@ -111,7 +111,7 @@ def test_what_a_caller_holds_is_never_written_to():
 def test_an_id_is_had_as_tensors_too():
     env = TensorEnv.of("Glimpse/Digits-v0", 5, split="test", action_mode="joint")
     assert env.reset().glimpse.shape == (5, 3, 1, 12, 12)
-    assert env.looking.rule.num_glimpses == 4
+    assert env.core.rule.num_glimpses == 4
     with pytest.raises(gymnasium.error.NameNotFound):
         TensorEnv.of("Glimpse/Digit-v0", 5)
 
@@ -125,7 +125,7 @@ def test_a_move_beyond_the_image_ends_at_its_edge():
 
 def test_canvases_are_drawn_anew_for_every_episode():
     task = Task(dataset="digits", canvas_height=40, canvas_width=40, num_pieces=2, glimpse_size=40, num_scales=1)
-    env = TensorEnv(task.looking(), 3)
+    env = TensorEnv(task.core(), 3)
     env.seed(1)
     first = env.reset(torch.tensor([4, 4, 4]))
     assert not torch.equal(first.glimpse[0], first.glimpse[1])

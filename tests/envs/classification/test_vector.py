@@ -94,17 +94,17 @@ def test_an_agent_may_do_as_it_likes_with_what_it_was_given():
     for spoilt in (False, True):
         envs = envs_of(relative=True, grid_cells=3)
         seen, infos = envs.reset(seed=3)
-        course = []
+        recorder = []
         for step in range(7):
-            course.append([*(part.copy() for part in seen.values()), infos["label"].copy()])
+            recorder.append([*(part.copy() for part in seen.values()), infos["label"].copy()])
             if spoilt:
                 for part in (*seen.values(), infos["label"], infos["_label"], infos["image"]):
                     part[:] = 0
             seen, rewards, *_, infos = envs.step(np.array([[step, 0], [8, KEEP], [1, 1], [2, KEEP]]))
-            course[-1].append(rewards)
+            recorder[-1].append(rewards)
             if "final_obs" in infos:
-                course[-1] += [end["glimpse"] for end in infos["final_obs"] if end]
-        runs.append(course)
+                recorder[-1] += [end["glimpse"] for end in infos["final_obs"] if end]
+        runs.append(recorder)
     for one, other in zip(*runs, strict=True):
         for part, same in zip(one, other, strict=True):
             np.testing.assert_array_equal(part, same)

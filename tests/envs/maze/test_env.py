@@ -9,7 +9,7 @@ import pytest
 from gymnasium.error import InvalidAction, ResetNeeded, UnsupportedMode
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
-from glimpse_envs.maze.env import MazeEnv, Observation, optimum
+from glimpse_envs.maze.env import MazeEnv, MazeObservation, optimal_return
 from glimpse_envs.maze.generator import all_junctions
 
 ID = "GlimpseTest/Maze-v0"
@@ -18,7 +18,7 @@ LEFT, AHEAD, RIGHT, NOWHERE = range(4)
 MAZE = [(0, 3, 1), (2, 0, 5), (1, 1, 0)]
 COST = 0.02
 
-Policy = Callable[[Observation], int]
+Policy = Callable[[MazeObservation], int]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def act(environment: MazeEnv, *actions: int) -> list[tuple[float, bool]]:
 def best_policy(num_junctions: int, sight: int, num_looks: int, look_cost: float) -> Policy:
     """Act on what an observation says, and on the optimum of what may come of it; look left first, and ahead next."""
 
-    def choose(observation: Observation) -> int:
+    def choose(observation: MazeObservation) -> int:
         left = num_junctions - round(float(observation["progress"][0]) * num_junctions)
         looks = num_looks - round(float(observation["time"][0]) * num_looks)
         direction = int(observation["direction"].argmax())
@@ -47,9 +47,9 @@ def best_policy(num_junctions: int, sight: int, num_looks: int, look_cost: float
             return TAKE[direction]
         unseen = {NOWHERE: 3, LEFT: 2, AHEAD: 1}[direction]
         first = 3 - unseen
-        after = 1.0 if left == 1 else optimum(left - 1, looks, look_cost)
+        after = 1.0 if left == 1 else optimal_return(left - 1, looks, look_cost)
         taken = after / unseen
-        return TAKE[first] if taken >= optimum(left, looks, look_cost, unseen) - 1e-12 else LOOK[first]
+        return TAKE[first] if taken >= optimal_return(left, looks, look_cost, unseen) - 1e-12 else LOOK[first]
 
     return choose
 
@@ -254,7 +254,7 @@ def test_a_step_needs_a_reset_before_it():
 )
 def test_a_maze_that_is_none_is_refused(maze):
     with pytest.raises(
-        ValueError, match=r"expected a maze of 3 junctions, .* from 1 to 5, and 0 for the one that leads"
+        ValueError, match=r"expected a maze of 3 junctions, .* from 1 to 5, and 0 for the open one, got"
     ):
         MazeEnv().reset(options={"maze": maze})
 
@@ -350,18 +350,18 @@ def expectimax(num_junctions: int, num_looks: int, look_cost: float) -> float:
 def test_the_optimum_is_what_brute_force_finds(num_junctions, look_cost):
     for num_looks in range(1, 3 * num_junctions + 1):
         brute = expectimax(num_junctions, num_looks, look_cost)
-        assert optimum(num_junctions, num_looks, look_cost) == pytest.approx(brute, abs=1e-12)
+        assert optimal_return(num_junctions, num_looks, look_cost) == pytest.approx(brute, abs=1e-12)
 
 
 @pytest.mark.parametrize("num_junctions", [1, 3, 8])
 @pytest.mark.parametrize("look_cost", [0.0, 0.01, 0.02])
 def test_with_looks_enough_the_optimum_has_a_closed_form(num_junctions, look_cost):
     for spare in (0, 1, 5):
-        assert optimum(num_junctions, 2 * num_junctions + spare, look_cost) == pytest.approx(
+        assert optimal_return(num_junctions, 2 * num_junctions + spare, look_cost) == pytest.approx(
             1 - num_junctions * 5 / 3 * look_cost
         )
     if look_cost:
-        assert optimum(num_junctions, 2 * num_junctions - 1, look_cost) < 1 - num_junctions * 5 / 3 * look_cost
+        assert optimal_return(num_junctions, 2 * num_junctions - 1, look_cost) < 1 - num_junctions * 5 / 3 * look_cost
 
 
 def test_by_default_the_best_of_agents_earns_nine_tenths():
@@ -369,10 +369,10 @@ def test_by_default_the_best_of_agents_earns_nine_tenths():
 
 
 def test_without_looks_one_guesses_and_dear_looks_are_not_worth_it():
-    assert optimum(3, 0, 0.02) == pytest.approx(1 / 27)
-    assert optimum(3, 9, 1.0) == pytest.approx(1 / 27)
-    assert optimum(0, 5, 0.02) == 1
-    assert optimum(2, 9, 0.02, ways=1) == optimum(1, 9, 0.02)
+    assert optimal_return(3, 0, 0.02) == pytest.approx(1 / 27)
+    assert optimal_return(3, 9, 1.0) == pytest.approx(1 / 27)
+    assert optimal_return(0, 5, 0.02) == 1
+    assert optimal_return(2, 9, 0.02, candidates=1) == optimal_return(1, 9, 0.02)
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def served(monkeypatch: pytest.MonkeyPatch, moves: Callable[[Game], None]) -> None:
     """Let a function play in the browser's stead."""
-    monkeypatch.setattr("glimpse_envs.play.page.serve", lambda game, port, opened: moves(game))
+    monkeypatch.setattr("glimpse_envs.play.page.serve_game", lambda game, port, opened: moves(game))
 
 
 def answer_all(game: Game) -> None:
     for _ in game.images:
         game.round.look((0.5, 0.5))
         game.answer(3)
-        game.go_on()
+        game.next_image()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def answer_all(game: Game) -> None:
     ],
 )
 def test_an_environment_is_found_by_its_id_or_less(name, found):
-    assert command.find(name).id == found
+    assert command.find_environment(name).id == found
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,26 @@ def test_an_environment_is_found_by_its_id_or_less(name, found):
         (["--browser", "--set", "zoom=two"], "expected a whole number in --set zoom=two, got 'two'"),
         (["--browser", "--set", "glimpse_cost=x"], "expected a number in --set glimpse_cost=x"),
         (["--browser", "--set", "download=yes"], "expected true or false in --set download=yes"),
-        (["--browser", "--set", "zoom=0"], "expected zoom of at least 1, got 0; raise it"),
+        (["--browser", "--set", "zoom=0"], "expected --set zoom of at least 1, got 0; raise it"),
         (["--browser", "--set", "canvas_height=3"], "expected a canvas of at least 24x24 pixels"),
+        (["--browser", "--set", "canvas_height=3"], "enlarge --set canvas_height and --set canvas_width"),
+        (["--browser", "--set", "canvas_height=0"], "needs a canvas; got --set canvas_height=0, --set canvas_width=28"),
+        (["--browser", "--set", "reward=praise"], "expected --set reward out of improvement, terminal, dense; got"),
         (["maze", "--browser"], "expected images to classify, but Maze-v0 is walked through; play another environment"),
         (["sequence", "--browser"], "expected images of one class each, but Sequence-v0 shows sequences"),
-        (["mnist", "--browser", "--root", "none"], "or have it downloaded with --set download=true"),
+        (
+            ["mnist", "--browser", "--root", "none"],
+            "give its folder with --root or GLIMPSE_DATA, or have it downloaded with --set download=true",
+        ),
         (
             ["imagefolder", "--browser", "--root", "none"],
             "expected a folder of images at none, found none; give one with --",
         ),
         (["--browser", "--model", "no.onnx"], "can't load the model 'no.onnx': no such file"),
-        (["--browser", "--output", "none/played.json"], "expected a folder at 'none' to write played.json into"),
+        (
+            ["--browser", "--output", "none/played.json"],
+            "got 'none/played.json', whose folder 'none' does not exist; make",
+        ),
         (["--browser", "--split", "tset"], "expected one of train, validation, test; got 'tset'; did you mean test?"),
         (["--brwser"], "play knows no '--brwser'; did you mean --browser?"),
     ],
@@ -91,7 +100,7 @@ def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monke
 def test_a_system_without_terminals_has_the_browser(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="this system's terminals can't be played in; play in a browser"):
-        command.check(app.parse(["play"]))
+        command.check_arguments(app.parse(["play"]))
 
 
 def test_a_model_of_other_images_is_refused(exported, capsys):
@@ -101,10 +110,10 @@ def test_a_model_of_other_images_is_refused(exported, capsys):
 
 def test_a_model_brings_its_retina_and_budget(exported):
     opponent = Opponent(exported.path)
-    entry, options = command.choose(app.parse(["play", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose_environment(app.parse(["play", "--model", "m.onnx"]), opponent)
     assert entry.id == "Digits-v0"
     assert (options["glimpse_size"], options["num_scales"], options["num_glimpses"]) == (6, 2, 3)
-    _, options = command.choose(
+    _, options = command.choose_environment(
         app.parse(["play", "--model", "m.onnx", "--glimpses", "9", "--set", "num_scales=1"]), opponent
     )
     assert (options["num_glimpses"], options["num_scales"]) == (9, 1)
@@ -114,10 +123,10 @@ def test_a_model_without_an_id_brings_the_images_that_it_learned(exported, monke
     opponent = Opponent(exported.path)
     data = {"dataset": "mnist", "canvas_height": 60, "canvas_width": 60, "num_pieces": 4}
     monkeypatch.setitem(opponent.card.recipe, "data", data)
-    entry, options = command.choose(app.parse(["play", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose_environment(app.parse(["play", "--model", "m.onnx"]), opponent)
     assert entry.id == "MNIST-v0"
     assert data.items() <= options.items()
-    entry, options = command.choose(app.parse(["play", "digits", "--model", "m.onnx"]), opponent)
+    entry, options = command.choose_environment(app.parse(["play", "digits", "--model", "m.onnx"]), opponent)
     assert (entry.id, options["canvas_height"]) == ("Digits-v0", 28)
 
 
@@ -133,7 +142,7 @@ def test_a_game_is_played_kept_and_gone_on_with(tmp_path, monkeypatch, capsys, e
         "the model, as many glimpses",
         "the model, all its glimpses",
     ]
-    assert told[-1] == "kept in played.json"
+    assert told[-1] == "saved in played.json"
     assert app.main(args) == 0
     assert capsys.readouterr().out.startswith("6 images played, 3 of them earlier\n")
     kept = json.loads((tmp_path / "played.json").read_text())
@@ -172,7 +181,7 @@ def test_a_model_needs_its_runtime_and_nothing_else_does(monkeypatch, capsys, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for module in ("session", "stepping", "graph", "model_file", "providers"):
-        monkeypatch.delitem(sys.modules, f"glimpse.runtime.session.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"glimpse.runtime.{module}", raising=False)
     told = refused(capsys, "--browser", "--model", "m.onnx")
     assert "--model needs onnxruntime, which is not installed; pip install 'glimpse-attention[serve]'" in told
 

@@ -8,8 +8,8 @@ import torch
 from glimpse.images.geometry import grid
 from glimpse_envs.classification.single import GlimpseEnv
 from glimpse_envs.classification.task import Task
-from glimpse_envs.play.game import Game, GameError, Round, order, still_to_play
-from glimpse_envs.play.record import AlreadyPlayedError, GameRecord, GameSettings, compare_players
+from glimpse_envs.play.game import Game, GameError, Round, image_order, next_images
+from glimpse_envs.play.record import AlreadyRecordedError, GameRecord, GameSettings, score_players
 
 OPTIONS: dict[str, Any] = {
     "split": "test",
@@ -31,13 +31,13 @@ class Clock:
 
 
 def begin(image: int = 7, clock: Clock | None = None, **options) -> Round:
-    return Round(Task.of(**{**OPTIONS, **options}).looking(), image, 0, clock or Clock())
+    return Round(Task.of(**{**OPTIONS, **options}).core(), image, 0, clock or Clock())
 
 
 def sit_down(folder, images=(4, 9), **options) -> Game:
-    looking = Task.of(**{**OPTIONS, **options}).looking()
-    settings = GameSettings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
-    return Game(looking, images, 0, GameRecord(folder / "played.json", settings), None, Clock())
+    core = Task.of(**{**OPTIONS, **options}).core()
+    settings = GameSettings("Glimpse/Digits-v0", {}, 0, core.scenes.classes, len(core.scenes), None)
+    return Game(core, images, 0, GameRecord(folder / "played.json", settings), None, Clock())
 
 
 @pytest.mark.parametrize("reward", ["terminal", "dense"])
@@ -55,24 +55,24 @@ def test_it_is_the_environments_own_episode(reward, right):
         assert not over
         assert np.allclose(seen.location, observed["location"])
         assert (seen.pixels == (observed["glimpse"] * 255).round().transpose(0, 2, 3, 1)).all()
-        assert played.taken / 3 == pytest.approx(observed["time"].item())
+        assert played.glimpses_taken / 3 == pytest.approx(observed["time"].item())
     answer = info["label"] if right else (info["label"] + 1) % 10
     _, reward_, over, _, info = env.step([0, answer])
     played.declare(answer)
     assert over
     assert (played.correct, played.label) == (info["correct"], info["label"])
     assert played.reward == pytest.approx(total + reward_)
-    assert played.taken == info["glimpses"]
+    assert played.glimpses_taken == info["glimpses"]
 
 
 def test_the_budget_is_the_environments():
     played = begin()
-    assert (played.taken, played.left) == (1, 2)
+    assert (played.glimpses_taken, played.glimpses_left) == (1, 2)
     played.look((0.5, 0.5))
     played.look((-1.0, 1.0))
     with pytest.raises(GameError, match="all 3 glimpses are taken; answer with one of the classes"):
         played.look((0.0, 0.0))
-    assert played.left == 0
+    assert played.glimpses_left == 0
 
 
 @pytest.mark.parametrize("place", [(1.1, 0.0), (0.0, float("nan"))])
@@ -80,18 +80,18 @@ def test_a_place_beside_the_image_costs_nothing(place):
     played = begin()
     with pytest.raises(GameError, match="expected a place on the image"):
         played.look(place)
-    assert played.taken == 1
+    assert played.glimpses_taken == 1
 
 
 def test_label_and_image_are_told_after_the_answer_alone():
     played = begin()
-    for secret in (lambda: played.label, played.whole):
+    for secret in (lambda: played.label, played.full_image):
         with pytest.raises(GameError, match="answer first"):
             secret()
     with pytest.raises(GameError, match="expected a class from 0 to 9, got 10"):
         played.declare(10)
     played.declare(3)
-    assert played.whole().shape == (28, 30, 1)
+    assert played.full_image().shape == (28, 30, 1)
     with pytest.raises(GameError, match="go on to the next image"):
         played.declare(3)
     with pytest.raises(GameError, match="no more glimpses after the answer"):
@@ -101,58 +101,58 @@ def test_label_and_image_are_told_after_the_answer_alone():
 def test_what_is_seen_is_what_the_image_is():
     played = begin()
     played.look((0.4, -0.4))
-    view = played.view()
-    left, top, right, bottom = (int(side) for side in played.seen[1].boxes[0].clip(0, 28))
+    view = played.revealed()
+    left, top, right, bottom = (int(side) for side in played.glimpses[1].boxes[0].clip(0, 28))
     played.declare(0)
-    assert (view.image[top:bottom, left:right, 0] == played.whole()[top:bottom, left:right, 0]).all()
+    assert (view.image[top:bottom, left:right, 0] == played.full_image()[top:bottom, left:right, 0]).all()
 
 
 def test_canvases_that_are_drawn_follow_from_seed_and_image():
     first, second = begin(split="train"), begin(split="train")
-    other = Round(first.looking, 7, 1, Clock())
+    other = Round(first.core, 7, 1, Clock())
     for played in (first, second, other):
         played.declare(0)
-    assert (first.whole() == second.whole()).all()
-    assert not (first.whole() == other.whole()).all()
+    assert (first.full_image() == second.full_image()).all()
+    assert not (first.full_image() == other.full_image()).all()
 
 
 def test_times_count_from_when_the_image_is_shown():
     clock = Clock()
     played = begin(clock=clock)
     clock.now += 60
-    played.show()
+    played.restart_clock()
     clock.now += 1.5
     played.look((0.1, 0.1))
-    played.show()
+    played.restart_clock()
     clock.now += 0.25
     played.declare(1)
-    assert [seen.time for seen in played.seen] == [0.0, 1.5]
+    assert [seen.time for seen in played.glimpses] == [0.0, 1.5]
     assert played.answered == 1.75
 
 
 def test_the_order_follows_from_the_seed_and_repeats_nothing():
-    assert sorted(order(50, 3)) == list(range(50))
-    assert order(50, 3) == order(50, 3) != order(50, 4)
-    first = still_to_play(50, 3, (), 10)
-    assert still_to_play(50, 3, first, 10) == order(50, 3)[10:20]
+    assert sorted(image_order(50, 3)) == list(range(50))
+    assert image_order(50, 3) == image_order(50, 3) != image_order(50, 4)
+    first = next_images(50, 3, (), 10)
+    assert next_images(50, 3, first, 10) == image_order(50, 3)[10:20]
     with pytest.raises(GameError, match="all 50 of this split have"):
-        still_to_play(50, 3, range(50), 1)
+        next_images(50, 3, range(50), 1)
 
 
 def test_every_answer_is_kept_at_once(tmp_path):
     game = sit_down(tmp_path)
     with pytest.raises(GameError, match="answer first"):
-        game.go_on()
+        game.next_image()
     game.round.look((0.25, -0.5))
     game.answer(2)
     kept = json.loads((tmp_path / "played.json").read_text())["played"]
     assert [entry["image"] for entry in kept] == [4]
     assert kept[0]["fixations"] == [[0.0, 0.0], [0.25, -0.5]]
     assert kept[0]["correct"] == (kept[0]["label"] == 2)
-    assert game.go_on()
+    assert game.next_image()
     assert game.round.image == 9
     game.answer(0)
-    assert not game.go_on()
+    assert not game.next_image()
     assert game.finished
     assert len(json.loads((tmp_path / "played.json").read_text())["played"]) == 2
 
@@ -169,24 +169,24 @@ def test_an_answer_that_could_not_be_kept_is_kept_later(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             game.answer(1)
         with pytest.raises(OSError, match="No space left"):
-            game.go_on()
+            game.next_image()
         assert game.position == 0
-    game.go_on()
+    game.next_image()
     assert [entry.image for entry in game.record.entries] == [4]
 
 
 def test_two_sittings_on_one_record_count_an_image_once(tmp_path):
     first, second = sit_down(tmp_path), sit_down(tmp_path)
     first.answer(3)
-    with pytest.raises(AlreadyPlayedError, match="image 4 was answered in another game meanwhile"):
+    with pytest.raises(AlreadyRecordedError, match="image 4 was answered in another game meanwhile"):
         second.answer(5)
-    assert second.go_on()
+    assert second.next_image()
     second.answer(1)
     assert [(entry.image, entry.answer) for entry in second.record.entries] == [(4, 3), (9, 1)]
-    assert compare_players(second.record.entries)[0].images == 2
+    assert score_players(second.record.entries)[0].images == 2
 
 
 def test_a_random_first_fixation_is_the_same_again():
-    locations = [begin(first_location="random").seen[0].location for _ in range(2)]
+    locations = [begin(first_location="random").glimpses[0].location for _ in range(2)]
     assert locations[0] == locations[1] != (0.0, 0.0)
     assert torch.tensor(locations[0]).abs().max() <= 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from glimpse_envs.play.keyboard import ENTER_SCREEN, LEAVE_SCREEN, Decoder, Keyboard, keyboard
+from glimpse_envs.play.keyboard import ENTER_SCREEN, LEAVE_SCREEN, Keyboard, KeyDecoder, keyboard
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,11 @@ from glimpse_envs.play.keyboard import ENTER_SCREEN, LEAVE_SCREEN, Decoder, Keyb
     ],
 )
 def test_bytes_become_keys(sent, keys):
-    assert Decoder().feed(sent) == keys
+    assert KeyDecoder().feed(sent) == keys
 
 
 def test_a_sequence_may_come_in_pieces():
-    decoder = Decoder()
+    decoder = KeyDecoder()
     for piece in (b"\x1b", b"[", b"1;2"):
         assert decoder.feed(piece) == []
         assert decoder.waiting

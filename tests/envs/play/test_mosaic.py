@@ -2,10 +2,10 @@ import numpy as np
 
 from glimpse.images.geometry import boxes
 from glimpse.nn.retina import Retina
-from glimpse_envs.play.mosaic import SeenGlimpse, reveal
+from glimpse_envs.play.mosaic import PlacedGlimpse, reveal
 
 
-def glimpse(image: np.ndarray, location: tuple[float, float], size: int = 4, scales: int = 2) -> SeenGlimpse:
+def glimpse(image: np.ndarray, location: tuple[float, float], size: int = 4, scales: int = 2) -> PlacedGlimpse:
     import torch
 
     height, width = image.shape[:2]
@@ -15,7 +15,7 @@ def glimpse(image: np.ndarray, location: tuple[float, float], size: int = 4, sca
     )
     pixels = (seen[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     nested = np.array(boxes(place, height, width, size, scales, 2)).astype(np.int64)
-    return SeenGlimpse(location, nested, pixels, 0.0)
+    return PlacedGlimpse(location, nested, pixels, 0.0)
 
 
 def picture(height: int = 20, width: int = 24, channels: int = 3) -> np.ndarray:
@@ -36,7 +36,7 @@ def test_around_it_blocks_are_averages_and_beyond_nothing_is_known():
     left, top, right, bottom = seen.boxes[1]
     inside = np.zeros((20, 24), bool)
     inside[top:bottom, left:right] = True
-    assert (found.known == inside).all()
+    assert (found.visible == inside).all()
     assert not found.image[~inside].any()
     assert np.abs(found.image[top, left] - image[top : top + 2, left : left + 2].mean()).max() <= 0.51
 
@@ -54,11 +54,11 @@ def test_windows_may_hang_over_every_edge():
     image = picture()
     corners = [glimpse(image, (x, y)) for x in (-1.0, 1.0) for y in (-1.0, 1.0)]
     found = reveal(corners, 20, 24)
-    assert found.known[0, 0]
-    assert found.known[-1, -1]
-    assert not found.known[10, 12]
+    assert found.visible[0, 0]
+    assert found.visible[-1, -1]
+    assert not found.visible[10, 12]
     assert (found.image[0, 0] == image[0, 0]).all()
 
 
 def test_nothing_seen_is_nothing_known():
-    assert not reveal([], 5, 6).known.any()
+    assert not reveal([], 5, 6).visible.any()

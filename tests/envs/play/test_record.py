@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from glimpse_envs.play.record import (
-    AlreadyPlayedError,
+    AlreadyRecordedError,
     GameRecord,
     GameSettings,
-    ModelEntry,
-    PlayedError,
-    PlayedImage,
-    chance,
-    compare_players,
-    table,
+    ImageRecord,
+    ModelRecord,
+    RecordError,
+    score_players,
+    score_table,
+    standard_error_note,
 )
 
 SETTINGS = GameSettings("Glimpse/Digits-v0", {"split": "test", "num_glimpses": 4}, 0, ("a", "b", "c"), 20, None)
-ENTRY = PlayedImage(5, 1, 1, True, 1.0, 2, ((0.0, 0.0), (0.5, -0.25)), (0.0, 1.5), 2.25, None)
-RIVAL = ModelEntry((0, 2, 1), (0.4, 0.5, 0.9), ((0.0, 0.0), (0.1, 0.1), (0.2, 0.2)))
+ENTRY = ImageRecord(5, 1, 1, True, 1.0, 2, ((0.0, 0.0), (0.5, -0.25)), (0.0, 1.5), 2.25, None)
+RIVAL = ModelRecord((0, 2, 1), (0.4, 0.5, 0.9), ((0.0, 0.0), (0.1, 0.1), (0.2, 0.2)))
 
 
 def test_what_was_kept_is_read_again(tmp_path):
@@ -44,8 +44,8 @@ def test_two_games_of_one_kind_share_a_file(tmp_path):
 def test_an_image_that_another_game_kept_is_refused_and_counts_once(tmp_path):
     first, second = (GameRecord(tmp_path / "played.json", SETTINGS) for _ in range(2))
     first.add(ENTRY)
-    sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is left out"
-    with pytest.raises(AlreadyPlayedError, match=sentence):
+    sentence = "image 5 was answered in another game meanwhile; that answer stays in .*, and yours is discarded"
+    with pytest.raises(AlreadyRecordedError, match=sentence):
         second.add(replace(ENTRY, answer=2, correct=False))
     assert second.entries == GameRecord(tmp_path / "played.json", SETTINGS).entries == [ENTRY]
     second.add(replace(ENTRY, image=6))
@@ -69,10 +69,10 @@ def test_a_link_stays_one_and_its_file_is_written(tmp_path):
 def test_a_link_that_leads_nowhere_is_told_before_anybody_plays(tmp_path):
     link, loop = tmp_path / "link.json", tmp_path / "loop.json"
     link.symlink_to(tmp_path / "none" / "mine.json")
-    with pytest.raises(PlayedError, match=r"expected a folder at .*none' to write mine.json into"):
+    with pytest.raises(RecordError, match=r"expected a file .*link.json', whose folder '.*none' does not exist"):
         GameRecord(link, SETTINGS)
     loop.symlink_to(loop)
-    with pytest.raises(PlayedError, match="a link that leads to itself"):
+    with pytest.raises(RecordError, match="a link that leads to itself"):
         GameRecord(loop, SETTINGS)
 
 
@@ -89,7 +89,7 @@ def test_another_game_is_refused_and_left_alone(other, sentence, tmp_path):
     path = tmp_path / "played.json"
     GameRecord(path, SETTINGS).add(ENTRY)
     before = path.read_bytes()
-    with pytest.raises(PlayedError, match=sentence):
+    with pytest.raises(RecordError, match=sentence):
         GameRecord(path, other)
     assert path.read_bytes() == before
 
@@ -105,7 +105,7 @@ def test_another_game_is_refused_and_left_alone(other, sentence, tmp_path):
 def test_what_is_no_record_is_refused_and_left_alone(text, sentence, tmp_path):
     path = tmp_path / "played.json"
     path.write_text(text)
-    with pytest.raises(PlayedError, match=sentence):
+    with pytest.raises(RecordError, match=sentence):
         GameRecord(path, SETTINGS)
     assert path.read_text() == text
 
@@ -120,7 +120,7 @@ def test_a_damaged_record_is_told_apart(change, tmp_path):
     document = json.loads(path.read_text())
     document["played"][0].update(change)
     path.write_text(json.dumps(document))
-    with pytest.raises(PlayedError, match="is damaged"):
+    with pytest.raises(RecordError, match="is damaged"):
         GameRecord(path, SETTINGS)
 
 
@@ -142,10 +142,10 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
 
 def test_a_file_that_can_not_be_is_told_before_anybody_plays(tmp_path, monkeypatch):
-    with pytest.raises(PlayedError, match="expected a folder"):
+    with pytest.raises(RecordError, match=r"whose folder '.*none' does not exist; make the folder first"):
         GameRecord(tmp_path / "none" / "played.json", SETTINGS)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PlayedError, match="expected to be allowed to write"):
+    with pytest.raises(RecordError, match="which you have no permission to write; name another file, with --output"):
         GameRecord(tmp_path / "played.json", SETTINGS)
 
 
@@ -164,7 +164,7 @@ def test_the_model_is_judged_at_the_persons_glimpses_and_at_its_own():
         replace(ENTRY, label=1, answer=0, correct=False, glimpses=4, answered=3.0, model=RIVAL),
         replace(ENTRY, label=1, answer=1, glimpses=1, answered=5.0, model=RIVAL),
     ]
-    you, level, final = compare_players(entries)
+    you, level, final = score_players(entries)
     assert (you.right, you.images, you.seconds) == (2, 3, 3.0)
     assert you.glimpses == pytest.approx(7 / 3)
     # After 2 it says 2, after 4 what it says after its 3, and after 1 it says 0.
@@ -174,18 +174,18 @@ def test_the_model_is_judged_at_the_persons_glimpses_and_at_its_own():
 
 
 def test_without_a_model_there_are_the_persons_figures_alone():
-    assert [figures.player for figures in compare_players([ENTRY])] == ["you"]
-    assert compare_players([]) == []
+    assert [figures.player for figures in score_players([ENTRY])] == ["you"]
+    assert score_players([]) == []
 
 
 def test_the_table_is_aligned_and_says_what_chance_does():
-    lines = table(compare_players([replace(ENTRY, model=RIVAL)])).splitlines()
+    lines = score_table(score_players([replace(ENTRY, model=RIVAL)])).splitlines()
     assert lines[0].split() == ["right", "accuracy", "glimpses", "seconds"]
     assert lines[1].split() == ["you", "1", "of", "1", "100%", "2.0", "2.2"]
     assert lines[1].index("100%") + 4 == lines[0].index("accuracy") + len("accuracy")
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "One standard error of an accuracy over 1 image: about 47 points."
-    assert chance(compare_players([ENTRY] * 100)[0]).endswith("about 1 points.")
+    assert standard_error_note(score_players([ENTRY] * 100)[0]).endswith("about 1 points.")
 
 
 def test_the_docstring_tells_the_schema(tmp_path: Path):

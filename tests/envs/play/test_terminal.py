@@ -21,16 +21,17 @@ from glimpse_envs.play.game import Game, GameError
 from glimpse_envs.play.keyboard import LEAVE_SCREEN
 from glimpse_envs.play.opponent import Opponent
 from glimpse_envs.play.record import GameRecord, GameSettings
-from glimpse_envs.play.terminal import Face, class_keys, columns_of, cut, path
+from glimpse_envs.play.terminal import GameScreen, class_keys, scanpath_lines
+from glimpse_envs.play.text_width import display_width
 
 REPOSITORY = Path(__file__).parents[3]
 
 
 def sit_down(folder, images=(4, 9), opponent=None, **options) -> Game:
     given = {"split": "test", "canvas_height": 28, "canvas_width": 28, "num_glimpses": 3, **options}
-    looking = Task.of(**given).looking()
-    settings = GameSettings("Glimpse/Digits-v0", {}, 0, looking.scenes.classes, len(looking.scenes), None)
-    return Game(looking, images, 0, GameRecord(folder / "played.json", settings), opponent, time.monotonic)
+    core = Task.of(**given).core()
+    settings = GameSettings("Glimpse/Digits-v0", {}, 0, core.scenes.classes, len(core.scenes), None)
+    return Game(core, images, 0, GameRecord(folder / "played.json", settings), opponent, time.monotonic)
 
 
 def plain(lines: list[str]) -> str:
@@ -38,7 +39,7 @@ def plain(lines: list[str]) -> str:
 
 
 def width(line: str) -> int:
-    return columns_of(plain([line]))
+    return display_width(plain([line]))
 
 
 @pytest.mark.parametrize(
@@ -63,26 +64,26 @@ def test_more_classes_than_keys_are_for_the_browser():
 
 
 def test_keys_move_the_window_and_enter_looks(tmp_path):
-    face = Face(sit_down(tmp_path))
+    face = GameScreen(sit_down(tmp_path))
     for key in ("right", "down", "K", "h", "far-left"):
         face.press(key)
     # The window is 12 pixels wide: a quarter of it is 3.
-    assert face.point == (14 + 3 - 3 - 12, 14 + 3 - 12)
+    assert face.cursor == (14 + 3 - 3 - 12, 14 + 3 - 12)
     face.press("enter")
-    assert face.game.round.seen[1].location == pytest.approx((2 / 14 - 1, 5 / 14 - 1))
+    assert face.game.round.glimpses[1].location == pytest.approx((2 / 14 - 1, 5 / 14 - 1))
     for _ in range(9):
         face.press("L")
         face.press("down")
-    assert face.point == (28, 28)
+    assert face.cursor == (28, 28)
     face.press("space")
-    assert face.game.round.left == 0
+    assert face.game.round.glimpses_left == 0
     face.press("enter")
     assert "all 3 glimpses are taken; answer" in plain(face.screen(80, 24))
-    assert face.game.round.taken == 3
+    assert face.game.round.glimpses_taken == 3
 
 
 def test_answers_lead_on_and_to_the_end(tmp_path):
-    face = Face(sit_down(tmp_path))
+    face = GameScreen(sit_down(tmp_path))
     face.press("5")
     assert re.search(r"right: 5|you said 5, it is \d", plain(face.screen(80, 24)))
     face.press("3")
@@ -92,27 +93,27 @@ def test_answers_lead_on_and_to_the_end(tmp_path):
     face.press("0")
     assert "Enter: the result" in plain(face.screen(80, 24))
     face.press("enter")
-    assert face.ended
+    assert face.finished
     assert len(face.game.record.entries) == 2
 
 
 def test_help_and_other_keys_cost_nothing(tmp_path):
-    face = Face(sit_down(tmp_path))
+    face = GameScreen(sit_down(tmp_path))
     face.press("?")
     assert "shift arrows, H J K L" in plain(face.screen(80, 24))
     face.press("7")
-    assert not face.helping
+    assert not face.showing_help
     face.press("z")
     assert "'z' is no key of the game" in plain(face.screen(80, 24))
-    assert (face.game.round.taken, face.game.round.over) == (1, False)
+    assert (face.game.round.glimpses_taken, face.game.round.over) == (1, False)
     face.press("q")
-    assert face.ended
+    assert face.finished
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 18), (200, 60), (83, 25)])
 @pytest.mark.parametrize("canvas", [28, 60, 101])
 def test_every_screen_fits_its_terminal(size, canvas, tmp_path, exported):
-    face = Face(sit_down(tmp_path, canvas_height=canvas, canvas_width=canvas))
+    face = GameScreen(sit_down(tmp_path, canvas_height=canvas, canvas_width=canvas))
     screens = [face.screen(*size)]
     for key in ("right", "enter", "?", "x", "4"):
         face.press(key)
@@ -124,13 +125,13 @@ def test_every_screen_fits_its_terminal(size, canvas, tmp_path, exported):
 
 
 def test_a_terminal_that_is_too_small_says_so(tmp_path):
-    assert plain(Face(sit_down(tmp_path)).screen(30, 10)).startswith("The terminal has 30x10")
+    assert plain(GameScreen(sit_down(tmp_path)).screen(30, 10)).startswith("The terminal has 30x10")
 
 
 def test_named_classes_are_listed_with_their_keys(tmp_path):
     game = sit_down(tmp_path)
     game.classes = tuple(f"animal {number}" for number in range(10))
-    face = Face(game)
+    face = GameScreen(game)
     shown = plain(face.screen(80, 24))
     assert "a animal 0" in shown
     assert "k animal" not in shown
@@ -147,7 +148,7 @@ def test_a_classs_name_neither_acts_on_the_screen_nor_overflows_it(name, count, 
     fitting = {"canvas_height": 40, "canvas_width": 52, "num_pieces": 3, "glimpse_size": 6, "num_scales": 2}
     game = sit_down(tmp_path, opponent=Opponent(exported.path), **fitting)
     game.classes = tuple(f"{number}{name}" for number in range(count))
-    face = Face(game)
+    face = GameScreen(game)
     screens = [face.screen(*size)]
     face.press("a")
     screens.append(face.screen(*size))
@@ -158,16 +159,8 @@ def test_a_classs_name_neither_acts_on_the_screen_nor_overflows_it(name, count, 
     assert re.search(r"right: \d|you said 0.*, it is \d", plain(screens[1]))
 
 
-def test_what_is_too_long_is_cut_with_a_mark():
-    assert cut("hound", 5) == "hound"
-    assert cut("hounds", 5) == "houn…"
-    assert cut("猫犬猫", 5) == "猫犬…"
-    assert cut("猫犬猫", 4) == "猫…"
-    assert cut("a\x1b[2Jb", 9) == "a[2Jb"
-
-
 def test_an_image_that_another_game_kept_is_told_and_gone_on_from(tmp_path):
-    other, face = sit_down(tmp_path), Face(sit_down(tmp_path))
+    other, face = sit_down(tmp_path), GameScreen(sit_down(tmp_path))
     other.answer(3)
     face.press("5")
     for size in ((60, 18), (80, 24)):
@@ -180,10 +173,10 @@ def test_an_image_that_another_game_kept_is_told_and_gone_on_from(tmp_path):
 
 
 def test_what_nobody_saw_is_not_shown(tmp_path):
-    face = Face(sit_down(tmp_path, num_scales=1, glimpse_size=4))
-    whole = Face(sit_down(tmp_path, num_scales=1, glimpse_size=4)).game.round
+    face = GameScreen(sit_down(tmp_path, num_scales=1, glimpse_size=4))
+    whole = GameScreen(sit_down(tmp_path, num_scales=1, glimpse_size=4)).game.round
     whole.declare(0)
-    bright = whole.whole()[..., 0] > 120
+    bright = whole.full_image()[..., 0] > 120
     bright[10:18, 10:18] = False
     shown = face.screen(80, 24)
     assert bright.any()
@@ -202,7 +195,7 @@ def test_the_models_path_stands_beside_ones_own(tmp_path, exported):
         glimpse_size=6,
         num_scales=2,
     )
-    face = Face(game)
+    face = GameScreen(game)
     assert "the model" not in plain(face.screen(120, 40))
     face.press("enter")
     face.press("1")
@@ -213,7 +206,9 @@ def test_the_models_path_stands_beside_ones_own(tmp_path, exported):
 
 
 def test_a_path_numbers_its_fixations():
-    lines = path(np.zeros((20, 20, 3), np.uint8), np.array([[-0.5, -0.5], [0.5, 0.5]]), np.zeros((2, 0, 4)), 1.0)
+    lines = scanpath_lines(
+        np.zeros((20, 20, 3), np.uint8), np.array([[-0.5, -0.5], [0.5, 0.5]]), np.zeros((2, 0, 4)), 1.0
+    )
     assert [plain(lines)[index] for index in (2 * 21 + 5, 7 * 21 + 15)] == ["1", "2"]
 
 
@@ -290,7 +285,7 @@ def test_a_person_plays(tmp_path):
         player.press("\n")
         player.see(LEAVE_SCREEN)
         player.see("2 images played")
-        player.see("kept in played.json")
+        player.see("saved in played.json")
         assert player.leave() == 0
     record = (tmp_path / "played.json").read_text()
     assert record.count('"image"') == 2

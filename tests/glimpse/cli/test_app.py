@@ -1,14 +1,18 @@
-import json
+import inspect
 import os
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from glimpse.cli import app
 from glimpse.contract.card import ContractError
+from glimpse.data.datasets import DataError
+from glimpse.errors import Argument, Clause, Setting
+from glimpse.runtime.limits import check_limits
 
 SCRIPT = Path(__file__).parents[3] / "train.py"
 
@@ -16,11 +20,11 @@ SCRIPT = Path(__file__).parents[3] / "train.py"
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """What a command line is refused with."""
     assert app.main(args) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("glimpse: ")
-    assert told.err.count("\n") == 1
-    return told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("glimpse: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,10 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
         (["demo", "--otput", "b"], "demo knows no '--otput'; did you mean --output?"),
         (["compare"], "the following arguments are required: MODEL"),
         (["compare", "digits", "--imgaes", "2"], "compare knows no '--imgaes'; did you mean --images?"),
-        (["compare", "a.ckpt", "b.ckpt", "--overwrite", "yes"], "expected one of true, false; got 'yes'"),
+        (
+            ["compare", "a.ckpt", "b.ckpt", "--overwrite=yes"],
+            "--overwrite: expected no value, got 'yes'; leave the value out",
+        ),
         (["compare", "a.ckpt", "b.ckpt"], "expected a checkpoint at a.ckpt, found nothing"),
         (["classify", "model.onnx"], "the following arguments are required: IMAGE"),
         (["classify", "no.onnx", "a.png"], "can't load the model 'no.onnx': no such file"),
@@ -59,38 +66,8 @@ def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, tmp_path, monke
 
 def test_help_lists_the_subcommands(capsys):
     assert app.main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in app.COMMANDS)
-
-
-def test_training_gets_its_arguments_untouched(monkeypatch):
-    seen = []
-
-    def train(args, program, rollouts):
-        seen.append((args, program))
-        assert list(rollouts) == ["env"]
-        return 0
-
-    monkeypatch.setattr("glimpse.cli.train.command.main", train)
-    assert app.main(["train", "--json", "--model.x", "1"]) == 0
-    assert app.main(["train", "fit"], program="python train.py") == 0
-    assert seen == [(["--json", "--model.x", "1"], "glimpse train"), (["fit"], "python train.py")]
-
-
-@pytest.mark.parametrize(
-    ("args", "models", "training"),
-    [
-        (["a", "b"], ["a", "b"], []),
-        (["a", "b", "--trainer.max_epochs", "3"], ["a", "b"], ["--trainer.max_epochs", "3"]),
-        (["--seed", "1", "a", "b", "--data.passes=2"], ["a", "b"], ["--seed", "1", "--data.passes=2"]),
-        (["a", "b", "--model.gate", "--images", "2"], ["a", "b"], ["--model.gate"]),
-        (["a", "b", "--", "--anything", "c", "--images"], ["a", "b"], ["--anything", "c", "--images"]),
-    ],
-)
-def test_a_comparison_hands_the_options_of_training_on(args, models, training):
-    chosen = app.parse(["compare", *args])
-    assert (chosen.models, chosen.training) == (models, training)
-    assert chosen.command_line == ["compare", *args]
+    captured = capsys.readouterr().out
+    assert all(entry.name in captured and entry.help.split(",")[0] in captured for entry in app.SUBCOMMANDS)
 
 
 def raising(error: BaseException):
@@ -101,38 +78,64 @@ def raising(error: BaseException):
 
 
 def test_an_error_of_ours_is_the_users_and_any_other_a_fault(monkeypatch, capsys):
-    monkeypatch.setitem(app.RUN, "demo", raising(ContractError("expected a card, got none")))
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(ContractError("expected a card, got none")))
     assert refused(capsys, "demo") == "glimpse: expected a card, got none\n"
-    monkeypatch.setitem(app.RUN, "demo", raising(ValueError("a fault")))
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(ValueError("a fault")))
     with pytest.raises(ValueError, match="a fault"):
         app.main(["demo"])
 
 
-@pytest.mark.parametrize(("command", "extra"), [("demo", "train"), ("classify", "serve"), ("play", "envs")])
-def test_a_missing_extra_is_named(command, extra, monkeypatch, capsys):
-    monkeypatch.setitem(app.RUN, command, raising(ModuleNotFoundError("no", name="torch.nn")))
-    told = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
-    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in told
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_an_error_of_ours_names_the_options_that_the_command_has(command, monkeypatch, capsys):
+    missing = DataError("give its folder with ", Argument("root"), Clause(", or ", Setting("download", True)))
+    monkeypatch.setattr(f"glimpse.cli.{command}.run", raising(missing))
+    assert refused(capsys, command, "a.ckpt") == "glimpse: give its folder with --root\n"
+
+
+def test_a_limit_is_named_as_the_command_names_it(monkeypatch, capsys):
+    monkeypatch.setattr("glimpse.cli.classify.command.run", lambda _: check_limits(5, 9, None, None))
+    message = refused(capsys, "classify", "a.onnx", "b.png")
+    assert message.startswith(
+        "glimpse: expected --max-glimpses from 1 to 5, the number that the model was trained to take"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("demo", "glimpse.cli.demo.command", "train"),
+        ("classify", "glimpse.cli.classify.command", "serve"),
+        ("play", "glimpse_envs.play.command", "envs"),
+    ],
+)
+def test_a_missing_extra_is_named(command, module, extra, monkeypatch, capsys):
+    monkeypatch.setattr(f"{module}.run", raising(ModuleNotFoundError("no", name="torch.nn")))
+    captured = refused(capsys, command, *(["a.onnx", "b.png"] if command == "classify" else []))
+    assert f"{command} needs torch, which is not installed; pip install 'glimpse-attention[{extra}]'" in captured
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch):
-    monkeypatch.setitem(app.RUN, "demo", raising(ModuleNotFoundError("no", name="glimpse.cli.demo")))
+    monkeypatch.setattr(
+        "glimpse.cli.demo.command.run", raising(ModuleNotFoundError("no", name="glimpse.cli.demo.command"))
+    )
     with pytest.raises(ModuleNotFoundError):
         app.main(["demo"])
 
 
 def test_a_file_that_cannot_be_written_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(app.RUN, "demo", raising(PermissionError(13, "Permission denied", "out/model.onnx")))
+    monkeypatch.setattr(
+        "glimpse.cli.demo.command.run", raising(PermissionError(13, "Permission denied", "out/model.onnx"))
+    )
     assert "can't use 'out/model.onnx': Permission denied" in refused(capsys, "demo")
 
 
 def test_a_failure_that_names_no_file_is_told_and_a_fault_is_not(monkeypatch, capsys):
-    monkeypatch.setitem(app.RUN, "demo", raising(OSError(28, "No space left on device")))
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(OSError(28, "No space left on device")))
     assert refused(capsys, "demo") == (
         "glimpse: a file or the output could not be read or written: No space left on device; put that right and run "
         "it again\n"
     )
-    monkeypatch.setitem(app.RUN, "demo", raising(OSError("a fault")))
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(OSError("a fault")))
     with pytest.raises(OSError, match="a fault"):
         app.main(["demo"])
 
@@ -141,6 +144,7 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /d
 FILL = """
 import sys
 from glimpse import cli
+from glimpse.cli.demo import command
 
 def fill(args):
     print("once, to the output")
@@ -149,7 +153,7 @@ def fill(args):
             stream.write("whatever")
     return 0
 
-cli.RUN["demo"] = fill
+command.run = fill
 sys.exit(cli.main(["demo"]))
 """
 
@@ -170,7 +174,7 @@ def test_a_full_disk_is_one_sentence(what, out, tmp_path):
 
 
 def test_an_interrupt_ends_quietly(monkeypatch, capsys):
-    monkeypatch.setitem(app.RUN, "demo", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(KeyboardInterrupt()))
     assert app.main(["demo"]) == 130
     assert capsys.readouterr().err == ""
 
@@ -190,8 +194,8 @@ def test_a_reader_that_goes_away_is_no_traceback():
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        told = process.stderr.read()
-    assert told == b""
+        captured = process.stderr.read()
+    assert captured == b""
 
 
 @pytest.mark.child
@@ -207,10 +211,25 @@ def test_the_script_trains(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
 
 
-def test_a_checkpoint_is_evaluated(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny = ["--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2", "--trainer.max_epochs", "1"]
-    assert app.main(["train", *tiny, "--trainer.limit_train_batches", "8", "--output", "run"]) == 0
-    capsys.readouterr()
-    assert app.main(["evaluate", "run/last.ckpt", "--part", "validation", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 200
+@pytest.mark.parametrize("entry", app.SUBCOMMANDS, ids=lambda entry: entry.name)
+def test_every_subcommand_has_the_two_functions(entry):
+    module = import_module(entry.module)
+    assert inspect.signature(module.add_arguments).parameters.keys() == {"parser"}
+    assert inspect.signature(module.run).parameters.keys() == {"args"}
+
+
+def test_a_subcommand_gets_the_whole_command_line_and_its_program():
+    chosen = app.parse(["evaluate", "a.ckpt", "--json"])
+    assert (chosen.command_line, chosen.program) == (["evaluate", "a.ckpt", "--json"], "glimpse evaluate")
+    assert app.parse(["train", "fit"], "python train.py").program == "python train.py"
+
+
+@pytest.mark.child
+def test_the_help_imports_no_subcommand():
+    program = (
+        "import sys; from glimpse import cli; cli.main(['--help']);"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('glimpse', 'numpy', 'torch', 'PIL')))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = ["glimpse", "glimpse.cli", "glimpse.cli.app", "glimpse.cli.parser", "glimpse.cli.usage"]
+    assert run.stdout.splitlines()[-1] == str(modules)

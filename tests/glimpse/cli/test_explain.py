@@ -64,7 +64,7 @@ def test_the_maps_are_those_of_the_observer(kind, monkeypatch):
         shown.extend(maps)
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr("glimpse.cli.explain.draw_maps", watched)
+    monkeypatch.setattr("glimpse.drawing.heatmap.draw_maps", watched)
     explain(training, images[3].permute(1, 2, 0).numpy(), ["jacobian"], output=4)
     observer = training.observer
     with torch.no_grad():

@@ -10,7 +10,7 @@ from glimpse.export import checkpoint as checkpoint_module
 from glimpse.export.checkpoint import Exported, ExportOptions
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets.delivery import Destination
+from glimpse.export.targets import EXPORT_TARGETS, KServeTarget, Target, TritonTarget
 from tests.glimpse.cli.test_app import refused
 from tests.glimpse.contract.test_card import CARD
 
@@ -27,42 +27,45 @@ from tests.glimpse.contract.test_card import CARD
     ],
 )
 def test_an_export_is_asked_for_in_its_form(args, form, monkeypatch, capsys, tmp_path):
-    file, asked = tmp_path / "my model.onnx", []
+    file, requests = tmp_path / "my model.onnx", []
 
     def export(checkpoint, output, root, form):
-        asked.append((checkpoint, output, root, form))
+        requests.append((checkpoint, output, root, form))
         file.write_bytes(bytes(1_500_000))
         card = replace(CARD, graph=form.graph or "adaptive", precision=form.precision, test_error=0.0312)
         return Exported(file, card, Parity(1000, 2e-6, 1, 0))
 
     monkeypatch.setattr(checkpoint_module, "export_checkpoint", export)
     assert app.main(["export", "a.ckpt", "--output", str(file), *args]) == 0
-    assert asked == [(Path("a.ckpt"), file, None, form)]
-    told = capsys.readouterr().out
-    assert f"wrote {file} (1.5 MB): hard, {form.graph or 'adaptive'} graph in {form.precision}, 6 glimpses" in told
-    assert "test error 3.12%" in told
-    assert "1000 test images: every label is the same, probabilities differ by at most 2e-06, 1 rounding ties" in told
-    assert f"inspect '{file}'" in told
-    assert f"classify '{file}' IMAGE... " in told
-    assert ("--confidence 0.99" in told) is (form.graph is None)
+    assert requests == [(Path("a.ckpt"), file, None, form)]
+    printed = capsys.readouterr().out
+    assert f"wrote {file} (1.5 MB): hard, {form.graph or 'adaptive'} graph in {form.precision}, 6 glimpses" in printed
+    assert "test error 3.12%" in printed
+    assert (
+        "1000 test images: every label is the same, probabilities differ by at most 2e-06, 1 rounding ties" in printed
+    )
+    assert f"inspect '{file}'" in printed
+    assert f"classify '{file}' IMAGE... " in printed
+    assert ("--confidence 0.99" in printed) is (form.graph is None)
 
 
 @pytest.fixture
-def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Destination]:
-    """Where exports were handed on to."""
-    seen: list[Destination] = []
+def delivered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Target]:
+    """The targets that exports were delivered to."""
+    targets: list[Target] = []
     file = tmp_path / "model.onnx"
     file.write_bytes(b"model")
 
-    def deliver(exported, destination):
-        assert exported.path == file
-        seen.append(destination)
-        return destination.place
+    def deliver(target, model, card):
+        assert (model, card) == (file, CARD)
+        targets.append(target)
+        return target.place
 
-    found = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
-    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda checkpoint, output, root, form: found)
-    monkeypatch.setattr(checkpoint_module, "deliver", deliver)
-    return seen
+    exported = Exported(file, CARD, Parity(1000, 2e-6, 0, 0))
+    monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
+    for kind in EXPORT_TARGETS.values():
+        monkeypatch.setattr(kind, "deliver", deliver)
+    return targets
 
 
 def test_an_export_is_handed_on_to_a_server(delivered, capsys):
@@ -86,30 +89,30 @@ def test_an_export_is_handed_on_to_a_server(delivered, capsys):
         == 0
     )
     assert delivered == [
-        Destination("triton", Path("models"), "seven"),
-        Destination("kserve", Path("it.yaml"), "it", "s3://b/m", gpu=True),
+        TritonTarget(Path("models"), "seven"),
+        KServeTarget(Path("it.yaml"), "it", gpu=True, storage_uri="s3://b/m"),
     ]
-    told = capsys.readouterr().out
-    assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in told
-    assert "wrote it.yaml, for the model 'it'" in told
+    printed = capsys.readouterr().out
+    assert "wrote models, for the model 'seven'; docs/deployment.md says how to serve it" in printed
+    assert "wrote it.yaml, for the model 'it'" in printed
 
 
 def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_path):
     file = tmp_path / "it.pt2"
     file.write_bytes(bytes(2_500_000))
-    asked = []
+    requests = []
 
     def export(*given):
-        asked.append(given)
+        requests.append(given)
         return replace(CARD, test_error=0.01), ProgramParity(1000, 0.0, 0)
 
     monkeypatch.setattr(checkpoint_module, "export_as_program", export)
-    said = ["--license", "MIT", "--made-by", "hand"]
-    assert app.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", *said]) == 0
-    assert asked == [(Path("a.ckpt"), file, "data", "MIT", "hand")]
-    told = capsys.readouterr().out
-    assert f"wrote {file} (2.5 MB): hard, episode graph in float32, 6 glimpses" in told
-    assert "1000 test images: every label is the same, outputs differ by at most 0e+00" in told
+    options = ["--license", "MIT", "--made-by", "hand"]
+    assert app.main(["export", "a.ckpt", "--to", "program", str(file), "--root", "data", *options]) == 0
+    assert requests == [(Path("a.ckpt"), file, "data", "MIT", "hand")]
+    printed = capsys.readouterr().out
+    assert f"wrote {file} (2.5 MB): hard, episode graph in float32, 6 glimpses" in printed
+    assert "1000 test images: every label is the same, outputs differ by at most 0e+00" in printed
 
 
 @pytest.mark.parametrize(
@@ -126,11 +129,14 @@ def test_an_export_as_a_program_says_what_it_compared(monkeypatch, capsys, tmp_p
         (["--to", "triton", "no/m", "--name", "it"], "expected a folder to hold the model repository, 'no/m' is none"),
         (["--to", "kserve", "x.yaml", "--name", "It", "--storage-uri", "s3://b/m"], "(a DNS label), got 'It'; choose"),
         (["--to", "kserve", "x.yaml", "--name", "it", "--storage-uri", "b/m"], "expected an address such as s3://"),
-        (["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"], "expected a folder no to write"),
-        (["--output", "no/model.onnx"], "expected a folder no to write model.onnx into; make it first, or change"),
+        (
+            ["--to", "kserve", "no/x.yaml", "--name", "it", "--storage-uri", "s3://b/m"],
+            "'no/x.yaml', whose folder 'no'",
+        ),
+        (["--output", "no/model.onnx"], "expected a file that can be written, got 'no/model.onnx', whose folder"),
         (["--output", "model.pt"], "expected a file name that ends in .onnx, got model.pt; change --output"),
         (["--to", "program", "model.pt"], "expected a file name that ends in .pt2, got 'model.pt'; rename it"),
-        (["--to", "program", "no/model.pt2"], "expected a folder no to write model.pt2 into; make it first"),
+        (["--to", "program", "no/model.pt2"], "'no/model.pt2', whose folder 'no' does not exist; make the"),
     ],
 )
 def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(
@@ -162,18 +168,18 @@ def test_a_destination_that_will_not_do_is_refused_before_anything_is_made(
     ],
 )
 def test_a_program_takes_no_option_that_it_would_pass_over(option, value, capsys):
-    told = refused(capsys, "export", "a.ckpt", "--to", "program", "it.pt2", option, value)
-    assert f"expected no {option} with --to program, which writes the episode in float32, for uint8 pixels" in told
-    assert told.endswith("; leave it out\n")
+    printed = refused(capsys, "export", "a.ckpt", "--to", "program", "it.pt2", option, value)
+    assert f"expected no {option} with --to program, which writes the episode in float32, for uint8 pixels" in printed
+    assert printed.endswith("; leave it out\n")
 
 
 @pytest.mark.parametrize(("kind", "folder"), [("kserve", "My_Run"), ("triton", "my run")])
 def test_a_checkpoints_folder_that_is_no_name_is_told_with_the_option_that_gives_one(kind, folder, capsys, tmp_path):
     more = ["--storage-uri", "s3://b/m"] if kind == "kserve" else []
     checkpoint = str(tmp_path / folder / "last.ckpt")
-    told = refused(capsys, "export", checkpoint, "--to", kind, str(tmp_path / "it"), *more)
-    assert told.startswith("glimpse: without --name, a model is called like its checkpoint's folder: expected a ")
-    assert told.endswith(f"got {folder!r}; choose another with --name\n")
+    printed = refused(capsys, "export", checkpoint, "--to", kind, str(tmp_path / "it"), *more)
+    assert printed.startswith("glimpse: without --name, a model is called like its checkpoint's folder: expected a ")
+    assert printed.endswith(f"got {folder!r}; choose another with --name\n")
 
 
 def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tmp_path):
@@ -183,6 +189,6 @@ def test_labels_that_differ_with_less_precision_are_told(monkeypatch, capsys, tm
     exported = Exported(file, card, Parity(1000, 0.04, 0, 3))
     monkeypatch.setattr(checkpoint_module, "export_checkpoint", lambda *_: exported)
     assert app.main(["export", "a.ckpt", "--type", "int8"]) == 0
-    told = capsys.readouterr().out
-    assert "in int8, 1 glimpse, " in told
-    assert "3 labels differ, probabilities and attention weights differ by at most 4e-02" in told
+    printed = capsys.readouterr().out
+    assert "in int8, 1 glimpse, " in printed
+    assert "3 labels differ, probabilities and attention weights differ by at most 4e-02" in printed

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.usage import invocation, nearest, suggestion
+from glimpse.cli.usage import UsageError, error_message, invocation, nearest, spelling, suggestion
+from glimpse.data.datasets import DataError
+from glimpse.errors import Argument, ArgumentError, Clause, Setting
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +56,22 @@ def test_a_mistyped_name_has_a_nearest_one_or_none():
 def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
     assert suggestion("tritn", ["triton", "kserve"]) == "; did you mean triton?"
     assert suggestion("zzz", ["triton", "kserve"]) == ""
+
+
+def test_arguments_are_written_as_options():
+    spell = spelling({"download": "--data.download", "what": "--model.what"})
+    assert spell(Argument("what")) == "--model.what"
+    assert spell(Setting("what", "mlp")) == "--model.what mlp"
+    assert spell(Setting("download", True)) == "--data.download true"
+    assert spelling({"zoom": "--set zoom"}, "=")(Setting("zoom", 2)) == "--set zoom=2"
+    assert spell(Setting("root", "here")) is None
+
+
+def test_an_error_is_written_with_the_options_that_a_command_has():
+    missing = DataError("give it with ", Argument("root"), Clause(", or ", Setting("download", True)))
+    for command in ("evaluate", "export", "compare"):
+        assert error_message(missing, command) == "give it with --root"
+    assert error_message(missing, "demo") == "give it with root"
+    weights = ArgumentError("expected ", Setting("weights", "float16"), " without ", Setting("precision", "int8"))
+    assert error_message(weights, "export") == "expected --weights float16 without --type int8"
+    assert error_message(UsageError("expected --root"), "export") == "expected --root"

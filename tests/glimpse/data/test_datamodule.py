@@ -10,6 +10,7 @@ from torch import Tensor
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import EpochBatches, ImageData
 from glimpse.data.datasets import DataError
+from tests.support.spellings import rejected
 
 FIRST_BLOCKS = {"digits": "01f06e757c555aa3076bc572452b791d", "mnist": "24595ff746b9b6b2b22f2819f25cdc6e"}
 """SHA-256 of the first 500 test canvases. If one of these changes, every figure measured so far is void."""
@@ -292,16 +293,19 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"dataset": "imagenet"}, "expected a data set out of digits, mnist, .*folder; got 'imagenet'; choose one"),
+        ({"dataset": "imagenet"}, "expected --data.dataset out of digits, mnist, .*folder; got 'imagenet'; choose one"),
         ({"batch_size": 0}, r"expected --data\.batch_size of at least 1, got 0"),
         ({"passes": 0}, r"expected --data\.passes of at least 1, got 0"),
         ({"jitter": -1}, r"expected --data\.jitter of at least 0, got -1"),
         ({"seed": -1}, r"expected --data\.seed of at least 0, got -1"),
         (
             {"canvas_height": 60},
-            "a canvas needs both its sides, and clutter needs a canvas; got canvas_height=60",
+            "a canvas needs both its sides, and clutter needs a canvas; got --data.canvas_height.60",
         ),
-        ({"num_pieces": 4}, "clutter needs a canvas; got canvas_height=0, canvas_width=0, num_pieces=4"),
+        (
+            {"num_pieces": 4},
+            "clutter needs a canvas; got --data.canvas_height.0, --data.canvas_width.0, --data.num_pieces.4",
+        ),
         ({"dataset": "folder", "image_width": 0}, r"expected --data\.image_width of at least 1, got 0"),
         (
             {"dataset": "mnist", "image_height": 64},
@@ -317,5 +321,5 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(options, sentence):
-    with pytest.raises(DataError, match=sentence):
+    with rejected(sentence, "data"):
         ImageData(**options)

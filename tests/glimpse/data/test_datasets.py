@@ -12,6 +12,7 @@ import torch
 from torchvision import datasets
 
 from glimpse.data.datasets import SOURCES, DataError, Split, data_root, embedded_digits, torchvision_source
+from tests.support.spellings import rejected
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
 LABELS = (np.arange(60) % 10).astype(np.uint8)
@@ -128,7 +129,8 @@ def test_what_is_not_there_is_downloaded_when_asked_and_once(mirror, tmp_path):
 
 def test_nothing_is_downloaded_unasked(mirror, tmp_path):
     sentence = r"expected MNIST under .*, found no complete copy of it; give its folder with --data\.root or "
-    with pytest.raises(DataError, match=sentence + r"GLIMPSE_DATA, or have it downloaded with --data\.download true"):
+    sentence += r"GLIMPSE_DATA, or have it downloaded with --data\.download[ =][tT]rue$"
+    with rejected(sentence, "data"):
         SOURCES["mnist"](str(tmp_path), False)
     assert mirror.asked == []
 
@@ -147,7 +149,7 @@ def test_a_download_that_arrives_damaged_is_told(mirror, tmp_path):
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "svhn"])
 def test_every_data_set_that_is_not_there_is_told(name, tmp_path):
-    with pytest.raises(DataError, match=r"--data\.root or GLIMPSE_DATA"):
+    with pytest.raises(DataError, match=r"folder with root or GLIMPSE_DATA, or have it downloaded with download=True$"):
         SOURCES[name](str(tmp_path), False)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.cli.classify.command import look, look_natively
-from glimpse.cli.classify.images import ImageSource, read
+from glimpse.cli.classify.command import predict_fitted, predict_native
+from glimpse.cli.classify.images import ImageSource, read_image
 from glimpse.drawing import scanpath, view
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
@@ -35,28 +35,28 @@ def test_an_image_is_read_from_standard_input(monkeypatch):
     stream = io.BytesIO()
     Image.new("L", (3, 2), 7).save(stream, "PNG")
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(stream.getvalue())))
-    image = read(ImageSource("-", None))
+    image = read_image(ImageSource("-", None))
     assert isinstance(image, np.ndarray)
     assert (image.shape, int(image.max())) == ((2, 3, 1), 7)
 
 
 def test_images_that_can_be_read_by_parts_are_where_they_are_taken_as_they_are(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((20, 30), np.uint8))
-    image = read(source(tmp_path / "a.npy"), native=True)
+    image = read_image(source(tmp_path / "a.npy"), native=True)
     assert not isinstance(image, np.ndarray)
     assert view.extent(image) == (20, 30)
     with pytest.raises(ImageError, match="is no image that can be read"):
-        read(source(tmp_path / "a.npy"))
+        read_image(source(tmp_path / "a.npy"))
     with pytest.raises(ImageError, match="there is no image"):
-        read(source(tmp_path / "gone.npy"), native=True)
+        read_image(source(tmp_path / "gone.npy"), native=True)
 
 
 def test_a_small_tiff_need_not_be_readable_by_parts(tmp_path):
     Image.fromarray(np.full((20, 30), 65535, np.uint16)).save(tmp_path / "a.tif")
-    assert view.extent(read(source(tmp_path / "a.tif"), native=True)) == (20, 30)
+    assert view.extent(read_image(source(tmp_path / "a.tif"), native=True)) == (20, 30)
     (tmp_path / "b.tif").write_bytes(b"no TIFF")
     with pytest.raises(ImageError, match=r"b\.tif"):
-        read(source(tmp_path / "b.tif"), native=True)
+        read_image(source(tmp_path / "b.tif"), native=True)
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
@@ -64,7 +64,7 @@ def test_each_look_holds_the_glimpses_that_its_image_took(sessions, graph):
     session, images = sessions[graph], list(toys.noise(12, 20, 30, 1))
     beliefs = np.sort(session.run(np.stack(images)).probabilities.max(-1).ravel())
     confidence = float(beliefs[len(beliefs) // 2])
-    looks = look(session, images, confidence=confidence)
+    looks = predict_fitted(session, images, confidence=confidence)
     taken = [look.on_image.probabilities.shape[1] for look in looks]
     assert len(set(taken)) > 1, "they should stop at several times"
     for image, (on_canvas, on_image), time in zip(images, looks, taken, strict=True):
@@ -79,7 +79,7 @@ def test_each_look_holds_the_glimpses_that_its_image_took(sessions, graph):
 
 def test_images_of_several_sizes_are_looked_at_together(session):
     images = [toys.noise(20, 30, 1), toys.noise(40, 60, 3)]
-    small, large = look(session, images)
+    small, large = predict_fitted(session, images)
     assert large.on_canvas.boxes is not None
     assert large.on_image.boxes is not None
     np.testing.assert_allclose(large.on_image.boxes, 2 * large.on_canvas.boxes, atol=1e-4)
@@ -88,8 +88,8 @@ def test_images_of_several_sizes_are_looked_at_together(session):
 
 def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", toys.noise(90, 70, 3))
-    image = read(source(tmp_path / "a.npy"), native=True)
-    found = look_natively(session, image, max_glimpses=3)
+    image = read_image(source(tmp_path / "a.npy"), native=True)
+    found = predict_native(session, image, max_glimpses=3)
     seen = view.view_of(session, image, found, native=True)
     assert (seen.image.shape, seen.canvas.shape) == ((90, 70, 3), (90, 70, 1))
     assert found.on_image.locations.shape == (1, 3, 2)
@@ -104,13 +104,13 @@ def test_an_image_in_its_own_size_is_drawn_with_its_own_pixels(session, tmp_path
     first = crop.extract_glimpse(seen.canvas.transpose(2, 0, 1)[None], found.on_image.locations[0, :1], 4, 2, 2)
     np.testing.assert_array_equal(drawn[3][:1], first)
     monkeypatch.setattr(pixels, "MAX_PIXELS", 6000)
-    with pytest.raises(ImageError, match=r"at most 6,000 pixels to draw, got 70 x 90; leave out --draw and --animate"):
+    with pytest.raises(ImageError, match=r"at most 6,000 pixels to draw, got 70 x 90; classify it without a picture"):
         view.view_of(session, image, found, native=True)
 
 
 def test_a_film_has_a_frame_for_each_glimpse_that_was_taken(session):
     image = toys.noise(20, 30, 1)
-    (found,) = look(session, [image], max_glimpses=3)
+    (found,) = predict_fitted(session, [image], max_glimpses=3)
     seen = view.view_of(session, image, found)
     frames = view.animate(session, seen)
     assert len(frames) == 3
@@ -119,7 +119,7 @@ def test_a_film_has_a_frame_for_each_glimpse_that_was_taken(session):
 
 def test_without_a_gaze_there_is_no_film(session):
     image = toys.noise(20, 30, 1)
-    (found,) = look(session, [image])
+    (found,) = predict_fitted(session, [image])
     blind = view.view_of(session, image, found)._replace(on_image=found.on_image._replace(boxes=None))
     with pytest.raises(ValueError, match="one without a gaze to animate"):
         view.animate(session, blind)

@@ -8,19 +8,18 @@ import pytorch_lightning as lightning
 import torch
 from PIL import Image
 
+import glimpse.export
 from glimpse.cli.evaluate import evaluate_checkpoint
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.evaluation.calibration import budget_table, fit_temperature
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.export import checkpoint as checkpoint_module
+from glimpse.export import model as model_module
 from glimpse.export.checkpoint import ExportOptions, card_of, export_checkpoint
 from glimpse.export.model import ExportError
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
-from glimpse.export.targets.delivery import Destination, check_destination, deliver
-from glimpse.export.targets.ownership import DeploymentError
-from glimpse.runtime.model_file import load
 from glimpse.training.checkpoint import CheckpointError, load_training, load_with_data
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
@@ -84,19 +83,19 @@ def test_a_class_that_came_or_went_is_told_with_both_lists(checkpoint, tmp_path)
 def test_images_of_another_shape_are_refused(checkpoint, monkeypatch):
     training, data = load_training(checkpoint)
     training.image_shape = (1, 16, 24)
-    monkeypatch.setattr(checkpoint_module, "load_training", lambda path, root: (training, data))
+    monkeypatch.setattr("glimpse.training.checkpoint.load_training", lambda path, root: (training, data))
     with pytest.raises(CheckpointError, match=r"was trained on images of the shape 1, 16, 24; the data .* 1, 16, 20; "):
         evaluate_checkpoint(checkpoint)
 
 
 def test_data_that_are_not_there_are_asked_for_with_an_option_that_there_is(checkpoint, tmp_path):
     for run in (evaluate_checkpoint, export_checkpoint):
-        with pytest.raises(DataError, match=r"a folder of images at nowhere, found none; give one with --root$"):
+        with pytest.raises(DataError, match=r"a folder of images at nowhere, found none; give one with root$"):
             run(checkpoint, root="nowhere")
     saved = torch.load(checkpoint, weights_only=True)
     saved["datamodule_hyper_parameters"] = {"dataset": "mnist", "root": str(tmp_path), "download": True}
     torch.save(saved, checkpoint)
-    with pytest.raises(DataError, match=r"no complete copy of it; give its folder with --root or GLIMPSE_DATA$"):
+    with pytest.raises(DataError, match=r"no complete copy of it; give its folder with root or GLIMPSE_DATA$"):
         evaluate_checkpoint(checkpoint)
 
 
@@ -107,7 +106,7 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path):
 
 
 def test_an_exported_files_name_says_what_it_is(checkpoint):
-    with pytest.raises(ExportError, match=r"expected a file name that ends in .onnx, got model.pt; change --output"):
+    with pytest.raises(ExportError, match=r"expected a file name that ends in .onnx, got model.pt; change output"):
         export_checkpoint(checkpoint, Path("model.pt"))
 
 
@@ -148,7 +147,7 @@ def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("form", "found"),
+    ("options", "found"),
     [
         (ExportOptions(), ("adaptive", "uint8", "float32", "cpu", 16)),
         (ExportOptions("episode"), ("episode", "uint8", "float32", "cpu", None)),
@@ -158,18 +157,18 @@ def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
         (ExportOptions(chosen_target="gpu"), ("adaptive", "uint8", "float32", "gpu", 16)),
     ],
 )
-def test_an_export_has_the_form_that_is_asked_for(checkpoint, written, form, found):
-    card = export_checkpoint(checkpoint, form=form).card
+def test_an_export_has_the_form_that_is_asked_for(checkpoint, written, options, found):
+    card = export_checkpoint(checkpoint, options=options).card
     assert (card.graph, card.input_type, card.precision, card.target, card.state_size) == found
 
 
 def test_a_license_goes_into_the_card(checkpoint, written):
-    assert export_checkpoint(checkpoint, form=ExportOptions(license="CC-BY-4.0")).card.license == "CC-BY-4.0"
+    assert export_checkpoint(checkpoint, options=ExportOptions(license="CC-BY-4.0")).card.license == "CC-BY-4.0"
     assert export_checkpoint(checkpoint).card.license is None
 
 
 def test_how_a_model_was_made_goes_into_the_cards_recipe(checkpoint, written):
-    recipe = export_checkpoint(checkpoint, form=ExportOptions(made_by="glimpse train --seed 0")).card.recipe
+    recipe = export_checkpoint(checkpoint, options=ExportOptions(made_by="glimpse train --seed 0")).card.recipe
     assert recipe["made_by"] == "glimpse train --seed 0"
     assert recipe["model"]["hidden"] == 8
     assert "made_by" not in export_checkpoint(checkpoint).card.recipe
@@ -183,7 +182,7 @@ def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, mo
         return beliefs(observer, batches)
 
     monkeypatch.setattr(checkpoint_module, "beliefs", believed)
-    card = export_checkpoint(checkpoint, form=ExportOptions(weights="float16")).card
+    card = export_checkpoint(checkpoint, options=ExportOptions(weights="float16")).card
     assert len(seen) == 2
     for observer in seen:
         assert all(torch.equal(weight, weight.half().float()) for weight in observer.parameters())
@@ -193,22 +192,22 @@ def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, mo
 
 
 @pytest.mark.parametrize(
-    ("form", "sentence"),
+    ("options", "sentence"),
     [
         (
             ExportOptions(weights="float16", precision="int8"),
-            "computes in float32 with --weights float16, got --type int8, ",
+            "computes in float32 with weights='float16', got precision='int8', ",
         ),
         (
             ExportOptions(weights="float16", precision="float16"),
-            "with --weights float16, got --type float16, which stores",
+            "with weights='float16', got precision='float16', which stores",
         ),
         (ExportOptions(weights="bfloat16"), "expected weights in one of float32, float16; got 'bfloat16'"),
     ],
 )
-def test_weights_that_can_not_be_stored_so_are_refused_before_anything_is_read(form, sentence, tmp_path):
+def test_weights_that_can_not_be_stored_so_are_refused_before_anything_is_read(options, sentence, tmp_path):
     with pytest.raises(ExportError, match=sentence):
-        export_checkpoint(tmp_path / "nothing.ckpt", form=form)
+        export_checkpoint(tmp_path / "nothing.ckpt", options=options)
 
 
 @pytest.fixture
@@ -222,7 +221,7 @@ def soft_checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("form", "found"),
+    ("options", "found"),
     [
         (ExportOptions("adaptive"), "the adaptive graph in float32"),
         (ExportOptions("step"), "the step graph in float32"),
@@ -230,7 +229,7 @@ def soft_checkpoint(tmp_path: Path) -> Path:
     ],
 )
 def test_a_form_that_there_is_not_of_a_model_is_refused_before_anything_is_measured(
-    soft_checkpoint, monkeypatch, form, found
+    soft_checkpoint, monkeypatch, options, found
 ):
     def measured(*_: object) -> None:
         raise AssertionError
@@ -239,7 +238,7 @@ def test_a_form_that_there_is_not_of_a_model_is_refused_before_anything_is_measu
     with pytest.raises(
         ExportError, match=f"expected the episode of a soft model in float32 or float16, got {found}; only models"
     ):
-        export_checkpoint(soft_checkpoint, form=form)
+        export_checkpoint(soft_checkpoint, options=options)
     assert not (soft_checkpoint.parent / "model.onnx").exists()
 
 
@@ -271,37 +270,9 @@ def test_a_card_tells_the_costs_and_the_size(checkpoint):
     assert card.state_size == 8 + 8
 
 
-def test_an_exported_file_is_handed_on_to_a_server(exported, tmp_path):
-    file = checkpoint_module.Exported(exported.path, load(exported.path).card, Parity(8, 0.0, 0, 0))
-    version = deliver(file, Destination("triton", tmp_path / "models", "it", gpu=True))
-    assert version == tmp_path / "models" / "it" / "1"
-    assert (version / "model.onnx").read_bytes() == exported.path.read_bytes()
-    assert "KIND_GPU" in (version.parent / "config.pbtxt").read_text()
-    manifest = tmp_path / "it.yaml"
-    assert deliver(file, Destination("kserve", manifest, "it", "s3://b/m")) == manifest
-    assert 'storageUri: "s3://b/m"' in manifest.read_text()
-    assert "nvidia.com/gpu" not in manifest.read_text()
-    deliver(file, Destination("kserve", manifest, "it", "s3://b/m", gpu=True))
-    assert "nvidia.com/gpu" in manifest.read_text()
-
-
-def test_what_somebody_else_wrote_is_told_before_anything_is_measured(tmp_path):
-    (tmp_path / "models" / "it").mkdir(parents=True)
-    (tmp_path / "models" / "it" / "config.pbtxt").write_text('name: "it"\n')
-    (tmp_path / "it.yaml").write_text("kind: Pod\n")
-    for destination in (
-        Destination("triton", tmp_path / "models", "it"),
-        Destination("kserve", tmp_path / "it.yaml", "it", "s3://b/m"),
-    ):
-        with pytest.raises(DeploymentError, match="was not written by Glimpse, and is left alone"):
-            check_destination(destination)
-    check_destination(Destination("triton", tmp_path / "models", "other"))
-    check_destination(Destination("kserve", tmp_path / "other.yaml", "it", "s3://b/m"))
-
-
 def test_an_exported_file_is_not_to_replace_a_folder(tmp_path):
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(ExportError, match=r"expected a file to write the model to, got the folder .*model\.onnx; chan"):
+    with pytest.raises(ExportError, match=r"a file that can be written, got '.*model\.onnx', which is a folder; name"):
         checkpoint_module.check_output(tmp_path / "model.onnx")
     checkpoint_module.check_output(tmp_path / "other.onnx")
 
@@ -338,14 +309,14 @@ def in_the_file(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
         return of
 
-    monkeypatch.setattr(checkpoint_module, "beliefs_of_file", believed)
+    monkeypatch.setattr(checkpoint_module, "logits_of_file", believed)
     return added
 
 
 def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the_file):
     training, data = load_with_data(checkpoint)
     in_the_file[0] = 1e-3
-    card = export_checkpoint(checkpoint, form=ExportOptions(precision="int8")).card
+    card = export_checkpoint(checkpoint, options=ExportOptions(precision="int8")).card
     logits, labels = beliefs(training.observer, data.val_dataloader())
     logits = logits + torch.tensor([1e-3, 0.0])
     assert card.temperature == fit_temperature(logits, labels)
@@ -353,7 +324,14 @@ def test_a_file_of_less_precision_is_measured_itself(checkpoint, written, in_the
 
 
 def test_a_file_of_less_precision_that_is_worse_is_refused(checkpoint, written, in_the_file, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "WORSE", -1.0)
-    with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another --type"):
-        export_checkpoint(checkpoint, form=ExportOptions(precision="int8"))
+    monkeypatch.setattr(checkpoint_module, "MAX_ERROR_INCREASE", -1.0)
+    with pytest.raises(ExportError, match=r"file in int8 to be wrong on at most -.*choose another precision"):
+        export_checkpoint(checkpoint, options=ExportOptions(precision="int8"))
     assert written == []
+
+
+def test_the_package_offers_both_exports():
+    assert glimpse.export.export_model is model_module.export_model
+    assert glimpse.export.export_checkpoint is checkpoint_module.export_checkpoint
+    with pytest.raises(AttributeError, match="has no attribute 'export_it'"):
+        glimpse.export.export_it  # noqa: B018

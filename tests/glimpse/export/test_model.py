@@ -95,7 +95,7 @@ def export_it(exported: Any, monkeypatch: pytest.MonkeyPatch, path: Path, by: fl
     card = replace(card_of(model), **changes)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, metadata(card))
-    monkeypatch.setattr(model_module, "build", lambda *_: model)
+    monkeypatch.setattr(model_module, "build_graph", lambda *_: model)
     return model_module.export_model(observer_of(exported), card, path, exported.images)
 
 
@@ -131,7 +131,7 @@ def test_a_file_within_the_tolerance_replaces_the_old_one(exported, monkeypatch,
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     parity = export_it(exported, monkeypatch, path, 1e-6)
-    assert parity.difference < model_module.TOLERANCE
+    assert parity.difference < model_module.PROBABILITY_TOLERANCE
     assert read_seal(path.read_bytes()) != read_seal(exported.path.read_bytes())
     assert list(tmp_path.iterdir()) == [path]
 
@@ -154,7 +154,7 @@ def test_a_fault_leaves_the_good_file_and_nothing_else(exported, monkeypatch, tm
 def test_a_folder_that_is_not_there_is_named(exported, monkeypatch, tmp_path):
     path = tmp_path / "nowhere" / "model.onnx"
     with pytest.raises(
-        model_module.ExportError, match=r"expected a folder .*nowhere to write model\.onnx into; make it"
+        model_module.ExportError, match=r"got '.*model\.onnx', whose folder '.*nowhere' does not exist; make"
     ):
         export_it(exported, monkeypatch, path)
     assert not path.parent.exists()
@@ -195,13 +195,13 @@ def test_a_budget_between_two_counts_is_timed_between_them(exported, monkeypatch
     clock, model = Clock(), onnx.load(str(exported.path))
     monkeypatch.setattr(model_module, "open_session", lambda *_: clock)
     monkeypatch.setattr("time.perf_counter", clock.read)
-    measured = model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images)
+    measured = model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images)
     assert [budget.milliseconds for budget in measured["budgets"]] == [1000, 1500, 3000]
 
 
 def test_an_episode_is_timed_as_a_whole(exported):
     model = onnx.load(str(exported.episode))
-    measured = model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images)
+    measured = model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images)
     one, sure, whole = (budget.milliseconds for budget in measured["budgets"])
     assert one is None
     assert sure is None
@@ -210,7 +210,7 @@ def test_an_episode_is_timed_as_a_whole(exported):
 
 def test_a_step_is_not_timed(exported):
     model = onnx.load(str(exported.step))
-    assert model_module._measured(replace(card_of(model), budgets=BUDGETS), model, exported.images) == {}
+    assert model_module._timed_budgets(replace(card_of(model), budgets=BUDGETS), model, exported.images) == {}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,11 @@ def test_a_step_is_not_timed(exported):
         ({"input_type": "int16"}, "cpu", r"expected an input type out of uint8, float32; got 'int16'"),
         ({"precision": "int4"}, "cpu", r"expected a precision out of float32, float16, int8; got 'int4'"),
         ({}, "tpu", r"expected a target out of cpu, gpu; got 'tpu'"),
-        ({"precision": "int8"}, "gpu", r"expected float32 or float16 for a GPU, got int8.*--target cpu"),
+        (
+            {"precision": "int8"},
+            "gpu",
+            r"expected float32 or float16 for a GPU, got int8.*choose another precision, or target='cpu'",
+        ),
     ],
 )
 def test_a_form_that_there_is_not_is_refused(exported, tmp_path, changes, target, sentence):
@@ -236,9 +240,9 @@ def test_a_model_without_a_retina_has_an_episode_alone_and_no_int8(exported, gra
     card = replace(read_card(exported.path), model="cnn", graph=graph, precision=precision)
     sentence = f"expected the episode of a cnn model in float32 or float16, got the {graph} graph in {precision}; only"
     with pytest.raises(model_module.ExportError, match=sentence):
-        model_module.check_options(observer, card)
+        model_module.check_export_options(observer, card)
     for allowed in ("float32", "float16"):
-        model_module.check_options(observer, replace(card, graph="episode", precision=allowed))
+        model_module.check_export_options(observer, replace(card, graph="episode", precision=allowed))
 
 
 CARD = ModelCard(
@@ -281,7 +285,7 @@ def test_rounding_is_let_through_and_a_few_labels_with_less_precision(found):
         ({"labels_differ": 1}, r"within 0\.0001; .* in 1 labels"),
         ({"difference": 2e-4}, r"differed by up to 2\.0e-04"),
         ({"difference": math.nan}, "differed by up to nan"),
-        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another --type"),
+        ({"difference": 0.2, "labels_differ": 6}, r"in all but 5% of the labels; .*choose another precision"),
     ],
 )
 def test_more_than_that_is_not(found, sentence):
@@ -347,7 +351,7 @@ from pathlib import Path
 import torch
 from dataclasses import replace
 from glimpse.contract.card import ModelCard
-from glimpse.export.model import beliefs_of_file
+from glimpse.export.model import logits_of_file
 from glimpse.models.hard import HardAttention, HardObserver
 from glimpse.nn.retina import Retina
 
@@ -356,7 +360,7 @@ model = HardAttention(**options).eval()
 model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
 images = torch.load(folder / "images.pt", weights_only=True)
 card = replace(ModelCard.from_json((folder / "card.json").read_text()), precision="int8", graph="step")
-believed = beliefs_of_file(HardObserver(model, Retina(4, 1, 2), 4), card, images)
+believed = logits_of_file(HardObserver(model, Retina(4, 1, 2), 4), card, images)
 labels = torch.arange(len(images))
 torch.save(believed(zip(images.split(10), labels.split(10), strict=True)), folder / "believed.pt")
 """

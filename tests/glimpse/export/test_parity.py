@@ -24,7 +24,7 @@ from glimpse.contract.tensors import (
 )
 from glimpse.evaluation.calibration import glimpses_until
 from glimpse.export import parity as parity_module
-from glimpse.export.model import TOLERANCE
+from glimpse.export.model import PROBABILITY_TOLERANCE
 from glimpse.export.parity import Parity, compare_with_file, session_of
 from glimpse.models.hard import HardObserver
 from glimpse.nn.retina import Retina
@@ -71,7 +71,7 @@ def test_a_step_whose_caller_has_fractions_is_compared_with_the_same_glimpses(ex
 @GRAPHS
 def test_a_change_of_a_weight_is_a_difference(exported, graph):
     parity = compared(exported, graph, 0.05)
-    assert parity.difference > TOLERANCE
+    assert parity.difference > PROBABILITY_TOLERANCE
     assert parity.ties == 0
 
 
@@ -156,9 +156,9 @@ def test_an_episode_that_stops_repeats_its_last_glimpse():
     sure = np.array([[0.5, 0.95, 0.99], [0.99, 0.5, 0.5], [0.5, 0.6, 0.7]])
     expected = {PROBABILITIES: np.stack([sure, 1 - sure], 2), LOGITS: np.arange(9.0).reshape(3, 3, 1)}
     expected[NEXT_STATE] = expected[NEXT_LOCATION] = expected[LOGITS]
-    taken = glimpses_until(torch.from_numpy(expected[PROBABILITIES]), parity_module.SURE).numpy()
+    taken = glimpses_until(torch.from_numpy(expected[PROBABILITIES]), parity_module.STOP_CONFIDENCE).numpy()
     assert taken.tolist() == [2, 1, 3]
-    stopped = parity_module._after(expected, taken, 3)
+    stopped = parity_module._stopped_after(expected, taken, 3)
     np.testing.assert_array_equal(stopped[GLIMPSES], taken)
     np.testing.assert_array_equal(stopped[LOGITS][..., 0], [[0, 1, 1], [3, 3, 3], [6, 7, 8]])
     np.testing.assert_array_equal(stopped[NEXT_STATE][:, 0], [1, 3, 8])
@@ -191,9 +191,9 @@ class Elsewhere:
     ],
 )
 def test_a_wrong_place_or_count_is_found(exported, monkeypatch, graph, name):
-    assert compared(exported, graph).elsewhere < 1e-4
+    assert compared(exported, graph).other_difference < 1e-4
     monkeypatch.setattr(parity_module, "session_of", lambda file, provider: Elsewhere(session_of(file, provider), name))
-    assert compared(exported, graph).elsewhere >= 1
+    assert compared(exported, graph).other_difference >= 1
 
 
 @pytest.mark.parametrize("name", [FRAME, STATE, FIRST_LOCATION])
@@ -204,7 +204,7 @@ def test_an_input_that_has_no_effect_is_found(exported, monkeypatch, name):
 
     monkeypatch.setattr(parity_module, "session_of", lambda file, provider: Deaf(session_of(file, provider), name))
     parity = compared(exported, "path")
-    assert max(parity.difference, parity.elsewhere) > 1e-2
+    assert max(parity.difference, parity.other_difference) > 1e-2
 
 
 def test_a_session_runs_on_one_thread_and_says_nothing(exported):

@@ -206,7 +206,7 @@ def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkey
         answers = Episode(Still(), 1.0)
         return lambda images: tuple(output + change for output in answers(images)), PLAIN
 
-    monkeypatch.setattr(program, "read", read)
+    monkeypatch.setattr(program, "read_program", read)
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: path.write_bytes(b"new"))
     (tmp_path / "bad.pt2").write_bytes(b"old")
     with pytest.raises(ProgramError, match=sentence):
@@ -217,14 +217,14 @@ def test_a_program_that_differs_is_refused_and_not_left(change, sentence, monkey
 def test_a_program_with_other_labels_is_refused(monkeypatch, tmp_path):
     answers = Episode(Still(), 1.0)
     flipped = answers(IMAGES)[0].flip(2)
-    monkeypatch.setattr(program, "read", lambda path: (lambda images: (flipped, *answers(images)[1:]), PLAIN))
+    monkeypatch.setattr(program, "read_program", lambda path: (lambda images: (flipped, *answers(images)[1:]), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
     with pytest.raises(ProgramError, match="and in 4 labels"):
         program.export_program(Still(), PLAIN, tmp_path / "bad.pt2", IMAGES)
 
 
 def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), PLAIN))
+    monkeypatch.setattr(program, "read_program", lambda path: (Episode(Still(), 1.0), PLAIN))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: path.write_bytes(b"new"))
     (tmp_path / "good.pt2").write_bytes(b"old")
     card = replace(PLAIN, graph="adaptive", state_size=3)
@@ -234,7 +234,7 @@ def test_a_good_program_replaces_the_old_one(monkeypatch, tmp_path):
 
 
 def test_a_program_that_lost_its_card_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(program, "read", lambda path: (Episode(Still(), 1.0), replace(PLAIN, data="others")))
+    monkeypatch.setattr(program, "read_program", lambda path: (Episode(Still(), 1.0), replace(PLAIN, data="others")))
     monkeypatch.setattr(program, "_write", lambda answers, card, path, example: None)
     with pytest.raises(ProgramError, match=r"expected good\.pt2 to carry its card, got another"):
         program.export_program(Still(), PLAIN, tmp_path / "good.pt2", IMAGES)
@@ -244,7 +244,7 @@ def test_a_program_that_lost_its_card_is_refused(monkeypatch, tmp_path):
     ("name", "count", "sentence"),
     [
         ("model.pt", 4, r"expected a file name that ends in \.pt2, got 'model\.pt'; rename it"),
-        ("nowhere/model.pt2", 4, r"expected a folder .*nowhere to write model\.pt2 into; make it first"),
+        ("nowhere/model.pt2", 4, r"got '.*model\.pt2', whose folder '.*nowhere' does not exist; make"),
         ("model.pt2", 1, "expected at least 2 images to compare the program with the model, got 1"),
     ],
 )
@@ -257,6 +257,6 @@ def test_what_can_not_be_written_is_said_before_anything_is(name, count, sentenc
 def test_a_program_is_not_to_replace_a_folder(tmp_path):
     (tmp_path / "model.pt2").mkdir()
     with pytest.raises(
-        ProgramError, match=r"expected a file to write the program to, got the folder .*pt2; name a file"
+        ProgramError, match=r"expected a file that can be written, got '.*pt2', which is a folder; name a file"
     ):
         program.check_program_file(tmp_path / "model.pt2")

@@ -272,7 +272,7 @@ def test_an_episode_refuses_a_limited_time(kinds):
     for answer in (kinds["episode"].run, kinds["episode"].predict):
         with pytest.raises(ValueError, match=r"an episode graph takes all its glimpses at once.* --graph adaptive"):
             answer(noise(1, 20, 30, 1), seconds=1.0)
-    with pytest.raises(ValueError, match="export the model with --graph adaptive"):
+    with pytest.raises(ValueError, match="export the model with 'glimpse export --graph adaptive'"):
         kinds["episode"].scan(noise(20, 30, 1), seconds=1.0)
 
 

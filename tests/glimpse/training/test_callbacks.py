@@ -1,4 +1,6 @@
 import math
+import os
+import re
 from typing import Any
 from unittest.mock import NonCallableMagicMock
 
@@ -12,6 +14,9 @@ from glimpse.training.callbacks import (
     EpochBar,
     EpochLog,
     FitReport,
+    WholeCheckpointIO,
+    WholeCheckpoints,
+    checkpoints,
     collapse,
     confusion,
     explored_by,
@@ -20,6 +25,7 @@ from glimpse.training.callbacks import (
     read_metrics,
 )
 from glimpse.training.hard import HardAttentionTraining
+from tests.glimpse.test_files import no_space, unchanged
 
 
 def trainer_at(epoch: int, **metrics: float) -> Any:
@@ -71,6 +77,38 @@ def test_a_resumed_run_keeps_the_rows_before_it_only(tmp_path):
     ]
 
 
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    trainer = lightning.Trainer(
+        callbacks=checkpoints(tmp_path), logger=False, accelerator="cpu", enable_progress_bar=False
+    )
+    setting = next(callback for callback in trainer.callbacks if isinstance(callback, WholeCheckpoints))  # type: ignore[attr-defined]
+    setting.setup(trainer, tiny(), "fit")
+    trainer.strategy.connect(tiny())
+    path = tmp_path / "new" / "last.ckpt"
+    trainer.save_checkpoint(path)
+    assert "state_dict" in torch.load(path, weights_only=True)
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*last.ckpt"):
+        trainer.save_checkpoint(path)
+
+
+def test_a_way_to_write_checkpoints_that_the_user_gave_stays():
+    class Own(WholeCheckpointIO):
+        pass
+
+    own = Own()
+    trainer = lightning.Trainer(plugins=own, logger=False, accelerator="cpu", enable_progress_bar=False)
+    WholeCheckpoints().setup(trainer, tiny(), "fit")
+    assert trainer.strategy.checkpoint_io is own
+
+
+def test_a_log_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch):
+    run_epoch(EpochLog(tmp_path), 0, val_error=0.5)
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*metrics.csv"):
+        run_epoch(EpochLog(tmp_path), 1, val_error=0.4)
+
+
 def test_no_log_has_no_rows(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv") == []
 
@@ -84,61 +122,51 @@ def test_the_bar_shows_what_was_measured_last():
     assert shown == {"error": "10.00%", "gaze": "0.200"}
 
 
+GRID = {"policy": "grid"}
+GAUSSIAN = {"policy": "gaussian"}
+
+
 @pytest.mark.parametrize(
-    ("spread", "reaction", "clamped", "explore", "sentence"),
+    ("spread", "reaction", "clamped", "options", "sentence"),
     [
-        (
-            0.01,
-            0.01,
-            0.0,
-            "--model.spread or --model.entropy_weight",
-            "the same place all the time .*raise --model.spread or --model.entropy_weight, lower",
-        ),
-        (
-            0.01,
-            0.01,
-            0.0,
-            "--model.spread",
-            "the same place all the time .*raise --model.spread, lower --model.learning_rate",
-        ),
-        (math.nan, math.nan, 0.0, "--model.spread", "nearly the same place"),
-        (
-            0.5,
-            0.019,
-            0.0,
-            "--model.spread",
-            "looks at the same places whatever the image .reaction 0.019, expected at least 0",
-        ),
-        (
-            0.5,
-            0.5,
-            0.97,
-            "--model.spread",
-            "onto the image's border .97% of the fixations.*lower --model.learning_rate",
-        ),
+        (0.01, 0.01, 0.0, GRID, "the same place all the time .*raise --model.spread or --model.entropy_weight, lower"),
+        (0.01, 0.01, 0.0, GAUSSIAN, "place all the time .*raise --model.spread, lower --model.learning_rate"),
+        (math.nan, math.nan, 0.0, GAUSSIAN, "nearly the same place"),
+        (0.5, 0.019, 0.0, GAUSSIAN, "the same places whatever the image .reaction 0.019, expected at least 0"),
+        (0.5, 0.5, 0.97, GAUSSIAN, "onto the image's border .97% of the fixations.*lower --model.learning_rate"),
     ],
 )
-def test_a_collapsed_gaze_is_told_with_what_to_change(spread, reaction, clamped, explore, sentence):
-    with pytest.raises(RuntimeError, match=sentence):
-        raise RuntimeError(collapse(spread, reaction, clamped, explore))
+def test_a_collapsed_gaze_is_described_with_what_to_change(spread, reaction, clamped, options, sentence):
+    warning = collapse(spread, reaction, clamped, explored_by(options))
+    assert warning is not None
+    assert re.search(sentence, warning.render(lambda argument: f"--model.{argument.name}"))
+    assert re.search(sentence.replace("--model.", ""), str(warning))
 
 
 @pytest.mark.parametrize(
     ("options", "explore"),
     [
-        ({"policy": "grid"}, "--model.spread or --model.entropy_weight"),
-        ({"policy": "gaussian"}, "--model.spread"),
-        ({"relaxation": "gumbel-st"}, "--model.softness"),
-        ({"relaxation": "bilinear"}, "--model.spread"),
+        (GRID, "spread or entropy_weight"),
+        (GAUSSIAN, "spread"),
+        ({"relaxation": "gumbel-st"}, "softness"),
+        ({"relaxation": "bilinear"}, "spread"),
     ],
 )
 def test_each_policy_explores_by_options_of_its_own(options, explore):
-    assert explored_by(options) == explore
+    assert str(explored_by(options)) == explore
 
 
 def test_a_gaze_that_moves_is_not_warned_of():
-    assert collapse(0.2, 0.1, 0.3, "--model.spread") is None
-    assert collapse(0.2, math.nan, 0.3, "--model.spread") is None
+    assert collapse(0.2, 0.1, 0.3, explored_by(GAUSSIAN)) is None
+    assert collapse(0.2, math.nan, 0.3, explored_by(GAUSSIAN)) is None
+
+
+def test_the_warning_writes_arguments_as_its_front_end_does(capsys):
+    CollapseWarning().on_validation_end(trainer_at(4, gaze_spread=0.001), tiny())
+    assert "; raise spread, lower learning_rate, or raise num_scales so that" in capsys.readouterr().err
+    spelled = CollapseWarning(lambda argument: f"--model.{argument.name}")
+    spelled.on_validation_end(trainer_at(4, gaze_spread=0.001), tiny())
+    assert "; raise --model.spread, lower --model.learning_rate, or raise --model.num_scales" in capsys.readouterr().err
 
 
 def test_the_warning_comes_once_and_not_before_the_policy_had_time(capsys):

@@ -19,6 +19,7 @@ from glimpse.training.classifier import (
     check_training_options,
     schedule_steps,
 )
+from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -205,15 +206,15 @@ def options_of(**changes: Any) -> dict[str, Any]:
         ({"smoothing": 1.0}, r"expected --model\.smoothing from 0 to 0\.99, got 1\.0"),
         ({"smoothing": -0.1}, r"expected --model\.smoothing from 0 to 0\.99"),
         ({"warm_up": 1.5}, r"expected --model\.warm_up from 0 to 1, got 1\.5"),
-        ({"warm_up": 1.0}, r"--model\.learning_rate above 0 and --model\.warm_up between 0 and 1, got 0\.01 and 1\.0"),
-        ({"learning_rate": 0.0}, r"--model\.learning_rate above 0 and --model\.warm_up between 0 and 1, got 0\.0"),
+        ({"warm_up": 1.0}, r"expected --model\.warm_up above 0 and below 1, got 1\.0"),
+        ({"learning_rate": 0.0}, r"expected --model\.learning_rate above 0, got 0\.0"),
         ({"learning_rate": math.nan}, r"expected --model\.learning_rate from 0 to inf, got nan"),
         ({"weight_decay": -1.0}, r"expected --model\.weight_decay from 0 to inf, got -1\.0"),
         ({"seed": -1}, r"expected --model\.seed from 0 to inf, got -1"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused_by_name(changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with rejected(sentence):
         check_training_options(
             options_of(**changes), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")}
         )

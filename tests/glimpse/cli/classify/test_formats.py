@@ -43,8 +43,8 @@ def answer(**changes: Any) -> dict[str, Any]:
 
 
 def tell(form: OutputFormat, *answers: dict[str, Any], failure: bool = True) -> str:
-    told = form.begin() + "".join(map(form.answer, answers))
-    return told + (form.failure("b.png", "it is damaged") if failure else "") + form.end()
+    output = form.begin() + "".join(map(form.answer, answers))
+    return output + (form.failure("b.png", "it is damaged") if failure else "") + form.end()
 
 
 def test_a_description_says_how_many_glimpses_were_taken_and_why_it_ended():
@@ -67,24 +67,24 @@ def test_a_description_says_how_many_glimpses_were_taken_and_why_it_ended():
     ],
 )
 def test_text_says_why_it_stopped_when_something_was_limited(reason, taken, ending):
-    told = answer(reason=reason, glimpses_taken=taken)
-    assert tell(TextFormat(6, limited=True), told).splitlines()[-2] == f"  {ending}"
-    assert "stopped" not in tell(TextFormat(6, limited=False), told)
+    output = answer(reason=reason, glimpses_taken=taken)
+    assert tell(TextFormat(6, limited=True), output).splitlines()[-2] == f"  {ending}"
+    assert "stopped" not in tell(TextFormat(6, limited=False), output)
 
 
 def test_text_names_the_pictures():
-    told = tell(TextFormat(6, limited=False), answer(picture="out/a.png", animation="out/\x1b.gif"))
-    assert told.splitlines()[-3:-1] == ["  drawn in out/a.png", r"  animated in 'out/\x1b.gif'"]
+    output = tell(TextFormat(6, limited=False), answer(picture="out/a.png", animation="out/\x1b.gif"))
+    assert output.splitlines()[-3:-1] == ["  drawn in out/a.png", r"  animated in 'out/\x1b.gif'"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("failure", [False, True])
 def test_a_document_is_what_json_would_write_at_once(count, failure):
     answers = [answer(image=f"{number}.png") for number in range(count)]
-    told = tell(JsonDocumentFormat(Path("model.onnx"), CARD, "abc"), *answers, failure=failure)
+    output = tell(JsonDocumentFormat(Path("model.onnx"), CARD, "abc"), *answers, failure=failure)
     model = {"path": "model.onnx", "sha256": "abc", "classes": CARD.classes, "data": "made up", "test_error": None}
     errors = [{"image": "b.png", "error": "it is damaged"}] * failure
-    assert told == json.dumps({"model": model, "images": answers, "errors": errors}, indent=2) + "\n"
+    assert output == json.dumps({"model": model, "images": answers, "errors": errors}, indent=2) + "\n"
 
 
 def test_each_line_is_an_object():
@@ -94,8 +94,8 @@ def test_each_line_is_an_object():
 
 
 def test_a_table_is_read_back_as_it_was():
-    told = tell(CsvFormat(CLASSES), answer(image='of two\nlines, "quoted".png'))
-    header, row = csv.reader(io.StringIO(told, newline=""))
+    output = tell(CsvFormat(CLASSES), answer(image='of two\nlines, "quoted".png'))
+    header, row = csv.reader(io.StringIO(output, newline=""))
     assert header == ["image", "width", "height", "class", "confidence", "glimpses", "reason", *CLASSES]
     expected = ['of two\nlines, "quoted".png', "30", "20", CLASSES[1], "0.992346", "2", "confident"]
     assert row == [*expected, "0.007654", "0.992346"]

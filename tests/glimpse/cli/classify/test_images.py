@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from glimpse.cli.classify.images import SUFFIXES, ImagePathError, find_images
+from glimpse.cli.classify.images import IMAGE_SUFFIXES, ImagePathError, find_images
 from glimpse.images import pixels
 
 
@@ -117,7 +117,7 @@ def test_standard_input_can_be_read_once(named, lists):
 def test_a_suffix_may_be_that_of_a_folder(folder):
     (folder / "b" / "large.zarr" / "inside").mkdir(parents=True)
     (folder / "b" / "large.zarr" / "0.png").touch()
-    suffixes = {*SUFFIXES, ".zarr"}
+    suffixes = {*IMAGE_SUFFIXES, ".zarr"}
     assert names("b/large.zarr", suffixes=suffixes) == ["b/large.zarr"]
     assert names("b", recursive=True, suffixes=suffixes)[-1] == "b/large.zarr"
 
@@ -134,4 +134,4 @@ def test_each_format_that_is_read_has_a_suffix():
 
     Image.init()
     known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in pixels.FORMATS}
-    assert known - SUFFIXES <= {".apng", ".dib", ".pfm", ".pnm"}
+    assert known - IMAGE_SUFFIXES <= {".apng", ".dib", ".pfm", ".pnm"}

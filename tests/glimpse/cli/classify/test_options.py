@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glimpse.cli import app
-from glimpse.cli.classify.options import check
+from glimpse.cli.classify.options import check_classify_options
 from glimpse.cli.usage import UsageError
 from glimpse.contract.card import ModelCard
 
@@ -79,9 +79,9 @@ def test_numbers_are_read():
     ],
 )
 def test_a_mistake_is_told(options, sentence):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         parse("a.png", *options)
-    assert sentence in str(told.value)
+    assert sentence in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_a_mistake_is_told(options, sentence):
     ],
 )
 def test_what_a_model_cannot_do_is_refused(options: list[str], changes: dict[str, Any], sentence: str):
-    with pytest.raises(UsageError) as told:
-        check(parse("a.png", *options), replace(CARD, **changes))
-    assert sentence in str(told.value)
+    with pytest.raises(UsageError) as error:
+        check_classify_options(parse("a.png", *options), replace(CARD, **changes))
+    assert sentence in str(error.value)
 
 
 def test_what_a_model_can_do_is_let_through():
     options = ("--max-glimpses", "4", "--time", "5", "--size", "native", "--animate", "films", "--format", "gif")
-    check(parse("a.png", *options), CARD)
+    check_classify_options(parse("a.png", *options), CARD)
 
 
 def test_the_help_explains_each_option(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace())
     with pytest.raises(SystemExit):
         parse("--help")
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in ("--from", "--recursive", "--confidence", "--time", "--csv", "--output", "--animate", "--quiet"):
-        assert f"  {option}" in told
+        assert f"  {option}" in output

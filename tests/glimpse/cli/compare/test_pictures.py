@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpse.cli.compare.pictures import choose_images, draw_path, draw_pictures, look_at_images
+from glimpse.cli.compare.pictures import choose_images, classify_images, draw_path, draw_pictures
 from glimpse.cli.compare.report import ComparedModel, Comparison
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.evaluate import ClassifierEvaluation
@@ -46,19 +46,19 @@ def observers(data) -> list[Observer]:
 
 
 def test_all_models_look_at_the_same_images(data, observers):
-    views, disputed = look_at_images(observers, data, 3)
+    views, disputed = classify_images(observers, data, 3)
     images, labels = data.test_dataloader().dataset[0]
     with torch.no_grad():
         beliefs = [observer(images).logits[:, -1].softmax(1) for observer in observers]
     assert disputed == pytest.approx(float((beliefs[0].argmax(1) != beliefs[1].argmax(1)).float().mean()))
-    assert [view.told.place for view in views][:2] == [0, 1]
+    assert [view.answer.place for view in views][:2] == [0, 1]
     for view in views:
-        place = view.told.place
+        place = view.answer.place
         assert np.array_equal(view.image, images[place].permute(1, 2, 0).numpy())
-        assert view.told.truth == data.classes[int(labels[place])]
-        assert view.told.answers == [data.classes[int(belief[place].argmax())] for belief in beliefs]
-        assert view.told.confidences == pytest.approx([float(belief[place].max()) for belief in beliefs], abs=1e-4)
-        assert view.told.disputed == (len(set(view.told.answers)) == 2)
+        assert view.answer.truth == data.classes[int(labels[place])]
+        assert view.answer.answers == [data.classes[int(belief[place].argmax())] for belief in beliefs]
+        assert view.answer.confidences == pytest.approx([float(belief[place].max()) for belief in beliefs], abs=1e-4)
+        assert view.answer.disputed == (len(set(view.answer.answers)) == 2)
         assert view.explicit[0] is not None
         assert view.explicit[1] is None
         assert view.scanpaths[1] is None
@@ -73,11 +73,11 @@ def entry(name: str, errors: list[tuple[int, float]]) -> ComparedModel:
 
 
 def test_pictures_are_drawn_of_what_is_known(data, observers, tmp_path):
-    views, disputed = look_at_images(observers, data, 2)
+    views, disputed = classify_images(observers, data, 2)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "image-9.png").touch()
-    told = [view.told for view in views]
-    unknown = Comparison("digits", "", [entry("a", []), entry("b", [(1, float("nan"))])], told, disputed)
+    answers = [view.answer for view in views]
+    unknown = Comparison("digits", "", [entry("a", []), entry("b", [(1, float("nan"))])], answers, disputed)
     draw_pictures(unknown, views, tmp_path)
     drawn = {file.name for file in (tmp_path / "pictures").iterdir()}
     assert drawn == {
@@ -86,7 +86,7 @@ def test_pictures_are_drawn_of_what_is_known(data, observers, tmp_path):
     }
     with Image.open(tmp_path / "pictures" / "implicit-1-2.png") as picture:
         assert picture.size == (288, 216), "an image of 32x24 pixels keeps its shape"
-    lengths = Comparison("digits", "", [entry("a", [(1, 0.5)]), entry("b", [(1, 0.4), (2, 0.3)])], told, disputed)
+    lengths = Comparison("digits", "", [entry("a", [(1, 0.5)]), entry("b", [(1, 0.4), (2, 0.3)])], answers, disputed)
     draw_pictures(lengths, views, tmp_path)
     assert (tmp_path / "pictures" / "learning-curves.png").is_file()
 

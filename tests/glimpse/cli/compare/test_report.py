@@ -11,9 +11,9 @@ from glimpse.cli.compare.report import (
     Comparison,
     ImageAnswer,
     budget,
-    cells,
-    table,
-    write_page,
+    comparison_table,
+    table_cells,
+    write_comparison,
 )
 from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.training.families import FAMILIES
@@ -51,22 +51,22 @@ FOUND = Comparison("<u>images</u> & more", "glimpse compare 'a <b>' c", [SEEING,
 
 @pytest.fixture
 def page(tmp_path) -> str:
-    write_page(FOUND, tmp_path)
+    write_comparison(FOUND, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["comparison.json", "index.html"]
     return " ".join((tmp_path / "index.html").read_text(encoding="utf-8").split())
 
 
 def test_a_row_says_what_is_known_and_no_more():
-    assert cells(SEEING) == [
+    assert table_cells(SEEING) == [
         "gaze", "10.00", "30.40", "48.50", "12.60", "1.7", "7,469", "21.46", "1,040", "0.50x", "2", "6,400", "61", "119"
     ]  # fmt: skip
-    assert cells(WHOLE)[1:5] == ["20.00", "-", "-", "-"]
-    assert cells(WHOLE)[-2:] == ["-", "-"]
-    assert len(cells(SEEING)) == len(COLUMNS)
+    assert table_cells(WHOLE)[1:5] == ["20.00", "-", "-", "-"]
+    assert table_cells(WHOLE)[-2:] == ["-", "-"]
+    assert len(table_cells(SEEING)) == len(COLUMNS)
 
 
 def test_the_terminals_table_is_straight():
-    head, first, second = table(FOUND).splitlines()
+    head, first, second = comparison_table(FOUND).splitlines()
     assert head.split()[0] == "model"
     assert len(head) == len(first) == len(second)
     assert first.index("10.00") + len("10.00") == head.index("error %") + len("error %")
@@ -93,14 +93,14 @@ def test_the_page_says_how_sure_it_is(page):
 
 def test_equal_errors_are_equally_good(tmp_path):
     equal = replace(FOUND, entries=[SEEING, replace(SEEING, name="twin")])
-    write_page(equal, tmp_path)
+    write_comparison(equal, tmp_path)
     assert (tmp_path / "index.html").read_text(encoding="utf-8").count('<tr class="best">') == 2
 
 
 def test_an_explicit_map_is_shown_where_there_is_one(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "explicit-1-1.png").touch()
-    write_page(FOUND, tmp_path)
+    write_comparison(FOUND, tmp_path)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert '<td><img src="pictures/explicit-1-1.png" alt="explicit map of gaze"></td>' in page
     assert "explicit-1-2.png" not in page
@@ -124,8 +124,8 @@ def test_one_budget_and_others_are_told_apart():
 
     unknown = replace(WHOLE, images_seen=None)
     for entries in ([SEEING, unknown], [unknown, unknown]):
-        assert budget(entries).startswith("Of some models nobody knows")
-    assert cells(unknown)[-3] == "-"
+        assert budget(entries).startswith("The number of training images of some models is unknown")
+    assert table_cells(unknown)[-3] == "-"
 
 
 def test_every_family_has_a_name_in_words():

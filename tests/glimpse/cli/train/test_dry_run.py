@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli.train.command import main as train
-from glimpse.cli.train.dry_run import dry_run, flattened
-from glimpse.cli.train.recipes import read_recipe
+from glimpse.cli.train.dry_run import dry_run
+from glimpse.cli.train.recipes import flatten_recipe, read_recipe
 from glimpse.cli.usage import UsageError
 
 TINY = ["fit", "--config", "digits", "--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2"]
@@ -19,7 +19,7 @@ def test_it_resolves_what_the_training_then_writes_down(tmp_path, monkeypatch):
     assert data.describe() == "digits on 60x60 canvases, 4 pieces of clutter"
     assert (recipe["model"].rpartition(".")[2], recipe["model.hidden"]) == ("HardAttentionTraining", 8)
     assert train([*TINY, *BRIEF, "--output", "run"], "glimpse") == 0
-    assert flattened(read_recipe(Path("run/config.yaml"))) == recipe
+    assert flatten_recipe(read_recipe(Path("run/config.yaml"))) == recipe
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,3 @@ def test_what_a_training_refuses_is_refused(options, sentence, tmp_path, monkeyp
     with pytest.raises(UsageError, match=sentence):
         dry_run([*TINY, *options], "glimpse")
     assert list(Path().iterdir()) == []
-
-
-def test_options_are_named_as_on_the_command_line():
-    nested = {"seed": 0, "data": {"class_path": "ImageData", "init_args": {"passes": 2}}, "trainer": {"max_epochs": 3}}
-    assert flattened(nested) == {"seed": 0, "data": "ImageData", "data.passes": 2, "trainer.max_epochs": 3}

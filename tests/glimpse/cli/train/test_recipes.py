@@ -13,12 +13,10 @@ def test_the_recipes_that_come_with_glimpse_are_found_and_read():
         assert recipes.read_recipe(path).keys() <= {"data", "model", "trainer", "seed"}
 
 
-def test_recipes_are_found_where_an_installation_put_them(tmp_path: Path, monkeypatch):
-    installed = tmp_path / "share" / "glimpse" / "configs"
-    installed.mkdir(parents=True)
-    (installed / "installed.yaml").write_text("data: {}")
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    assert recipes.find_recipe("installed") == installed / "installed.yaml"
+def test_recipes_are_files_of_the_package():
+    folder = Path(recipes.__file__).parent / "configs"
+    assert recipes.find_recipe("digits") == folder / "digits.yaml"
+    assert set(recipes.recipes().values()) == set(folder.iterdir())
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name():
@@ -39,6 +37,11 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path):
         recipes.read_recipe(tmp_path / "own.yaml")
 
 
-def test_option_names_are_those_of_the_command_line():
-    recipe = {"model": {"class_path": "X", "init_args": {"hidden": 3}}, "trainer": {"max_epochs": 1}, "seed": 2}
-    assert list(recipes.option_names(recipe)) == ["model.hidden", "trainer.max_epochs", "seed"]
+def test_options_are_named_as_on_the_command_line():
+    nested = {"seed": 0, "data": {"class_path": "ImageData", "init_args": {"passes": 2}}, "trainer": {"max_epochs": 3}}
+    flat = {"seed": 0, "data": "ImageData", "data.passes": 2, "trainer.max_epochs": 3}
+    assert recipes.flatten_recipe(nested) == flat
+    assert list(recipes.flatten_recipe({"model": {"init_args": {"hidden": 3}, "class_path": "X"}})) == [
+        "model.hidden",
+        "model",
+    ]

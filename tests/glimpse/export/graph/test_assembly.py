@@ -41,9 +41,9 @@ SURE = np.float32(0.9)
 
 def made(stepping: Any, graph: str, target: str = "cpu", outputs: Any = None, **changes: Any) -> onnx.ModelProto:
     card = stepping.card(graph, target=target, **changes)
-    piece = stepping.piece
-    simplify(piece, 1 / 255 if card.input_type == "uint8" and graph != "step" else 1.0)
-    model = assemble(GraphPlan(piece, stepping.state_sizes, card, outputs))
+    fragment = stepping.fragment
+    simplify(fragment, 1 / 255 if card.input_type == "uint8" and graph != "step" else 1.0)
+    model = assemble(GraphPlan(fragment, stepping.state_sizes, card, outputs))
     onnx.checker.check_model(model, full_check=True)
     return model
 

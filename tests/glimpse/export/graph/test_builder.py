@@ -16,66 +16,75 @@ def run(model: onnx.ModelProto, **feeds: object) -> list[np.ndarray]:
 
 
 def test_operators_are_called_as_functions():
-    build = GraphBuilder()
-    total = build("Add", "x", build.floats(1.0, 2.0))
-    build("Mul", total, total, name="y")
-    (answer,) = run(build.model([TWO], [value("y", np.float32, [2])], {}), x=np.array([1, 3], np.float32))
+    builder = GraphBuilder()
+    total = builder("Add", "x", builder.floats(1.0, 2.0))
+    builder("Mul", total, total, name="y")
+    (answer,) = run(builder.model([TWO], [value("y", np.float32, [2])], {}), x=np.array([1, 3], np.float32))
     np.testing.assert_array_equal(answer, [4, 25])
 
 
 def test_a_node_has_as_many_outputs_as_are_asked_for():
-    build = GraphBuilder()
-    first, second = build.several("Split", ("x", build.integers(1, 1)), 2, axis=0)
-    build.several("Sub", (second, first), ("y",))
-    (answer,) = run(build.model([TWO], [value("y", np.float32, [1])], {}), x=np.array([1, 3], np.float32))
+    builder = GraphBuilder()
+    first, second = builder.several("Split", ("x", builder.integers(1, 1)), 2, axis=0)
+    builder.several("Sub", (second, first), ("y",))
+    (answer,) = run(builder.model([TWO], [value("y", np.float32, [1])], {}), x=np.array([1, 3], np.float32))
     assert first != second
     np.testing.assert_array_equal(answer, [2])
 
 
 def test_an_output_that_is_not_named_gets_a_new_name():
-    build = GraphBuilder()
-    names = {build("Neg", "x"), build("Neg", "x"), build.fresh("neg"), build.branch().fresh("neg"), build.fresh("Neg")}
+    builder = GraphBuilder()
+    names = {
+        builder("Neg", "x"),
+        builder("Neg", "x"),
+        builder.fresh("neg"),
+        builder.nested().fresh("neg"),
+        builder.fresh("Neg"),
+    }
     assert len(names) == 5
 
 
 def test_equal_constants_are_stored_once_wherever_they_are_used():
-    build = GraphBuilder()
-    part = build.branch()
-    assert build.integers(1, 2) == part.integers(1, 2) == part.branch().constant([1, 2], np.int64)
+    builder = GraphBuilder()
+    part = builder.nested()
+    assert builder.integers(1, 2) == part.integers(1, 2) == part.nested().constant([1, 2], np.int64)
     assert (
-        len({build.floats(0.0), build.integers(0), build.constant(0, np.int64), build.constant([[0]], np.int64)}) == 4
+        len(
+            {builder.floats(0.0), builder.integers(0), builder.constant(0, np.int64), builder.constant([[0]], np.int64)}
+        )
+        == 4
     )
-    assert build.floats(0.0) != build.floats(-0.0), "the sign of a zero is part of it"
+    assert builder.floats(0.0) != builder.floats(-0.0), "the sign of a zero is part of it"
 
 
 def test_a_weight_is_stored_once_under_its_own_name():
-    build = GraphBuilder()
+    builder = GraphBuilder()
     tensor = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
-    assert build.weight(tensor) == build.branch().weight(tensor) == "w"
-    build("Add", "x", build("Add", "w", "w"), name="y")
-    model = build.model([TWO], [value("y", np.float32, [2])], {})
+    assert builder.weight(tensor) == builder.nested().weight(tensor) == "w"
+    builder("Add", "x", builder("Add", "w", "w"), name="y")
+    model = builder.model([TWO], [value("y", np.float32, [2])], {})
     assert [stored.name for stored in model.graph.initializer] == ["w"]
     np.testing.assert_array_equal(run(model, x=np.zeros(2, np.float32))[0], [2, 2])
 
 
 def test_what_no_node_reads_is_not_stored():
-    build = GraphBuilder()
-    build.floats(7.0)
-    build("Identity", "x", name="y")
-    assert len(build.model([TWO], [value("y", np.float32, [2])], {}).graph.initializer) == 0
+    builder = GraphBuilder()
+    builder.floats(7.0)
+    builder("Identity", "x", name="y")
+    assert len(builder.model([TWO], [value("y", np.float32, [2])], {}).graph.initializer) == 0
 
 
 def branching() -> onnx.ModelProto:
     """A graph that adds one where asked to, and else answers with a constant of the outermost graph."""
-    build = GraphBuilder()
+    builder = GraphBuilder()
     branches = []
     for name in ("more", "same"):
-        part = build.branch()
+        part = builder.nested()
         made = part("Add", "x", part.floats(1.0)) if name == "more" else part("Identity", part.floats(5.0, 6.0))
         branches.append(part.subgraph(name, [value(made, np.float32, [2])]))
-    (answer,) = build.several("If", ("choice",), 1, then_branch=branches[0], else_branch=branches[1])
-    build("Identity", answer, name="y")
-    return build.model([TWO, value("choice", np.bool_, [])], [value("y", np.float32, [2])], {})
+    (answer,) = builder.several("If", ("choice",), 1, then_branch=branches[0], else_branch=branches[1])
+    builder("Identity", answer, name="y")
+    return builder.model([TWO, value("choice", np.bool_, [])], [value("y", np.float32, [2])], {})
 
 
 @pytest.mark.parametrize(("choice", "expected"), [(True, [2, 4]), (False, [5, 6])])
@@ -89,18 +98,18 @@ def test_branches_share_the_constants_of_the_outermost_graph(choice, expected):
 
 
 def test_an_input_that_is_stored_has_a_default():
-    build = GraphBuilder()
-    build.weight(onnx.numpy_helper.from_array(np.array([3, 4], np.float32), "x"))
-    build("Neg", "x", name="y")
-    model = build.model([TWO], [value("y", np.float32, [2])], {})
+    builder = GraphBuilder()
+    builder.weight(onnx.numpy_helper.from_array(np.array([3, 4], np.float32), "x"))
+    builder("Neg", "x", name="y")
+    model = builder.model([TWO], [value("y", np.float32, [2])], {})
     np.testing.assert_array_equal(run(model)[0], [-3, -4])
     np.testing.assert_array_equal(run(model, x=np.ones(2, np.float32))[0], [-1, -1])
 
 
 def test_a_model_is_of_the_opset_and_carries_its_texts():
-    build = GraphBuilder()
-    build("Identity", "x", name="y")
-    model = build.model([TWO], [value("y", np.float32, [2])], {"told": "a text"})
+    builder = GraphBuilder()
+    builder("Identity", "x", name="y")
+    model = builder.model([TWO], [value("y", np.float32, [2])], {"told": "a text"})
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert OPSET == 18
     assert {entry.key: entry.value for entry in model.metadata_props} == {"told": "a text"}

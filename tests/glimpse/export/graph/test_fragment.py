@@ -42,22 +42,22 @@ def expected(stepping: Any, values: Numbers) -> Numbers:
     return {name: array.numpy() for name, array in (found | states).items() if array.shape[1]}
 
 
-def answers(piece: Fragment, values: Numbers, times: int = 1) -> Numbers:
-    """Put a piece into a graph, so often in a row, and run it."""
-    build = GraphBuilder()
-    names = {name: name for name in piece.inputs}
+def answers(fragment: Fragment, values: Numbers, times: int = 1) -> Numbers:
+    """Put a fragment into a graph, so often in a row, and run it."""
+    builder = GraphBuilder()
+    names = {name: name for name in fragment.inputs}
     for _ in range(times):
-        found = dict(zip(piece.outputs, piece.put_into(build, names, piece.outputs), strict=True))
+        found = dict(zip(fragment.outputs, fragment.insert_into(builder, names, fragment.outputs), strict=True))
         names |= {LOCATION: found[NEXT_LOCATION]}
         names |= {name.removeprefix("next_"): made for name, made in found.items() if name.startswith("next_")}
     for name, made in found.items():
-        build("Identity", made, name=name)
-    inputs = [value(name, np.float32, ["batch", *values[name].shape[1:]]) for name in piece.inputs]
-    outputs = [value(name, np.float32, ["batch", "length"]) for name in piece.outputs]
-    model = build.model(inputs, outputs, {})
+        builder("Identity", made, name=name)
+    inputs = [value(name, np.float32, ["batch", *values[name].shape[1:]]) for name in fragment.inputs]
+    outputs = [value(name, np.float32, ["batch", "length"]) for name in fragment.outputs]
+    model = builder.model(inputs, outputs, {})
     onnx.checker.check_model(model, full_check=True)
-    found_by_run = session_of(model.SerializeToString()).run(list(piece.outputs), values)
-    return dict(zip(piece.outputs, found_by_run, strict=True))
+    found_by_run = session_of(model.SerializeToString()).run(list(fragment.outputs), values)
+    return dict(zip(fragment.outputs, found_by_run, strict=True))
 
 
 def agree(found: Numbers, wanted: Numbers, atol: float = 1e-5) -> None:
@@ -67,12 +67,12 @@ def agree(found: Numbers, wanted: Numbers, atol: float = 1e-5) -> None:
 
 
 def test_a_step_has_the_models_inputs_and_outputs(stepping):
-    piece = stepping.piece
+    fragment = stepping.fragment
     parts = ("belief", "gaze")[: len(stepping.state_sizes)]
-    assert piece.inputs == (GLIMPSE, LOCATION, *parts)
-    assert piece.outputs == (LOGITS, NEXT_LOCATION, *(f"next_{part}" for part in parts))
-    assert piece.glimpse_shape == stepping.glimpse_shape
-    assert not piece.flattens
+    assert fragment.inputs == (GLIMPSE, LOCATION, *parts)
+    assert fragment.outputs == (LOGITS, NEXT_LOCATION, *(f"next_{part}" for part in parts))
+    assert fragment.glimpse_shape == stepping.glimpse_shape
+    assert not fragment.flattens
 
 
 def test_a_state_without_a_gaze_is_one_part(steps):
@@ -84,7 +84,7 @@ def test_a_state_without_a_gaze_is_one_part(steps):
 def test_a_step_in_a_graph_is_the_models(stepping):
     for batch in (1, 5):
         values = given(stepping, batch)
-        agree(answers(stepping.piece, values), expected(stepping, values))
+        agree(answers(stepping.fragment, values), expected(stepping, values))
 
 
 def test_a_step_may_be_put_in_again_and_again(stepping):
@@ -94,33 +94,33 @@ def test_a_step_may_be_put_in_again_and_again(stepping):
         found = expected(stepping, wanted)
         wanted |= {LOCATION: found[NEXT_LOCATION]}
         wanted |= {name.removeprefix("next_"): found[name] for name in found if name.startswith("next_")}
-    agree(answers(stepping.piece, values, times=3), found, atol=1e-4)
+    agree(answers(stepping.fragment, values, times=3), found, atol=1e-4)
 
 
 def test_its_weights_are_stored_once_however_often_it_is_put_in(stepping):
-    piece, build = stepping.piece, GraphBuilder()
+    fragment, builder = stepping.fragment, GraphBuilder()
     for _ in range(3):
-        piece.put_into(build, {name: name for name in piece.inputs}, piece.outputs)
-    stored = build.model([], [], {}).graph.initializer
-    assert len({tensor.name for tensor in stored}) == len(stored) == len(piece.weights)
+        fragment.insert_into(builder, {name: name for name in fragment.inputs}, fragment.outputs)
+    stored = builder.model([], [], {}).graph.initializer
+    assert len({tensor.name for tensor in stored}) == len(stored) == len(fragment.weights)
 
 
 def test_only_what_the_wanted_outputs_need_is_put_in(stepping):
-    piece, whole, part = stepping.piece, GraphBuilder(), GraphBuilder()
-    names = {name: name for name in piece.inputs}
-    piece.put_into(whole, names, piece.outputs)
-    (logits,) = piece.put_into(part, names, (LOGITS,))
-    assert len(part.nodes) < len(whole.nodes) == len(piece.nodes)
+    fragment, whole, part = stepping.fragment, GraphBuilder(), GraphBuilder()
+    names = {name: name for name in fragment.inputs}
+    fragment.insert_into(whole, names, fragment.outputs)
+    (logits,) = fragment.insert_into(part, names, (LOGITS,))
+    assert len(part.nodes) < len(whole.nodes) == len(fragment.nodes)
     assert logits == part.nodes[-1].output[0]
     read = {name for node in part.nodes for name in node.input}
     assert not any(name.startswith(("model.gaze", "model.policy")) for name in read)
 
 
 def test_putting_it_in_leaves_the_piece_as_it_was(stepping):
-    piece = stepping.piece
-    before = [node.SerializeToString() for node in piece.nodes]
-    piece.put_into(GraphBuilder(), {name: f"{name}_there" for name in piece.inputs}, piece.outputs)
-    assert [node.SerializeToString() for node in piece.nodes] == before
+    fragment = stepping.fragment
+    before = [node.SerializeToString() for node in fragment.nodes]
+    fragment.insert_into(GraphBuilder(), {name: f"{name}_there" for name in fragment.inputs}, fragment.outputs)
+    assert [node.SerializeToString() for node in fragment.nodes] == before
 
 
 def chain() -> Fragment:
@@ -134,20 +134,20 @@ def chain() -> Fragment:
 
 
 def test_readers_and_writers_of_a_value():
-    piece = chain()
-    add, product, less = piece.nodes
-    assert piece.writer_of("sum") is add
-    assert piece.writer_of("x") is piece.writer_of("w") is None
-    assert piece.readers_of("sum") == [product, less]
-    assert piece.reader_of("sum") is None
-    assert piece.reader_of("x") is add
-    piece.nodes.remove(less)
-    assert piece.reader_of("sum") is product
-    assert Fragment((), ("sum",), piece.nodes, {}, (1, 1, 1, 1)).reader_of("sum") is None
+    fragment = chain()
+    add, product, less = fragment.nodes
+    assert fragment.writer_of("sum") is add
+    assert fragment.writer_of("x") is fragment.writer_of("w") is None
+    assert fragment.readers_of("sum") == [product, less]
+    assert fragment.reader_of("sum") is None
+    assert fragment.reader_of("x") is add
+    fragment.nodes.remove(less)
+    assert fragment.reader_of("sum") is product
+    assert Fragment((), ("sum",), fragment.nodes, {}, (1, 1, 1, 1)).reader_of("sum") is None
 
 
 def test_a_weight_comes_back_as_it_was_stored():
-    piece = chain()
-    assert piece.array("w") is None
-    assert piece.store("w", np.arange(3, dtype=np.float32)) == "w"
-    np.testing.assert_array_equal(piece.array("w"), [0, 1, 2])
+    fragment = chain()
+    assert fragment.array("w") is None
+    assert fragment.store("w", np.arange(3, dtype=np.float32)) == "w"
+    np.testing.assert_array_equal(fragment.array("w"), [0, 1, 2])

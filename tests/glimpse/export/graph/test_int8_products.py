@@ -42,12 +42,12 @@ def saturating(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
 
 def by_onnxruntime(left: Bytes, zero: int, weight: Whole) -> npt.NDArray[np.int32]:
     """The product as onnxruntime computes it on this processor."""
-    build = GraphBuilder()
-    whole = build.weight(numpy_helper.from_array(weight, "weight"))
-    build("MatMulInteger", "left", whole, build.constant(zero, np.uint8), name="product")
+    builder = GraphBuilder()
+    whole = builder.weight(numpy_helper.from_array(weight, "weight"))
+    builder("MatMulInteger", "left", whole, builder.constant(zero, np.uint8), name="product")
     inputs = [value("left", np.uint8, ["batch", len(weight)])]
     outputs = [value("product", np.int32, ["batch", weight.shape[1]])]
-    session = session_of(build.model(inputs, outputs, {}).SerializeToString())
+    session = session_of(builder.model(inputs, outputs, {}).SerializeToString())
     (product,) = session.run(["product"], {"left": left})
     return np.asarray(product, np.int32)
 
@@ -63,23 +63,23 @@ def hardest(weight: Whole) -> Iterator[Bytes]:
 
 
 def in_int8(stepping) -> Fragment:
-    piece: Fragment = stepping.piece
-    simplify(piece, 1.0)
-    to_int8(piece, narrow=1)
-    return piece
+    fragment: Fragment = stepping.fragment
+    simplify(fragment, 1.0)
+    to_int8(fragment, narrow=1)
+    return fragment
 
 
 def one_product(matrix: npt.NDArray[np.float32]) -> Fragment:
-    """A piece of one ``Gemm``, from x to y, in int8."""
+    """A fragment of one ``Gemm``, from x to y, in int8."""
     weights = {"matrix": numpy_helper.from_array(matrix, "matrix")}
-    piece = Fragment(("x",), ("y",), [helper.make_node("Gemm", ["x", "matrix"], ["y"])], weights, (1, 1, 1, 1))
-    to_int8(piece)
-    return piece
+    fragment = Fragment(("x",), ("y",), [helper.make_node("Gemm", ["x", "matrix"], ["y"])], weights, (1, 1, 1, 1))
+    to_int8(fragment)
+    return fragment
 
 
-def whole_weights(piece: Fragment) -> list[Whole]:
-    """The int8 weights of a piece."""
-    tensors = [tensor for tensor in piece.weights.values() if tensor.data_type == TensorProto.INT8]
+def whole_weights(fragment: Fragment) -> list[Whole]:
+    """The int8 weights of a fragment."""
+    tensors = [tensor for tensor in fragment.weights.values() if tensor.data_type == TensorProto.INT8]
     assert tensors
     return [numpy_helper.to_array(tensor) for tensor in tensors]
 
@@ -133,10 +133,10 @@ def test_products_of_the_largest_weights_are_exact_with_and_without_saturation(r
 def test_the_largest_weights_and_activations_are_multiplied_as_in_float32(batch):
     """All nodes of a product together, which onnxruntime fuses into one of its own."""
     signs = np.where(np.arange(24) % 3, 1, -1)
-    build = GraphBuilder()
-    (made,) = one_product(np.tile(0.3 * signs, (432, 1)).astype(np.float32)).put_into(build, {"x": "x"}, ("y",))
-    build("Identity", made, name="y")
-    model = build.model([value("x", np.float32, ["batch", 432])], [value("y", np.float32, ["batch", 24])], {})
+    builder = GraphBuilder()
+    (made,) = one_product(np.tile(0.3 * signs, (432, 1)).astype(np.float32)).insert_into(builder, {"x": "x"}, ("y",))
+    builder("Identity", made, name="y")
+    model = builder.model([value("x", np.float32, ["batch", 432])], [value("y", np.float32, ["batch", 24])], {})
     (found,) = session_of(model.SerializeToString()).run(["y"], {"x": np.full((batch, 432), 2, np.float32)})
     np.testing.assert_allclose(found, np.tile(432 * 2 * 0.3 * signs, (batch, 1)), rtol=1e-5)
 

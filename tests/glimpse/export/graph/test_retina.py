@@ -35,17 +35,17 @@ class Cutting:
         shaped: bool = True,
     ) -> None:
         self.single, self.retina = single, (size, num_scales, zoom)
-        build = GraphBuilder()
+        builder = GraphBuilder()
         canvas = ImageInput(INPUT, dtype, channels, FRAME if frame else None)
-        pixels = RetinaNodes(build, canvas, *self.retina, single, shaped)(build, LOCATION)
-        build("Mul", pixels, build.floats(canvas.unit), name="glimpse")
+        pixels = RetinaNodes(builder, canvas, *self.retina, single, shaped)(builder, LOCATION)
+        builder("Mul", pixels, builder.floats(canvas.unit), name="glimpse")
         inputs = [
             value(INPUT, dtype, ["batch", channels, "height", "width"]),
             value(LOCATION, np.float32, ["batch", 2]),
             *([value(FRAME, np.float32, [4])] if frame else []),
         ]
         axes = ("batch", "scales", "channels", "rows", "columns") if shaped else ("batch", "planes", "rows", "columns")
-        self.model = build.model(inputs, [value("glimpse", np.float32, axes)], {})
+        self.model = builder.model(inputs, [value("glimpse", np.float32, axes)], {})
         onnx.checker.check_model(self.model, full_check=True)
         self.session = session_of(self.model.SerializeToString())
 
@@ -160,11 +160,11 @@ def test_no_node_touches_the_image_as_a_whole(single, kinds, frame):
 @FORMS
 @pytest.mark.parametrize("width", [4, 5, 12])
 def test_windows_start_where_the_geometry_says(single, width):
-    build = GraphBuilder()
-    start = Grid(build, ImageInput(INPUT, "uint8", 1), width, single).start(build, LOCATION)
-    build("Identity", start, name="start")
+    builder = GraphBuilder()
+    start = Grid(builder, ImageInput(INPUT, "uint8", 1), width, single).start(builder, LOCATION)
+    builder("Identity", start, name="start")
     inputs = [value(INPUT, np.uint8, ["batch", 1, "height", "width"]), value(LOCATION, np.float32, ["batch", 2])]
-    session = session_of(build.model(inputs, [value("start", np.float32, ["batch", 2])], {}).SerializeToString())
+    session = session_of(builder.model(inputs, [value("start", np.float32, ["batch", 2])], {}).SerializeToString())
     places = np.random.default_rng(width).uniform(-1.2, 1.2, (200, 2)).astype(np.float32)
     for height, across in ((28, 28), (33, 70), (4096, 3000)):
         image = np.zeros((1, 1, height, across), np.uint8)

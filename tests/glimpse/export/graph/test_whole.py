@@ -24,7 +24,7 @@ from pathlib import Path
 import onnx
 import torch
 from glimpse.contract.card import ModelCard
-from glimpse.export.graph.whole import whole_of
+from glimpse.export.graph.whole import export_whole_episode
 from glimpse.training.soft import SoftAttentionTraining
 
 folder = Path(sys.argv[1])
@@ -33,7 +33,7 @@ training.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
 images = torch.randint(0, 256, (4, 3, 24, 32), dtype=torch.uint8)
 for kind in ("uint8", "float32"):
     card = ModelCard.from_json((folder / f"{kind}.json").read_text())
-    onnx.save(whole_of(training.observer, card, images), str(folder / f"{kind}.onnx"))
+    onnx.save(export_whole_episode(training.observer, card, images), str(folder / f"{kind}.onnx"))
 """
 
 

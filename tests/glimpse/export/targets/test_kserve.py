@@ -1,3 +1,4 @@
+import os
 import re
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from glimpse.contract.seal import read_seal
 from glimpse.export.targets.kserve import METRICS, write_kserve
 from glimpse.export.targets.ownership import DeploymentError
 from tests.glimpse.export.targets.test_triton import ADAPTIVE, EPISODE, write_sealed
+from tests.glimpse.test_files import no_space, unchanged
 
 URI = "s3://bucket/models?versioned=yes#1"
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([KMGTPE]i|[numkMGTPE])?")
@@ -135,9 +137,7 @@ def test_our_own_manifest_is_replaced_and_no_other(model, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(model, tmp_path):
-    with pytest.raises(
-        DeploymentError, match=r"expected a folder .*nowhere to write service\.yaml into; make it first"
-    ):
+    with pytest.raises(DeploymentError, match=r"got '.*service\.yaml', whose folder '.*nowhere' does not exist; make"):
         write_kserve(model, EPISODE, tmp_path / "nowhere" / "service.yaml", "digits", URI)
 
 
@@ -152,3 +152,10 @@ def test_a_family_with_an_odd_name_stays_one_text(model, tmp_path):
     write_kserve(model, card, tmp_path / "service.yaml", "digits", URI)
     annotations = yaml.safe_load((tmp_path / "service.yaml").read_text())["metadata"]["annotations"]
     assert (annotations["glimpse-family"], annotations["glimpse-graph"]) == ('a: "b" # c', "adaptive")
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_older_one(model, monkeypatch, tmp_path):
+    write_kserve(model, EPISODE, tmp_path / "service.yaml", "digits", URI)
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*service\.yaml"):
+        write_kserve(model, EPISODE, tmp_path / "service.yaml", "others", URI)

@@ -19,6 +19,7 @@ from glimpse.export.targets import triton
 from glimpse.export.targets.ownership import DeploymentError
 from glimpse.export.targets.triton import write_triton
 from tests.glimpse.contract.test_card import CARD, NO_RETINA
+from tests.glimpse.test_files import no_space, unchanged
 
 EPISODE = replace(CARD, classes=('the "first"', "Ä\\n"), num_glimpses=3)
 ADAPTIVE = replace(EPISODE, graph="adaptive", state_size=5)
@@ -385,3 +386,14 @@ def test_the_manual_writes_what_it_says(tmp_path):
     assert done.returncode == 0, done.stderr
     assert names(tmp_path) == ["model.onnx", "models", "service.yaml"]
     assert names(tmp_path / "models" / "digits") == ["1", "config.pbtxt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_repository_that_cannot_be_written_stays_as_it_was(there, model, monkeypatch, tmp_path):
+    source = model(EPISODE)
+    (tmp_path / "models").mkdir()
+    if there:
+        write_triton(source, EPISODE, tmp_path / "models", "digits")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with unchanged(tmp_path / "models"), pytest.raises(OSError, match="No space left on device"):
+        write_triton(source, EPISODE, tmp_path / "models", "digits")

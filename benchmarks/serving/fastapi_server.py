@@ -1,12 +1,13 @@
-"""The bare session behind FastAPI, without batching: ``python -m benchmarks.serving.rivals FILE --port N [--threads]``.
+"""The bare session behind FastAPI, without batching.
 
-``benchmarks.serving.cost`` measures our service against it, and against LitServe (``benchmarks.serving.litserve``),
-which shares what stands here. It is in the form that costs least: the endpoint is a coroutine that decodes and answers
-in place, orjson writes the answer, uvicorn runs on uvloop and httptools. It answers what our service answers. No torch,
-nothing of ``glimpse_serve``.
+``python -m benchmarks.serving.fastapi_server FILE --port N [--threads]``.
+
+``benchmarks.serving.cost`` measures our service against it, and against LitServe
+(``benchmarks.serving.litserve_server``), which shares what stands here. It is in the form that costs least: the
+endpoint is a coroutine that decodes and answers in place, orjson writes the answer, uvicorn runs on uvloop and
+httptools. It answers what our service answers. No torch, nothing of ``glimpse_serve``.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from benchmarks.harness.command_line import command_parser
 from glimpse.contract.tensors import INPUT, PROBABILITIES
 from glimpse.images import pixels
 from glimpse.runtime.prediction import Prediction
@@ -40,7 +42,7 @@ def fitted(session: GlimpseSession, image: bytes) -> tuple[npt.NDArray[np.uint8]
 def answers_to(
     session: GlimpseSession, given: Sequence[tuple[npt.NDArray[np.uint8], tuple[int, int]]]
 ) -> list[dict[str, Any]]:
-    """Classify images, and say of each what our service says.
+    """Classify images, and return the content of our service's response for each.
 
     Args:
         session: The model.
@@ -48,11 +50,11 @@ def answers_to(
     """
     sizes = [size for _, size in given]
     found = session.onto_images(session.run(np.stack([canvas for canvas, _ in given])), sizes)
-    return [said(session, found.row(row), size) for row, size in enumerate(sizes)]
+    return [response_content(session, found.row(row), size) for row, size in enumerate(sizes)]
 
 
-def said(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:
-    """What an answer says of one image, in JSON's values and numpy's.
+def response_content(session: GlimpseSession, found: Prediction, size: tuple[int, int]) -> dict[str, Any]:
+    """The content of a response for one image, in JSON's values and numpy's.
 
     Args:
         session: The model.
@@ -103,12 +105,12 @@ def written(content: Any) -> bytes:
 
 
 def serve(file: str, port: int, threads: bool) -> None:
-    """Serve the bare session behind FastAPI until told to stop.
+    """Serve the bare session behind FastAPI until it is stopped.
 
     Args:
         file: The model.
         port: At which to listen.
-        threads: Whether endpoints run in the thread pool, as those of many people do.
+        threads: Whether endpoints run in FastAPI's thread pool.
     """
     import uvicorn
     from fastapi import Body, FastAPI, Request, Response
@@ -146,9 +148,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving.rivals", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.serving.fastapi_server", __doc__)
     parser.add_argument("file", metavar="FILE", help="the model, an ONNX file written by 'glimpse export'")
     parser.add_argument("--port", type=int, required=True, metavar="N", help="where to listen")
     parser.add_argument("--threads", action="store_true", help="answer in the thread pool")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.episode import EpisodeRule
+from glimpse.contract.episode import EpisodeRule
 
 
 def test_an_improvement_is_what_a_glimpse_adds_to_the_log_probability():

@@ -1,11 +1,10 @@
-"""LitServe with an exported model: ``python -m benchmarks.serving.litserve FILE --port N [--batches]``.
+"""LitServe with an exported model: ``python -m benchmarks.serving.litserve_server FILE --port N [--batches]``.
 
 ``benchmarks.serving.cost`` measures our service against it. One worker, one API server, ZeroMQ for its queues, which
 its documentation advises from 100 requests a second on; raw bytes in, and an answer that is written by orjson and not
 by FastAPI. It needs litserve, onnxruntime, orjson, and of Glimpse what runs an exported model.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,12 +12,13 @@ from typing import Annotated, Any
 import litserve
 from fastapi import Body, Response
 
-from benchmarks.serving.rivals import BYTES, JSON, answers_to, canvases_in, fitted, written
+from benchmarks.harness.command_line import command_parser
+from benchmarks.serving.fastapi_server import BYTES, JSON, answers_to, canvases_in, fitted, written
 from glimpse.runtime.session import GlimpseSession
 
 BATCH, PATIENCE_SECONDS = 32, 0.01
-"""A batch is as large as one of ours at most, and waits for company for the shortest time that LitServe's own examples
-wait; with 0 its worker would never sleep."""
+"""A batch has at most as many images as in our service. The wait is the shortest of LitServe's examples; with 0 its
+worker would never sleep."""
 PNG = b"\x89PNG"
 
 
@@ -39,7 +39,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
         self._session = GlimpseSession(self._file)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type=BYTES)]) -> Any:
-        """Decode an image; a tensor is told from it by how it begins."""
+        """Decode an image or a tensor, which are told apart by their first bytes."""
         if request.startswith(PNG):
             return fitted(self._session, request)
         canvas = canvases_in(self._session, request)[0].transpose(1, 2, 0)
@@ -58,7 +58,7 @@ class Batches(Single):
     """The same in batches."""
 
     def batch(self, inputs: list[Any]) -> list[Any]:
-        """Leave them as they are."""
+        """Return them unchanged."""
         return inputs
 
     def predict(self, given: Any) -> Any:
@@ -66,19 +66,17 @@ class Batches(Single):
         return answers_to(self._session, given)
 
     def unbatch(self, output: Any) -> Any:
-        """Leave them as they are."""
+        """Return them unchanged."""
         return output
 
 
 def main(args: Sequence[str]) -> int:
-    """Serve until told to stop.
+    """Serve until stopped.
 
     Args:
         args: The command line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving.litserve", description=__doc__, allow_abbrev=False
-    )
+    parser = command_parser("benchmarks.serving.litserve_server", __doc__)
     parser.add_argument("file", metavar="FILE", help="the model, an ONNX file written by 'glimpse export'")
     parser.add_argument("--port", type=int, required=True, metavar="N", help="where to listen")
     parser.add_argument("--batches", action="store_true", help="answer in batches")

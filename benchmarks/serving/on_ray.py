@@ -1,10 +1,9 @@
-"""Two replicas on a local Ray, overloaded, and one of them killed under load again and again.
+"""Two replicas on a local Ray: overload, and repeated kills of a replica under load.
 
-``python -m benchmarks.serving.ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and see what
-becomes of each request. ``--quick`` plays it in short form.
+``python -m benchmarks.serving.on_ray [--output FILE]``; real clients ask ``glimpse serve --ray`` over HTTP, and count
+the responses. ``--quick`` is a short form.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -16,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.command_line import command_parser, options_of
 from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import hand_back, options_of, table
+from benchmarks.harness.reports import figures_table, hand_back
 
 settle_threads()
 
 from benchmarks.serving.clients import Crowd, Service, Tally, ended, serving  # noqa: E402
-from benchmarks.serving.faults import images  # noqa: E402
+from benchmarks.serving.labelled_images import labelled_images  # noqa: E402
 
 REPLICA = b"ray::ServeReplica:glimpse:models"
 """How Ray names the process of a replica."""
@@ -34,7 +34,7 @@ OPTIONS = ("--ray", "--workers", str(REPLICAS), "--max-batch", "8", "--max-queue
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long and how large it is.
+    """Duration and size.
 
     Attributes:
         clients: That overload the service.
@@ -54,14 +54,14 @@ SHORT = Sizes(clients=150, requests=2, steady=8, kills=1)
 
 
 class Visitors(Crowd):
-    """Clients that are content with what Ray's proxy says when it refuses, and count it."""
+    """Clients that accept the error text of Ray's proxy as well as ours, and count it."""
 
-    in_rays_words = 0
+    rejected_by_ray = 0
 
     def is_sentence(self, body: bytes) -> bool:
-        """See :meth:`serve_clients.Crowd.is_sentence`."""
+        """Whether a body states an error: ours, or that of Ray's proxy, which is counted."""
         if body.startswith(b"Request dropped due to backpressure"):
-            self.in_rays_words += 1
+            self.rejected_by_ray += 1
             return True
         return super().is_sentence(body)
 
@@ -88,9 +88,9 @@ async def play(sizes: Sizes) -> dict[str, Any]:
     """Overload the service, then kill replicas under load, then stop it.
 
     Args:
-        sizes: How long and how large it is.
+        sizes: Duration and size.
     """
-    files, labels = images()
+    files, labels = labelled_images()
     begun = time.monotonic()
     async with serving(*OPTIONS) as service:
         start_seconds = time.monotonic() - begun
@@ -106,17 +106,17 @@ async def play(sizes: Sizes) -> dict[str, Any]:
         "start_seconds": start_seconds,
         "overload": {
             "sent": sizes.clients * sizes.requests,
-            **_told(overloaded),
-            "refused_by_rays_proxy": visitors.in_rays_words,
+            **_figures_of(overloaded),
+            "refused_by_rays_proxy": visitors.rejected_by_ray,
         },
-        "kill": {"kills": sizes.kills, **_told(killed), "longest_seconds_until_back": max(back)},
+        "kill": {"kills": sizes.kills, **_figures_of(killed), "longest_seconds_until_back": max(back)},
         "exit_status": exit_status,
         "stop_seconds": stop_seconds,
     }
 
 
 async def _kill_one(service: Service, crowd: Crowd) -> float:
-    """Kill a replica, and wait until there are as many as before; tells how long it took."""
+    """Kill a replica and wait until there are as many as before; returns the seconds until then."""
     answered = crowd.tally.statuses[200]
     while crowd.tally.statuses[200] < answered + 100:
         await asyncio.sleep(0.05)
@@ -132,7 +132,7 @@ async def _kill_one(service: Service, crowd: Crowd) -> float:
     return time.monotonic() - killed
 
 
-def _told(tally: Tally) -> dict[str, Any]:
+def _figures_of(tally: Tally) -> dict[str, Any]:
     statuses = tally.statuses
     return {
         "answered": statuses[200],
@@ -147,12 +147,12 @@ def _told(tally: Tally) -> dict[str, Any]:
 
 
 def main(args: Sequence[str]) -> int:
-    """Play it.
+    """Run it and report the figures.
 
     Args:
         args: The command line.
     """
-    options = options_of(args, argparse.ArgumentParser(description=__doc__))
+    options = options_of(args, command_parser("benchmarks.serving.on_ray", __doc__))
     sizes = SHORT if options.quick else LONG
     before = describe()
     found = asyncio.run(play(sizes))
@@ -161,19 +161,12 @@ def main(args: Sequence[str]) -> int:
         "kill": f"kill -9 of one of {REPLICAS} replicas, {sizes.steady} clients meanwhile",
     }
     texts = [in_words(before)]
-    texts += [
-        table(title, ("", ""), [(key, _shown(value)) for key, value in found[name].items()])
-        for name, title in titles.items()
-    ]
+    texts += [figures_table(title, found[name]) for name, title in titles.items()]
     rest = {key: value for key, value in found.items() if key not in titles}
-    texts.append(table("the service", ("", ""), [(key, _shown(value)) for key, value in rest.items()]))
+    texts.append(figures_table("the service", rest))
     result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), **found}
     hand_back("\n\n".join(texts), result, options.output)
     return 0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""The arguments of a training: completed with the command, the recipe and the family that a user may leave out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glimpse.cli.train.class_names import check_names, import_path
+from glimpse.cli.train.messages import check_decided
+from glimpse.cli.train.options import complete_flags, take
+from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
+from glimpse.cli.train.run_folder import CONFIG_FILE
+from glimpse.cli.usage import UsageError
+from glimpse.training.checkpoint import read_checkpoint
+
+COMMAND = "fit"
+DEFAULT_FAMILY = "HardAttentionTraining"
+"""The family that is trained where neither a recipe nor the user names one."""
+
+
+def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tuple[list[str], str]:
+    """Add what a user may leave out: the command, and the recipe. Recipes go first, so that options win over them.
+
+    Args:
+        args: The command line.
+        files: Gets the names of the options that each recipe sets, by the recipe's path.
+
+    Returns:
+        The complete command line, in which flags have the value ``true``, and a name for the run.
+
+    Raises:
+        UsageError: When there is no such command, recipe or class, or an option is given that something else decides.
+    """
+    if args and not args[0].startswith("-") and args[0] != COMMAND:
+        raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
+    options = complete_flags(args[1:] if args[:1] == [COMMAND] else args)
+    names = take(options, "--config", "-c")
+    resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
+    if names:
+        chosen = [find_recipe(name) for name in names]
+    elif resumed:
+        chosen = [recipe_beside(resumed[-1])]
+    else:
+        chosen = [find_recipe(DEFAULT_RECIPE)]
+    contents = {str(path): read_recipe(path) for path in chosen}
+    files.update({path: list(flatten_recipe(content)) for path, content in contents.items()})
+    check_decided(args, files)
+    check_names(options, contents)
+    # No parser's default: options of the default family would stay behind when a recipe chooses another one.
+    family = [] if any(map(names_family, contents.values())) else [f"--model={import_path(DEFAULT_FAMILY)}"]
+    last = chosen[-1]
+    name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
+    return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
+
+
+def names_family(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe names the family of models that it trains."""
+    model = recipe.get("model")
+    return isinstance(model, str) or (isinstance(model, dict) and "class_path" in model)
+
+
+def recipe_beside(checkpoint: Path) -> Path:
+    """The resolved configuration of the run that a checkpoint is of.
+
+    Raises:
+        CheckpointError: When the checkpoint is not there.
+        UsageError: When there is no configuration beside it.
+    """
+    recipe = checkpoint.parent / CONFIG_FILE
+    if not recipe.is_file():
+        read_checkpoint(checkpoint)
+        raise UsageError(f"expected the run's {CONFIG_FILE} beside {checkpoint}, found none; give it with --config")
+    return recipe

@@ -1,0 +1,167 @@
+import csv
+import signal
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback
+
+from glimpse.cli.train.command import main
+from glimpse.cli.usage import invocation
+from glimpse.training.callbacks import EpochLog
+from tests.glimpse.cli.train.test_command import refused
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+class StopAfterOne(Callback):
+    """Stop a run after its first epoch, as a user does."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True
+
+
+def train(*args: str) -> int:
+    return main(["fit", "--config", "tiny.yaml", *args], "glimpse train")
+
+
+def weights(checkpoint: str) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return loaded
+
+
+def test_a_run_leaves_everything_beside_its_checkpoints(folder, capsys):
+    assert train("--seed", "3") == 0
+    run = folder / "runs" / "tiny"
+    assert sorted(file.name for file in run.iterdir()) == [
+        "best.ckpt",
+        "config.yaml",
+        "confusion.png",
+        "last.ckpt",
+        "learning-curves.png",
+        "metrics.csv",
+    ]
+    with (run / "metrics.csv").open() as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2"]
+    output = capsys.readouterr()
+    assert "digits on 40x44 canvases, 2 pieces of clutter" in output.out
+    assert "epoch 2/2" in output.out
+    assert f"next: {invocation()} evaluate runs/tiny/last.ckpt" in output.out
+    assert "litlogger" not in output.out + output.err
+
+
+@pytest.mark.slow
+def test_the_saved_configuration_makes_the_same_run_again_in_a_folder_of_its_own(folder):
+    assert train("--model.num_glimpses", "2", "--seed", "3") == 0
+    assert main(["--config", "runs/tiny/config.yaml"], "glimpse train") == 0
+    first, second = weights("runs/tiny/last.ckpt"), weights("runs/tiny-2/last.ckpt")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_one_seed_decides_the_run():
+    for seed in ("3", "4"):
+        assert train("--seed", seed, "--output", f"seed-{seed}", "--trainer.max_epochs", "1") == 0
+    first, second = weights("seed-3/last.ckpt"), weights("seed-4/last.ckpt")
+    assert not torch.equal(first["observer.model.policy.mean.weight"], second["observer.model.policy.mean.weight"])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_as_it_would_have(folder):
+    stop = f"--trainer.callbacks=[{{class_path: {__name__}.StopAfterOne}}]"
+    assert train("--output", "straight") == 0
+    assert train("--output", "halted", stop) == 0
+    assert torch.load("halted/last.ckpt", weights_only=True)["epoch"] == 0
+    (folder / "halted" / "config.yaml").write_text((folder / "straight" / "config.yaml").read_text())
+    assert main(["--ckpt_path", "halted/last.ckpt"], "glimpse train") == 0
+    straight, resumed = weights("straight/last.ckpt"), weights("halted/last.ckpt")
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert len((folder / "halted" / "metrics.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_what_a_run_cannot_go_on_from(folder, capsys):
+    assert train("--trainer.max_epochs", "1") == 0
+    capsys.readouterr()
+    again = ("--ckpt_path", "runs/tiny/last.ckpt")
+    assert "is finished: 1 epochs" in refused(capsys, *again)
+    longer = refused(capsys, *again, "--trainer.max_epochs", "4")
+    assert "is of a run of 3 steps, and this one was to have 12" in longer
+    assert "; leave --trainer.max_epochs and the data's options as they were, or start anew without --ckpt" in longer
+    assert "hidden was 16, is 8; give the same ones" in refused(capsys, *again, "--model.hidden", "8")
+    assert "--data.num_pieces was 2, is 3; give the same ones" in refused(capsys, *again, "--data.num_pieces", "3")
+    elsewhere = refused(capsys, *again, "--data.root", "elsewhere", "--data.download", "true")
+    assert "is finished: 1 epochs" in elsewhere
+    assert "expected a checkpoint at nowhere.ckpt, found nothing" in refused(capsys, "--ckpt_path", "nowhere.ckpt")
+    (folder / "runs" / "tiny" / "config.yaml").unlink()
+    assert "expected the run's config.yaml beside runs/tiny/last.ckpt" in refused(capsys, *again)
+
+
+@pytest.mark.slow
+def test_a_refused_run_leaves_everything_as_it_was(folder, capsys):
+    assert train("--output", "a", "--trainer.max_epochs", "1") == 0
+    assert train("--output", "b", "--trainer.max_epochs", "1") == 0
+    held = {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()}
+    longer = ("--ckpt_path", "a/last.ckpt", "--trainer.max_epochs", "4")
+    assert "is of a run of 3 steps" in refused(capsys, *longer)
+    assert "is of a run of 3 steps" in refused(capsys, *longer, "--output", "b", "--overwrite", "true")
+    assert {file: file.read_bytes() for name in ("a", "b") for file in (folder / name).iterdir()} == held
+
+
+@pytest.mark.slow
+def test_the_shortest_run_can_be_gone_on_from(folder):
+    stop = f"--trainer.callbacks=[{{class_path: {__name__}.StopAfterOne}}]"
+    short = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
+    assert train("--output", "run", *short, stop) == 0
+    recipe = folder / "run" / "config.yaml"
+    assert train("--ckpt_path", "run/last.ckpt", "--output", "run", *short) == 0
+    assert recipe.is_file()
+    assert len((folder / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_who_interrupts_a_run_is_told_how_to_go_on_and_can_interrupt_again(capsys, monkeypatch):
+    def interrupt(_: Callback, trainer: Trainer, *__: object) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_start", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert capsys.readouterr().err.endswith(f"go on with: {invocation()} train --ckpt_path runs/tiny/last.ckpt\n")
+
+
+def test_steps_may_be_the_end_instead_of_epochs(capsys):
+    assert train("--trainer.max_epochs", "-1", "--trainer.max_steps", "4") == 0
+    assert torch.load("runs/tiny/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_a_run_without_validation_has_a_last_model_only(folder, capsys):
+    assert train("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0") == 0
+    assert (folder / "runs" / "tiny" / "last.ckpt").is_file()
+    assert not (folder / "runs" / "tiny" / "best.ckpt").exists()
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "best" not in output.out
+
+
+@pytest.mark.slow
+def test_an_output_folder_is_not_used_twice(folder, capsys):
+    assert train("--output", "run", "--trainer.max_epochs", "1") == 0
+    capsys.readouterr()
+    here = ("--config", "tiny.yaml", "--output", "run")
+    assert "--output run: it holds a run already" in refused(capsys, *here)
+    assert main([*here, "--overwrite", "--trainer.max_epochs", "1", "--tensorboard"], "train") == 0
+    assert list((folder / "run").glob("events.out.tfevents.*"))
+    (folder / "file").touch()
+    assert "expected a folder, found a file" in refused(capsys, "--config", "tiny.yaml", "--output", "file")
+
+
+def test_a_fault_keeps_its_traceback(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("glimpse.training.hard.losses", broken)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        train()
