@@ -8,6 +8,7 @@ from glimpse.training.classifier import arguments_of
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.relaxed import RelaxedAttentionTraining
+from tests.support.spellings import rejected
 
 FAMILIES = pytest.mark.parametrize("family", [HardAttentionTraining, RelaxedAttentionTraining])
 CLASSES, SHAPE = ["cat", "dog"], [1, 20, 30]
@@ -47,12 +48,12 @@ def test_the_options_of_the_model_and_of_the_retina_arrive(family):
 @FAMILIES
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_count_below_one_is_refused(family, name):
-    with pytest.raises(ValueError, match=f"expected --model.{name} of at least 1, got 0"):
+    with rejected(f"expected --model.{name} of at least 1, got 0"):
         family(CLASSES, SHAPE, **(SMALL | {name: 0}))
 
 
 @FAMILIES
 @pytest.mark.parametrize("name", CHOICES)
 def test_an_unknown_choice_is_refused(family, name):
-    with pytest.raises(ValueError, match=f"expected --model.{name} out of .*; got 'none such'"):
+    with rejected(f"expected --model.{name} out of .*; got 'none such'"):
         family(CLASSES, SHAPE, **(SMALL | {name: "none such"}))
