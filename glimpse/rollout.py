@@ -1,8 +1,8 @@
 """The only loop over glimpses. Every family of models runs it, in training, in evaluation and in the exported graph.
 
-A family says three things: how a step is taken, what is sensed where, and how the next place is chosen. A hard model's
-choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature map,
-and it senses the expectation of the features under it.
+A family defines three things: how a step is taken, what is sensed where, and how the next place is chosen. A hard
+model's choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature
+map, and it senses the expectation of the features under it.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Trace(NamedTuple):
     maps: Float[Tensor, "batch time map_height map_width"] | None = None
     """Attention weights of each glimpse over the cells of a map, row by row, which sum to one; None for hard models."""
     rewards: Float[Tensor, "batch time"] | None = None
-    """What each glimpse earned, where an environment said so; None where the rule has still to be asked."""
+    """What each glimpse earned, where an environment computed it; None where the episode's rule is applied later."""
 
 
 Chooser = Callable[[Any, Choice], Choice]
@@ -84,7 +84,7 @@ def mode_of(policy: LocationPolicy) -> Chooser:
 
 
 def follow(locations: Float[Tensor, "batch time 2"]) -> Chooser:
-    """Choose given locations, one after another, whatever the policy says.
+    """Choose given locations, one after another, whatever the policy computes.
 
     Args:
         locations: All fixations, (x, y) in [-1, 1]. The first is skipped: it is given to the roll-out itself.
@@ -107,7 +107,7 @@ def rollout(
 ) -> Trace:
     """Look ``num_glimpses`` times.
 
-    Nothing is chosen after the last glimpse, so no location that nobody looks at is ever rewarded. A choice has at
+    Nothing is chosen after the last glimpse, so no location without a glimpse is ever rewarded. A choice has at
     least the fields of :class:`Choice`; a step has a ``state``, ``logits`` and a ``value``, None without a policy.
 
     Args:

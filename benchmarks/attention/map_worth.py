@@ -24,7 +24,7 @@ from torch import Tensor  # noqa: E402
 from glimpse.data.held_out import generator_for  # noqa: E402
 from glimpse.evaluation.attribution import centre_map, random_map, resize_map  # noqa: E402
 from glimpse.evaluation.map_metrics import agreement, deletion, insertion, map_entropy, pointing_game  # noqa: E402
-from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps  # noqa: E402
+from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, implicit_maps  # noqa: E402
 from glimpse.models.observer import Observer  # noqa: E402
 from glimpse.nn.retina import fractions  # noqa: E402
 from glimpse.training.callbacks import LAST_FILE  # noqa: E402
@@ -89,7 +89,7 @@ def maps_of(observer: Observer, pixels: Float[Tensor, "batch channels height wid
     answers = trace.logits[:, -1].argmax(1)
     return {
         **({} if explicit is None else {"explicit": explicit}),
-        **{method: implicit_maps(observer, pixels, answers, method) for method in METHODS},
+        **{method: implicit_maps(observer, pixels, answers, method) for method in MAP_METHODS},
         "random": random_map(batch, height, width, generator_for("cpu", SEED, seed)),
         "centre": centre_map(1, height, width).expand(batch, -1, -1),
     }

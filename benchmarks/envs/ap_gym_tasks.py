@@ -12,7 +12,7 @@ import gymnasium
 from ap_gym.envs.image import ImageClassificationDataset
 from ap_gym.envs.image_classification import ImageClassificationVectorEnv
 
-from glimpse.data.datasets import SOURCES, Part
+from glimpse.data.datasets import SOURCES, Split
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Images(ImageClassificationDataset):  # type: ignore[misc]
         num_classes: How many classes there are.
     """
 
-    def __init__(self, part: Part, num_classes: int) -> None:
+    def __init__(self, part: Split, num_classes: int) -> None:
         self.pixels = part.images.permute(0, 2, 3, 1).numpy()
         self.labels = part.labels.numpy()
         self.count = num_classes

@@ -39,7 +39,7 @@ from benchmarks.training.steps import available_dataset
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import generator_for
 from glimpse.models.hard import HardAttention, HardObserver
-from glimpse.models.relaxed import look_relaxed
+from glimpse.models.relaxed import rollout_relaxed
 from glimpse.nn.retina import Retina
 from glimpse.training.objectives import classification_loss
 
@@ -257,7 +257,7 @@ def train(problem: Problem, data: ImageData, optimiser: torch.optim.Optimizer, s
     for step in steps:
         images, labels = batches(data, BATCH, step * BATCH)
         noise = generator_for("cpu", 1, step)
-        trace = look_relaxed(
+        trace = rollout_relaxed(
             problem.model, problem.retina, images, problem.num_glimpses, "bilinear", 1.0, spread, noise
         )
         optimiser.zero_grad()

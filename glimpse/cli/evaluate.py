@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from glimpse.cli.parser import add_checkpoint, add_json, add_root
 
 if TYPE_CHECKING:
-    from glimpse.evaluation.evaluate import Evaluation
+    from glimpse.evaluation.evaluate import ClassifierEvaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,14 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: See :func:`evaluate_checkpoint`.
         DataError: See :func:`evaluate_checkpoint`.
     """
-    from glimpse.evaluation.evaluate import table
+    from glimpse.evaluation.evaluate import evaluation_table
 
     evaluation = evaluate_checkpoint(args.checkpoint, args.part, args.root)
-    print(evaluation.to_json() if args.json else table(evaluation))
+    print(evaluation.to_json() if args.json else evaluation_table(evaluation))
     return 0
 
 
-def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> "Evaluation":
+def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None = None) -> "ClassifierEvaluation":
     """Evaluate a trained model on the data that its checkpoint names.
 
     Args:
@@ -52,9 +52,9 @@ def evaluate_checkpoint(checkpoint: Path, part: str = "test", root: str | None =
         CheckpointError: When the checkpoint is none of ours, or the data are not what it was trained on.
         DataError: When the data are not there.
     """
-    from glimpse.evaluation.evaluate import evaluate
+    from glimpse.evaluation.evaluate import evaluate_classifier
     from glimpse.training.checkpoint import load_with_data
 
     training, data = load_with_data(checkpoint, root)
     batches = data.test_dataloader() if part == "test" else data.val_dataloader()
-    return evaluate(training.observer, batches, training.classes, training.image_shape)
+    return evaluate_classifier(training.observer, batches, training.classes, training.image_shape)

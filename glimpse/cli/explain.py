@@ -96,7 +96,7 @@ def explain(
     Args:
         training: The model.
         canvas: uint8 (height, width, channels), of the size and the channels that the model was trained on.
-        methods: Names out of :data:`glimpse.evaluation.maps.METHODS`.
+        methods: Names out of :data:`glimpse.evaluation.maps.MAP_METHODS`.
         output: The class whose logit is explained; the model's answer when left out.
 
     Returns:

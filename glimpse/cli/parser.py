@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from glimpse.cli.usage import UsageError, suggestion
 
-Split = Callable[[Sequence[str]], tuple[list[str], list[str]]]
+ArgumentSplitter = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 """Divides arguments into those of a subcommand's own parser and those of another parser."""
 
 
@@ -25,9 +25,9 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, fill: "Callable[[CommandParser], None] | None" = None, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
         self._fill = fill
-        self._split: tuple[Split, str] | None = None
+        self._split: tuple[ArgumentSplitter, str] | None = None
 
-    def set_aside(self, split: Split, dest: str) -> None:
+    def set_aside(self, split: ArgumentSplitter, dest: str) -> None:
         """Leave some of the arguments to another parser.
 
         Args:

@@ -1,11 +1,11 @@
 """What an exported model promises: its card, its seal, and the names of its tensors. Standard library only.
 
-An ONNX file written by Glimpse carries its card as JSON under the metadata key ``glimpse.card``. The runtime refuses a
-file without one, because nothing else in the file says what its numbers mean. It carries a SHA-256 of itself as well,
-so that a file with a changed weight is refused.
+An ONNX file written by Glimpse carries its card as JSON under the metadata key ``glimpse.card``. The runtime rejects
+a file without one, because nothing else in the file describes what its numbers mean. It carries a SHA-256 of itself as
+well, so that a file with a changed weight is rejected.
 
 There are three kinds of graph. An *episode* takes all its glimpses in a straight line of operators. An *adaptive* graph
-takes them in a loop, which it leaves when every image is told with the confidence that was asked for; it can go on from
+takes them in a loop, which ends when every image is classified with the requested confidence; it can go on from
 a state, and look at a part of a larger image. A *step* takes in one glimpse, which its caller has cut.
 """
 
@@ -24,7 +24,7 @@ TARGETS = ("cpu", "gpu")
 
 
 class ContractError(ValueError):
-    """A model file that does not say what it is, or says something this version can't read."""
+    """A model file that does not describe itself, or does so in a form that this version can't read."""
 
 
 class RetinaGeometry(NamedTuple):
@@ -40,15 +40,15 @@ class RetinaGeometry(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """What a model is worth under one budget, measured on validation images.
+    """Accuracy and cost of a model under one budget, measured on validation images.
 
     Attributes:
         max_glimpses: Glimpses it may take.
         confidence: Probability at which it stops earlier; None where it does not.
-        glimpses: Glimpses it took, in the mean.
-        accuracy: Share of the images it told right, in [0, 1].
-        multiply_accumulates: An image, in the mean.
-        milliseconds: An image, in the mean, one at a time on one thread; None where nobody measured it.
+        glimpses: Mean number of glimpses that it took.
+        accuracy: Share of the images that it classified correctly, in [0, 1].
+        multiply_accumulates: Mean number for one image.
+        milliseconds: Mean time for one image, one at a time on one thread; None where it was not measured.
     """
 
     max_glimpses: int
@@ -61,7 +61,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a reader of an exported model needs to know to use it.
+    """What a user of an exported model needs to know.
 
     Attributes:
         model: The family of the model, such as ``hard`` or ``soft``.
@@ -78,20 +78,20 @@ class ModelCard:
             it on black.
         num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
         glimpse_size: Side of a glimpse in pixels, the same at every scale; None for a model without a retina.
-        num_scales: Windows in a glimpse; None likewise.
-        zoom: How many times wider each window is than the one before it; None likewise.
+        num_scales: Windows in a glimpse; None for a model without a retina.
+        zoom: How many times wider each window is than the one before it; None for a model without a retina.
         state_size: Length of the state of an adaptive graph or a step; None for an episode.
-        has_maps: Whether it answers with attention maps.
+        has_maps: Whether the graph has attention maps among its outputs.
         any_size: Whether the graph takes images of any height and width.
         temperature: What the logits are divided by before the softmax (Guo et al. 2017), fitted on validation images.
-        multiply_accumulates: Of one image that is looked at once, twice, up to ``num_glimpses`` times.
+        multiply_accumulates: For one image with 1 glimpse, 2 glimpses, up to ``num_glimpses``.
         parameters: How many numbers the model learnt.
-        budgets: What it is worth under budgets, measured on validation images; empty where nobody measured it.
+        budgets: Accuracy and cost under budgets, measured on validation images; empty where they were not measured.
         measured_on: The processor on which the budgets' milliseconds were measured; None where there are none.
         data: The data set and the canvas that it was trained on, in words.
         recipe: The arguments that made the model, as JSON values.
-        test_error: Share of test images that the model gets wrong, in [0, 1]; None where nobody measured it.
-        license: Under which the model may be used, in words or as an SPDX identifier; None where nobody said it.
+        test_error: Share of test images that the model gets wrong, in [0, 1]; None where it was not measured.
+        license: Under which the model may be used, in words or as an SPDX identifier; None where none was given.
         versions: The versions of what made the file.
         schema_version: The version of this card's form.
     """

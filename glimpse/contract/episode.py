@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 REWARDS = ("improvement", "terminal", "dense")
+FIRST_LOCATIONS = ("centre", "random")
+"""Where an episode's first glimpse is taken: at the image's centre, or at a uniformly random location."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def seal(file: bytes) -> bytes:
 
 
 def read_seal(file: bytes) -> str:
-    """Tell the SHA-256 that a file carries, and that it has.
+    """Return the SHA-256 that a file carries, after checking that it is that of the file.
 
     It is that of the file with 64 zeros in its own place.
 

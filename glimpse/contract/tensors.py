@@ -17,8 +17,8 @@ FIRST_LOCATION = "first_location"
 through a retina, in an episode and an adaptive graph."""
 
 CONFIDENCE = "confidence"
-"""float32 (): an image is told when a class has this probability or more; more than 1, which is never, when left out.
-Of an adaptive graph."""
+"""float32 (): the glimpses of an image end when a class has this probability or more; more than 1, which
+is never, when left out. Of an adaptive graph."""
 
 MAX_GLIMPSES = "max_glimpses"
 """int64 (): how many glimpses to take at most; one at least is taken, those of the card when left out. Of an adaptive

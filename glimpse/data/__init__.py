@@ -1,1 +1,11 @@
-"""Data sets, canvases and the LightningDataModule over them. Only ``datamodule`` brings Lightning."""
+"""Data sets, canvases and the LightningDataModule over them, which ``datamodule`` has: it imports Lightning."""
+
+from glimpse.data.canvas import Canvas
+from glimpse.data.datasets import DataError, Source, Split
+
+__all__ = [
+    "Canvas",
+    "DataError",
+    "Source",
+    "Split",
+]

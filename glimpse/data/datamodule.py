@@ -10,15 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import SOURCES, DataError, Part, Source, data_root
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
-from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, Batch, FrozenBlocks, generator_for
+from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.errors import Argument, Setting
 
-FOLDER = "folder"
 FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
 """What a folder's images are brought to when nothing is said."""
-DATASETS = (*SOURCES, FOLDER)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -34,7 +32,7 @@ class EpochBatches(Sampler[Tensor]):
     Args:
         num_images: Images in the part.
         batch_size: Images in a batch; a rest too small for a batch waits for a later epoch's order.
-        passes: How often each image is shown in an epoch.
+        passes: How often each image comes in an epoch.
         seed: Fixes the order.
     """
 
@@ -59,13 +57,13 @@ class EpochBatches(Sampler[Tensor]):
         yield from order[: len(self) * self.batch_size].split(self.batch_size)
 
 
-class Batches(Dataset[Batch]):
+class Batches(Dataset[LabelledBatch]):
     """A part of a data set, indexed by whole batches."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Split) -> None:
         self.part = part
 
-    def __getitem__(self, places: Int64[Tensor, " batch"]) -> Batch:
+    def __getitem__(self, places: Int64[Tensor, " batch"]) -> LabelledBatch:
         chosen = self.part.take(places)
         return chosen.images, chosen.labels
 
@@ -86,10 +84,10 @@ class ImageData(LightningDataModule):
         piece_size: Side of a piece, pixels.
         jitter: Without a canvas: training images are moved by up to so many pixels along each axis.
         image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
-        image_width: For ``folder`` alone: likewise.
+        image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         batch_size: Training images in a batch.
-        passes: How often each training image is shown in an epoch.
+        passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
 
     Raises:
@@ -210,17 +208,17 @@ class ImageData(LightningDataModule):
         """Read the data."""
         _ = self.source
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[LabelledBatch]:
         """Batches in the order of the epoch."""
         part = self.source.train
         sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
         return DataLoader(Batches(part), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen validation images."""
         return DataLoader(self._validation_blocks(), batch_size=None, collate_fn=_as_it_is)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen test images."""
         return DataLoader(self._test_blocks(), batch_size=None, collate_fn=_as_it_is)
 
@@ -247,7 +245,7 @@ class ImageData(LightningDataModule):
         return FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
 
     def on_after_batch_transfer(
-        self, batch: Batch, dataloader_idx: int
+        self, batch: LabelledBatch, dataloader_idx: int
     ) -> tuple[UInt8[Tensor, "batch channels canvas_height canvas_width"], Int64[Tensor, " batch"]]:
         """Draw the training canvases, on the device that the batch has come to."""
         if self.trainer is None or not self.trainer.training:

@@ -28,7 +28,7 @@ class DataError(ArgumentError):
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """Images and their labels.
 
     Attributes:
@@ -42,9 +42,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, places: Int64[Tensor, " chosen"]) -> "Part":
+    def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
         """The part's images at the given places."""
-        return Part(self.images[places], self.labels[places])
+        return Split(self.images[places], self.labels[places])
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Source:
         classes: Class names, in the order of the labels.
     """
 
-    train: Part
-    validation: Part
-    test: Part
+    train: Split
+    validation: Split
+    test: Split
     classes: tuple[str, ...]
 
 
@@ -84,7 +84,7 @@ def embedded_digits(root: str | None, download: bool) -> Source:
     digits = load_digits()
     small = torch.from_numpy(np.asarray(digits.images, dtype=np.float32)).unsqueeze(1) * (255 / 16)
     large = functional.interpolate(small, scale_factor=3, mode="bicubic", align_corners=False)
-    whole = Part(large.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(np.asarray(digits.target)).long())
+    whole = Split(large.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(np.asarray(digits.target)).long())
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return Source(
         train=whole.take(order[700:]),
@@ -138,7 +138,7 @@ def torchvision_source(name: str, split_argument: bool = False) -> Callable[[str
     return load
 
 
-def _part(dataset: object) -> Part:
+def _part(dataset: object) -> Split:
     """Images and labels of one of torchvision's data sets, whatever it calls and lays them."""
     images = torch.as_tensor(np.asarray(dataset.data))  # type: ignore[attr-defined]
     labels = torch.as_tensor(np.asarray(getattr(dataset, "targets", getattr(dataset, "labels", None))))
@@ -146,7 +146,7 @@ def _part(dataset: object) -> Part:
         images = images.unsqueeze(1)
     elif images.shape[3] in (1, 3):
         images = images.permute(0, 3, 1, 2)
-    return Part(images.contiguous(), labels.long())
+    return Split(images.contiguous(), labels.long())
 
 
 SOURCES: dict[str, Callable[[str | None, bool], Source]] = {
@@ -156,3 +156,8 @@ SOURCES: dict[str, Callable[[str | None, bool], Source]] = {
     "cifar10": torchvision_source("CIFAR10"),
     "svhn": torchvision_source("SVHN", split_argument=True),
 }
+"""How each data set that has images of one shape is read, from its root and whether it may be downloaded."""
+FOLDER = "folder"
+"""The data set that is a folder of the user's own images; see :mod:`glimpse.data.folder`."""
+DATASETS = (*SOURCES, FOLDER)
+"""The names of all data sets."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from glimpse.data.datasets import SPLIT_SEED, DataError, Part, Source
+from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
 from glimpse.errors import Argument
 from glimpse.images.pixels import ImageError, decode, fit
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that a folder's images may take in memory once scaled."""
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -29,7 +29,7 @@ def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
     Args:
         root: The folder.
         height: Every image is scaled to this height, pixels, keeping its proportions, and centred on black.
-        width: Likewise.
+        width: Every image is scaled to this width, pixels.
         channels: 1 for grey, 3 for colour.
 
     Raises:
@@ -112,10 +112,10 @@ def _classes(root: Path) -> dict[str, list[Path]]:
 def _is_image(file: Path, folder: Path) -> bool:
     """Whether a path is an image by its name, and not hidden, as what macOS writes beside a file is."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+    return file.suffix.lower() in _SUFFIXES and not hidden and file.is_file()
 
 
-def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Part:
+def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Split:
     """Read a part's images in an order that mixes the classes, so that the first few are a sample."""
     ordered = [(file, label) for label, name in enumerate(classes) for file in files[name]]
     mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
@@ -132,4 +132,4 @@ def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, wid
                 pass
     except ImageError as error:
         raise DataError(f"{error}; mend or remove the file") from error
-    return Part(images, torch.tensor([label for _, label in listed]))
+    return Split(images, torch.tensor([label for _, label in listed]))

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import DataError, Part
+from glimpse.data.datasets import DataError, Split
 from glimpse.errors import Argument
 
-Batch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+LabelledBatch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 
 VALIDATION_CANVASES, TEST_CANVASES = 1, 2
 """Seeds that freeze the canvases of the held-out parts."""
@@ -31,7 +31,7 @@ def generator_for(device: torch.device | str, *numbers: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-class FrozenBlocks(Dataset[Batch], Sized):
+class FrozenBlocks(Dataset[LabelledBatch], Sized):
     """A held-out part, in blocks, on canvases that are the same every time.
 
     Args:
@@ -40,7 +40,7 @@ class FrozenBlocks(Dataset[Batch], Sized):
         seed: Freezes the canvases.
     """
 
-    def __init__(self, part: Part, canvas: Canvas | None, seed: int) -> None:
+    def __init__(self, part: Split, canvas: Canvas | None, seed: int) -> None:
         self.part = part
         self.canvas = canvas
         self.seed = seed
@@ -48,7 +48,7 @@ class FrozenBlocks(Dataset[Batch], Sized):
     def __len__(self) -> int:
         return -(-len(self.part) // BLOCK)
 
-    def __getitem__(self, block: int) -> Batch:
+    def __getitem__(self, block: int) -> LabelledBatch:
         if not 0 <= block < len(self):
             raise IndexError(f"expected a block from 0 to {len(self) - 1}, got {block}")
         chosen = self.part.take(torch.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.part))))

@@ -1,1 +1,1 @@
-"""Measuring trained models, their calibration, and what attention maps are worth."""
+"""Measuring trained models, their calibration, and the quality of attention maps."""

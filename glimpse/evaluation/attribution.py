@@ -97,7 +97,7 @@ def smoothed(
     if samples < 1 or noise < 0:
         raise ValueError(f"expected at least 1 sample and noise of at least 0, got samples={samples}, noise={noise}")
     attr = _captum()
-    jacobian(function, images, outputs)  # so that what can't be explained is refused in the same words
+    jacobian(function, images, outputs)  # so that it raises the same errors
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
@@ -140,7 +140,7 @@ def integrated(
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got {steps}; raise it")
     attr = _captum()
-    jacobian(function, images, outputs)  # so that what can't be explained is refused in the same words
+    jacobian(function, images, outputs)  # so that it raises the same errors
     with torch.enable_grad():
         shares: Tensor = attr.IntegratedGradients(function).attribute(
             images.detach().requires_grad_(),

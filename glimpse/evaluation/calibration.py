@@ -1,4 +1,4 @@
-"""How sure a model may be, and what it is worth when it stops as soon as it is sure. Measured on validation images."""
+"""The temperature of a model, and its accuracy when it stops early: both measured on validation images."""
 
 from collections.abc import Sequence
 
@@ -15,26 +15,26 @@ CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
 
 def fit_temperature(logits: Float[Tensor, "batch time classes"], labels: Int64[Tensor, " batch"]) -> float:
-    """Find what to divide logits by, so that their softmax says how often they are right.
+    """Find what to divide logits by, so that their softmax is the probability of being right.
 
     The temperature of Guo et al., On Calibration of Modern Neural Networks (ICML 2017): the one under which the labels
     are likeliest, here after every glimpse alike, as a model may stop after any.
 
     Args:
         logits: Of validation images.
-        labels: What they show.
+        labels: Their classes.
 
     Returns:
         From ``COLDEST`` to ``HOTTEST``, rounded to four digits.
     """
     beliefs = logits.double().flatten(0, 1)
-    answers = labels.repeat_interleave(logits.shape[1])
+    targets = labels.repeat_interleave(logits.shape[1])
     # The loss is convex in the inverse temperature, so that a search by thirds ends at its minimum.
     least, most = 1 / HOTTEST, 1 / COLDEST
     for _ in range(60):
         third = (most - least) / 3
         losses = [
-            float(functional.cross_entropy(beliefs * inverse, answers)) for inverse in (least + third, most - third)
+            float(functional.cross_entropy(beliefs * inverse, targets)) for inverse in (least + third, most - third)
         ]
         least, most = (least, most - third) if losses[0] < losses[1] else (least + third, most)
     return round(2 / (least + most), 4)
@@ -62,13 +62,13 @@ def budget_table(
     temperature: float,
     multiply_accumulates: Sequence[int],
 ) -> tuple[Budget, ...]:
-    """What a model is worth that takes so many glimpses at most, and one that stops when it is so sure.
+    """Accuracy and cost for each limit on the glimpses, and for each confidence at which the model stops.
 
     Args:
         logits: Of validation images.
-        labels: What they show.
+        labels: Their classes.
         temperature: What the logits are divided by.
-        multiply_accumulates: Of an image that is looked at once, twice, and so on.
+        multiply_accumulates: For one image with 1 glimpse, 2 glimpses, and so on.
 
     Returns:
         One budget for each number of glimpses, the whole episode last, then one for each of ``CONFIDENCES`` if there is

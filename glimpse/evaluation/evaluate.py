@@ -1,4 +1,4 @@
-"""What a trained model is worth: error after each glimpse, what attention earns, and what it costs.
+"""The figures of a trained model: error after each glimpse, with its own and other fixations, and its cost.
 
 Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. Beside the own fixations of a
 model with a retina the *same weights* are run under others, so that the gaze's share in the result can be seen.
@@ -27,12 +27,12 @@ RANDOM_FIXATIONS = 3
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How well one class is told.
+    """Precision and recall of one class.
 
     Attributes:
         name: The class.
-        precision: Share of the answers with this class that are right, in [0, 1].
-        recall: Share of the images of this class that are answered right, in [0, 1].
+        precision: Share of the predictions of this class that are right, in [0, 1].
+        recall: Share of the images of this class that are classified correctly, in [0, 1].
         images: Images of this class.
     """
 
@@ -43,17 +43,17 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ClassifierEvaluation:
     """A model's figures on one part of a data set.
 
     Attributes:
         images: Images that it was tried on.
-        error: Share of wrong answers after the last glimpse, in [0, 1].
-        errors: Share of wrong answers after each glimpse, under each kind of fixations; a model without a retina has
-            its own only.
+        error: Share of wrong predictions after the last glimpse, in [0, 1].
+        errors: Share of wrong predictions after each glimpse, under each kind of fixations; a model without a retina
+            has its own only.
         calibration_error: Expected calibration error after the last glimpse, 15 bins (Guo et al. 2017), in [0, 1].
         per_class: Precision and recall of each class.
-        confusion: Images by true class (row) and answer (column).
+        confusion: Images by true class (row) and prediction (column).
         num_glimpses: Glimpses in an episode.
         pixels_sensed: Pixels that an episode's glimpses hold, over all scales and channels.
         pixels_of_image: Pixels of the image, over all channels.
@@ -141,7 +141,7 @@ def beliefs(
 
 
 def errors_of(logits: Float[Tensor, "images time classes"], labels: Int64[Tensor, " images"]) -> list[float]:
-    """Share of wrong answers after each glimpse, in [0, 1]."""
+    """Share of wrong predictions after each glimpse, in [0, 1]."""
     return (logits.argmax(2) != labels.unsqueeze(1)).double().mean(0).tolist()
 
 
@@ -163,7 +163,7 @@ def multiply_accumulates(observer: Observer, image_shape: tuple[int, ...]) -> in
 
 
 def costs_of(observer: Observer, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Multiply-accumulates of an image that is looked at once, twice, and so on up to the whole episode.
+    """Multiply-accumulates for one image with 1 glimpse, 2 glimpses, up to the whole episode.
 
     Args:
         observer: The model.
@@ -179,12 +179,12 @@ def costs_of(observer: Observer, image_shape: tuple[int, ...]) -> tuple[int, ...
     return tuple(costs)
 
 
-def evaluate(
+def evaluate_classifier(
     observer: Observer,
     batches: Iterable[tuple[Tensor, Tensor]],
     classes: tuple[str, ...],
     image_shape: tuple[int, ...],
-) -> Evaluation:
+) -> ClassifierEvaluation:
     """Evaluate a model on one part of a data set.
 
     Args:
@@ -197,12 +197,12 @@ def evaluate(
     errors = {"own": errors_of(logits, labels)}
     for kind in FIXATIONS[1:] if observer.retina else ():
         errors[kind] = errors_of(*beliefs(observer, batches, kind))
-    answers = logits[:, -1].argmax(1)
+    predictions = logits[:, -1].argmax(1)
     counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
-    counts.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
-    right, told, shown = counts.diagonal(), counts.sum(0), counts.sum(1)
+    counts.index_put_((labels, predictions), torch.ones_like(labels), accumulate=True)
+    right, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
     channels, height, width = image_shape
-    return Evaluation(
+    return ClassifierEvaluation(
         images=len(labels),
         error=errors["own"][-1],
         errors=errors,
@@ -213,7 +213,10 @@ def evaluate(
         ),
         per_class=[
             ClassReport(
-                name, int(right[at]) / max(1, int(told[at])), int(right[at]) / max(1, int(shown[at])), int(shown[at])
+                name,
+                int(right[at]) / max(1, int(predicted[at])),
+                int(right[at]) / max(1, int(actual[at])),
+                int(actual[at]),
             )
             for at, name in enumerate(classes)
         ],
@@ -226,7 +229,7 @@ def evaluate(
     )
 
 
-def table(evaluation: Evaluation) -> str:
+def evaluation_table(evaluation: ClassifierEvaluation) -> str:
     """The figures in words and columns, for a terminal."""
     times = range(1, evaluation.num_glimpses + 1)
     glimpses = f" after {evaluation.num_glimpses} glimpses" if evaluation.num_glimpses > 1 else ""

@@ -1,4 +1,4 @@
-"""What a map of importance is worth: whether it points at the digit, and whether what it points at decides the answer.
+"""The quality of a map of importance: whether it points at the digit, and whether those pixels decide the prediction.
 
 Maps are weights on an image's pixels, not negative; of most scores only their order counts. Such maps have *ties*: all
 that a hard model never looked at, all that lies under one cell of a coarse map, a flat map as a whole. Ties broken by
@@ -18,7 +18,7 @@ Probabilities = Callable[[Float[Tensor, "batch channels height width"]], Float[T
 
 
 class Curve(NamedTuple):
-    """How much an answer is believed while pixels are changed, the most important ones first."""
+    """The label's probability while pixels are changed, the most important ones first."""
 
     shares: Float[Tensor, " points"]
     """Share of the pixels that are changed, from 0 to 1."""
@@ -165,8 +165,8 @@ def _curve(
     probabilities = []
     with torch.no_grad():
         for count in counts:
-            shown = (places < count) == inserts
-            values = _checked(function(images.where(shown.unsqueeze(1), fill)), len(images))
+            kept = (places < count) == inserts
+            values = _checked(function(images.where(kept.unsqueeze(1), fill)), len(images))
             probabilities.append(values.gather(1, labels.unsqueeze(1)).squeeze(1).float())
     shares = torch.tensor(counts, device=images.device) / pixels
     curve = torch.stack(probabilities, dim=1)

@@ -1,7 +1,7 @@
-"""The attention maps of any observer on its images: the explicit one that it shows, and the implicit one of its answer.
+"""The attention maps of any observer on its images: the explicit map of its trace, the implicit one of its prediction.
 
-*Explicit* attention is what the model itself says it weighed or looked at, on its way to an answer. *Implicit*
-attention is what its answer turns out to depend on, which can be asked of any model; see
+*Explicit* attention is what the model itself weighed, or took glimpses of, on its way to a prediction. *Implicit*
+attention is what its prediction depends on, which can be computed for any model; see
 :mod:`glimpse.evaluation.attribution`.
 """
 
@@ -16,7 +16,7 @@ from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
 
-METHODS = {"jacobian": jacobian, "smoothed": smoothed, "integrated": integrated}
+MAP_METHODS = {"jacobian": jacobian, "smoothed": smoothed, "integrated": integrated}
 """How the implicit map is found, by name."""
 
 
@@ -52,7 +52,7 @@ def implicit_maps(
 ) -> Float[Tensor, "batch height width"]:
     """Map how much each pixel would change one logit of the last glimpse.
 
-    The fixations of a model with a retina are held where it looked of its own accord: a crop in whole pixels has no
+    The fixations of a model with a retina are held at the locations that it chose itself: a crop in whole pixels has no
     derivative with respect to its place. The model is run as it is, in evaluation mode, and no parameter gets a
     gradient.
 
@@ -60,7 +60,7 @@ def implicit_maps(
         observer: The model.
         images: uint8 in [0, 255], or floating point in [0, 1].
         outputs: The class whose logit is explained, for each image.
-        method: One of ``METHODS``: jacobian, or through captum smoothed or integrated.
+        method: One of ``MAP_METHODS``: jacobian, or through captum smoothed or integrated.
 
     Returns:
         Maps that each sum to one; see :func:`glimpse.evaluation.attribution.saliency`.
@@ -69,12 +69,12 @@ def implicit_maps(
         ModuleNotFoundError: When the method needs captum, which is not installed.
         ValueError: When the method is unknown, or the model has no such output.
     """
-    if method not in METHODS:
-        raise ValueError(f"expected a method out of {', '.join(METHODS)}; got {method!r}; choose one of them")
+    if method not in MAP_METHODS:
+        raise ValueError(f"expected a method out of {', '.join(MAP_METHODS)}; got {method!r}; choose one of them")
     was_training = observer.training
     observer.eval()
     try:
-        return saliency(METHODS[method](last_logits(observer, images), fractions(images), outputs))
+        return saliency(MAP_METHODS[method](last_logits(observer, images), fractions(images), outputs))
     finally:
         observer.train(was_training)
 

@@ -1,4 +1,4 @@
-"""The retina in numpy: the same crop as :mod:`glimpse.nn.retina`, for where there is no torch.
+"""The retina in numpy: :func:`extract_glimpse` is the function of that name in :mod:`glimpse.nn.retina`, without torch.
 
 The two are held together by a parity test. Only the pixels under the largest window are ever read, so that the cost
 does not depend on the image's size.
@@ -87,6 +87,6 @@ def pool(
 def _span(
     unit: Float[np.ndarray, " batch"], length: int, width: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Index the pixels under a window along one axis, and say which of them the image has."""
+    """Index the pixels under a window along one axis, and mark those that lie in the image."""
     index = window_start(unit, length, width).astype(np.int64)[:, None] + np.arange(width)
     return np.clip(index, 0, length - 1), (index >= 0) & (index < length)

@@ -13,7 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 
-class Window(NamedTuple):
+class RetinaWindow(NamedTuple):
     """One square window of the retina, relative to the upper left corner of the largest one."""
 
     offset: int
@@ -22,7 +22,7 @@ class Window(NamedTuple):
     """Side length in pixels."""
 
 
-def windows(size: int, num_scales: int, zoom: int) -> tuple[Window, ...]:
+def windows(size: int, num_scales: int, zoom: int) -> tuple[RetinaWindow, ...]:
     """List the retina's nested windows, finest first.
 
     Args:
@@ -39,7 +39,7 @@ def windows(size: int, num_scales: int, zoom: int) -> tuple[Window, ...]:
             f"got size={size}, num_scales={num_scales}, zoom={zoom}"
         )
     widths = [size * zoom**scale for scale in range(num_scales)]
-    return tuple(Window((widths[-1] - width) // 2, width) for width in widths)
+    return tuple(RetinaWindow((widths[-1] - width) // 2, width) for width in widths)
 
 
 def to_pixels(unit: Any, length: Any) -> Any:

@@ -107,7 +107,7 @@ class ArrayImage:
 
 
 def unreadable(name: str, box: Corners, error: Exception) -> ImageError:
-    """Say that a part of an image can't be read.
+    """Make the error for a part of an image that can't be read.
 
     Args:
         name: What errors call the image.

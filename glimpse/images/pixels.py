@@ -19,11 +19,11 @@ TILE_WIDTH, TILE_LENGTH = 322, 323
 STRIP = 64
 """Rows that are converted at once: wider numbers of a whole image would take several times its memory."""
 MAX_PIXELS = 2**26
-"""Largest image that is decoded unless the caller says otherwise: 8192 x 8192 pixels, 200 MB as RGB."""
+"""Largest image that is decoded unless the caller gives another limit: 8192 x 8192 pixels, 200 MB as RGB."""
 
 
 class ImageError(ValueError):
-    """An image that can't be read, or whose pixels are not what was asked for."""
+    """An image that can't be read, or whose pixels are not of the expected kind."""
 
 
 class TooManyPixelsError(ImageError):
@@ -51,7 +51,7 @@ def decode(
     Args:
         source: A path, or the bytes of a file.
         name: What errors call the image; the path by default.
-        max_pixels: Refuse an image whose header announces more pixels than this, before any of them is decoded.
+        max_pixels: Reject an image whose header announces more pixels than this, before any of them is decoded.
             Pillow's own limit of 179 million applies as well.
 
     Returns:
@@ -106,9 +106,9 @@ def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt
 
     Raises:
         ImageError: When the array is no such image, or is empty.
-        ValueError: When the canvas asked for can't be.
+        ValueError: When the canvas has no pixels, or another number of channels.
     """
-    check(image, "the image")
+    check_image(image, "the image")
     if channels not in (1, 3) or height < 1 or width < 1:
         raise ValueError(
             "expected a canvas of at least 1 x 1 pixels with 1 or 3 channels; "
@@ -125,8 +125,8 @@ def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt
     return canvas
 
 
-def check(image: object, name: str) -> None:
-    """Refuse what is not a uint8 image of shape (height, width, channels) with one or three channels.
+def check_image(image: object, name: str) -> None:
+    """Reject what is not a uint8 image of shape (height, width, channels) with one or three channels.
 
     Args:
         image: What a caller handed over.

@@ -19,7 +19,7 @@ class ConvolutionalNet(nn.Module):
         num_classes: How many classes there are.
         channels: Channels of the image.
         widths: Channels of each stage, see :class:`glimpse.nn.encoders.ImageEncoder`.
-        depths: Layers of each stage, see there.
+        depths: Layers of each stage.
         pooling: ``max``: of a feature the place where it is strongest. ``mean``: its mean over all places.
 
     Raises:

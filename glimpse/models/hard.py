@@ -26,7 +26,7 @@ from glimpse.rollout import Chooser, Trace, fixed, follow, mode_of, rollout
 GAZES = ("eyes", "layer", "nothing")
 
 
-class State(NamedTuple):
+class HardState(NamedTuple):
     """What the model carries from one glimpse to the next."""
 
     belief: Float[Tensor, "batch belief"]
@@ -38,7 +38,7 @@ class State(NamedTuple):
 class Step(NamedTuple):
     """What one glimpse leads to."""
 
-    state: State
+    state: HardState
     """The next state."""
     logits: Float[Tensor, "batch classes"]
     """Belief about the class, before the softmax."""
@@ -58,7 +58,7 @@ class HardAttention(nn.Module):
         num_scales: Windows in a glimpse.
         hidden: Length of the encoding and of the core's output.
         what: Glimpse encoder, see :class:`glimpse.nn.encoders.GlimpseEncoder`.
-        combine: How what and where are joined, see there.
+        combine: How what and where are joined, see :class:`glimpse.nn.encoders.GlimpseEncoder`.
         core: Recurrent cell, see :class:`glimpse.nn.core.Core`.
         policy: ``gaussian`` or ``grid``.
         relative: For a Gaussian policy, whether it computes a saccade or a location.
@@ -110,17 +110,17 @@ class HardAttention(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
-    def initial_state(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> HardState:
         """The state before the first glimpse: zeros."""
         device = self.mean.device
         belief = self.core.initial_state(batch, device)
-        return State(belief, self.gaze_core.initial_state(batch, device) if self.gaze_core else belief[:, :0])
+        return HardState(belief, self.gaze_core.initial_state(batch, device) if self.gaze_core else belief[:, :0])
 
     def forward(
         self,
         glimpse: Float[Tensor, "batch scales channels size size"],
         location: Float[Tensor, "batch 2"],
-        state: State,
+        state: HardState,
     ) -> Step:
         """Take in one glimpse.
 
@@ -142,14 +142,14 @@ class HardAttention(nn.Module):
             gaze = self.gaze_core(torch.cat([watched, seen], dim=1), state.gaze)
             watched = self.gaze_core.output(gaze)
         return Step(
-            state=State(belief, gaze),
+            state=HardState(belief, gaze),
             logits=precisely(self.classifier, hidden),
             policy=precisely(self.policy, watched, location),
             value=precisely(self.baseline, watched.detach()).squeeze(1),
         )
 
 
-def look(
+def rollout_hard(
     model: HardAttention,
     retina: Retina,
     images: Shaped[Tensor, "batch channels height width"],
@@ -196,10 +196,10 @@ class HardObserver(Observer):
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
         """Look deterministically, see :meth:`glimpse.models.observer.Observer.forward`."""
-        return look(self.model, self.retina, images, self.num_glimpses)
+        return rollout_hard(self.model, self.retina, images, self.num_glimpses)
 
     def following(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
     ) -> Trace:
-        """Look where one is told, (x, y) in [-1, 1]."""
-        return look(self.model, self.retina, images, locations.shape[1], follow(locations), locations[:, 0])
+        """Take glimpses at given locations, (x, y) in [-1, 1]."""
+        return rollout_hard(self.model, self.retina, images, locations.shape[1], follow(locations), locations[:, 0])

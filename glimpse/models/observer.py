@@ -47,7 +47,7 @@ class Observer(nn.Module):
     def following(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
     ) -> Trace:
-        """Look where one is told. Only a model with a retina can.
+        """Take glimpses at given locations. Only a model with a retina can.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
@@ -76,7 +76,7 @@ class WholeImageObserver(Observer):
 
     @property
     def any_size(self) -> bool:
-        """As it was said."""
+        """Whether it takes images of any height and width, as it was constructed."""
         return self._any_size
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:

@@ -37,8 +37,8 @@ RELAXATIONS = ("gumbel", "gumbel-st", "gaussian", "bilinear")
 POLICY_OF = {"gumbel": "grid", "gumbel-st": "grid", "gaussian": "gaussian", "bilinear": "gaussian"}
 """The kind of policy that each relaxation is of."""
 
-Images = Shaped[Tensor, "batch channels height width"]
-Glimpse = Float[Tensor, "batch scales channels size size"]
+_Images = Shaped[Tensor, "batch channels height width"]
+_Glimpse = Float[Tensor, "batch scales channels size size"]
 
 
 class Spread(NamedTuple):
@@ -104,7 +104,7 @@ def reparametrised(
     return choose
 
 
-def sense_mixture(images: Images, retina: Retina, policy: GridPolicy) -> Callable[[Any], Glimpse]:
+def sense_mixture(images: _Images, retina: Retina, policy: GridPolicy) -> Callable[[Any], _Glimpse]:
     """See the mean of the glimpses at a grid's cells, or, for a choice that is not spread, one glimpse."""
     every = grid_glimpses(images, policy.centres, retina.size, retina.num_scales, retina.zoom)
 
@@ -117,8 +117,8 @@ def sense_mixture(images: Images, retina: Retina, policy: GridPolicy) -> Callabl
 
 
 def sense_smoothly(
-    images: Images, retina: Retina, relaxation: str, sigma: float, hard: bool = False
-) -> Callable[[Any], Glimpse]:
+    images: _Images, retina: Retina, relaxation: str, sigma: float, hard: bool = False
+) -> Callable[[Any], _Glimpse]:
     """See through a crop that has a gradient to its location.
 
     Args:
@@ -140,10 +140,10 @@ def sense_smoothly(
     return sense
 
 
-def look_relaxed(
+def rollout_relaxed(
     model: HardAttention,
     retina: Retina,
-    images: Images,
+    images: _Images,
     num_glimpses: int,
     relaxation: str,
     softness: float,

@@ -20,7 +20,7 @@ from glimpse.nn.heads import precisely
 from glimpse.rollout import Trace
 
 STEMS = ("conv", "linear")
-LONGEST = 10_000.0  # the slowest position wave, in patches, over 2 pi
+LONGEST_WAVE = 10_000.0  # the slowest position wave, in patches, over 2 pi
 
 
 class AttentionGraph(NamedTuple):
@@ -194,7 +194,7 @@ def positions(
         width: Columns of the map.
         device: Where to compute.
     """
-    waves = LONGEST ** -(torch.arange(features // 4, device=device) / (features // 4))
+    waves = LONGEST_WAVE ** -(torch.arange(features // 4, device=device) / (features // 4))
     rows = (torch.arange(height, device=device)[:, None, None] * waves).expand(-1, width, -1)
     columns = (torch.arange(width, device=device)[None, :, None] * waves).expand(height, -1, -1)
     return torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1).flatten(0, 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 PROBE = 224
 """Side of the square image, pixels, that a network is tried on: some take no other size."""
-DEFAULT = "default"
+DEFAULT_WEIGHTS = "default"
 SHOWN = 3
 """How many of the weights that don't fit an error names."""
 SAVE = "write it with torch.save(model.state_dict(), path)"
@@ -107,9 +107,9 @@ def torchvision_backbone(name: str, weights: str | None = None, layer: str | Non
             f"expected a classification network of torchvision, got {name!r}; "
             + (f"the nearest are {', '.join(near)}" if near else "torchvision.models.list_models() lists them")
         )
-    given = None if weights in (None, DEFAULT) else _read(Path(str(weights)), name)
+    given = None if weights in (None, DEFAULT_WEIGHTS) else _read(Path(str(weights)), name)
     try:
-        model: nn.Module = get_model(name, weights="DEFAULT" if weights == DEFAULT else None)
+        model: nn.Module = get_model(name, weights="DEFAULT" if weights == DEFAULT_WEIGHTS else None)
     except OSError as error:
         raise ValueError(
             f"expected to download torchvision's weights of {name}, got: {error}; "
@@ -168,7 +168,7 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
     """Read a file of weights."""
     if not path.is_file():
         raise ValueError(
-            f"expected weights of {name}: none, {DEFAULT!r} or a file, got {str(path)!r}, which is no file; "
+            f"expected weights of {name}: none, {DEFAULT_WEIGHTS!r} or a file, got {str(path)!r}, which is no file; "
             "check the path"
         )
     try:

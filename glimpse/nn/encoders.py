@@ -20,7 +20,7 @@ COMBINE = ("multiply", "add")
 
 
 class GlimpseEncoder(nn.Module):
-    """Encode what was seen together with where it was seen.
+    """Encode the pixels of a glimpse together with its location.
 
     Args:
         size: Side of a glimpse in pixels.
@@ -157,7 +157,7 @@ def standardise(
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
         mean: Of pixels in [0, 1].
-        std: Likewise.
+        std: Of pixels in [0, 1].
 
     Raises:
         ValueError: When the images have other channels than there are means.

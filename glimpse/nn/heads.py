@@ -1,4 +1,4 @@
-"""What the model does with its state: say what it sees, choose where to look next, and guess what that will earn.
+"""What the model does with its state: classify, choose where to look next, and predict the return.
 
 A location policy turns a hidden vector into the parameters of a distribution, and knows that distribution: its sample,
 its mode, its log-probability, its entropy. An *action* is what was sampled; a *location* is where the retina then goes,

@@ -28,6 +28,8 @@ def extract_glimpse(
 ) -> Float[Tensor, "batch scales channels size size"]:
     """Cut one multi-scale glimpse out of every image.
 
+    It is the same function as :func:`glimpse.images.crop.extract_glimpse`, which computes with numpy.
+
     The widest window is gathered once; the finer ones are its middle, and each is average-pooled to the same size. The
     cost depends on the window, never on the image: pixels are cut before they are pooled, scaled or cast.
 

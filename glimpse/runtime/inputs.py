@@ -67,7 +67,7 @@ def to_canvas(image: Any, name: str, card: ModelCard) -> Pixels:
                 "another size as uint8, which is scaled, or with size='native', which is not"
             )
         return _checked(image, name)
-    pixels.check(image, name)
+    pixels.check_image(image, name)
     return _as_input(image if image.shape == canvas else pixels.fit(image, *canvas), card)
 
 
@@ -96,7 +96,7 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
     if isinstance(image, LazyImage):
         lazy = image
     else:
-        pixels.check(image, name)
+        pixels.check_image(image, name)
         lazy = ArrayImage(image, name)
     (width, height), channels = lazy.size, lazy.channels
     if channels not in (1, 3) or width < 1 or height < 1:
@@ -113,7 +113,7 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
             raise
         except Exception as error:  # a user's image may lie anywhere, and fail as it likes
             raise unreadable(name, corners, error) from error
-        pixels.check(part, f"a part of {name}")
+        pixels.check_image(part, f"a part of {name}")
         expected = (box.bottom - box.top, box.right - box.left, channels)
         if part.shape != expected:
             raise ImageError(

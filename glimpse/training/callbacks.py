@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
 from glimpse.errors import Argument, Sentence, Spelling, in_python
@@ -194,7 +194,7 @@ class CollapseWarning(Callback):
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
         outputs: Any,
-        batch: Batch,
+        batch: LabelledBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -282,7 +282,7 @@ def collapse(spread: float, reaction: float, clamped: float, explore: Sentence) 
 
 
 class ScheduleCheck(Callback):
-    """Refuse to go on from a checkpoint whose learning-rate schedule is of another length than this run."""
+    """Reject to go on from a checkpoint whose learning-rate schedule is of another length than this run."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compare the schedule that the checkpoint brought with the one that this run would have made."""
@@ -361,7 +361,7 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
         data: Where the images come from.
 
     Returns:
-        int64 (classes, classes), a row for each true class, a column for each answer.
+        int64 (classes, classes), a row for each true class, a column for each prediction.
     """
     classes = len(training.classes)
     counts = torch.zeros(classes * classes, dtype=torch.int64, device=training.device)
@@ -369,7 +369,7 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
     training.eval()
     with torch.no_grad():
         for images, labels in data.val_dataloader():
-            answers = training(images.to(training.device)).logits[:, -1].argmax(1)
-            counts += torch.bincount(labels.to(training.device) * classes + answers, minlength=classes * classes)
+            predictions = training(images.to(training.device)).logits[:, -1].argmax(1)
+            counts += torch.bincount(labels.to(training.device) * classes + predictions, minlength=classes * classes)
     training.train(was_training)
     return counts.reshape(classes, classes)

@@ -11,11 +11,11 @@ import torch
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError, data_root
 from glimpse.errors import Argument, ArgumentError
-from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.classifier import ClassifierTraining, arguments_of
 from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
-"""What torch says of a file that would run code when loaded."""
+"""What torch's error contains for a file that would run code when loaded."""
 ADVICE = "give a .ckpt file that 'glimpse train' wrote"
 
 
@@ -74,7 +74,7 @@ def load_training(
         The model with its trained weights, ready to evaluate, and its data, not yet read; nothing is downloaded.
 
     Raises:
-        CheckpointError: When :func:`read_checkpoint` refuses the file, or another version of Glimpse wrote it.
+        CheckpointError: When :func:`read_checkpoint` rejects the file, or another version of Glimpse wrote it.
         DataError: When an option of the data is no longer known.
     """
     checkpoint = read_checkpoint(path, map_location)
@@ -95,7 +95,7 @@ def _arguments(checkpoint: dict[str, Any], key: str, made: type, path: str | Pat
     given = checkpoint.get(key)
     if not isinstance(given, dict):
         raise CheckpointError(_other_version(path, f"it lacks the entry {key!r}"))
-    known = inspect.signature(made).parameters
+    known = arguments_of(made)
     unknown = sorted(given.keys() - known.keys())
     missing = sorted(name for name in known if known[name].default is inspect.Parameter.empty and name not in given)
     if unknown or missing:

@@ -1,5 +1,6 @@
 """What the training of every family shares: normalisation, validation, optimiser, schedule, and what is logged."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.errors import Argument, ArgumentError
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
@@ -32,14 +33,18 @@ OPTIMISATION = {
 class ClassifierTraining(lightning.LightningModule):
     """Train an observer. A family adds its arguments, its observer and its ``training_step``.
 
+    Each class saves its own arguments by :meth:`save_hyperparameters`, which adds to those that are saved already, so
+    that ``hparams`` and checkpoints have all of them by name.
+
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         smoothing: Label smoothing, in [0, 1).
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes whatever is random in the training.
+        seed: Fixes whatever is random in the training: the order of the images, the canvases, and the exploration,
+            first locations and noise of a family that has them.
     """
 
     kind: ClassVar[str]
@@ -52,19 +57,20 @@ class ClassifierTraining(lightning.LightningModule):
         self,
         classes: list[str],
         image_shape: list[int],
-        smoothing: float,
-        learning_rate: float,
-        warm_up: float,
-        weight_decay: float,
-        seed: int,
+        smoothing: float = 0.0,
+        learning_rate: float = 1.5e-3,
+        warm_up: float = 0.15,
+        weight_decay: float = 0.01,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters()
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.smoothing = smoothing
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
-        self.shown: list[Tensor] = []
+        self.figures_of_steps: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Trace:
         """Look at images deterministically. uint8 or floating point, NCHW."""
@@ -105,13 +111,13 @@ class ClassifierTraining(lightning.LightningModule):
         Args:
             figures: Numbers, in the order of ``self.figures``.
         """
-        self.shown.append(torch.stack([figure.detach().float() for figure in figures]))
+        self.figures_of_steps.append(torch.stack([figure.detach().float() for figure in figures]))
         if self.trainer.is_last_batch:
-            means = torch.stack(self.shown).mean(0)
-            self.shown.clear()
+            means = torch.stack(self.figures_of_steps).mean(0)
+            self.figures_of_steps.clear()
             self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
 
         The spread is over images and time together; a gaze that follows one path whatever the image has it too. Its
@@ -144,18 +150,35 @@ class ClassifierTraining(lightning.LightningModule):
         checkpoint["glimpse_model"] = self.kind
 
 
+def arguments_of(family: type) -> dict[str, inspect.Parameter]:
+    """List the arguments of a class by name, those that it passes on to its base classes by ``**options`` included.
+
+    Args:
+        family: The class.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for base in family.__mro__:
+        if "__init__" in vars(base):
+            _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            named = {each.name: each for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+            found = named | found
+            if len(named) == len(parameters):
+                break
+    return found
+
+
 def schedule_steps(trainer: lightning.Trainer) -> int:
     """Steps of the learning rate's schedule: those of the training, and at least the 3 that a cycle needs."""
     return max(3, int(trainer.estimated_stepping_batches))
 
 
-def check_options(
+def check_training_options(
     options: Mapping[str, Any],
     counts: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Refuse options that make no sense, each with its name.
+    """Reject options that make no sense, each with its name.
 
     Args:
         options: A family's arguments, by name.

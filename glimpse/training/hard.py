@@ -7,83 +7,58 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from glimpse.contract.episode import REWARDS, EpisodeRule
-from glimpse.data.held_out import Batch, generator_for
+from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
+from glimpse.data.held_out import LabelledBatch, generator_for
 from glimpse.errors import Argument, ArgumentError, Setting
-from glimpse.models.hard import GAZES, HardAttention, HardObserver, look
-from glimpse.nn.core import CORES
-from glimpse.nn.encoders import COMBINE, WHAT
+from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.heads import POLICIES
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Chooser, Trace, sample_from
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import check_training_options
+from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import BASELINES, losses
 
 RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Chooser, Tensor | None], Trace]
 """A roll-out in an environment: model, retina, images, labels, classes, rule, how to choose, where to look first."""
 
-FIRST_LOCATIONS = ("centre", "random")
-
 SPREADS = {"gaussian": (0.2, 0.05), "grid": (1.0, 1.0)}
-"""Exploration at the start and at the end of the training, where the user says nothing."""
+"""Exploration at the start and at the end of the training, where the user gives none."""
 WIDEST_WINDOW = 4
 """How many times longer than the image's longer side the retina's widest window may be."""
-COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden", "num_rollouts")
-RANGES = {
+_RANGES = {
     "discount": (0.0, 1.0),
     "policy_weight": (0.0, math.inf),
     "entropy_weight": (0.0, math.inf),
 }
-CHOICES = {
-    "what": WHAT,
-    "combine": COMBINE,
-    "core": CORES,
+_CHOICES = CHOICES | {
     "policy": POLICIES,
-    "gaze": GAZES,
     "first_location": FIRST_LOCATIONS,
     "reward": REWARDS,
     "baseline": BASELINES,
 }
 
 
-class HardAttentionTraining(ClassifierTraining):
+class HardAttentionTraining(HardModelTraining):
     """Train a recurrent model of hard attention by policy gradient (Mnih et al., NIPS 2014, section 3.2).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
-        num_glimpses: Glimpses in an episode.
-        glimpse_size: Side of a glimpse in pixels, the same at every scale.
-        num_scales: Windows in a glimpse.
-        zoom: How many times wider each window is than the one before it.
-        hidden: Length of the encoding and of the core's output.
-        what: Glimpse encoder: conv or mlp.
-        combine: How what and where are joined: multiply or add.
-        core: Recurrent cell: gru, lstm or plain.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         policy: Location policy: gaussian or grid.
-        relative: For a Gaussian policy, whether it computes a saccade or a location.
-        grid_cells: For a grid policy, cells along each side of the image.
-        gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
-        gaze_hidden: Length of the output of the policy's own recurrent layer.
         first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
         reward: improvement of the true class's log-probability, terminal (0 or 1 at the end), or dense (a share of 1
-            for each glimpse after which the answer is right).
+            for each glimpse after which the prediction is right).
         discount: Factor in [0, 1] for rewards further away.
         baseline: learned, leave-one-out or none.
         num_rollouts: Roll-outs an image in a batch.
         normalise: Whether advantages are divided by their root mean square.
-        every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
-        smoothing: Label smoothing, in [0, 1).
         spread: Exploration at the start: a Gaussian's standard deviation in half images (0.2 when left out), or a
             grid's temperature (1 when left out).
         final_spread: Exploration at the end; between the two it falls by a constant factor a step. When left out 0.05
             for a Gaussian, 1 for a grid.
         policy_weight: Weight of the policy's loss.
         entropy_weight: Weight of the entropy bonus, for a grid policy; a Gaussian's entropy is settled by its spread.
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the exploration, and the first locations when they are random.
+        options: Those of :class:`glimpse.training.hard_model.HardModelTraining`.
 
     Raises:
         ValueError: When an option is unknown, or the images are smaller than the retina's finest window.
@@ -91,68 +66,36 @@ class HardAttentionTraining(ClassifierTraining):
 
     kind: ClassVar[str] = "hard"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
-    observer: HardObserver
 
     def __init__(
         self,
         classes: list[str],
         image_shape: list[int],
-        num_glimpses: int = 6,
-        glimpse_size: int = 8,
-        num_scales: int = 2,
-        zoom: int = 2,
-        hidden: int = 256,
-        what: str = "mlp",
-        combine: str = "multiply",
-        core: str = "gru",
         policy: str = "gaussian",
-        relative: bool = True,
-        grid_cells: int = 9,
-        gaze: str = "eyes",
-        gaze_hidden: int = 128,
         first_location: str = "centre",
         reward: str = "improvement",
         discount: float = 1.0,
         baseline: str = "learned",
         num_rollouts: int = 1,
         normalise: bool = True,
-        every_glimpse: bool = True,
-        smoothing: float = 0.0,
         spread: float | None = None,
         final_spread: float | None = None,
         policy_weight: float = 1.0,
         entropy_weight: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         usual_spread, usual_final_spread = SPREADS.get(policy, SPREADS["gaussian"])
         spread = usual_spread if spread is None else spread
         final_spread = min(spread, usual_final_spread) if final_spread is None else final_spread
         self.save_hyperparameters()
-        options = {**self.hparams, "spread": spread, "final_spread": final_spread}
-        check_options(options, COUNTS, RANGES, CHOICES)
-        check_policy(options)
-        check_retina(options)
-        self.rule = EpisodeRule(num_glimpses, reward)
-        model = HardAttention(
-            num_classes=len(classes),
-            channels=image_shape[0],
-            glimpse_size=glimpse_size,
-            num_scales=num_scales,
-            hidden=hidden,
-            what=what,
-            combine=combine,
-            core=core,
-            policy=policy,
-            relative=relative,
-            grid_cells=grid_cells,
-            gaze=gaze,
-            gaze_hidden=gaze_hidden,
-        )
-        self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
+        self.spread, self.final_spread = spread, final_spread
+        given = dict(self.hparams)
+        check_training_options(given, (*COUNTS, "num_rollouts"), _RANGES, _CHOICES)
+        check_policy(given)
+        check_retina(given)
+        self.rule = EpisodeRule(given["num_glimpses"], reward)
+        self.observer = self.make_observer(policy)
         self.roll_out: RollOut | None = None
         self.first_location = first_location
         self.num_rollouts = num_rollouts
@@ -161,10 +104,9 @@ class HardAttentionTraining(ClassifierTraining):
             "baseline": baseline,
             "num_rollouts": num_rollouts,
             "normalise": normalise,
-            "every_glimpse": every_glimpse,
-            "smoothing": smoothing,
+            "every_glimpse": given["every_glimpse"],
+            "smoothing": self.smoothing,
         }
-        self.spread, self.final_spread = spread, final_spread
         self.policy_weight, self.entropy_weight = policy_weight, entropy_weight
 
     def current_spread(self) -> float:
@@ -186,9 +128,9 @@ class HardAttentionTraining(ClassifierTraining):
         choose = sample_from(model.policy, self.current_spread(), generator)
         if self.roll_out is not None and labels is not None:
             return self.roll_out(model, retina, images, labels, len(self.classes), self.rule, choose, first)
-        return look(model, retina, images, self.rule.num_glimpses, choose, first)
+        return rollout_hard(model, retina, images, self.rule.num_glimpses, choose, first)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One step of the hybrid objective: classification, policy gradient, baseline."""
         images, labels = batch
         if self.num_rollouts > 1:
@@ -208,7 +150,7 @@ class HardAttentionTraining(ClassifierTraining):
 
 
 def check_policy(options: dict[str, Any]) -> None:
-    """Refuse options of the policy that do not go with one another.
+    """Reject options of the policy that do not go with one another.
 
     Args:
         options: The arguments of :class:`HardAttentionTraining`, by name.
@@ -236,7 +178,7 @@ def check_policy(options: dict[str, Any]) -> None:
 
 
 def check_retina(options: dict[str, Any]) -> None:
-    """Refuse a retina that does not fit the images or the encoder.
+    """Reject a retina that does not fit the images or the encoder.
 
     Args:
         options: The arguments of a family that takes glimpses, by name.

@@ -6,31 +6,27 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from glimpse.contract.episode import EpisodeRule
-from glimpse.data.held_out import Batch, generator_for
+from glimpse.data.held_out import LabelledBatch, generator_for
 from glimpse.errors import Argument, ArgumentError, Sentence
-from glimpse.models.hard import GAZES, HardAttention, HardObserver
-from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
-from glimpse.nn.core import CORES
-from glimpse.nn.encoders import COMBINE, WHAT
-from glimpse.nn.retina import Retina
+from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import Trace
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import check_training_options
 from glimpse.training.hard import SPREADS, check_retina
+from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import classification_loss, losses
 
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
-"""Temperature or width of the filters at the start and at the end of the training, where the user says nothing."""
-COUNTS = ("num_glimpses", "glimpse_size", "num_scales", "zoom", "hidden", "grid_cells", "gaze_hidden")
-RANGES = {
+"""Temperature or width of the filters at the start and at the end of the training, where the user gives none."""
+_RANGES = {
     "policy_weight": (0.0, math.inf),
     "pathwise_weight": (0.0, math.inf),
     "discount": (0.0, 1.0),
     "hard_share": (0.0, 1.0),
 }
-CHOICES = {"what": WHAT, "combine": COMBINE, "core": CORES, "gaze": GAZES, "relaxation": RELAXATIONS}
+_CHOICES = CHOICES | {"relaxation": RELAXATIONS}
 
 
-class RelaxedAttentionTraining(ClassifierTraining):
+class RelaxedAttentionTraining(HardModelTraining):
     """Train the hard model end to end through a smooth choice of where to look, which hardens as training goes on.
 
     It is evaluated and exported as the hard model that it is: one place at a time, cut in whole pixels.
@@ -40,16 +36,8 @@ class RelaxedAttentionTraining(ClassifierTraining):
     their root mean square.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
-        num_glimpses: Glimpses in an episode.
-        glimpse_size: Side of a glimpse in pixels, the same at every scale.
-        num_scales: Windows in a glimpse.
-        zoom: How many times wider each window is than the one before it.
-        hidden: Length of the encoding and of the core's output.
-        what: Glimpse encoder: conv or mlp.
-        combine: How what and where are joined: multiply or add.
-        core: Recurrent cell: gru, lstm or plain.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         relaxation: gumbel or gumbel-st (Gumbel-softmax over a grid of locations, soft or straight-through), gaussian
             (DRAW's filter bank), or bilinear (the pathwise gradient through a bilinear crop).
         mixed: For gaussian and bilinear, whether the score function's estimate (REINFORCE with a learned baseline) of
@@ -57,10 +45,6 @@ class RelaxedAttentionTraining(ClassifierTraining):
         policy_weight: Weight of the score function's estimate, for mixed alone. When left out 1.
         pathwise_weight: What the pathwise gradient is multiplied by, for gaussian and bilinear alone. When left out 1.
         discount: Factor in [0, 1] for rewards further away, for mixed alone. When left out 0.
-        relative: For gaussian and bilinear, whether the policy computes a saccade or a location.
-        grid_cells: For gumbel and gumbel-st, cells along each side of the image.
-        gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
-        gaze_hidden: Length of the output of the policy's own recurrent layer.
         softness: Temperature of the Gumbel-softmax, or width of the Gaussian filters in pixels of each scale, at the
             start. When left out 2 for gumbel, 1 for gumbel-st, 1.5 for gaussian; bilinear has none.
         final_softness: The same at the end; between the two it falls by a constant factor a step. When left out 0.2,
@@ -69,12 +53,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
         final_spread: The same at the end. When left out 0.05.
         hard_share: Share of the training, at its end, in which the model sees as hard as in evaluation, and only the
             gradient is smooth.
-        every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the noise.
+        options: Those of :class:`glimpse.training.hard_model.HardModelTraining`.
 
     Raises:
         ValueError: When an option is unknown, would do nothing, or does not go with the images or with another.
@@ -82,73 +61,40 @@ class RelaxedAttentionTraining(ClassifierTraining):
 
     kind: ClassVar[str] = "relaxed"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "policy_entropy", "softness")
-    observer: HardObserver
 
     def __init__(
         self,
         classes: list[str],
         image_shape: list[int],
-        num_glimpses: int = 6,
-        glimpse_size: int = 8,
-        num_scales: int = 2,
-        zoom: int = 2,
-        hidden: int = 256,
-        what: str = "mlp",
-        combine: str = "multiply",
-        core: str = "gru",
         relaxation: str = "bilinear",
         mixed: bool = False,
         policy_weight: float | None = None,
         pathwise_weight: float | None = None,
         discount: float | None = None,
-        relative: bool = True,
-        grid_cells: int = 9,
-        gaze: str = "eyes",
-        gaze_hidden: int = 128,
         softness: float | None = None,
         final_softness: float | None = None,
         spread: float | None = None,
         final_spread: float | None = None,
         hard_share: float = 0.0,
-        every_glimpse: bool = True,
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
-        # As they were given, so that a checkpoint says no more than its user did.
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
+        # As they were given, so that a checkpoint has no value that its user did not choose.
         given = dict(self.hparams)
-        options = filled_in(given)
-        check_options(options, COUNTS, RANGES, CHOICES)
+        full = filled_in(given)
+        check_training_options(full, COUNTS, _RANGES, _CHOICES)
         check_idle(given)
-        check_relaxation(options)
-        check_retina(options)
-        model = HardAttention(
-            num_classes=len(classes),
-            channels=image_shape[0],
-            glimpse_size=glimpse_size,
-            num_scales=num_scales,
-            hidden=hidden,
-            what=what,
-            combine=combine,
-            core=core,
-            policy=POLICY_OF[relaxation],
-            relative=relative,
-            grid_cells=grid_cells,
-            gaze=gaze,
-            gaze_hidden=gaze_hidden,
-        )
-        self.observer = HardObserver(model, Retina(glimpse_size, num_scales, zoom), num_glimpses)
+        check_relaxation(full)
+        check_retina(full)
+        self.observer = self.make_observer(POLICY_OF[relaxation])
         self.relaxation, self.mixed = relaxation, mixed
-        self.policy_weight, self.discount = options["policy_weight"], options["discount"]
-        self.pathwise_weight = options["pathwise_weight"]
-        self.rule = EpisodeRule(num_glimpses)
-        self.softness = (options["softness"], options["final_softness"])
-        self.spread = (options["spread"], options["final_spread"])
-        self.every_glimpse, self.hard_share = every_glimpse, hard_share
+        self.policy_weight, self.discount = full["policy_weight"], full["discount"]
+        self.pathwise_weight = full["pathwise_weight"]
+        self.rule = EpisodeRule(full["num_glimpses"])
+        self.softness = (full["softness"], full["final_softness"])
+        self.spread = (full["spread"], full["final_spread"])
+        self.every_glimpse, self.hard_share = full["every_glimpse"], hard_share
 
     def annealed(self, ends: tuple[float, float]) -> float:
         """A quantity at this point of the training, which falls by a constant factor a step."""
@@ -158,7 +104,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
     def explore(self, images: Tensor, generator: Any) -> Trace:
         """Look at images with smooth and noisy choices, as training does."""
         observer = self.observer
-        return look_relaxed(
+        return rollout_relaxed(
             observer.model,
             observer.retina,
             images,
@@ -171,7 +117,7 @@ class RelaxedAttentionTraining(ClassifierTraining):
             hard=self.progress() >= 1 - self.hard_share,
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
         trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
@@ -200,7 +146,7 @@ def filled_in(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_idle(options: dict[str, Any]) -> None:
-    """Refuse options that would do nothing.
+    """Reject options that would do nothing.
 
     Args:
         options: The arguments of :class:`RelaxedAttentionTraining` as they were given, by name.
@@ -225,7 +171,7 @@ def check_idle(options: dict[str, Any]) -> None:
 
 
 def check_relaxation(options: dict[str, Any]) -> None:
-    """Refuse options of the relaxation that do not go with one another.
+    """Reject options of the relaxation that do not go with one another.
 
     Args:
         options: The arguments of :class:`RelaxedAttentionTraining`, by name, none left out.

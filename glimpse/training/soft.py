@@ -6,27 +6,27 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
 from glimpse.nn.backbones import Backbone, torchvision_backbone
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.objectives import classification_loss
 
-COUNTS = ("num_glimpses", "hidden", "window")
-RANGES = {"coverage": (0.0, math.inf)}
-CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
+_COUNTS = ("num_glimpses", "hidden", "window")
+_RANGES = {"coverage": (0.0, math.inf)}
+_CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
 
 
 class SoftAttentionTraining(ClassifierTraining):
     """Train a recurrent model of soft attention over a map of features (Xu et al., ICML 2015).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         num_glimpses: How many times the map is attended to.
         widths: Channels of each stage of our own image encoder; each stage halves the map's sides.
         depths: Layers of each stage.
@@ -41,11 +41,7 @@ class SoftAttentionTraining(ClassifierTraining):
         core: Recurrent cell: gru, lstm or plain.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         coverage: Weight of the doubly stochastic penalty, which wants every place attended to in its turn.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with the images or with another.
@@ -73,15 +69,11 @@ class SoftAttentionTraining(ClassifierTraining):
         core: str = "gru",
         every_glimpse: bool = True,
         coverage: float = 0.0,
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, COUNTS, RANGES, CHOICES)
+        check_training_options(self.hparams, _COUNTS, _RANGES, _CHOICES)
         check_encoder(dict(self.hparams))
         channels, height, width = image_shape
         encoder: ImageEncoder | Backbone
@@ -122,8 +114,8 @@ class SoftAttentionTraining(ClassifierTraining):
             self.observer.model.encoder.load_state_dict(source.state_dict())
             self.pretrained = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy, and the penalty if it is asked for."""
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy, and the coverage penalty."""
         images, labels = batch
         trace = self(images)
         assert trace.maps is not None
@@ -134,7 +126,7 @@ class SoftAttentionTraining(ClassifierTraining):
 
 
 def check_encoder(options: dict[str, Any]) -> None:
-    """Refuse options of a backbone where there is none.
+    """Reject options of a backbone where there is none.
 
     Args:
         options: The arguments of :class:`SoftAttentionTraining`, by name.

@@ -1,23 +1,23 @@
 """Training of what takes the image in at once: self-attention, and the two nets that attention is compared with."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from glimpse.data.held_out import Batch
+from glimpse.data.held_out import LabelledBatch
 from glimpse.models.cnn import POOLING, ConvolutionalNet
 from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
-from glimpse.training.classifier import ClassifierTraining, check_options
+from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.objectives import classification_loss
 
 
 class WholeImageTraining(ClassifierTraining):
     """Train by cross-entropy alone."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
         loss = classification_loss(self(images).logits, labels, smoothing=self.smoothing)
@@ -29,19 +29,15 @@ class SelfAttentionTraining(WholeImageTraining):
     """Train self-attention over the patches of an image (Vaswani et al. 2017; Dosovitskiy et al. 2021).
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         patch: Side of a patch, pixels.
         features: Length of a node's vector.
         heads: Heads of each layer.
         layers: How many layers there are.
         mlp_ratio: How many times longer than a node's vector the hidden layer after the attention is.
         stem: How a patch becomes a vector: conv or linear.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -60,16 +56,12 @@ class SelfAttentionTraining(WholeImageTraining):
         layers: int = 2,
         mlp_ratio: float = 2.0,
         stem: str = "conv",
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         ranges = {"mlp_ratio": (1 / max(1, features), math.inf)}
-        check_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
+        check_training_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
         model = SelfAttention(len(classes), image_shape[0], patch, features, heads, layers, mlp_ratio, stem)
         self.observer = SelfAttentionObserver(model)
 
@@ -78,16 +70,12 @@ class ConvolutionalTraining(WholeImageTraining):
     """Train a convolutional network, which attention is compared with.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         pooling: What is taken of a feature's map: max or mean.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -103,15 +91,11 @@ class ConvolutionalTraining(WholeImageTraining):
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 2, 3],  # noqa: B006
         pooling: str = "max",
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, choices={"pooling": POOLING})
+        check_training_options(self.hparams, choices={"pooling": POOLING})
         model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
         self.observer = WholeImageObserver(model, any_size=True)
 
@@ -120,15 +104,11 @@ class FullyConnectedTraining(WholeImageTraining):
     """Train a fully connected network, which attention is compared with.
 
     Args:
-        classes: Class names; the data say them.
-        image_shape: Channels, height and width of the images; the data say them.
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
         hidden: Length of each hidden layer.
         layers: How many hidden layers there are.
-        smoothing: Label smoothing, in [0, 1).
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
-        warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        seed: Fixes the order of the images and the canvases; nothing else is random here.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:
         ValueError: When an option is out of its range.
@@ -143,15 +123,11 @@ class FullyConnectedTraining(WholeImageTraining):
         image_shape: list[int],
         hidden: int = 1600,
         layers: int = 2,
-        smoothing: float = 0.0,
-        learning_rate: float = 1.5e-3,
-        warm_up: float = 0.15,
-        weight_decay: float = 0.01,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(classes, image_shape, smoothing, learning_rate, warm_up, weight_decay, seed)
+        super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_options(self.hparams, ("hidden", "layers"))
+        check_training_options(self.hparams, ("hidden", "layers"))
         channels, height, width = image_shape
         model = FullyConnectedNet(len(classes), channels, height, width, hidden, layers)
         self.observer = WholeImageObserver(model, any_size=False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glimpse.contract.tensors import BOXES, INPUT, LOCATIONS, LOGITS, PROBABILITIES
 from glimpse.images import crop, geometry
-from glimpse.models.hard import HardAttention, look
+from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import Choice, Trace, fixed, mode_of, rollout
 
@@ -52,7 +52,7 @@ def test_the_numpy_crop_lies_where_the_boxes_say(real_images):
 def torch_trace(exported: Any, images: Tensor) -> Trace:
     retina = Retina(exported.glimpse_size, exported.num_scales, exported.zoom)
     with torch.no_grad():
-        return look(exported.model, retina, images, exported.num_glimpses)
+        return rollout_hard(exported.model, retina, images, exported.num_glimpses)
 
 
 GRAPHS = pytest.mark.parametrize("graph", ["path", "episode"])

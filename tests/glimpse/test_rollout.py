@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glimpse.models.hard import HardAttention, State, Step, look
+from glimpse.models.hard import HardAttention, HardState, Step, rollout_hard
 from glimpse.nn.heads import GaussianPolicy, GridPolicy
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Choice, fixed, follow, mode_of, rollout, sample_from
@@ -84,7 +84,7 @@ def test_one_choice_fewer_is_made_than_glimpses_are_taken(num_glimpses):
         choices.append(present)
         return choose(step, present)
 
-    trace = look(model, RETINA, images_of(), num_glimpses, counted)
+    trace = rollout_hard(model, RETINA, images_of(), num_glimpses, counted)
     assert len(choices) == num_glimpses - 1
     assert all(part.shape[1] == num_glimpses for part in trace if part is not None)
     assert trace.maps is None
@@ -95,7 +95,7 @@ def test_one_choice_fewer_is_made_than_glimpses_are_taken(num_glimpses):
 def test_nothing_is_sampled_after_the_last_glimpse(policy, num_glimpses):
     model, images = model_of(policy), images_of()
     used, counted = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
-    look(model, RETINA, images, num_glimpses, sample_from(model.policy, 0.2, used))
+    rollout_hard(model, RETINA, images, num_glimpses, sample_from(model.policy, 0.2, used))
     parameters = torch.zeros(len(images), 2 if policy == "gaussian" else 9)
     for _ in range(num_glimpses - 1):
         model.policy.sample(parameters, 0.2, counted)
@@ -105,7 +105,7 @@ def test_nothing_is_sampled_after_the_last_glimpse(policy, num_glimpses):
 def test_evaluation_draws_nothing_at_all():
     model = model_of()
     before = torch.random.get_rng_state()
-    first, second = (look(model, RETINA, images_of(), 4) for _ in range(2))
+    first, second = (rollout_hard(model, RETINA, images_of(), 4) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
     for name in ("logits", "locations", "value"):
         assert torch.equal(getattr(first, name), getattr(second, name))
@@ -119,9 +119,11 @@ def test_global_randomness_decides_nothing():
     for seed in (1, 2):
         torch.manual_seed(seed)
         choose = sample_from(model.policy, 0.3, torch.Generator().manual_seed(9))
-        traces.append(look(model, RETINA, images_of(), 3, choose))
+        traces.append(rollout_hard(model, RETINA, images_of(), 3, choose))
     assert torch.equal(traces[0].locations, traces[1].locations)
-    other = look(model, RETINA, images_of(), 3, sample_from(model.policy, 0.3, torch.Generator().manual_seed(8)))
+    other = rollout_hard(
+        model, RETINA, images_of(), 3, sample_from(model.policy, 0.3, torch.Generator().manual_seed(8))
+    )
     assert not torch.equal(traces[0].locations, other.locations)
 
 
@@ -144,7 +146,7 @@ def test_the_log_probability_is_that_of_the_action_before_any_clamp(kind):
             return result
 
     watched: Any = Watched()
-    trace = look(model, RETINA, images_of(), 4, sample_from(watched, 0.8, torch.Generator().manual_seed(0)))
+    trace = rollout_hard(model, RETINA, images_of(), 4, sample_from(watched, 0.8, torch.Generator().manual_seed(0)))
     assert len(asked) == 3
     for time, (parameters, action) in enumerate(asked, 1):
         assert torch.equal(trace.locations[:, time], policy.location(action))
@@ -157,17 +159,17 @@ def test_the_log_probability_is_that_of_the_action_before_any_clamp(kind):
 def test_the_first_location_is_the_centre_unless_given_and_has_no_log_probability():
     model = model_of()
     choose = sample_from(model.policy, 0.3, torch.Generator().manual_seed(0))
-    trace = look(model, RETINA, images_of(), 2, choose)
+    trace = rollout_hard(model, RETINA, images_of(), 2, choose)
     assert not trace.locations[:, 0].any()
     assert not trace.log_prob[:, 0].any()
     assert trace.log_prob[:, 1].all()
     first = torch.rand(8, 2)
-    assert torch.equal(look(model, RETINA, images_of(), 2, None, first).locations[:, 0], first)
+    assert torch.equal(rollout_hard(model, RETINA, images_of(), 2, None, first).locations[:, 0], first)
 
 
 def test_the_mode_is_the_clamp_of_the_mean():
     none = torch.zeros(1, 2)
-    step = Step(State(none, none), none, torch.tensor([[0.3, 2.0]]), none[:, 0])
+    step = Step(HardState(none, none), none, torch.tensor([[0.3, 2.0]]), none[:, 0])
     assert torch.equal(mode_of(GaussianPolicy(4))(step, fixed(none)).location, torch.tensor([[0.3, 1.0]]))
     step = step._replace(policy=torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
     assert torch.equal(mode_of(GridPolicy(4, 2))(step, fixed(none)).location, torch.tensor([[0.5, -0.5]]))
@@ -175,14 +177,14 @@ def test_the_mode_is_the_clamp_of_the_mean():
 
 def test_given_locations_are_followed():
     locations = torch.rand(8, 3, 2) * 2 - 1
-    trace = look(model_of(), RETINA, images_of(), 3, follow(locations), locations[:, 0])
+    trace = rollout_hard(model_of(), RETINA, images_of(), 3, follow(locations), locations[:, 0])
     assert torch.equal(trace.locations, locations)
 
 
 def test_where_it_looks_changes_what_it_believes():
     model = model_of()
     there, elsewhere = (
-        look(model, RETINA, images_of(), 2, follow(places), places[:, 0])
+        rollout_hard(model, RETINA, images_of(), 2, follow(places), places[:, 0])
         for places in (torch.zeros(8, 2, 2), torch.full((8, 2, 2), 0.7))
     )
     assert not torch.allclose(there.logits, elsewhere.logits, atol=1e-4)
@@ -190,14 +192,14 @@ def test_where_it_looks_changes_what_it_believes():
 
 def test_a_trace_is_the_same_however_many_glimpses_follow():
     model = model_of()
-    short, long = (look(model, RETINA, images_of(), budget) for budget in (2, 5))
+    short, long = (rollout_hard(model, RETINA, images_of(), budget) for budget in (2, 5))
     for name in ("logits", "locations", "log_prob", "entropy", "value"):
         torch.testing.assert_close(getattr(long, name)[:, :2], getattr(short, name))
 
 
 def test_no_glimpse_is_refused():
     with pytest.raises(ValueError, match="expected at least 1 glimpse, got num_glimpses=0; raise it"):
-        look(model_of(), RETINA, images_of(), 0)
+        rollout_hard(model_of(), RETINA, images_of(), 0)
 
 
 def test_a_fixed_choice_is_nobodys():

@@ -21,8 +21,6 @@ CARELESS_NAMES = {"utils", "util", "common", "base", "helpers", "misc"}
 # Modules without a test at the mirrored path, each with the reason.
 UNTESTED = {
     "glimpse/__main__.py": "one call of the command line; tests/glimpse/cli/test_app.py starts it",
-    "glimpse/cli/evaluate.py": "one call; tests/glimpse/evaluation/test_evaluate.py and test_app.py make it",
-    "glimpse/cli/parser.py": "a parser of argparse with other messages; the tests of the subcommands read them",
     "glimpse/drawing/palette.py": "colours; every test of a drawing uses them",
     "glimpse/drawing/retina.py": "tests/glimpse/drawing/test_scanpath.py",
     "glimpse/export/graph/annotations.py": "tests/glimpse/models/test_soft.py and the exported soft models",
@@ -31,11 +29,8 @@ UNTESTED = {
 }
 # Files that are longer than LINES. Nothing may be added.
 LONG = {
-    "glimpse/cli/compare/command.py",
     "serve/glimpse_serve/client.py",
     "serve/glimpse_serve/routes/streaming.py",
-    "tests/envs/play/test_page.py",
-    "tests/glimpse/cli/classify/test_command.py",
     "tests/glimpse/runtime/test_session.py",
 }
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.images.geometry import Window, window_start, windows
+from glimpse.images.geometry import RetinaWindow, window_start, windows
 from glimpse.nn.retina import PIXEL_MAX, Retina
 
 CHUNK_PIXELS = 2**22
@@ -116,7 +116,7 @@ class _Grid(NamedTuple):
     """Blocks of one phase along the horizontal axis."""
 
     @classmethod
-    def of(cls, window: Window, size: int, first: list[int], height: int, width: int) -> "_Grid":
+    def of(cls, window: RetinaWindow, size: int, first: list[int], height: int, width: int) -> "_Grid":
         """The layout of the averages of a window for all its positions on the image."""
         factor = window.width // size
         # This window starts at its offset inside the widest window.

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import Part
+from glimpse.data.datasets import Split
 from glimpse.data.held_out import BLOCK, generator_for
 from glimpse.nn.retina import Retina
 from glimpse_envs.classification.prefiltered import PrefilteredRetina, prefiltered_bytes
@@ -191,13 +191,13 @@ class DrawnScenes(ImageScenes):
 
     def __init__(
         self,
-        part: Part,
+        part: Split,
         classes: tuple[str, ...],
         canvas: Canvas,
         num_targets: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._part = Part(part.images.to(device), part.labels.to(device))
+        self._part = Split(part.images.to(device), part.labels.to(device))
         self._canvas = canvas
         self.classes = classes
         self.num_targets = num_targets

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from glimpse.contract.episode import REWARDS, EpisodeRule
+from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import SOURCES, DataError, Source, data_root
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
 from glimpse.data.folder import image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
 from glimpse.errors import Argument, ArgumentError, Setting
@@ -20,10 +20,7 @@ from glimpse_envs.classification.actions import ACTION_MODES, Actions
 from glimpse_envs.classification.core import ClassificationCore, Classifier
 from glimpse_envs.classification.scenes import DrawnScenes, FixedScenes, Pictures, Scenes
 
-FOLDER = "folder"
-DATASETS = (*SOURCES, FOLDER)
 SPLITS = ("train", "validation", "test")
-FIRST_LOCATIONS = ("centre", "random")
 POSITIVE_COUNTS = (
     "num_glimpses",
     "glimpse_size",

@@ -39,7 +39,7 @@ SETTABLE = (
     "download",
 )
 """Arguments of an environment for ``--set``; the others have their own options or do not apply to a person."""
-OPTIONS = {name: f"--set {name}" for name in SETTABLE} | {
+_OPTIONS = {name: f"--set {name}" for name in SETTABLE} | {
     "root": "--root",
     "split": "--split",
     "num_glimpses": "--glimpses",
@@ -118,7 +118,7 @@ def build_core(options: dict[str, Any], root: str | None) -> ClassificationCore:
     try:
         return Task.of(**options, root=root).core()
     except (DataError, TaskError) as error:
-        raise UsageError(error.render(spelling(OPTIONS, "="))) from error
+        raise UsageError(error.render(spelling(_OPTIONS, "="))) from error
 
 
 def check_arguments(args: argparse.Namespace) -> None:

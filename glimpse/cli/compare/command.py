@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from glimpse.cli.compare.plan import plan_candidates
     from glimpse.cli.compare.report import FIGURES, PAGE, Comparison, comparison_table, write_comparison
     from glimpse.cli.compare.training import measured_model, train_timed
-    from glimpse.evaluation.evaluate import evaluate
+    from glimpse.evaluation.evaluate import evaluate_classifier
     from glimpse.training.checkpoint import load_with_data
 
     folder: Path = args.output
@@ -71,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
     for candidate in candidates:
         training, _ = load_with_data(candidate.checkpoint, args.root)
         observers.append(training.observer)
-        evaluation = evaluate(training.observer, data.test_dataloader(), training.classes, training.image_shape)
+        evaluation = evaluate_classifier(
+            training.observer, data.test_dataloader(), training.classes, training.image_shape
+        )
         entries.append(measured_model(candidate, training.kind, evaluation))
     order = sorted(range(len(entries)), key=lambda place: (entries[place].evaluation.error, entries[place].name))
     views, disputed = classify_images([observers[place] for place in order], data, args.images)

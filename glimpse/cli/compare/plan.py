@@ -11,8 +11,8 @@ from glimpse.cli.train.recipes import find_recipe, flatten_recipe, read_recipe
 from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output
 from glimpse.cli.train.training_cli import MAY_CHANGE
 from glimpse.cli.usage import UsageError, invocation
-from glimpse.data.datamodule import FOLDER, ImageData
-from glimpse.data.datasets import DataError, data_root
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import FOLDER, DataError, data_root
 from glimpse.training.callbacks import LAST_FILE
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
 from glimpse.files import write_whole
 
 PAGE, FIGURES = "index.html", "comparison.json"
@@ -53,7 +53,7 @@ class ComparedModel:
     wall_seconds: float | None
     cpu_seconds: float | None
     validation_errors: list[tuple[int, float]]
-    evaluation: Evaluation
+    evaluation: ClassifierEvaluation
 
 
 @dataclass(frozen=True)

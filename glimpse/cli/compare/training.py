@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from glimpse.cli.compare.report import ComparedModel
 from glimpse.cli.train.command import main as train
 from glimpse.data.datamodule import ImageData
-from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.files import write_whole
 from glimpse.training.callbacks import METRICS_FILE, read_metrics
 from glimpse.training.checkpoint import read_checkpoint
@@ -80,7 +80,7 @@ def _epochs_of(checkpoint: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(checkpoint.parent / METRICS_FILE) if row["epoch"] <= reached]
 
 
-def measured_model(candidate: Candidate, family: str, evaluation: Evaluation) -> ComparedModel:
+def measured_model(candidate: Candidate, family: str, evaluation: ClassifierEvaluation) -> ComparedModel:
     """The figures of a trained model: its evaluation, and what its training took.
 
     Args:

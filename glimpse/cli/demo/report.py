@@ -14,19 +14,19 @@ from glimpse.cli.demo.examples import Example
 from glimpse.cli.usage import invocation
 from glimpse.drawing import charts
 from glimpse.drawing.album import save_picture
-from glimpse.evaluation.evaluate import FIXATIONS, Evaluation
+from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
 from glimpse.export.checkpoint import Exported
 from glimpse.files import write_whole
 
 PAGE = "index.html"
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+def write_evaluation(evaluation: ClassifierEvaluation, folder: Path) -> None:
     """Write ``evaluation.json``."""
     write_whole(folder / "evaluation.json", evaluation.to_json() + "\n")
 
 
-def write_charts(evaluation: Evaluation, exported: Exported, folder: Path) -> None:
+def write_charts(evaluation: ClassifierEvaluation, exported: Exported, folder: Path) -> None:
     """Draw the confusion matrix and the error under each kind of fixations."""
     classes = exported.card.classes
     save_picture(charts.draw_confusion(np.array(evaluation.confusion), classes), folder / "confusion.png")
@@ -34,7 +34,7 @@ def write_charts(evaluation: Evaluation, exported: Exported, folder: Path) -> No
 
 
 def write_demo_page(
-    evaluation: Evaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
+    evaluation: ClassifierEvaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
 ) -> None:
     """Write ``index.html``, last of all, so that a page that is there is whole."""
     template = string.Template(resources.files("glimpse.cli.demo").joinpath("page.html").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def _caption(example: Example) -> str:
 
 
 def demo_summary(
-    evaluation: Evaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
+    evaluation: ClassifierEvaluation, exported: Exported, examples: Sequence[Example], trained: float, folder: Path
 ) -> str:
     """The text that the demo prints last: the figures, the page, and a command to try next."""
     errors = {kind: evaluation.errors[kind][-1] for kind in FIXATIONS}

@@ -16,7 +16,7 @@ DECIDED = {
     "model.image_shape": "the data say it",
 }
 """Options that nobody sets by hand, and what decides them."""
-GROUPS = ("trainer", "model", "data")
+_GROUPS = ("trainer", "model", "data")
 """Groups of options, each for the arguments of a class."""
 WRAPPED = "Does not validate against any of the Union subtypes"
 """How jsonargparse begins the error that it wraps another one in."""
@@ -95,10 +95,10 @@ def options_of(config: Mapping[str, Any]) -> dict[str, str]:
             and ``data``. Where two of them have an option of one name, the command's own comes first, then the data's.
     """
     found: dict[str, str] = {}
-    for group in GROUPS:
+    for group in _GROUPS:
         names = vars(getattr(config[group], "init_args", config[group]))
         found |= {name: f"--{group}.{name}" for name in names if f"{group}.{name}" not in DECIDED}
-    return found | {name: f"--{name}" for name in config if name not in GROUPS}
+    return found | {name: f"--{name}" for name in config if name not in _GROUPS}
 
 
 def unwrapped(error: Exception) -> Exception:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
 from glimpse.export.graph.builder import OPSET, GraphBuilder
-from glimpse.models.hard import HardAttention, State
+from glimpse.models.hard import HardAttention, HardState
 
 BELIEF, GAZE = "belief", "gaze"
 
@@ -106,7 +106,7 @@ class _StepModule(nn.Module):
 
     def forward(self, glimpse: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         belief, gaze = state if len(state) == 2 else (*state, state[0][:, :0])
-        step = self.model(glimpse, location, State(belief, gaze))
+        step = self.model(glimpse, location, HardState(belief, gaze))
         policy = self.model.policy
         following = policy.location(policy.mode(step.policy))
         return (step.logits, following, *step.state[: len(state)])

@@ -19,7 +19,7 @@ from benchmarks.envs import ap_gym_learning
 from benchmarks.envs.ap_gym_agents import Played, anywhere, contrasted, learner, measure, nowhere, play
 from benchmarks.envs.ap_gym_learning import Recipe, main, objective
 from benchmarks.envs.ap_gym_tasks import Images, circle_square, environment, registered
-from glimpse.data.datasets import Part
+from glimpse.data.datasets import Split
 from glimpse.rollout import mode_of, sample_from
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def test_measuring_is_repeatable_and_starts_anew(model: Any) -> None:
 
 def test_images_are_handed_over_as_they_are() -> None:
     pixels = torch.arange(2 * 28 * 28).reshape(2, 1, 28, 28).to(torch.uint8)
-    images = Images(Part(pixels, torch.tensor([7, 3])), 10)
+    images = Images(Split(pixels, torch.tensor([7, 3])), 10)
     shown, labels = images[np.array([1, 0])]
     assert np.allclose(shown[..., 0] * 255, pixels[[1, 0], 0].numpy())
     assert labels.tolist() == [3, 7]

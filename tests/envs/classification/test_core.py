@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from glimpse.contract.episode import EpisodeRule
-from glimpse.models.hard import HardAttention, look
+from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.retina import Retina, extract_glimpse
 from glimpse.rollout import follow
 from glimpse.training.objectives import rewards_of
@@ -136,7 +136,7 @@ def test_a_classifier_judges_what_is_looked_at_as_in_a_roll_out(reward):
     assert outcome.terminated.all()
     with torch.no_grad():
         exact = Retina(6, 2, 2)
-        trace = look(model, exact, IMAGES[:BATCH], 3, follow(locations))
+        trace = rollout_hard(model, exact, IMAGES[:BATCH], 3, follow(locations))
     expected = rewards_of(trace.logits, LABELS[:BATCH], EpisodeRule(3, reward, 0.5))
     torch.testing.assert_close(torch.stack(earned, 1), expected[:, 1:], atol=0.02, rtol=0)
     assert state.logits is not None

@@ -10,7 +10,7 @@ from PIL import Image
 from glimpse.cli.app import main
 from glimpse.cli.explain import TITLES, explain
 from glimpse.data.datamodule import ImageData
-from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps
+from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, implicit_maps
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 
@@ -51,7 +51,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_method_has_a_title():
-    assert TITLES.keys() == METHODS.keys()
+    assert TITLES.keys() == MAP_METHODS.keys()
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))

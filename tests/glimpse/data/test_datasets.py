@@ -11,14 +11,14 @@ import pytest
 import torch
 from torchvision import datasets
 
-from glimpse.data.datasets import SOURCES, DataError, Part, data_root, embedded_digits, torchvision_source
+from glimpse.data.datasets import SOURCES, DataError, Split, data_root, embedded_digits, torchvision_source
 from tests.support.spellings import rejected
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)
 LABELS = (np.arange(60) % 10).astype(np.uint8)
 
 
-def keys(part: Part) -> list[bytes]:
+def keys(part: Split) -> list[bytes]:
     return [bytes(image.flatten().tolist()) for image in part.images]
 
 

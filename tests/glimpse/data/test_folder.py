@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from glimpse.data import folder
-from glimpse.data.datasets import DataError, Part
+from glimpse.data.datasets import DataError, Split
 from glimpse.data.folder import folder_classes, image_folder
 
 
@@ -26,7 +26,7 @@ def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("an
     return root
 
 
-def values(part: Part) -> set[tuple[int, int]]:
+def values(part: Split) -> set[tuple[int, int]]:
     return {(int(label), int(image.max())) for image, label in zip(part.images, part.labels, strict=True)}
 
 

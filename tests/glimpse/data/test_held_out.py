@@ -3,7 +3,7 @@ import torch
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import ImageData
-from glimpse.data.datasets import Part
+from glimpse.data.datasets import Split
 from glimpse.data.held_out import FrozenBlocks, generator_for
 
 
@@ -22,7 +22,7 @@ def test_blocks_are_drawn_one_by_one_and_the_last_may_be_short(mnist_root):
 
 def test_blocks_do_not_repeat_one_another():
     part = ImageData("digits").source.train
-    same = Part(torch.full_like(part.images, 255), part.labels)
+    same = Split(torch.full_like(part.images, 255), part.labels)
     first, second, rest = (FrozenBlocks(same, Canvas(60, 60), 1)[block][0] for block in range(3))
     assert len(rest) == 97
     assert not torch.equal(first, second)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from glimpse.evaluation import evaluate
 from glimpse.models.cnn import ConvolutionalNet
-from glimpse.models.hard import HardAttention, HardObserver, State, Step, look
+from glimpse.models.hard import HardAttention, HardObserver, HardState, Step, rollout_hard
 from glimpse.models.observer import WholeImageObserver
 from glimpse.nn.retina import Retina
 
@@ -87,7 +87,7 @@ class Told(HardAttention):
     def __init__(self) -> None:
         super().__init__(2, 1, 4, 2, 6, "mlp", "add", "gru", gaze_hidden=4)
 
-    def forward(self, glimpse: Tensor, location: Tensor, state: State) -> Step:
+    def forward(self, glimpse: Tensor, location: Tensor, state: HardState) -> Step:
         odd = (glimpse.flatten(1).amax(1) * 255).round().long() % 2
         chance = torch.full((len(glimpse), 2), 0.2).scatter_(1, odd[:, None], 0.8)
         return Step(state, chance.log(), torch.zeros(len(glimpse), 2), torch.zeros(len(glimpse)))
@@ -100,7 +100,7 @@ def test_the_figures_are_those_worked_out_by_hand():
     labels = torch.tensor([1, 0, 0, 0, 1, 1, 0])
     batches = list(zip(images.split(4), labels.split(4), strict=True))
     model = Told()
-    result = evaluate.evaluate(observing(model, 2), batches, ("even", "odd"), (1, 16, 24))
+    result = evaluate.evaluate_classifier(observing(model, 2), batches, ("even", "odd"), (1, 16, 24))
     assert result.images == 7
     assert result.error == pytest.approx(2 / 7)
     assert result.errors == {kind: [pytest.approx(2 / 7)] * 2 for kind in evaluate.FIXATIONS}
@@ -122,7 +122,7 @@ def test_the_figures_are_those_worked_out_by_hand():
 def test_the_confusions_rows_are_the_truth_and_its_columns_the_answers():
     images = torch.full((3, 1, 16, 24), 101, dtype=torch.uint8)
     batches = [(images, torch.zeros(3, dtype=torch.long))]
-    result = evaluate.evaluate(observing(Told(), 1), batches, ("even", "odd"), (1, 16, 24))
+    result = evaluate.evaluate_classifier(observing(Told(), 1), batches, ("even", "odd"), (1, 16, 24))
     assert result.confusion == [[0, 3], [0, 0]]
     assert [(report.precision, report.recall, report.images) for report in result.per_class] == [(0, 0, 3), (0, 0, 0)]
 
@@ -153,11 +153,11 @@ def test_an_evaluation_is_deterministic_and_no_batch_size_changes_it():
     model = model_of()
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    once = evaluate.evaluate(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24))
+    once = evaluate.evaluate_classifier(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24))
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert evaluate.evaluate(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24)) == once
-    split = evaluate.evaluate(observing(model, 3), batches_of(7, 13, 10), ("a", "b", "c"), (1, 16, 24))
+    assert evaluate.evaluate_classifier(observing(model, 3), batches_of(30), ("a", "b", "c"), (1, 16, 24)) == once
+    split = evaluate.evaluate_classifier(observing(model, 3), batches_of(7, 13, 10), ("a", "b", "c"), (1, 16, 24))
     for kind in ("own", "centre", "grid"):
         assert split.errors[kind] == once.errors[kind]
     assert split.confusion == once.confusion
@@ -169,7 +169,7 @@ def test_the_models_own_fixations_are_its_modes():
     logits, labels = evaluate.beliefs(observing(model, 3), [batch])
     assert torch.equal(labels, batch[1])
     with torch.no_grad():
-        torch.testing.assert_close(logits, look(model, RETINA, batch[0], 3).logits)
+        torch.testing.assert_close(logits, rollout_hard(model, RETINA, batch[0], 3).logits)
     for kind in ("random", "centre", "grid"):
         assert not torch.allclose(evaluate.beliefs(observing(model, 3), [batch], kind)[0], logits, atol=1e-5)
 
@@ -183,8 +183,8 @@ def test_the_model_is_left_in_the_mode_it_was_in(training):
 
 
 def test_the_table_shows_every_figure():
-    result = evaluate.evaluate(observing(model_of(), 3), batches_of(30), ("ant", "bee", "cat"), (1, 16, 24))
-    told = evaluate.table(result)
+    result = evaluate.evaluate_classifier(observing(model_of(), 3), batches_of(30), ("ant", "bee", "cat"), (1, 16, 24))
+    told = evaluate.evaluation_table(result)
     assert f"error {result.error:.2%} on 30 images after 3 glimpses" in told
     for words in ("the model's own gaze", "random", "always the centre", "a grid", "ant", "bee", "cat"):
         assert words in told

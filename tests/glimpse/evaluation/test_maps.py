@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.attribution import jacobian
-from glimpse.evaluation.maps import METHODS, explicit_maps, implicit_maps, last_logits
+from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, implicit_maps, last_logits
 from glimpse.rollout import Trace
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
@@ -110,7 +110,7 @@ def test_fixations_are_held(images):
     assert not bool(seen.all()), "what no glimpse held has no part in the answer"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MAP_METHODS)
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_every_method_gives_maps_of_colour_images_and_leaves_the_model_as_it_was(kind, method, images):
     observer = model(kind, channels=3).train().observer

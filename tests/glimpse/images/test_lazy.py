@@ -201,7 +201,9 @@ def test_pixels_that_can_not_be_read_are_named_with_their_box(tmp_path, kinds, w
 def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"there is no image '.*gone\.npy'; check the path"):
         open_lazily(tmp_path / "gone.npy")
-    with pytest.raises(ImageError, match=r"expected a \.npy, \.tif, \.tiff or \.zarr image .* glimpse\.pixels\.decode"):
+    with pytest.raises(
+        ImageError, match=r"expected a \.npy, \.tif, \.tiff or \.zarr image .* glimpse\.images\.pixels\.dec"
+    ):
         open_lazily(tmp_path / "cat.png")
     for name in ("broken.npy", "broken.tif"):
         (tmp_path / name).write_bytes(b"hello, I am a text")

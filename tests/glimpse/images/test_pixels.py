@@ -149,7 +149,7 @@ def test_damaged_bytes_give_pixels_or_an_image_error_but_nothing_else(file_forma
             decoded = pixels.decode(damaged.tobytes(), max_pixels=10_000)
         except pixels.ImageError:
             continue
-        pixels.check(decoded, "what was decoded")
+        pixels.check_image(decoded, "what was decoded")
 
 
 def test_what_is_no_image_is_refused(tmp_path):
@@ -275,7 +275,7 @@ def test_channels_are_converted():
 )
 def test_what_is_no_image_array_is_refused(image, sentence):
     with pytest.raises(pixels.ImageError, match=r"expected it as a uint8 array \(height, width, .*" + sentence):
-        pixels.check(image, "it")
+        pixels.check_image(image, "it")
 
 
 def test_an_impossible_canvas_is_refused():

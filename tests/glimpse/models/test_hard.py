@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from glimpse.models.hard import GAZES, HardAttention, look
+from glimpse.models.hard import GAZES, HardAttention, rollout_hard
 from glimpse.nn.core import CORES
 from glimpse.nn.retina import Retina
 
@@ -46,7 +46,7 @@ def test_every_composition_takes_a_step(policy, gaze, core, channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_any_shape_are_looked_at(channels, height, width):
     model = make(channels=channels)
-    trace = look(model, Retina(6, 2, 2), torch.rand(2, channels, height, width), 3)
+    trace = rollout_hard(model, Retina(6, 2, 2), torch.rand(2, channels, height, width), 3)
     assert trace.logits.shape == (2, 3, 4)
     assert trace.logits.isfinite().all()
 
@@ -57,9 +57,9 @@ def test_a_batch_mate_never_changes_an_answer(core, gaze):
     model = make(core=core, gaze=gaze).eval()
     images = torch.rand(32, 1, 20, 30, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        together = look(model, Retina(6, 2, 2), images, 3)
+        together = rollout_hard(model, Retina(6, 2, 2), images, 3)
         for row in (0, 13, 31):
-            alone = look(model, Retina(6, 2, 2), images[row : row + 1], 3)
+            alone = rollout_hard(model, Retina(6, 2, 2), images[row : row + 1], 3)
             for field in ("logits", "locations", "value"):
                 torch.testing.assert_close(
                     getattr(together, field)[row], getattr(alone, field)[0], atol=1e-6, rtol=1e-6

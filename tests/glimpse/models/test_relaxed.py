@@ -10,8 +10,8 @@ from glimpse.models.relaxed import (
     POLICY_OF,
     RELAXATIONS,
     Spread,
-    look_relaxed,
     reparametrised,
+    rollout_relaxed,
     sense_mixture,
     sense_smoothly,
     spread_over,
@@ -45,7 +45,7 @@ def model_of(relaxation: str, channels: int = 1, **changes: Any) -> HardAttentio
 
 def look(model: HardAttention, relaxation: str, images: Tensor, num_glimpses: int = 3, **changes: Any) -> Trace:
     options: dict[str, Any] = {"softness": 0.7, "spread": SPREAD, "generator": noise(8)} | changes
-    return look_relaxed(model, RETINA, images, num_glimpses, relaxation, **options)
+    return rollout_relaxed(model, RETINA, images, num_glimpses, relaxation, **options)
 
 
 def step_with(policy: Tensor) -> Step:

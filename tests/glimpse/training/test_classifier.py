@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from glimpse.data.datamodule import ImageData
 from glimpse.models.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
-from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, check_options, schedule_steps
+from glimpse.training.classifier import (
+    OPTIMISATION,
+    ClassifierTraining,
+    arguments_of,
+    check_training_options,
+    schedule_steps,
+)
 from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -91,6 +97,20 @@ def fit(module: MeanTraining, **options: Any) -> lightning.Trainer:
     return trainer
 
 
+def test_the_arguments_of_a_family_and_of_its_bases_are_saved_by_name():
+    data = {"classes": list("0123456789"), "image_shape": [1, 24, 32]}
+    saved = dict(module_of(warm_up=0.3).hparams)
+    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3}
+    assert saved.keys() == arguments_of(MeanTraining).keys()
+
+
+def test_the_arguments_of_a_class_are_listed_with_their_defaults():
+    assert next(iter(arguments_of(ImageData))) == "dataset"
+    assert "options" not in arguments_of(MeanTraining)
+    assert arguments_of(MeanTraining)["num_glimpses"].default == 2
+    assert arguments_of(MeanTraining)["smoothing"].default == 0.0
+
+
 @pytest.mark.parametrize(("steps", "warm_up"), [(1, 0.2), (2, 0.5), (5, 0.2), (4, 0.25)])
 def test_the_shortest_training_has_a_schedule(steps, warm_up):
     module = module_of(warm_up=warm_up)
@@ -131,7 +151,7 @@ def test_what_is_logged_is_the_epochs_mean_of_what_was_noted():
     assert len(second) == 4
     for name, mean in zip(module.figures, second.mean(0), strict=True):
         assert float(trainer.callback_metrics[name]) == pytest.approx(float(mean), rel=1e-5)
-    assert module.shown == []
+    assert module.figures_of_steps == []
 
 
 def test_figures_without_a_name_are_refused(monkeypatch):
@@ -195,10 +215,12 @@ def options_of(**changes: Any) -> dict[str, Any]:
 )
 def test_an_option_out_of_its_range_is_refused_by_name(changes, sentence):
     with rejected(sentence):
-        check_options(options_of(**changes), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
+        check_training_options(
+            options_of(**changes), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")}
+        )
 
 
 def test_options_that_make_sense_pass():
-    check_options(options_of(), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
-    check_options(options_of(smoothing=0.99, weight_decay=0.0))
+    check_training_options(options_of(), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
+    check_training_options(options_of(smoothing=0.99, weight_decay=0.0))
     assert SMALL.keys() == OPTIMISATION.keys()

@@ -15,7 +15,7 @@ def save(kind: str, path: Path) -> Path:
     """A checkpoint of an untrained model with the family's defaults, as training writes it."""
     data = ImageData("digits", canvas_height=32, canvas_width=32)
     torch.manual_seed(0)
-    training = FAMILIES[kind](data.classes, data.image_shape)  # type: ignore[call-arg]
+    training = FAMILIES[kind](data.classes, data.image_shape)
     trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     trainer.strategy.connect(training)
     trainer._data_connector.attach_datamodule(training, datamodule=data)

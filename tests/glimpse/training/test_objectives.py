@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from glimpse.contract.episode import EpisodeRule
-from glimpse.models.hard import HardAttention, look
+from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Trace, fixed, sample_from
 from glimpse.training import objectives
@@ -47,7 +47,7 @@ def sampled(model: HardAttention, num_glimpses: int = 4, batch: int = 16) -> tup
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(batch, 1, 20, 26, generator=generator)
     retina = Retina(6, 2, 2)
-    trace = look(model, retina, images, num_glimpses, sample_from(model.policy, 0.3, generator))
+    trace = rollout_hard(model, retina, images, num_glimpses, sample_from(model.policy, 0.3, generator))
     return trace, torch.arange(batch) % 3
 
 

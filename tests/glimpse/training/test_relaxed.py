@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from glimpse.data.datamodule import ImageData
-from glimpse.models.hard import HardObserver, look
-from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, look_relaxed
+from glimpse.models.hard import HardObserver, rollout_hard
+from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import sample_from
 from glimpse.training import relaxed
 from glimpse.training.checkpoint import load_training
@@ -104,7 +104,7 @@ def test_the_hard_models_own_loss_of_classification_does_not_reach_its_policy():
     training = HardAttentionTraining(CLASSES, [1, 30, 40], **{**SMALL, "policy": "gaussian"})
     images = data_of().draw(data_of().source.train.images[:8])
     choose = sample_from(training.observer.model.policy, 0.2, torch.Generator().manual_seed(0))
-    trace = look(training.observer.model, training.observer.retina, images, 3, choose)
+    trace = rollout_hard(training.observer.model, training.observer.retina, images, 3, choose)
     classification_loss(trace.logits, torch.arange(8)).backward()
     assert all(parameter.grad is None for parameter in training.observer.model.policy.parameters())  # type: ignore[attr-defined]
     assert all(parameter.grad is not None for parameter in training.observer.model.classifier.parameters())
@@ -289,8 +289,8 @@ def test_it_sees_hard_in_the_last_share_of_the_training(share, expected, monkeyp
 
     def watched(*args: Any, **options: Any) -> Any:
         seen.append(options["hard"])
-        return look_relaxed(*args, **options)
+        return rollout_relaxed(*args, **options)
 
-    monkeypatch.setattr(relaxed, "look_relaxed", watched)
+    monkeypatch.setattr(relaxed, "rollout_relaxed", watched)
     fit(training_of("bilinear", hard_share=share), steps=4)
     assert seen == expected

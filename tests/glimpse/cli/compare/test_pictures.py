@@ -6,7 +6,7 @@ from PIL import Image
 from glimpse.cli.compare.pictures import choose_images, classify_images, draw_path, draw_pictures
 from glimpse.cli.compare.report import ComparedModel, Comparison
 from glimpse.data.datamodule import ImageData
-from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.evaluation.maps import implicit_maps
 from glimpse.models.observer import Observer
 from glimpse.training.hard import HardAttentionTraining
@@ -68,7 +68,7 @@ def test_all_models_look_at_the_same_images(data, observers):
 
 
 def entry(name: str, errors: list[tuple[int, float]]) -> ComparedModel:
-    evaluation = Evaluation(9, 0.5, {"own": [0.5]}, 0.1, [], [], 1, 9, 9, 9, 9)
+    evaluation = ClassifierEvaluation(9, 0.5, {"own": [0.5]}, 0.1, [], [], 1, 9, 9, 9, 9)
     return ComparedModel(name, "cnn", name, f"{name}.ckpt", True, len(errors), 64, None, None, errors, evaluation)
 
 

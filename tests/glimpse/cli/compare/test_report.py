@@ -15,10 +15,10 @@ from glimpse.cli.compare.report import (
     table_cells,
     write_comparison,
 )
-from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.training.families import FAMILIES
 
-EVALUATION = Evaluation(
+EVALUATION = ClassifierEvaluation(
     images=400,
     error=0.1,
     errors={"own": [0.5, 0.1], "random": [0.5, 0.304], "centre": [0.5, 0.485], "grid": [0.3, 0.126]},

@@ -10,7 +10,7 @@ import pytest
 from glimpse.cli import app
 from glimpse.cli.demo import command
 from glimpse.cli.train.command import main as train_command
-from glimpse.evaluation.evaluate import Evaluation
+from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.export.checkpoint import Exported
 from glimpse.export.parity import Parity
 from glimpse.runtime.session import GlimpseSession
@@ -20,7 +20,7 @@ data: {canvas_height: 40, canvas_width: 52, num_pieces: 3, batch_size: 64, passe
 model: {num_glimpses: 3, glimpse_size: 6, num_scales: 2, hidden: 16, gaze_hidden: 16}
 trainer: {max_epochs: 1, limit_train_batches: 2, accelerator: cpu}
 """
-EVALUATION = Evaluation(
+EVALUATION = ClassifierEvaluation(
     images=500,
     error=0.052,
     errors={
@@ -48,7 +48,7 @@ class Demo(NamedTuple):
     """Where it was started; it wrote to ``demo`` inside."""
     page: str
     printed: str
-    evaluation: Evaluation
+    evaluation: ClassifierEvaluation
     parity: Parity
 
 
@@ -66,7 +66,7 @@ def demo(tmp_path_factory, exported) -> Demo:
         assert not (output / "index.html").exists()
         return train_command([*args[:3], "--config", "tiny.yaml", *args[3:]], program)
 
-    def evaluate(checkpoint: Path) -> Evaluation:
+    def evaluate(checkpoint: Path) -> ClassifierEvaluation:
         assert checkpoint.is_file()
         return EVALUATION
 

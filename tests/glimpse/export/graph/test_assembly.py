@@ -31,7 +31,7 @@ from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
 from glimpse.export.graph.passes import simplify
 from glimpse.export.parity import session_of
 from glimpse.images import crop, geometry
-from glimpse.models.hard import look
+from glimpse.models.hard import rollout_hard
 
 Numbers = dict[str, npt.NDArray[Any]]
 TARGETS = pytest.mark.parametrize("target", ["cpu", "gpu"])
@@ -68,7 +68,7 @@ def expected(
     observer = stepping.observer(times)
     start = None if first is None else torch.from_numpy(first)
     with torch.no_grad():
-        trace = look(observer.model, observer.retina, images, times, first_location=start)
+        trace = rollout_hard(observer.model, observer.retina, images, times, first_location=start)
     size, scales = stepping.options["glimpse_size"], stepping.options["num_scales"]
     locations = trace.locations.numpy()
     seen = geometry.boxes(locations, images.shape[2], images.shape[3], size, scales, 2)

@@ -9,7 +9,7 @@ from glimpse.contract.tensors import GLIMPSE, LOCATION, LOGITS, NEXT_LOCATION
 from glimpse.export.graph.builder import GraphBuilder, value
 from glimpse.export.graph.fragment import Fragment, state_sizes
 from glimpse.export.parity import session_of
-from glimpse.models.hard import State
+from glimpse.models.hard import HardState
 
 Numbers = dict[str, npt.NDArray[Any]]
 
@@ -33,7 +33,9 @@ def expected(stepping: Any, values: Numbers) -> Numbers:
     tensors = {name: torch.from_numpy(array) for name, array in values.items()}
     belief = tensors["belief"]
     with torch.no_grad():
-        step = stepping.model(tensors[GLIMPSE], tensors[LOCATION], State(belief, tensors.get("gaze", belief[:, :0])))
+        step = stepping.model(
+            tensors[GLIMPSE], tensors[LOCATION], HardState(belief, tensors.get("gaze", belief[:, :0]))
+        )
     policy = stepping.model.policy
     found = {LOGITS: step.logits, NEXT_LOCATION: policy.location(policy.mode(step.policy))}
     states = dict(zip(("next_belief", "next_gaze"), step.state, strict=True))

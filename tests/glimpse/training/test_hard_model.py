@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+import torch
+
+from glimpse.models.hard import HardObserver
+from glimpse.training.classifier import arguments_of
+from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
+from glimpse.training.relaxed import RelaxedAttentionTraining
+from tests.support.spellings import rejected
+
+FAMILIES = pytest.mark.parametrize("family", [HardAttentionTraining, RelaxedAttentionTraining])
+CLASSES, SHAPE = ["cat", "dog"], [1, 20, 30]
+SMALL: dict[str, Any] = {
+    "num_glimpses": 3,
+    "glimpse_size": 6,
+    "num_scales": 1,
+    "zoom": 3,
+    "hidden": 12,
+    "what": "conv",
+    "combine": "add",
+    "core": "lstm",
+    "gaze": "layer",
+    "gaze_hidden": 8,
+}
+
+
+@FAMILIES
+def test_both_trainings_have_the_options_of_the_model_with_the_same_defaults(family):
+    shared = arguments_of(HardModelTraining)
+    own = arguments_of(family)
+    assert {*COUNTS, *CHOICES, "relative", "every_glimpse", "smoothing", "seed"} <= shared.keys()
+    assert {name: own[name].default for name in shared} == {name: shared[name].default for name in shared}
+
+
+@FAMILIES
+def test_the_options_of_the_model_and_of_the_retina_arrive(family):
+    observer = family(CLASSES, SHAPE, **SMALL).observer
+    assert isinstance(observer, HardObserver)
+    assert (observer.retina.size, observer.retina.num_scales, observer.retina.zoom) == (6, 1, 3)
+    assert observer.num_glimpses == 3
+    assert observer.model.gaze_encoder is None
+    assert observer.model.core.state_size == 2 * 12
+    assert observer(torch.zeros(2, *SHAPE)).logits.shape == (2, 3, 2)
+
+
+@FAMILIES
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_below_one_is_refused(family, name):
+    with rejected(f"expected --model.{name} of at least 1, got 0"):
+        family(CLASSES, SHAPE, **(SMALL | {name: 0}))
+
+
+@FAMILIES
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_choice_is_refused(family, name):
+    with rejected(f"expected --model.{name} out of .*; got 'none such'"):
+        family(CLASSES, SHAPE, **(SMALL | {name: "none such"}))
