@@ -202,7 +202,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(ImageError, match=r"there is no image '.*gone\.npy'; check the path"):
         open_lazily(tmp_path / "gone.npy")
     with pytest.raises(
-        ImageError, match=r"expected a \.npy, \.tif, \.tiff or \.zarr image .* glimpse\.images\.pixels\.dec"
+        ImageError, match=r"expected a \.npy, \.tif, \.tiff or \.zarr" r" image .* glimpse\.images\.pixels\.decode"
     ):
         open_lazily(tmp_path / "cat.png")
     for name in ("broken.npy", "broken.tif"):
