@@ -23,13 +23,15 @@ HEAVY_LATER = (
     "glimpse.__main__",
     "glimpse.cli.app",
     "glimpse.cli.classify",
+    "glimpse.cli.compare.command",
+    "glimpse.cli.demo.command",
+    "glimpse.cli.evaluate",
+    "glimpse.cli.explain",
     "glimpse.cli.export",
     "glimpse.cli.inspect",
+    "glimpse.cli.parser",
+    "glimpse.cli.train.command",
     "glimpse.cli.usage",
-    "glimpse_envs.play.blocks",
-    "glimpse_envs.play.mosaic",
-    "glimpse_envs.play.opponent",
-    "glimpse_envs.play.record",
 )
 """Modules and packages that are imported before the subcommand is known, or without torch installed: what they import
 of it stands inside functions."""

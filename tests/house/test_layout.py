@@ -21,17 +21,7 @@ CARELESS_NAMES = {"utils", "util", "common", "base", "helpers", "misc"}
 # Modules without a test at the mirrored path, each with the reason.
 UNTESTED = {
     "glimpse/__main__.py": "one call of the command line; tests/glimpse/cli/test_app.py starts it",
-    "glimpse/drawing/palette.py": "colours; every test of a drawing uses them",
-    "glimpse/drawing/retina.py": "tests/glimpse/drawing/test_scanpath.py",
     "glimpse/export/graph/annotations.py": "tests/glimpse/models/test_soft.py and the exported soft models",
-    "glimpse/runtime/limits.py": "tests/glimpse/runtime/test_session.py and test_prediction.py",
-    "serve/glimpse_serve/http/cancellation.py": "tests/serve/http/test_bodies.py and tests/serve/test_app.py",
-}
-# Files that are longer than LINES. Nothing may be added.
-LONG = {
-    "serve/glimpse_serve/client.py",
-    "serve/glimpse_serve/routes/streaming.py",
-    "tests/glimpse/runtime/test_session.py",
 }
 
 
@@ -70,9 +60,7 @@ def test_folders_have_few_entries(package) -> None:
 def test_files_are_short() -> None:
     files = python_files("glimpse", "envs", "serve", "tests", "benchmarks")
     found = {relative(path): lines_of(path) for path in files}
-    long = {name for name, lines in found.items() if lines > LINES}
-    assert {name: found[name] for name in sorted(long - LONG)} == {}
-    assert sorted(LONG - long) == [], "these are short now; delete them from LONG"
+    assert {name: lines for name, lines in found.items() if lines > LINES} == {}
 
 
 def test_the_median_module_is_short() -> None:

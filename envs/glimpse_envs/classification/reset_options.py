@@ -27,7 +27,7 @@ def check_reset_options(options: Mapping[str, Any] | None, known: Sequence[str])
     return options or {}
 
 
-def parse_images(options: Mapping[str, Any], batch: int, count: int) -> Int64[Tensor, " batch"] | None:
+def parse_image_indices(options: Mapping[str, Any], batch: int, count: int) -> Int64[Tensor, " batch"] | None:
     """The option ``image``: indices of the images that the episodes begin with; None if it is not given.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 
 from glimpse_envs.classification.core import EpisodeState
 from glimpse_envs.classification.rendering import EpisodeRecorder, draw_episode, write_episode
-from glimpse_envs.classification.reset_options import check_reset_options, parse_images, parse_locations
+from glimpse_envs.classification.reset_options import check_reset_options, parse_image_indices, parse_locations
 from glimpse_envs.classification.spaces import DictObservation, observation_space, to_arrays
 from glimpse_envs.classification.task import Task
 from glimpse_envs.window import DisplayWindow, check_render_mode
@@ -130,7 +130,7 @@ class GlimpseEnv(gymnasium.Env[DictObservation, np.ndarray]):
         if seed is not None:
             self._generator.manual_seed(int(self.np_random.integers(2**63)))
         given = check_reset_options(options, ("image", "location"))
-        images = parse_images(given, 1, len(self.core.scenes))
+        images = parse_image_indices(given, 1, len(self.core.scenes))
         self._state = self.core.reset(1, self._generator, images, parse_locations(given, 1))
         self._over = False
         if self._recorder:

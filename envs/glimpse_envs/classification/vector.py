@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from glimpse.errors import Argument
 from glimpse_envs.classification.core import EpisodeState
 from glimpse_envs.classification.rendering import EpisodeRecorder, draw_episode
-from glimpse_envs.classification.reset_options import check_reset_options, parse_images, parse_locations
+from glimpse_envs.classification.reset_options import check_reset_options, parse_image_indices, parse_locations
 from glimpse_envs.classification.spaces import DictObservation, observation_space, to_arrays
 from glimpse_envs.classification.task import Task, TaskError
 from glimpse_envs.classification.tensor import FinalStep, TensorEnv
@@ -102,7 +102,7 @@ class GlimpseVectorEnv(VectorEnv[DictObservation, np.ndarray, np.ndarray]):
         mask = self._mask(given)
         rows = None if mask is None else torch.from_numpy(mask).nonzero().squeeze(1)
         count = self.num_envs if rows is None else len(rows)
-        images = parse_images(given, count, len(self.core.scenes))
+        images = parse_image_indices(given, count, len(self.core.scenes))
         observation = self.tensors.reset(images, parse_locations(given, count), rows)
         for row, recorder in enumerate(self._recorders):
             if mask is None or mask[row]:

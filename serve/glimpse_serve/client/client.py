@@ -28,7 +28,7 @@ MAX_WAIT_SECONDS = 30.0
 """Longest Retry-After that the client waits for, seconds."""
 _DATATYPE_NAMES = {dtype.name: name for name, dtype in DATATYPES.items()}
 
-ImageSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
+ClientImage = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
 """A file's path, a file's bytes, uint8 pixels (height, width, 1 or 3 channels), or a Pillow image."""
 
 
@@ -90,7 +90,7 @@ class Client:
 
     def classify(
         self,
-        image: ImageSource,
+        image: ClientImage,
         *,
         model: str | None = None,
         version: str | None = None,
@@ -101,7 +101,7 @@ class Client:
         """Classify an image.
 
         Args:
-            image: The image, see :data:`ImageSource`.
+            image: The image, see :data:`ClientImage`.
             model: Name of the model; the first by default.
             version: Version of the model; the greatest by default.
             confidence: Probability at which the model stops.
@@ -118,11 +118,11 @@ class Client:
         content = self._request("POST", "/v1/classify", params=params, content=data, headers=kind).json()
         return read_classification(content, content["model"])
 
-    def classify_many(self, images: Iterable[ImageSource], **options: Any) -> list[Classification | ServiceError]:
+    def classify_many(self, images: Iterable[ClientImage], **options: Any) -> list[Classification | ServiceError]:
         """Classify several images, a few dozen in a request.
 
         Args:
-            images: The images, see :data:`ImageSource`.
+            images: The images, see :data:`ClientImage`.
             options: The options of :meth:`classify`.
 
         Returns:
@@ -276,7 +276,7 @@ def _without_none(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _image_file(image: ImageSource) -> bytes:
+def _image_file(image: ClientImage) -> bytes:
     """Return the bytes of an image file."""
     if isinstance(image, bytes):
         return image

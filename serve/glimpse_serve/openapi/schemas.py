@@ -50,7 +50,7 @@ def array(items: Schema, what: str, **limits: Any) -> Schema:
     return {"type": "array", "items": items, "description": what, **limits}
 
 
-def json_object(properties: Mapping[str, Schema], optional: Iterable[str] = (), **more: Any) -> Schema:
+def object_schema(properties: Mapping[str, Schema], optional: Iterable[str] = (), **more: Any) -> Schema:
     """The schema of an object with these properties and no others.
 
     Args:
@@ -83,7 +83,7 @@ def dataclass_schema(kind: Any) -> Schema:
     properties = {
         field.name: _type_schema(hints[field.name]) | descriptions.get(field.name, {}) for field in fields(kind)
     }
-    return json_object(properties)
+    return object_schema(properties)
 
 
 def components(inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, Schema]:
@@ -97,7 +97,7 @@ def components(inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, Schem
 
 
 _ERROR: dict[str, Schema] = {
-    "Error": json_object(
+    "Error": object_schema(
         {"error": string("What was expected, what came, and what to do about it.", minLength=1)},
         description="Every error has this form, whatever its status.",
     )
@@ -111,7 +111,7 @@ _POINT = array(
 
 def _v1_schemas() -> dict[str, Schema]:
     """The schemas of version 1."""
-    glimpse = json_object(
+    glimpse = object_schema(
         {
             "time": integer("Index of the glimpse, from 0.", minimum=0),
             "class": string("The predicted class after this glimpse."),
@@ -148,7 +148,7 @@ def _v1_schemas() -> dict[str, Schema]:
             pattern="^data:image/png;base64,",
         ),
     }
-    reference = json_object(
+    reference = object_schema(
         {
             "name": string("Name of the model.", pattern=NAME_PATTERN),
             "version": string("Version of the model.", pattern=VERSION_PATTERN),
@@ -180,12 +180,12 @@ def _v1_schemas() -> dict[str, Schema]:
     return {
         "Glimpse": glimpse,
         "ModelReference": reference,
-        "Classified": json_object({"model": ref("ModelReference"), **classification}, optional=("picture",)),
-        "ClassifiedImage": json_object({"name": name, **classification}, optional=("picture",)),
-        "UnreadImage": json_object(
+        "Classified": object_schema({"model": ref("ModelReference"), **classification}, optional=("picture",)),
+        "ClassifiedImage": object_schema({"name": name, **classification}, optional=("picture",)),
+        "UnreadImage": object_schema(
             {"name": name, **_ERROR["Error"]["properties"]}, description="An image that can't be read."
         ),
-        "ClassifiedImages": json_object(
+        "ClassifiedImages": object_schema(
             {
                 "model": ref("ModelReference"),
                 "images": array(
@@ -195,19 +195,19 @@ def _v1_schemas() -> dict[str, Schema]:
                 ),
             }
         ),
-        "Model": json_object(summary),
-        "Models": json_object(
+        "Model": object_schema(summary),
+        "Models": object_schema(
             {
                 "models": array(ref("Model"), "The served models."),
                 "refused": array(
-                    json_object({"file": string("Name of the file."), "error": string("Why it was rejected.")}),
+                    object_schema({"file": string("Name of the file."), "error": string("Why it was rejected.")}),
                     "Files that were rejected.",
                 ),
             }
         ),
         "Budget": dataclass_schema(Budget),
         "ModelCard": dataclass_schema(ModelCard),
-        "ModelDetails": json_object({**summary, "version": version, "card": ref("ModelCard")}),
+        "ModelDetails": object_schema({**summary, "version": version, "card": ref("ModelCard")}),
     }
 
 
@@ -236,18 +236,18 @@ def _v2_schemas(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
         },
     }
     return {
-        "ServerMetadata": json_object(
+        "ServerMetadata": object_schema(
             {
                 "name": string("Name of the server."),
                 "version": string("Version of the server."),
                 "extensions": array({"type": "string"}, "Supported extensions of the protocol."),
             }
         ),
-        "Live": json_object({"live": {"const": True}}),
-        "Ready": json_object({"ready": {"const": True}}),
-        "ModelReady": json_object({"name": name, "ready": {"const": True}}),
-        "TensorSpec": json_object({"name": _one_of("Name of the tensor.", sorted({*inputs, *outputs})), **spec}),
-        "ModelMetadata": json_object(
+        "Live": object_schema({"live": {"const": True}}),
+        "Ready": object_schema({"ready": {"const": True}}),
+        "ModelReady": object_schema({"name": name, "ready": {"const": True}}),
+        "TensorSpec": object_schema({"name": _one_of("Name of the tensor.", sorted({*inputs, *outputs})), **spec}),
+        "ModelMetadata": object_schema(
             {
                 "name": name,
                 "versions": array(string("A version.", pattern=VERSION_PATTERN), "The served versions."),
@@ -257,7 +257,7 @@ def _v2_schemas(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
             }
         ),
         "RepositoryIndex": array(
-            json_object(
+            object_schema(
                 {
                     "name": name,
                     "version": string("Version of the model.", pattern=VERSION_PATTERN),
@@ -302,17 +302,17 @@ def _v2_schemas(inputs: list[str], outputs: list[str]) -> dict[str, Schema]:
             },
             "required": ["name"],
         },
-        "InferenceAnswer": json_object(
+        "InferenceAnswer": object_schema(
             {
                 "model_name": name,
                 "model_version": string("Version of the model.", pattern=VERSION_PATTERN),
                 "id": string("The id of the request, if it had one."),
                 "outputs": array(
-                    json_object(
+                    object_schema(
                         {
                             **output,
                             "data": array({"type": "number"}, "The elements, row by row."),
-                            "parameters": json_object({"binary_data_size": size}),
+                            "parameters": object_schema({"binary_data_size": size}),
                         },
                         optional=("data", "parameters"),
                     ),
