@@ -136,7 +136,7 @@ def test_a_file_within_the_tolerance_replaces_the_old_one(exported, monkeypatch,
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("fault", ["compare", "seal"])
+@pytest.mark.parametrize("fault", ["compare_with_file", "seal"])
 def test_a_fault_leaves_the_good_file_and_nothing_else(exported, monkeypatch, tmp_path, fault):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"good")
