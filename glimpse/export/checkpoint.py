@@ -118,7 +118,8 @@ def export_checkpoint(
         StorageError: When a weight is too large for the type that it is to be rounded to.
     """
     path, options = output or checkpoint.parent / "model.onnx", options or ExportOptions()
-    check_output(path)
+    if output is not None or checkpoint.is_file():  # the folder of a missing checkpoint is not the user's mistake
+        check_output(path)
     _check_weights(options)
     training, data = load_with_data(checkpoint, root)
     observer = training.observer

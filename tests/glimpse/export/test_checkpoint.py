@@ -105,6 +105,11 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path):
             run(tmp_path / "no.ckpt")
 
 
+def test_a_missing_checkpoint_is_named_before_its_folder(tmp_path):
+    with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*last.ckpt, found nothing"):
+        export_checkpoint(tmp_path / "runs" / "none" / "last.ckpt")
+
+
 def test_an_exported_files_name_says_what_it_is(checkpoint):
     with pytest.raises(ExportError, match=r"expected a file name that ends in .onnx, got model.pt; change output"):
         export_checkpoint(checkpoint, Path("model.pt"))
