@@ -3,10 +3,7 @@
 Export, the runtime and the service take them from here: :func:`inputs_of` and :func:`outputs_of`.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from glimpse.contract.card import ModelCard
+from typing import NamedTuple, Protocol, runtime_checkable
 
 INPUT = "images"
 """(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
@@ -127,7 +124,60 @@ _OUTPUTS = (
 """The outputs, in the order in which graphs have them."""
 
 
-def inputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
+@runtime_checkable
+class GraphProperties(Protocol):
+    """The entries of a :class:`~glimpse.contract.card.ModelCard` that decide the tensors of its graph."""
+
+    @property
+    def graph(self) -> str:
+        """The kind of graph."""
+
+    @property
+    def input_type(self) -> str:
+        """Type of the images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+
+    @property
+    def height(self) -> int:
+        """Height of the images, pixels."""
+
+    @property
+    def width(self) -> int:
+        """Width of the images, pixels."""
+
+    @property
+    def any_size(self) -> bool:
+        """Whether the graph takes images of any height and width."""
+
+    @property
+    def glimpse_size(self) -> int | None:
+        """Side of a glimpse, pixels; None without a retina."""
+
+    @property
+    def num_scales(self) -> int | None:
+        """Windows in a glimpse; None without a retina."""
+
+    @property
+    def state_size(self) -> int | None:
+        """Length of the state; None for an episode."""
+
+    @property
+    def has_retina(self) -> bool:
+        """Whether the model has a retina."""
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the model returns attention maps."""
+
+
+def inputs_of(card: GraphProperties) -> dict[str, TensorSpec]:
     """List the inputs of a model's graph by name, in order; those with a default are last.
 
     Args:
@@ -136,7 +186,7 @@ def inputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
     return _resolved(_INPUTS, card)
 
 
-def outputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
+def outputs_of(card: GraphProperties) -> dict[str, TensorSpec]:
     """List the outputs of a model's graph by name, in order.
 
     Args:
@@ -145,7 +195,7 @@ def outputs_of(card: "ModelCard") -> dict[str, TensorSpec]:
     return _resolved(_OUTPUTS, card)
 
 
-def _resolved(entries: tuple[_Entry, ...], card: "ModelCard") -> dict[str, TensorSpec]:
+def _resolved(entries: tuple[_Entry, ...], card: GraphProperties) -> dict[str, TensorSpec]:
     lengths = {
         "channels": card.channels,
         "classes": len(card.classes),

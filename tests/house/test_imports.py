@@ -1,10 +1,13 @@
 """What imports what: the contracts of import-linter cover every package, and light modules bring nothing heavy."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +114,21 @@ def test_the_layers_of_every_package_are_exhaustive() -> None:
 
 def test_the_service_and_the_runtime_do_without_the_same_packages() -> None:
     assert CONTRACTS["serve"]["forbidden_modules"] == HEAVY
+
+
+def imported_modules(path: Path, names: set[str]) -> set[str]:
+    """The product modules that a module imports, anywhere in it, for types only as well."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside & names
+            found |= {node.module} if inside - names else set()
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & names
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {dotted(path) for path in MODULES}
+    TopologicalSorter({dotted(path): imported_modules(path, names) for path in MODULES}).prepare()
