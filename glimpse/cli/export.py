@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_root
 from glimpse.cli.usage import UsageError, invocation, suggestion
-from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption
+from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption, find_target
 
 if TYPE_CHECKING:
     from glimpse.contract.card import ModelCard
@@ -186,7 +186,7 @@ def _target(args: argparse.Namespace, options: "ExportOptions") -> Target:
     Raises:
         UsageError: When the folder's name is no valid name for a model.
     """
-    target, place = EXPORT_TARGETS[args.to[0]], Path(args.to[1])
+    target, place = find_target(args.to[0]), Path(args.to[1])
     name = args.name
     if name is None:
         name = args.checkpoint.resolve().parent.name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from glimpse.cli.app import SUBCOMMANDS
 from tests.house.sources import MODULES, PACKAGES, REPOSITORY, SOURCES, dotted
 
 CONTRACTS = {
@@ -26,15 +27,13 @@ HEAVY_LATER = (
     "glimpse.__main__",
     "glimpse.cli.app",
     "glimpse.cli.classify",
-    "glimpse.cli.compare.command",
-    "glimpse.cli.demo.command",
-    "glimpse.cli.evaluate",
-    "glimpse.cli.explain",
-    "glimpse.cli.export",
-    "glimpse.cli.inspect",
     "glimpse.cli.parser",
-    "glimpse.cli.train.command",
     "glimpse.cli.usage",
+    *(
+        entry.module
+        for entry in SUBCOMMANDS
+        if entry.module.startswith("glimpse.cli.") and "classify" not in entry.module
+    ),
 )
 """Modules and packages that are imported before the subcommand is known, or without torch installed: what they import
 of it stands inside functions."""
