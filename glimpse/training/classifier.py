@@ -49,6 +49,8 @@ class ClassifierTraining(lightning.LightningModule):
 
     kind: ClassVar[str]
     """The family, as checkpoints and cards name it."""
+    title: ClassVar[str]
+    """The family in words, for pages and tables."""
     figures: ClassVar[tuple[str, ...]] = ("train_loss",)
     """What a training step notes."""
     observer: Observer

@@ -65,6 +65,7 @@ class HardAttentionTraining(HardModelTraining):
     """
 
     kind: ClassVar[str] = "hard"
+    title: ClassVar[str] = "hard attention"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "train_reward", "baseline_error", "policy_entropy")
 
     def __init__(

@@ -60,6 +60,7 @@ class RelaxedAttentionTraining(HardModelTraining):
     """
 
     kind: ClassVar[str] = "relaxed"
+    title: ClassVar[str] = "relaxed hard attention"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "policy_entropy", "softness")
 
     def __init__(

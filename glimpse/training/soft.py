@@ -48,6 +48,7 @@ class SoftAttentionTraining(ClassifierTraining):
     """
 
     kind: ClassVar[str] = "soft"
+    title: ClassVar[str] = "soft attention"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "coverage_penalty", "attention_entropy")
     observer: SoftObserver
 

@@ -44,6 +44,7 @@ class SelfAttentionTraining(WholeImageTraining):
     """
 
     kind: ClassVar[str] = "self"
+    title: ClassVar[str] = "self-attention"
     observer: SelfAttentionObserver
 
     def __init__(
@@ -82,6 +83,7 @@ class ConvolutionalTraining(WholeImageTraining):
     """
 
     kind: ClassVar[str] = "cnn"
+    title: ClassVar[str] = "convolutional net"
     observer: WholeImageObserver
 
     def __init__(
@@ -115,6 +117,7 @@ class FullyConnectedTraining(WholeImageTraining):
     """
 
     kind: ClassVar[str] = "mlp"
+    title: ClassVar[str] = "fully connected net"
     observer: WholeImageObserver
 
     def __init__(

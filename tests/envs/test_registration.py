@@ -26,7 +26,8 @@ ADVICE = re.compile("Your observation (glimpse|view) has an unconventional shape
 def options(request, tmp_path) -> dict[str, Any]:
     """An id, and what it needs on this machine."""
     given: dict[str, Any] = {"id": f"{NAMESPACE}/{request.param}"}
-    if "MNIST" in request.param:
+    entry = next(entry for entry in ENTRIES if entry.id == request.param)
+    if entry.options["dataset"] == "mnist":
         given["root"] = str(request.getfixturevalue("mnist_root"))
     if "Folder" in request.param:
         for shade, name in enumerate(("ant", "bee")):

@@ -12,17 +12,10 @@ from typing import Any
 
 from glimpse.evaluation.evaluate import FIXATIONS, ClassifierEvaluation
 from glimpse.files import write_whole
+from glimpse.training.families import FAMILIES
 
 PAGE, FIGURES = "index.html", "comparison.json"
 PICTURES, LEGEND, CURVES = "pictures", "legend.png", "learning-curves.png"
-FAMILY_NAMES = {
-    "hard": "hard attention",
-    "relaxed": "relaxed hard attention",
-    "soft": "soft attention",
-    "self": "self-attention",
-    "cnn": "convolutional net",
-    "mlp": "fully connected net",
-}
 
 
 @dataclass(frozen=True)
@@ -170,7 +163,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         header="".join(f"<th>{column}</th>" for column in COLUMNS),
         rows="".join(_row(entry, best.error) for entry in entries),
         columns="".join(
-            f"<th>{html.escape(entry.name)}<small>{FAMILY_NAMES[entry.family]}</small></th>" for entry in entries
+            f"<th>{html.escape(entry.name)}<small>{FAMILIES[entry.family].title}</small></th>" for entry in entries
         ),
         views="".join(_view(row, view, entries, folder) for row, view in enumerate(comparison.views, start=1)),
         chosen=_chosen(comparison),
@@ -212,7 +205,7 @@ def _sources(entries: Sequence[ComparedModel]) -> str:
 def _row(entry: ComparedModel, least: float) -> str:
     name, *others = table_cells(entry)
     best = ' class="best"' if entry.evaluation.error == least else ""
-    head = f"<th>{html.escape(name)}<small>{FAMILY_NAMES[entry.family]}</small></th>"
+    head = f"<th>{html.escape(name)}<small>{FAMILIES[entry.family].title}</small></th>"
     return f"<tr{best}>{head}{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
 
 

@@ -14,6 +14,7 @@ from glimpse.cli.train.messages import DECIDED, ParserError
 from glimpse.cli.train.recipes import DEFAULT_RECIPE, recipes
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import FOLDER, SOURCES
 from glimpse.training.families import FAMILIES
 
 FUSED = "fused"
@@ -28,7 +29,7 @@ recipes (a name, or the path of a YAML file of your own; of several, the later o
   {recipes}
 
 the options most often wanted (one that is true or false is a flag: --data.download is --data.download true):
-  --data.dataset NAME         digits, mnist, fashion-mnist, cifar10, svhn, or folder (one folder a class)
+  --data.dataset NAME         {datasets} (one folder a class)
   --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
   --data.download             let torchvision download what is not there
   --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
@@ -90,6 +91,7 @@ def short_help(program: str) -> str:
     """Help that fits a screen."""
     families = textwrap.fill(", ".join(family.__name__ for family in FAMILIES.values()), 88)
     return TRAIN_HELP.format(
+        datasets=f"{', '.join(SOURCES)}, or {FOLDER}",
         program=program,
         default=DEFAULT_RECIPE,
         recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),
