@@ -14,8 +14,9 @@ def training_classes() -> dict[str, str]:
     """The name of each class of ``glimpse.training`` that sets ``kind``, with the kind."""
     found: dict[str, str] = {}
     for path in sorted(TRAINING.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            for line in node.body if isinstance(node, ast.ClassDef) else ():
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for node in (each for each in module.body if isinstance(each, ast.ClassDef)):
+            for line in node.body:
                 if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "kind" and line.value is not None:
                     found[node.name] = ast.literal_eval(line.value)
     return found
