@@ -204,7 +204,7 @@ def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8
         return narrow
     if picture.mode in ("I", "F"):
         raise ImageError(
-            f"the image {name!r} has 32 bits a pixel, whose range nobody states; expected 8 or 16 bits, "
+            f"the image {name!r} has 32 bits a pixel, whose range is unknown; expected 8 or 16 bits, "
             "convert it and say which value is white"
         )
     grey = picture.mode in ("1", "L", "LA", "La")

@@ -1,4 +1,4 @@
-"""The fully connected network that attention is compared with: every pixel has weights of its own."""
+"""The fully connected network: the baseline without attention, with separate weights for every pixel."""
 
 import itertools
 

@@ -55,7 +55,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class WholeCheckpoints(Callback):
-    """Make the trainer write its checkpoints with :class:`WholeCheckpointIO`, unless it has a plugin of the user's."""
+    """Make the trainer write its checkpoints with :class:`WholeCheckpointIO`, unless the user chose another plugin."""
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Replace Lightning's default plugin."""

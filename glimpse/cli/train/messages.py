@@ -25,7 +25,7 @@ LONGEST = 200
 
 
 class ParserError(Exception):
-    """An error of the argument parser, with jsonargparse's message; :func:`explain_mistake` makes a clear one of it."""
+    """An error of the argument parser, with its own message, which :func:`explain_mistake` turns into a clear one."""
 
 
 def explain_mistake(

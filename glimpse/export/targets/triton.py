@@ -303,8 +303,8 @@ output [
 {outputs}
 ]
 
-# Nobody waits for company: a free instance takes what is queued, up to the greatest batch, at once. Preferred sizes
-# would only split what could run in one.
+# No request waits for others: a free instance takes what is queued, up to the greatest batch, at once. Preferred sizes
+# would only split what could run in one batch.
 dynamic_batching {{
   max_queue_delay_microseconds: 0
   default_queue_policy {{
