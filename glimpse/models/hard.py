@@ -135,8 +135,8 @@ class HardAttention(nn.Module):
         belief = self.core(encoding, state.belief)
         hidden = self.core.output(belief)
         gaze, policy_input = state.gaze, hidden.detach()
-        # No gradient flows from a choice to earlier steps. This matters if locations have a gradient (models/relaxed.py):
-        # through a chain of choices it would explode.
+        # No gradient flows from a choice to earlier steps. This matters if locations have a gradient, as in the relaxed
+        # family: through a chain of choices the gradient would explode.
         pixels, location = pixels.detach(), location.detach()
         if self.gaze_core:
             gaze_encoding = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
