@@ -61,7 +61,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a user of an exported model needs to know.
+    """The card of an exported model: everything that its user needs.
 
     Attributes:
         model: The family of the model, such as ``hard`` or ``soft``.

@@ -79,7 +79,7 @@ def decode(
 
 
 def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
-    """Say where an image of one size lies on a canvas of another: as large as fits, proportions kept, in the middle.
+    """Compute the place of an image on a canvas of another size: as large as fits, proportions kept, in the middle.
 
     Args:
         image_height: The image's own height, pixels, at least 1.

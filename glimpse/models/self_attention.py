@@ -143,11 +143,11 @@ class SelfAttentionObserver(Observer):
         """Classify, as :meth:`glimpse.models.observer.Observer.forward`: a trace of one glimpse."""
         logits, weights = self.model(images)
         weighting = self.model.attention_map(weights, *images.shape[-2:])
-        shares = weighting.flatten(1)
+        shares, (height, width) = weighting.flatten(1), weighting.shape[1:]
         nothing = shares.new_zeros(shares.shape[0], 1)
         return Trace(
             logits=logits.unsqueeze(1),
-            locations=mean_location(shares, middles(*weighting.shape[1:], weighting.device)).unsqueeze(1),
+            locations=mean_location(shares, middles(height, width, weighting.device)).unsqueeze(1),
             log_prob=nothing,
             entropy=-torch.special.xlogy(shares, shares).sum(1, keepdim=True),
             maps=weighting.unsqueeze(1),

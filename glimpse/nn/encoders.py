@@ -1,8 +1,8 @@
 """Encoders: from a glimpse and its location to one vector (what and where), and from an image to a map of features.
 
 Mnih et al. 2014, section 3.1, the glimpse network f_g: ``h_g = Rect(Linear(rho))`` and ``h_l = Rect(Linear(l))`` are
-computed apart and joined. The paper adds them; Larochelle and Hinton (2010) and Ba et al. (ICLR 2015, eq. 1) multiply
-them, so that where the eye is decides what its pixels mean.
+computed separately and combined. The paper adds them; Larochelle and Hinton (2010) and Ba et al. (ICLR 2015, eq. 1)
+multiply them, so that the location gates the features of the pixels.
 """
 
 import math

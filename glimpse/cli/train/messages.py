@@ -12,8 +12,8 @@ DECIDED = {
     "data.seed": "it follows from --seed",
     "model.seed": "it follows from --seed",
     "seed_everything": "it follows from --seed",
-    "model.classes": "the data say it",
-    "model.image_shape": "the data say it",
+    "model.classes": "it follows from the data",
+    "model.image_shape": "it follows from the data",
 }
 """Options that a user can't set, and the reason, which the error states."""
 _GROUPS = ("trainer", "model", "data")
