@@ -1,8 +1,8 @@
 """Errors that name the arguments they are about; each front end writes the names in its own way.
 
-The library knows the arguments of Python alone: ``jitter``, ``download=True``. A command line writes the same sentence
-with ``--data.jitter`` and ``--data.download true``. A sentence is therefore kept in parts, and becomes text only where
-it is shown. Text that is inserted into a part may hold anything, braces included: no part is ever parsed.
+The library writes arguments as in Python: ``jitter``, ``download=True``. A command line writes the same sentence with
+``--data.jitter`` and ``--data.download true``. A sentence is therefore kept in parts, and becomes text only when it is
+shown. Text that is inserted into a part may hold anything, braces included: no part is ever parsed.
 """
 
 from collections.abc import Callable, Iterator

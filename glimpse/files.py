@@ -130,7 +130,7 @@ def put_in_place(draft: Path, place: Path) -> None:
 
 
 def write_problem(path: Path) -> str | None:
-    """Say why a file can't be written, before any work is done; nothing is made.
+    """Return the reason why a file can't be written, None if it can; nothing is created.
 
     Args:
         path: The file.

@@ -1,8 +1,8 @@
 """The only loop over glimpses. Every family of models runs it, in training, in evaluation and in the exported graph.
 
-A family defines three things: how a step is taken, what is sensed where, and how the next place is chosen. A hard
-model's choice is a location, and it senses a crop; a soft model's choice is a distribution over the places of a feature
-map, and it senses the expectation of the features under it.
+A family hands in three functions: one takes a step, one senses the input for a choice, one makes the next choice. The
+choice of a hard model is a location, and its input is a crop. The choice of a soft model is a distribution over the
+places of a feature map, and its input is the expectation of the features under the distribution.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from glimpse.nn.heads import LocationPolicy
 
 
 class Choice(NamedTuple):
-    """Where to look next, and how likely that was."""
+    """A choice of where to look next, and its log-probability."""
 
     location: Float[Tensor, "batch 2"]
     """The fixation, (x, y) in [-1, 1]; the mean location under the weights where attention is spread out."""
     log_prob: Float[Tensor, " batch"]
-    """Log-probability of the action that led there, nats; 0 where no policy chose."""
+    """Log-probability of the action, nats; 0 if no policy chose."""
     entropy: Float[Tensor, " batch"]
-    """Entropy of the distribution that it was drawn from, or of the weights, nats; 0 where there is none."""
+    """Entropy of the distribution from which the action was drawn, or of the weights, nats; 0 if there is none."""
     weights: Float[Tensor, "batch map_height map_width"] | None = None
-    """Attention weights over the cells of a map, which sum to one; None where a place was chosen outright."""
+    """Attention weights over the cells of a map, which sum to one; None if a single place was chosen."""
 
 
 class Trace(NamedTuple):
@@ -34,17 +34,17 @@ class Trace(NamedTuple):
     logits: Float[Tensor, "batch time classes"]
     """Belief after each glimpse, before the softmax."""
     locations: Float[Tensor, "batch time 2"]
-    """Where each glimpse was taken, (x, y) in [-1, 1]; the mean location where attention is spread out."""
+    """Location of each glimpse, (x, y) in [-1, 1]; the mean location where attention is spread out."""
     log_prob: Float[Tensor, "batch time"]
-    """Log-probability of having looked there, nats; 0 for the first location, which no policy chose."""
+    """Log-probability of each location's action, nats; 0 for the first location, which no policy chose."""
     entropy: Float[Tensor, "batch time"]
     """Entropy of the distribution that each location was drawn from, or of the attention weights, nats."""
     value: Float[Tensor, "batch time"] | None = None
-    """Learned baseline after each glimpse: the return expected of those that follow it; None without a policy."""
+    """Learned baseline after each glimpse: the expected return of the following glimpses; None without a policy."""
     maps: Float[Tensor, "batch time map_height map_width"] | None = None
     """Attention weights of each glimpse over the cells of a map, row by row, which sum to one; None for hard models."""
     rewards: Float[Tensor, "batch time"] | None = None
-    """What each glimpse earned, where an environment computed it; None where the episode's rule is applied later."""
+    """Reward of each glimpse, if an environment computed it; None if the episode's rule is applied later."""
 
 
 Chooser = Callable[[Any, Choice], Choice]
@@ -63,7 +63,7 @@ def sample_from(policy: LocationPolicy, spread: float, generator: torch.Generato
     Args:
         policy: The model's location policy; a step has its ``policy`` parameters.
         spread: Standard deviation of a Gaussian policy (in half images), temperature of a grid policy.
-        generator: Where the randomness comes from.
+        generator: Source of the randomness.
     """
 
     def choose(step: Any, present: Choice) -> Choice:
@@ -84,7 +84,7 @@ def mode_of(policy: LocationPolicy) -> Chooser:
 
 
 def follow(locations: Float[Tensor, "batch time 2"]) -> Chooser:
-    """Choose given locations, one after another, whatever the policy computes.
+    """Choose given locations, one after another, without regard to the policy.
 
     Args:
         locations: All fixations, (x, y) in [-1, 1]. The first is skipped: it is given to the roll-out itself.
@@ -105,21 +105,21 @@ def rollout(
     state: Any,
     num_glimpses: int,
 ) -> Trace:
-    """Look ``num_glimpses`` times.
+    """Take ``num_glimpses`` glimpses.
 
     Nothing is chosen after the last glimpse, so no location without a glimpse is ever rewarded. A choice has at
     least the fields of :class:`Choice`; a step has a ``state``, ``logits`` and a ``value``, None without a policy.
 
     Args:
-        step: The model: what was sensed, the choice and the state in, step out.
-        sense: What the model gets to see for a choice.
+        step: The model: computes a step from the sensed input, the choice and the state.
+        sense: Returns the model's input for a choice.
         choose: Chooses where to look next, from the last step and the present choice.
-        first: Where to look first.
+        first: The first choice.
         state: The state before the first glimpse.
-        num_glimpses: How many glimpses to take, at least 1.
+        num_glimpses: Number of glimpses, at least 1.
 
     Raises:
-        ValueError: When there is no glimpse to take.
+        ValueError: When the number of glimpses is below 1.
     """
     if num_glimpses < 1:
         raise ValueError(f"expected at least 1 glimpse, got num_glimpses={num_glimpses}; raise it")

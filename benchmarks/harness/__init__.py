@@ -1,1 +1,1 @@
-"""What benchmarks share: the machine, fresh processes, reports."""
+"""The parts that all benchmarks use: the machine, fresh processes, reports."""

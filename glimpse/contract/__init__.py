@@ -1,4 +1,4 @@
-"""What an exported file promises: its card, its tensors, its seal. No torch."""
+"""The contract of an exported file: its card, its tensors, its seal. No torch."""
 
 from glimpse.contract.card import Budget, ContractError, ModelCard
 

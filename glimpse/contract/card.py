@@ -1,12 +1,12 @@
-"""What an exported model promises: its card, its seal, and the names of its tensors. Standard library only.
+"""The card of an exported model, which describes its graph, its inputs and its accuracy. Standard library only.
 
 An ONNX file written by Glimpse carries its card as JSON under the metadata key ``glimpse.card``. The runtime rejects
-a file without one, because nothing else in the file describes what its numbers mean. It carries a SHA-256 of itself as
-well, so that a file with a changed weight is rejected.
+a file without one, because nothing else in the file describes what its numbers mean. The file also
+contains its SHA-256, so that a file with a changed weight is rejected.
 
 There are three kinds of graph. An *episode* takes all its glimpses in a straight line of operators. An *adaptive* graph
 takes them in a loop, which ends when every image is classified with the requested confidence; it can go on from
-a state, and look at a part of a larger image. A *step* takes in one glimpse, which its caller has cut.
+a state, and its images may be parts of larger ones. The input of a *step* is one glimpse, which the caller cuts.
 """
 
 import json
@@ -61,7 +61,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a user of an exported model needs to know.
+    """The card of an exported model: everything that its user needs.
 
     Attributes:
         model: The family of the model, such as ``hard`` or ``soft``.
@@ -127,7 +127,7 @@ class ModelCard:
 
     @property
     def has_retina(self) -> bool:
-        """Whether it looks through a retina."""
+        """Whether the model has a retina."""
         return self.glimpse_size is not None
 
     @property

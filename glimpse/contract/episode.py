@@ -41,7 +41,7 @@ class EpisodeRule:
             raise ValueError(f"expected a glimpse_cost of at least 0, got {self.glimpse_cost}; give what is taken away")
 
     def earned(self, correct: Any = None, final: Any = None, gain: Any = None) -> Any:
-        """What glimpses earn, one at a time or many at once. Only what the reward asks for has to be given.
+        """Return the rewards of glimpses, one or many. Only the arguments that the kind of reward uses have to be given.
 
         Args:
             correct: Whether the answer after the glimpse is right, 0 or 1, floating point; for ``dense``.
@@ -57,7 +57,7 @@ class EpisodeRule:
         return earned - self.glimpse_cost if self.glimpse_cost else earned
 
     def rewards(self, true_log_probability: Any, correct: Any, num_classes: int) -> Any:
-        """What each glimpse of whole episodes earns.
+        """Return the reward of each glimpse of whole episodes.
 
         Args:
             true_log_probability: Log-probability of the true class after each glimpse, nats, (batch, time). It must

@@ -1,4 +1,4 @@
-"""The seal: the SHA-256 that an exported file carries of itself."""
+"""The seal: the SHA-256 of an exported file, stored in the file."""
 
 import hashlib
 
@@ -38,7 +38,7 @@ def read_seal(file: bytes) -> str:
     carried, found = file[place : place + _DIGITS].decode("ascii", "replace"), unsealed.hexdigest()
     if carried != found:
         raise ContractError(
-            f"expected a file with the SHA-256 {carried[:12]}..., as it says of itself, got one with {found[:12]}...: "
+            f"expected a file with the SHA-256 {carried[:12]}..., as its seal states, got one with {found[:12]}...: "
             "its weights or its card were changed, or it was cut short; copy it again, or export the model again"
         )
     return found

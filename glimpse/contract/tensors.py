@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 INPUT = "images"
 """(batch, channels, height, width), RGB or grey, not normalised: uint8 from 0 to 255, or float32 from 0 to 1, as the
-card says. Of an episode and an adaptive graph."""
+card states. Of an episode and an adaptive graph."""
 
 FIRST_LOCATION = "first_location"
 """float32 (batch or 1, 2): where to look first, (x, y) in [-1, 1]; the middle when left out. Of models that look
@@ -22,8 +22,8 @@ MAX_GLIMPSES = "max_glimpses"
 graph."""
 
 STATE = "state"
-"""float32 (batch or 1, state_size): what the model knows already; zeros, which is nothing, when left out of an adaptive
-graph, where it needs a batch of one."""
+"""float32 (batch or 1, state_size): the state to continue from; zeros, the initial state, when left out of an adaptive
+graph. There it needs a batch of one."""
 
 FRAME = "frame"
 """float32 (4,): left and top of the images within the larger image that they are a part of, and its width and height,
@@ -59,7 +59,7 @@ GLIMPSES = "glimpses"
 adaptive graph."""
 
 NEXT_STATE = "next_state"
-"""float32 (batch, state_size): what the model knows after the last glimpse. Of an adaptive graph and a step."""
+"""float32 (batch, state_size): the state after the last glimpse. Of an adaptive graph and a step."""
 
 NEXT_LOCATION = "next_location"
 """float32 (batch, 2): where it would look next, (x, y) in [-1, 1]. Of an adaptive graph and a step."""

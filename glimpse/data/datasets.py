@@ -1,4 +1,4 @@
-"""Where images come from: the embedded digits, torchvision's data sets, a user's own folders.
+"""The data sets: the embedded digits, torchvision's data sets, a user's own folders.
 
 Every source gives three parts, *train*, *validation* and *test*, of uint8 images that live in memory. No original image
 is in two of them. Validation images are there for choosing anything; test images only for the final figure.

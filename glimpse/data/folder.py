@@ -1,7 +1,7 @@
 """A user's own images: one folder a class.
 
-Either ``ROOT/CLASS/image`` (each file's name then says which part it belongs to, so that adding images moves none of
-the others, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation`` (or
+Either ``ROOT/CLASS/image`` (each file's name then determines its part, so that adding images does not move others
+to another part, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation`` (or
 ``val``) and ``test`` beside it.
 """
 
@@ -81,7 +81,7 @@ def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
     for name, files in _classes(root).items():
         ordered = sorted(files, key=_rank)
         ranks = [_rank(file) for file in ordered]
-        # Each part gets an image at least, whatever the names say.
+        # Each part gets at least one image, whatever parts the names determine.
         tested = max(0, min(max(1, bisect_left(ranks, TEST_SHARE)), len(ordered) - 2))
         fitted = max(0, min(max(tested + 1, bisect_left(ranks, TEST_SHARE + VALIDATION_SHARE)), len(ordered) - 1))
         parts["test"][name] = ordered[:tested]

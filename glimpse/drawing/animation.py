@@ -67,9 +67,9 @@ def animate_gaze(
         boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
         locations: Fixations, (x, y) in [-1, 1] of this image.
         glimpses: Pixels of the retina, in [0, 1]; grey from a colour image where the model is a grey one.
-        probabilities: After each glimpse, in [0, 1].
+        probabilities: Probabilities after each glimpse, in [0, 1].
         classes: Class names, in the order of the probabilities.
-        truth: The right class's name, where it is known; the heading then tells whether the prediction is right.
+        truth: Name of the true class, if it is known; the heading then shows whether the prediction is right.
     """
     arguments = image, boxes, locations, glimpses, probabilities, classes, truth
     return [draw_classification(*arguments, shown=shown) for shown in range(1, len(probabilities) + 1)]
@@ -89,7 +89,7 @@ def animate_maps(
         maps: Each glimpse's weights over equal cells of the canvas.
         probabilities: After each glimpse, in [0, 1]; the most probable class is the heading.
         classes: Class names, in the order of the probabilities.
-        truth: The right class's name, where it is known; the heading then tells whether the prediction is right.
+        truth: Name of the true class, if it is known; the heading then shows whether the prediction is right.
     """
     height, width = canvas.shape[:2]
     colours = [tuple(colour.tolist()) for colour in time_colours(len(maps))]

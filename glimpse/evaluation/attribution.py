@@ -1,11 +1,11 @@
-"""Where the evidence lies: implicit attention by the Jacobian, and maps of explicit attention on the image's pixels.
+"""Attribution maps: implicit attention by the Jacobian, and explicit attention as a map over the image's pixels.
 
 A model's *implicit* attention is how much each pixel would change an output: the Jacobian of that output with respect
-to the image (Simonyan et al. 2014), for any model, whether it was built to attend or not. What is explained is a
-*function*: it takes images as floats in [0, 1] and gives each one a row of outputs (logits, log-probabilities, or
-whatever is to be explained). It is called with the whole batch, in the batch's order and never with more or less, so
-that it may hold something fixed for each image, such as a hard model's fixations. It must not mix images: what it
-gives to one may not depend on its batch-mates, as it would under batch normalisation in training mode.
+to the image (Simonyan et al. 2014), for any model, with or without an attention mechanism. The *function* that is
+explained maps images, floats in [0, 1], to a row of outputs for each image: logits, log-probabilities, or others. It is
+always called with the whole batch in its order, so that it may keep something fixed for each image, such as the
+fixations of a hard model. It must not mix images: the outputs of an image must not depend on the other images of the
+batch, as they would under batch normalisation in training mode.
 """
 
 from collections.abc import Callable
@@ -34,9 +34,9 @@ def jacobian(
     does not mix images.
 
     Args:
-        function: What is explained, see the module.
+        function: Maps images to a row of outputs each, without mixing images.
         images: Pixels in [0, 1].
-        outputs: Which output is explained, for each image.
+        outputs: Index of the explained output, for each image.
 
     Returns:
         Change of the output for each unit of a pixel.
@@ -58,7 +58,7 @@ def full_jacobian(
     """Differentiate every output of one image with respect to its pixels, exactly, in a backward pass for each output.
 
     Args:
-        function: What is explained, see the module; it is given a batch of this one image.
+        function: Maps images to a row of outputs each; called with a batch of this one image.
         image: Pixels in [0, 1].
 
     Raises:
@@ -83,9 +83,10 @@ def smoothed(
     SmoothGrad, Smilkov et al. 2017: ``1/n sum_i M_c(x + e_i)`` with ``e_i`` normal. Noisy pixels may leave [0, 1].
 
     Args:
-        function: What is explained, see the module; called once for each sample, and once before.
+        function: Maps images to a row of outputs each, without mixing images; called once for each sample, and once
+            before for checks.
         images: Pixels in [0, 1].
-        outputs: Which output is explained, for each image.
+        outputs: Index of the explained output, for each image.
         samples: Noisy copies of each image, at least 1.
         noise: Standard deviation of the noise, in units of a pixel's range.
         seed: Fixes the noise; torch's own random state is left as it was.
@@ -119,16 +120,17 @@ def integrated(
     outputs: Int64[Tensor, " batch"],
     steps: int = 32,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Share an output out among the pixels: what each one adds to it on the way from a black image to this one.
+    """Divide an output among the pixels: the contribution of each, on the straight path from a black image to this one.
 
     Integrated gradients, Sundararajan et al. 2017, equation 1: ``x * integral_0^1 dF(a x)/dx da``, by Gauss-Legendre
     quadrature. The shares of an image sum to ``F(x) - F(0)`` (completeness), as nearly as the steps allow.
 
     Args:
-        function: What is explained, see the module; called once for each step, and once before.
+        function: Maps images to a row of outputs each, without mixing images; called once for each step, and once
+            before for checks.
         images: Pixels in [0, 1].
-        outputs: Which output is explained, for each image.
-        steps: Images on the way, at least 1.
+        outputs: Index of the explained output, for each image.
+        steps: Number of images on the path, at least 1.
 
     Returns:
         Each pixel's share, in units of the output. A black pixel has none.
@@ -156,7 +158,7 @@ def integrated(
 def saliency(gradients: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch height width"]:
     """Turn gradients, or shares of an output, into a map: sizes summed over the channels, each map summing to one.
 
-    Where all gradients are zero no pixel counts for more than another, and the map is flat.
+    Where all gradients are zero, all pixels have the same weight.
     """
     return _normalised(gradients.abs().float().sum(1))
 
@@ -164,7 +166,7 @@ def saliency(gradients: Float[Tensor, "batch channels height width"]) -> Float[T
 def resize_map(
     maps: Float[Tensor, "*batch map_height map_width"], height: int, width: int
 ) -> Float[Tensor, "*batch {height} {width}"]:
-    """Spread maps of cells over an image's pixels, bilinearly, each keeping its sum.
+    """Resize maps of cells to an image's pixels, bilinearly; each map keeps its sum.
 
     Cells and pixels cover the same area (``align_corners=False``). A map finer than the image is averaged down. The
     arithmetic is done in double precision, so that a flat map stays exactly flat.
@@ -189,7 +191,7 @@ def fixation_density(
 ) -> Float[Tensor, "batch {height} {width}"]:
     """Map where fixations lie: a Gaussian around each, all of equal weight, summing to one over image and time.
 
-    A Gaussian that hangs over the image's edge is cut off there and made up for inside.
+    A Gaussian that extends beyond the image's edge is cut off there, and the rest is scaled to keep its weight.
 
     Args:
         locations: Fixations, (x, y) in [-1, 1].
@@ -268,7 +270,7 @@ def _captum() -> ModuleType:
 
 
 def _normalised(maps: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch height width"]:
-    """Scale maps to sum to one, by way of their maximum, so that the least of weights don't underflow."""
+    """Scale maps to sum to one; they are divided by their maximum first, so that small weights don't underflow."""
     peak = maps.amax((1, 2), keepdim=True)
     scaled = torch.where(peak > 0, maps / peak.where(peak > 0, 1), 1.0)
     return scaled / scaled.sum((1, 2), keepdim=True)

@@ -86,10 +86,10 @@ def insertion(
 def pointing_game(
     maps: Float[Tensor, "batch height width"], boxes: Int64[Tensor, "batch 4"]
 ) -> Float[Tensor, " batch"]:
-    """Say whether each map's maximum lies in the box of what is to be found (Zhang et al. 2018, section 4.2).
+    """Check whether each map's maximum lies in the box of the object (Zhang et al. 2018, section 4.2).
 
-    Where several pixels share the maximum, any of them is as good a point as another, and the result is the share of
-    them that hits: what choosing one at random would give on average. No margin around the box counts as a hit.
+    If several pixels share the maximum, the result is the share of them that lies in the box, which is the mean over a
+    random choice among them. No margin around the box counts as a hit.
 
     Args:
         maps: Importance of each pixel.

@@ -1,4 +1,4 @@
-"""Images too large to hold: they are read by windows, so that a model pays for what it looks at.
+"""Images too large for memory: only the windows under a model's glimpses are read.
 
 A model with a retina that is run glimpse by glimpse (``glimpse export --graph adaptive`` or ``--graph step``) reads
 nothing but the pixels under its widest window.

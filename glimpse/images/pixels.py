@@ -79,7 +79,7 @@ def decode(
 
 
 def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
-    """Say where an image of one size lies on a canvas of another: as large as fits, proportions kept, in the middle.
+    """Compute the place of an image on a canvas of another size: as large as fits, proportions kept, in the middle.
 
     Args:
         image_height: The image's own height, pixels, at least 1.
@@ -204,7 +204,7 @@ def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8
         return narrow
     if picture.mode in ("I", "F"):
         raise ImageError(
-            f"the image {name!r} has 32 bits a pixel, whose range nobody states; expected 8 or 16 bits, "
+            f"the image {name!r} has 32 bits a pixel, whose range is unknown; expected 8 or 16 bits, "
             "convert it and say which value is white"
         )
     grey = picture.mode in ("1", "L", "LA", "La")

@@ -1,4 +1,4 @@
-"""The convolutional network that every kind of attention is compared with: it looks at everything, everywhere alike."""
+"""The convolutional network: the baseline without attention, which weighs all places equally."""
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ class ConvolutionalNet(nn.Module):
     Pooling over the whole map lets the image have any size.
 
     Args:
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
         channels: Channels of the image.
         widths: Channels of each stage, see :class:`glimpse.nn.encoders.ImageEncoder`.
         depths: Layers of each stage.

@@ -1,12 +1,13 @@
 """The recurrent model of hard attention: one step of it.
 
 Mnih et al., Recurrent Models of Visual Attention (NIPS 2014), figure 1 and section 3.1. A glimpse and its location are
-encoded (the glimpse network), a recurrent core takes the encoding in (the core network), a classifier reads the core's
+encoded (the glimpse network), the encoding is the input of a recurrent core (the core network), a classifier reads its
 state (the action network) and a location policy chooses where to look next (the location network). As in Ba et al.
 (Multiple Object Recognition with Visual Attention, ICLR 2015, section 3) the policy has a recurrent layer of its own
-above the first. It may have eyes of its own as well: what tells one digit from another is not what tells where one is.
+above the first. It may also have a glimpse encoder of its own, because locating a digit needs other features than
+classifying it.
 
-What trains what is settled here: the classifier's loss reaches the encoder, the core and the classifier; the policy's
+The gradients are separated here: the classifier's loss reaches the encoder, the core and the classifier; the policy's
 loss reaches the policy's own layers; neither reaches the other's. No gradient leads from a choice to an earlier one.
 """
 
@@ -27,7 +28,7 @@ GAZES = ("eyes", "layer", "nothing")
 
 
 class HardState(NamedTuple):
-    """What the model carries from one glimpse to the next."""
+    """The model's state between glimpses."""
 
     belief: Float[Tensor, "batch belief"]
     """State of the core, which the classifier reads."""
@@ -36,7 +37,7 @@ class HardState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one glimpse leads to."""
+    """The result of one step."""
 
     state: HardState
     """The next state."""
@@ -45,14 +46,14 @@ class Step(NamedTuple):
     policy: Float[Tensor, "batch parameters"]
     """Parameters of the next location's distribution; see ``HardAttention.policy``."""
     value: Float[Tensor, " batch"]
-    """Learned baseline: the return expected of the glimpses to come."""
+    """Learned baseline: the expected return of the following glimpses."""
 
 
 class HardAttention(nn.Module):
-    """A recurrent attention model; one call takes in one glimpse.
+    """A recurrent attention model; one call is one step, with one glimpse.
 
     Args:
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
         channels: Channels of the image.
         glimpse_size: Side of a glimpse in pixels, the same at every scale.
         num_scales: Windows in a glimpse.
@@ -63,7 +64,7 @@ class HardAttention(nn.Module):
         policy: ``gaussian`` or ``grid``.
         relative: For a Gaussian policy, whether it computes a saccade or a location.
         grid_cells: For a grid policy, cells along each side of the image.
-        gaze: What the policy has of its own. ``eyes``: a glimpse encoder and a recurrent layer. ``layer``: a recurrent
+        gaze: Layers of the policy's own. ``eyes``: a glimpse encoder and a recurrent layer. ``layer``: a recurrent
             layer, which reads the classifier's encoding. ``nothing``: it reads the core's output, as in the paper.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
 
@@ -102,11 +103,11 @@ class HardAttention(nn.Module):
             GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine) if gaze == "eyes" else None
         )
         self.gaze_core = Core(2 * hidden, gaze_hidden, core) if gaze != "nothing" else None
-        watched = gaze_hidden if self.gaze_core else hidden
+        policy_input = gaze_hidden if self.gaze_core else hidden
         self.policy: LocationPolicy = (
-            GaussianPolicy(watched, relative) if policy == "gaussian" else GridPolicy(watched, grid_cells)
+            GaussianPolicy(policy_input, relative) if policy == "gaussian" else GridPolicy(policy_input, grid_cells)
         )
-        self.baseline = nn.Linear(watched, 1)
+        self.baseline = nn.Linear(policy_input, 1)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
@@ -122,30 +123,30 @@ class HardAttention(nn.Module):
         location: Float[Tensor, "batch 2"],
         state: HardState,
     ) -> Step:
-        """Take in one glimpse.
+        """Take one step: update the state with a glimpse, classify, and compute the policy's parameters.
 
         Args:
             glimpse: Pixels in [0, 1].
-            location: Where they were cut, (x, y) in [-1, 1].
-            state: The state after the glimpse before.
+            location: Location of the glimpse, (x, y) in [-1, 1].
+            state: The state after the previous glimpse.
         """
         pixels = (glimpse - self.mean[:, None, None]) / self.std[:, None, None]
         encoding = self.encoder(pixels, location)
         belief = self.core(encoding, state.belief)
         hidden = self.core.output(belief)
-        gaze, watched = state.gaze, hidden.detach()
-        # A choice takes what came before it as given. It matters where locations have a gradient (models/relaxed.py):
-        # through the choices that follow one from another it would explode.
+        gaze, policy_input = state.gaze, hidden.detach()
+        # No gradient flows from a choice to earlier steps. This matters if locations have a gradient, as in the relaxed
+        # family: through a chain of choices the gradient would explode.
         pixels, location = pixels.detach(), location.detach()
         if self.gaze_core:
-            seen = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
-            gaze = self.gaze_core(torch.cat([watched, seen], dim=1), state.gaze)
-            watched = self.gaze_core.output(gaze)
+            gaze_encoding = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
+            gaze = self.gaze_core(torch.cat([policy_input, gaze_encoding], dim=1), state.gaze)
+            policy_input = self.gaze_core.output(gaze)
         return Step(
             state=HardState(belief, gaze),
             logits=precisely(self.classifier, hidden),
-            policy=precisely(self.policy, watched, location),
-            value=precisely(self.baseline, watched.detach()).squeeze(1),
+            policy=precisely(self.policy, policy_input, location),
+            value=precisely(self.baseline, policy_input.detach()).squeeze(1),
         )
 
 
@@ -157,15 +158,15 @@ def rollout_hard(
     choose: Chooser | None = None,
     first_location: Float[Tensor, "batch 2"] | None = None,
 ) -> Trace:
-    """Run the hard model over images: the roll-out with a crop for its sense.
+    """Roll the hard model out over images; each glimpse is a crop.
 
     Args:
         model: The model.
         retina: Its retina.
         images: uint8 in [0, 255], or floating point in [0, 1].
-        num_glimpses: How many glimpses to take.
+        num_glimpses: Number of glimpses.
         choose: Chooses the next location; the policy's mode when left out.
-        first_location: Where to look first, (x, y) in [-1, 1]; the image's centre when left out.
+        first_location: Location of the first glimpse, (x, y) in [-1, 1]; the image's centre when left out.
     """
     batch = images.shape[0]
     if first_location is None:
@@ -181,7 +182,7 @@ def rollout_hard(
 
 
 class HardObserver(Observer):
-    """A hard model at whole images: it begins at the centre and follows its policy's mode.
+    """A hard model with its roll-out over whole images: from the centre, then at the mode of its policy.
 
     Args:
         model: The model.
@@ -195,7 +196,7 @@ class HardObserver(Observer):
         self.retina: Retina
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look deterministically, see :meth:`glimpse.models.observer.Observer.forward`."""
+        """Classify with deterministic locations, as :meth:`glimpse.models.observer.Observer.forward`."""
         return rollout_hard(self.model, self.retina, images, self.num_glimpses)
 
     def following(

@@ -1,4 +1,4 @@
-"""The fully connected network that attention is compared with: every pixel has weights of its own."""
+"""The fully connected network: the baseline without attention, with separate weights for every pixel."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from glimpse.nn.heads import precisely
 class FullyConnectedNet(nn.Module):
     """Hidden layers with ReLUs over all pixels at once, and a linear classifier.
 
-    What it learns about one place of the image it doesn't know about another, so it is built for one size.
+    Every place of the image has its own weights, so the network is built for one size of image.
 
     Args:
         num_classes: How many classes there are.

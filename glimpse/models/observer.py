@@ -1,6 +1,6 @@
-"""What every family of models has in common once it is given whole images: images in, a trace out.
+"""The interface that all families of models share: whole images in, a trace of the episode out.
 
-Evaluation, export and explanation know models by this alone.
+Evaluation, export and explanation use models only through it.
 """
 
 import torch
@@ -12,12 +12,12 @@ from glimpse.rollout import Trace
 
 
 class Observer(nn.Module):
-    """A model together with its way of looking at images.
+    """A model together with the roll-out that classifies whole images with it.
 
     Args:
         model: The model; it has buffers ``mean`` and ``std``, one number a channel.
-        num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
-        retina: What it senses through; None for a model that senses whole images.
+        num_glimpses: Glimpses in an episode; 1 for a model that processes the image at once.
+        retina: The retina of the model; None for a model that processes whole images.
     """
 
     def __init__(self, model: nn.Module, num_glimpses: int, retina: Retina | None = None) -> None:
@@ -28,16 +28,16 @@ class Observer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.model.get_buffer("mean").device
 
     @property
     def any_size(self) -> bool:
-        """Whether it takes images of any height and width, or only those that it was built for."""
+        """Whether the model takes images of any height and width, or only those that it was built for."""
         return True
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look deterministically.
+        """Classify images, with deterministic locations.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
@@ -47,7 +47,7 @@ class Observer(nn.Module):
     def following(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
     ) -> Trace:
-        """Take glimpses at given locations. Only a model with a retina can.
+        """Take glimpses at given locations; only for models with a retina.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
@@ -56,17 +56,17 @@ class Observer(nn.Module):
         raise NotImplementedError
 
     def pixels_sensed(self, channels: int, height: int, width: int) -> int:
-        """Pixels that an episode takes in, over all channels: those of its glimpses, or those of the image."""
+        """Number of pixels that an episode reads, over all channels: those of its glimpses, or those of the image."""
         return channels * (self.num_glimpses * self.retina.num_pixels if self.retina else height * width)
 
 
 class WholeImageObserver(Observer):
-    """A model that takes the image in at once and pays attention to nothing in particular.
+    """A model that processes the image at once, without attention.
 
     Its trace is one glimpse long, at the image's middle, without a map.
 
     Args:
-        model: From images to logits.
+        model: Maps images to logits.
         any_size: Whether it takes images of any height and width.
     """
 
@@ -80,7 +80,7 @@ class WholeImageObserver(Observer):
         return self._any_size
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look at everything, see :meth:`Observer.forward`."""
+        """Classify, as :meth:`Observer.forward`: a trace of one glimpse."""
         logits = self.model(images)
         nothing = logits.new_zeros(logits.shape[0], 1)
         return Trace(logits.unsqueeze(1), nothing.unsqueeze(2).expand(-1, -1, 2), nothing, nothing)

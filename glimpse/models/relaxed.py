@@ -1,22 +1,20 @@
-"""Relaxed hard attention: the hard model, trained through a choice of where to look that was made smooth.
+"""Relaxed hard attention: the hard model, trained with a differentiable choice of locations.
 
-The model, its step and its loop are those of :mod:`glimpse.models.hard`, and so is the way in which it is evaluated and
-exported. Only in training is a choice no longer a jump, so that the classifier's loss says by back-propagation alone
-where it would have been better to look:
+The model, its step, its loop, its evaluation and its export are those of :mod:`glimpse.models.hard`. Only in training
+the choice is differentiable, so that the classifier's loss gives the policy a gradient by back-propagation alone:
 
-- ``gumbel``: the choice is spread over the cells of a grid by a Gumbel-softmax, and what is sensed is the mean of the
+- ``gumbel``: the choice is spread over the cells of a grid by a Gumbel-softmax, and the input is the mean of the
   glimpses at the cells under these weights (Jang et al. 2017; Maddison et al. 2017). ``gumbel-st``: one cell is chosen
   and sensed, the gradient is that of the weights (straight-through).
 - ``gaussian``: the glimpse is read through a bank of Gaussian filters (Gregor et al. 2015), which are wide at first.
 - ``bilinear``: the glimpse is cut at a sub-pixel place, by bilinear interpolation (Jaderberg et al. 2015). As the
   location is the policy's mean plus noise, the gradient of the expected log-probability is a pathwise one.
 
-In all of them the gradient is that of each choice with the later choices held: it leaves out what a location does to
-the choices that follow it. That is a bias, and what it buys is measured in
-``benchmarks/learning/estimator_variance.py``.
+In all of them the gradient is that of each choice with the later choices held fixed: the effect of a location on later
+choices is left out. This is a bias; ``benchmarks/learning/estimator_variance.py`` measures the reduction of variance.
 
-What is smooth is annealed in the training. At its end what is seen may be as hard as the hard model's, one cell or a
-crop in whole pixels, and only the gradient smooth.
+The softness is annealed during training. The input may also be as hard as that of the hard model, one cell or a crop in
+whole pixels, with a smooth gradient (straight-through).
 """
 
 from collections.abc import Callable
@@ -35,14 +33,14 @@ from glimpse.rollout import Trace, fixed, rollout
 
 RELAXATIONS = ("gumbel", "gumbel-st", "gaussian", "bilinear")
 POLICY_OF = {"gumbel": "grid", "gumbel-st": "grid", "gaussian": "gaussian", "bilinear": "gaussian"}
-"""The kind of policy that each relaxation is of."""
+"""The kind of policy that each relaxation needs."""
 
 _Images = Shaped[Tensor, "batch channels height width"]
 _Glimpse = Float[Tensor, "batch scales channels size size"]
 
 
 class Spread(NamedTuple):
-    """A choice spread over the cells of a grid; see :class:`glimpse.rollout.Choice`."""
+    """A :class:`glimpse.rollout.Choice` that is spread over the cells of a grid."""
 
     location: Float[Tensor, "batch 2"]
     """The mean of the cells' middles under their shares."""
@@ -51,19 +49,19 @@ class Spread(NamedTuple):
     shares: Float[Tensor, "batch cells"]
     """Each cell's share of the choice; they sum to one."""
     weights: None = None
-    """The shares are the policy's, not a map of the image's."""
+    """The shares belong to the policy; they are no attention map."""
 
 
 def spread_over(
     policy: GridPolicy, temperature: float, straight_through: bool, generator: torch.Generator | None
 ) -> Callable[[Any, Any], Spread]:
-    """Choose every cell a little.
+    """Choose all cells of a grid with weights, by Gumbel-softmax.
 
     Args:
         policy: The model's location policy.
-        temperature: Of the Gumbel-softmax, above 0; towards 0 one cell takes all.
-        straight_through: Whether one cell takes all at any temperature, and only the gradient is spread.
-        generator: Where the randomness comes from.
+        temperature: Temperature of the Gumbel-softmax, above 0; towards 0 one cell gets all the weight.
+        straight_through: Whether one cell gets all the weight at any temperature, and only the gradient is spread.
+        generator: Source of the randomness.
     """
 
     def choose(step: Any, present: Any) -> Spread:
@@ -83,14 +81,14 @@ def reparametrised(
 ) -> Callable[[Any, Any], Any]:
     """Choose a Gaussian policy's mean plus noise: the sample that REINFORCE would draw, but with its gradient.
 
-    The location is kept within the image; its gradient passes as if it were not, so that a mean beyond the border is
-    pulled back. A log-probability comes with it, of the unbounded sample, for who mixes both estimators.
+    The location is kept within the image; its gradient is that of the unbounded sample, so that a mean beyond the
+    border is pulled back. The log-probability is that of the unbounded sample, for a mixture of both estimators.
 
     Args:
         policy: The model's location policy.
         spread: Standard deviation of the noise, half images.
-        generator: Where the randomness comes from.
-        weight: What the gradient is multiplied by, for who mixes.
+        generator: Source of the randomness.
+        weight: Factor of the gradient, for a mixture of both estimators.
     """
 
     def choose(step: Any, present: Any) -> Any:
@@ -105,7 +103,7 @@ def reparametrised(
 
 
 def sense_mixture(images: _Images, retina: Retina, policy: GridPolicy) -> Callable[[Any], _Glimpse]:
-    """See the mean of the glimpses at a grid's cells, or, for a choice that is not spread, one glimpse."""
+    """Sense the mean of the glimpses at a grid's cells or, for a choice that is not spread, one glimpse."""
     every = grid_glimpses(images, policy.centres, retina.size, retina.num_scales, retina.zoom)
 
     def sense(choice: Any) -> Tensor:
@@ -119,14 +117,14 @@ def sense_mixture(images: _Images, retina: Retina, policy: GridPolicy) -> Callab
 def sense_smoothly(
     images: _Images, retina: Retina, relaxation: str, sigma: float, hard: bool = False
 ) -> Callable[[Any], _Glimpse]:
-    """See through a crop that has a gradient to its location.
+    """Sense a crop that is differentiable with respect to its location.
 
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
         retina: The retina.
         relaxation: ``bilinear`` or ``gaussian``.
         sigma: Width of the Gaussian filters, in pixels of each scale's grid.
-        hard: Whether the hard crop is seen, and only the gradient is the smooth one's (straight-through).
+        hard: Whether the input is the hard crop, and only the gradient that of the smooth one (straight-through).
     """
     shape = (retina.size, retina.num_scales, retina.zoom)
 
@@ -152,20 +150,20 @@ def rollout_relaxed(
     pathwise_weight: float = 1.0,
     hard: bool = False,
 ) -> Trace:
-    """Run the hard model over images with smooth choices, from the centre on.
+    """Roll the hard model out over images with differentiable choices, from the centre.
 
     Args:
         model: The model.
         retina: Its retina.
         images: uint8 in [0, 255], or floating point in [0, 1].
-        num_glimpses: How many glimpses to take.
+        num_glimpses: Number of glimpses.
         relaxation: One of ``RELAXATIONS``; it goes with the model's kind of policy.
         softness: Temperature of the Gumbel-softmax, or width of the Gaussian filters; above 0. Without a meaning for
             ``bilinear``.
         spread: Standard deviation of a Gaussian policy's noise, half images.
-        generator: Where the randomness comes from.
-        pathwise_weight: What a Gaussian policy's pathwise gradient is multiplied by.
-        hard: Whether what is seen is as hard as in evaluation, and only the gradient is smooth (straight-through).
+        generator: Source of the randomness.
+        pathwise_weight: Factor of a Gaussian policy's pathwise gradient.
+        hard: Whether the input is as hard as in evaluation, and only the gradient is smooth (straight-through).
     """
     policy = model.policy
     if isinstance(policy, GridPolicy):

@@ -24,33 +24,33 @@ LONGEST_WAVE = 10_000.0  # the slowest position wave, in patches, over 2 pi
 
 
 class AttentionGraph(NamedTuple):
-    """What the model makes of images."""
+    """The model's output: logits, and the attention weights as a graph."""
 
     logits: Float[Tensor, "batch classes"]
     """Belief about the class, before the softmax."""
     weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...]
-    """Of every layer, from the input up: the weight of an edge in [0, 1], the node that gathers first. Node 0 is the
-    class node, the others are the patches row by row."""
+    """Edge weights of every layer, in [0, 1], the first layer first; (i, j) is the edge from node j to node i. Node 0
+    is the class node, the others are the patches row by row."""
 
 
 class SelfAttention(nn.Module):
     """A pre-norm transformer over patches.
 
-    A patch has its place from sinusoids (Vaswani et al. 2017, section 3.5, along each axis), so that the image may have
-    any size. Where the patch doesn't divide a side, the patches hang over at the right and at the
-    bottom, and the map has its sides rounded up: what lies outside of the image has the pixels' mean.
+    Positions are encoded by sinusoids (Vaswani et al. 2017, section 3.5, along each axis), so that the image may have
+    any size. If the patch doesn't divide a side, the last patches extend beyond the right or lower edge, where pixels
+    have the mean value, and the side of the map is rounded up.
 
     Args:
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
         channels: Channels of the image.
         patch: Side of a patch, pixels.
         features: Length of a node's vector.
         heads: Heads of each layer.
-        layers: How many layers there are.
-        mlp_ratio: How many times longer than a node's vector the hidden layer is that follows the attention.
-        stem: How a patch becomes a vector. ``linear``: one matrix for all patches. ``conv``: convolutions that halve
-            the sides until a place is a patch (Xiao et al., Early Convolutions Help Transformers See Better, 2021); a
-            place then sees a little of its neighbours.
+        layers: Number of layers.
+        mlp_ratio: Length of the hidden layer after the attention, divided by that of a node's vector.
+        stem: The map from a patch to a vector. ``linear``: one matrix for all patches. ``conv``: convolutions that
+            halve the sides until each place is a patch (Xiao et al., Early Convolutions Help Transformers See Better,
+            2021); its vector then also depends on pixels next to the patch.
 
     Raises:
         ValueError: When the stem is unknown, the features aren't a multiple of 4 and of the heads, a number is below
@@ -88,7 +88,7 @@ class SelfAttention(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Patches along the height and the width of an image of so many pixels."""
+        """Number of patches along the height and the width of an image, which are in pixels."""
         return math.ceil(height / self.patch), math.ceil(width / self.patch)
 
     def forward(self, images: Images) -> AttentionGraph:
@@ -112,10 +112,10 @@ class SelfAttention(nn.Module):
     def attention_map(
         self, weights: tuple[Float[Tensor, "batch heads nodes nodes"], ...], height: int, width: int
     ) -> Float[Tensor, "batch map_height map_width"]:
-        """Where the class node's evidence comes from: the attention rolled out over the layers, patches alone.
+        """The contribution of each patch to the class node: the attention rolled out over the layers.
 
         Args:
-            weights: Of every layer, from the input up.
+            weights: Edge weights of every layer, the first layer first.
             height: Height of the image, pixels.
             width: Width of the image, pixels.
 
@@ -128,7 +128,7 @@ class SelfAttention(nn.Module):
 
 
 class SelfAttentionObserver(Observer):
-    """A model of self-attention at whole images: one glimpse, whose map is the attention rolled out over the layers.
+    """A model of self-attention with its trace: one glimpse, whose map is the attention rolled out over the layers.
 
     Args:
         model: The model.
@@ -140,22 +140,22 @@ class SelfAttentionObserver(Observer):
         super().__init__(model, num_glimpses=1)
 
     def forward(self, images: Images) -> Trace:
-        """Look, see :meth:`glimpse.models.observer.Observer.forward`."""
+        """Classify, as :meth:`glimpse.models.observer.Observer.forward`: a trace of one glimpse."""
         logits, weights = self.model(images)
-        seen = self.model.attention_map(weights, *images.shape[-2:])
-        shares = seen.flatten(1)
+        weighting = self.model.attention_map(weights, *images.shape[-2:])
+        shares, (height, width) = weighting.flatten(1), weighting.shape[1:]
         nothing = shares.new_zeros(shares.shape[0], 1)
         return Trace(
             logits=logits.unsqueeze(1),
-            locations=mean_location(shares, middles(seen.shape[1], seen.shape[2], seen.device)).unsqueeze(1),
+            locations=mean_location(shares, middles(height, width, weighting.device)).unsqueeze(1),
             log_prob=nothing,
             entropy=-torch.special.xlogy(shares, shares).sum(1, keepdim=True),
-            maps=seen.unsqueeze(1),
+            maps=weighting.unsqueeze(1),
         )
 
 
 class Layer(nn.Module):
-    """Attention, then two linear layers at every node, each added to what it read (pre-norm, Xiong et al. 2020).
+    """Attention, then two linear layers at every node, each with a residual connection (pre-norm, Xiong et al. 2020).
 
     Args:
         features: Length of a node's vector.
@@ -174,7 +174,7 @@ class Layer(nn.Module):
     def forward(
         self, nodes: Float[Tensor, "batch nodes features"]
     ) -> tuple[Float[Tensor, "batch nodes features"], Float[Tensor, "batch heads nodes nodes"]]:
-        """Hand on the nodes' new vectors, and the graph's weights."""
+        """Return the nodes' new vectors, and the attention weights."""
         context, weights = self.attention(self.attention_norm(nodes))
         nodes = nodes + context
         return nodes + self.mlp(nodes), weights
@@ -206,7 +206,7 @@ def _linear(channels: int, features: int, patch: int) -> nn.Module:
 
 
 def _convolutions(channels: int, features: int, patch: int) -> nn.Module:
-    """Halve the sides, doubling the features, until a place is a patch."""
+    """Halve the sides and double the features until each place is a patch."""
     halvings = patch.bit_length() - 1
     if patch != 2**halvings or halvings < 1 or features % 2 ** (halvings - 1):
         raise ValueError(

@@ -1,9 +1,9 @@
-"""Soft spatial attention: a recurrent core that looks at a map of features, everywhere at once but not equally.
+"""Soft spatial attention: a recurrent core that receives a weighted mean over all places of a feature map.
 
 After Xu et al., Show, Attend and Tell (ICML 2015), section 3.1: a convolutional network turns the image into a map of
-features, the places' *annotation vectors*; in each step the core's state asks (the query), a score function compares,
-and the weighted sum of the features is what the core takes in. Everything has a gradient, so that the whole is trained
-by back-propagation alone. A classifier reads the state after every step.
+features, the *annotation vectors* of its places. In each step the core's state is the query, a score function compares
+it with every place, and the weighted sum of the features is the core's input. Everything is differentiable, so the
+model is trained by back-propagation alone. A classifier reads the state after every step.
 """
 
 from typing import Any, NamedTuple
@@ -25,12 +25,12 @@ ATTENTIONS = ("global", "local-m", "local-p")
 
 
 class Features(NamedTuple):
-    """An encoded image, which is looked at again and again."""
+    """An encoded image, to which the model attends at every step."""
 
     keys: Float[Tensor, "batch places prepared"]
-    """What queries are compared with, as the score function prepared it."""
+    """Keys of the places, as the score function prepared them."""
     values: Float[Tensor, "batch places features"]
-    """What is handed back, the map's places row by row."""
+    """Feature vectors of the places, row by row."""
     places: Float[Tensor, "places 2"]
     """Middles of the places, (x, y) in [-1, 1]."""
     shape: tuple[Any, Any]
@@ -38,7 +38,7 @@ class Features(NamedTuple):
 
 
 class SoftState(NamedTuple):
-    """What the model carries from one glimpse to the next."""
+    """The model's state between glimpses."""
 
     belief: Float[Tensor, "batch belief"]
     """State of the core."""
@@ -47,7 +47,7 @@ class SoftState(NamedTuple):
 
 
 class SoftChoice(NamedTuple):
-    """A choice that is a distribution, and what is seen under it; see :class:`glimpse.rollout.Choice`."""
+    """The attention weights over the map, and the context under them; a :class:`glimpse.rollout.Choice`."""
 
     location: Float[Tensor, "batch 2"]
     log_prob: Float[Tensor, " batch"]
@@ -58,33 +58,33 @@ class SoftChoice(NamedTuple):
 
 
 class SoftStep(NamedTuple):
-    """What one glimpse leads to."""
+    """The result of one step."""
 
     state: SoftState
     """The next state."""
     logits: Float[Tensor, "batch classes"]
     """Belief about the class, before the softmax."""
     value: None = None
-    """There is no policy, so nothing has to be foreseen."""
+    """There is no policy, and so no baseline that predicts its return."""
 
 
 class SoftAttention(nn.Module):
-    """A recurrent model of soft attention: ``encode`` an image once, then ``attend`` and take a step, again and again.
+    """A recurrent model of soft attention: ``encode`` an image once, then ``attend`` and step, repeatedly.
 
     Args:
-        encoder: From pixels to a map; it has ``features`` channels.
-        num_classes: How many classes there are.
+        encoder: Network from pixels to a feature map of ``encoder.features`` channels.
+        num_classes: Number of classes.
         channels: Channels of the image.
         hidden: Length of the core's output, which is the query.
         score: Score function, see :func:`glimpse.nn.scores.score_function`.
         attention: ``global``; ``local-p``, around a centre that the query predicts; or ``local-m``, around centres that
-            go over the image row by row, one for each glimpse (Luong et al. 2015, section 3.2).
+            run over the image row by row, one for each glimpse (Luong et al. 2015, section 3.2).
         window: For local attention, cells from the centre to the window's edge.
-        gate: Whether the context is multiplied by ``sigmoid(w^T h)``, how much the core wants to see (Xu et al. 2015,
-            section 4.2.1).
+        gate: Whether the context is multiplied by ``sigmoid(w^T h)``, a gate computed from the core's output (Xu et al.
+            2015, section 4.2.1).
         core: Recurrent cell, see :class:`glimpse.nn.core.Core`.
-        num_glimpses: Glimpses in an episode; only ``local-m`` needs to know.
-        map_size: Height and width of the map; only the location score needs to know.
+        num_glimpses: Glimpses in an episode; only ``local-m`` needs it.
+        map_size: Height and width of the map; only the location score needs it.
 
     Raises:
         ValueError: When a score, an attention or a core is unknown, or options do not go with one another.
@@ -128,7 +128,7 @@ class SoftAttention(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     def encode(self, images: Shaped[Tensor, "batch channels height width"]) -> Features:
-        """Turn images into what is attended to.
+        """Encode images: keys and values of every place.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
@@ -149,7 +149,7 @@ class SoftAttention(nn.Module):
         return SoftState(nn.functional.pad(start, (0, rest)), 0)
 
     def attend(self, features: Features, state: SoftState) -> SoftChoice:
-        """Choose where to look, and look."""
+        """Compute the attention weights for the state, and the context under them."""
         query = self.core.output(state.belief)
         around: dict[str, Any] = {}
         if isinstance(self.attention, LocalAttention):
@@ -169,18 +169,18 @@ class SoftAttention(nn.Module):
         )
 
     def forward(self, context: Float[Tensor, "batch features"], state: SoftState) -> SoftStep:
-        """Take in what was seen.
+        """Take one step: update the state with a context, and classify.
 
         Args:
             context: The features' expectation under the attention weights.
-            state: The state after the glimpse before.
+            state: The state after the previous glimpse.
         """
         belief = self.core(context, state.belief)
         return SoftStep(SoftState(belief, state.time + 1), precisely(self.classifier, self.core.output(belief)))
 
 
 class SoftObserver(Observer):
-    """A model of soft attention at whole images.
+    """A model of soft attention with its roll-out over whole images.
 
     Args:
         model: The model.
@@ -194,12 +194,12 @@ class SoftObserver(Observer):
 
     @property
     def any_size(self) -> bool:
-        """Local windows and the location score are laid out for one size of map."""
+        """Whether the model takes images of any size: local windows and the location score fix the size of the map."""
         attention = self.model.attention
         return isinstance(attention, GlobalAttention) and not isinstance(attention.score, LocationScore)
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Look, see :meth:`glimpse.models.observer.Observer.forward`. Training and evaluation are the same here."""
+        """Roll out, as :meth:`glimpse.models.observer.Observer.forward`; training and evaluation do not differ."""
         model = self.model
         features = model.encode(images)
         state = model.initial_state(features)

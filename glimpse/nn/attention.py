@@ -1,15 +1,15 @@
-"""Attention as a weighted memory: queries ask, keys are what they are compared with, values are what is handed back.
+"""Attention: each query is compared with the keys of all places, and the values are averaged by the resulting weights.
 
-A *score function* says how well a query fits each place. The softmax of the scores gives the *attention weights*, and
-the sum of the values under these weights is the *context*: over all places (global attention), over a window around a
-centre (local attention), or with the places themselves as queries (self-attention). Queries are (batch, features) or
+A *score function* rates how well a query matches each place. The softmax of the scores gives the *attention weights*,
+and the sum of the values under these weights is the *context*: over all places (global attention), over a window around
+a centre (local attention), or with the places themselves as queries (self-attention). Queries are (batch, features) or
 (batch, queries, features); keys and values are (batch, places, features), the places of a map row by row; a mask is
-(batch, places), true where a place counts.
+(batch, places), true for the places that take part.
 
-Weights are float32 whatever the precision of the scores (float64 for float64): they are never negative, and sum to one
-over what the mask leaves. Where it leaves nothing, weights and context are zero, and so are their gradients: nothing
-here reads a mask's content, for that would halt a GPU and break the export of a graph. ``check_mask`` does, for a
-caller to whom an empty row is a mistake.
+Weights are float32 for scores of any precision (float64 for float64). They are never negative, and sum to one over the
+places that the mask leaves. If it leaves none, weights, context and their gradients are zero, and no error is raised:
+reading the content of a mask would make the processor wait for a GPU and break the export of a graph. ``check_mask``
+raises an error for such a mask.
 """
 
 import math
@@ -26,11 +26,11 @@ from glimpse.nn.scores import Keys, Queries, Score, Scores, Values, pick, wide
 
 Mask = Bool[Tensor, "batch places"]
 
-SLACK = 1e-3  # of a cell: what rounding may add to a distance without pushing a place out of its window
+SLACK = 1e-3  # in cells: a place whose distance exceeds the window by less, through rounding, is still inside
 
 
 class Attended(NamedTuple):
-    """What an attention hands back."""
+    """The result of an attention."""
 
     context: Float[Tensor, "batch *queries values"]
     """The values summed under the weights; in the values' precision."""
@@ -41,14 +41,14 @@ class Attended(NamedTuple):
 def masked_softmax(
     scores: Float[Tensor, "*rows places"], mask: Bool[Tensor, "*#rows places"] | None = None
 ) -> Float[Tensor, "*rows places"]:
-    """Softmax over the places that count.
+    """Softmax over the places that the mask leaves.
 
     Args:
-        scores: Any numbers; infinite ones, to which a dot product may grow in float16, count as very large.
-        mask: True where a place counts; all do without one. The axes before the places are broadcast.
+        scores: Any numbers. Infinite ones, which a dot product may reach in float16, are clamped to very large ones.
+        mask: True for the places that take part; without a mask all do. The axes before the places are broadcast.
 
     Returns:
-        Weights, float32 or float64: zero at the places that don't count, so all zero in a row where none does.
+        Weights, float32 or float64: zero at masked places, and so all zero in a row in which every place is masked.
     """
     scores = wide(scores)
     bound = torch.finfo(scores.dtype).max / 2
@@ -59,7 +59,7 @@ def masked_softmax(
 
 
 def check_mask(mask: Bool[Tensor, "*rows places"]) -> None:
-    """Refuse a mask that leaves nothing to attend to. It reads the mask, so it waits for a GPU.
+    """Reject a mask that leaves a row without places. It reads the mask, and so waits for a GPU.
 
     Raises:
         ValueError: When a row is false everywhere.
@@ -82,7 +82,7 @@ class GlobalAttention(nn.Module):
     def forward(
         self, queries: Queries, keys: Keys, values: Values, mask: Mask | None = None, prepared: bool = False
     ) -> Attended:
-        """Attend; ``prepared`` says that the keys come from ``score.prepare``."""
+        """Attend; with ``prepared``, the keys are those that ``score.prepare`` returned."""
         scores = self.score.compare(queries, keys if prepared else self.score.prepare(keys))
         if mask is not None:
             mask = mask.reshape(mask.shape[0], *[1] * (scores.ndim - 2), mask.shape[1])
@@ -95,13 +95,13 @@ class LocalAttention(nn.Module):
 
     Places are the cells of a map; a sequence is a map of one row. A place is within the window when its middle lies at
     most ``window`` cells from the centre along both axes. *Monotonic* (local-m): the centres are given, or query t
-    looks at place t (``p_t = t``). *Predictive* (local-p): the centre is learned, ``p = S sigmoid(v^T tanh(W q))``
-    along each axis (eq. 9), and weights are multiplied by ``exp(-d^2 / (2 sigma^2))``, d being the distance from it and
-    sigma half of ``window`` (eq. 10). The paper leaves that product as it is; here it is divided by its sum, because
-    weights sum to one.
+    has its centre at place t (``p_t = t``). *Predictive* (local-p): the centre is learned, as
+    ``p = S sigmoid(v^T tanh(W q))`` along each axis (eq. 9), and weights are multiplied by
+    ``exp(-d^2 / (2 sigma^2))``, where d is the distance from the centre and sigma is half of ``window`` (eq. 10).
+    The paper uses that product as it is; here it is divided by its sum, so that the weights sum to one.
 
     Args:
-        score: How well a query fits a place.
+        score: Score function.
         window: Cells from the centre to the window's edge, the paper's D: 2 D + 1 cells from side to side.
         predictive: Whether centres are learned or given.
 
@@ -131,17 +131,17 @@ class LocalAttention(nn.Module):
         """Attend.
 
         Args:
-            queries: What asks.
-            keys: What it is compared with.
-            values: What is handed back.
-            mask: True where a place counts. Where none does within a window, weights and context are zero.
-            prepared: Whether the keys come from ``score.prepare``.
+            queries: Queries, one or several an image.
+            keys: Keys of all places.
+            values: Values of all places.
+            mask: True for the places that take part. If a window has none, its weights and context are zero.
+            prepared: Whether the keys are those that ``score.prepare`` returned.
             shape: Height and width of the map, cells; one row of all places unless given.
             centres: Middles of the windows, (x, y) in [-1, 1]; for monotonic attention only.
 
         Raises:
-            ValueError: When the map has not as many cells as there are places, when the window reaches over its edges
-                from wherever it may be, and when centres are missing or unasked for.
+            ValueError: When the number of cells differs from the number of places, when the window is larger than the
+                map, and when centres are missing, or given to predictive attention.
         """
         places = keys.shape[1]
         height, width = shape or (1, places)
@@ -171,7 +171,7 @@ class LocalAttention(nn.Module):
         return Attended(context, weights.new_zeros(*near.shape[:-1], places).scatter(-1, near, weights))
 
     def predict(self, queries: Queries) -> Float[Tensor, "batch *queries 2"]:
-        """Where predictive attention looks: the windows' middles, (x, y) in [-1, 1], differentiable.
+        """Predict the windows' middles from the queries, (x, y) in [-1, 1], differentiable.
 
         Raises:
             ValueError: When the attention is monotonic.
@@ -201,10 +201,10 @@ class LocalAttention(nn.Module):
         return middles.expand(queries.shape[0], -1, -1)
 
     def _reach(self, centre: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-        """Number the cells along one axis that a window may hold, and say how far each lies from the centre.
+        """Return the numbers of the cells along one axis that a window may contain, and their distances.
 
-        There are equally many for every centre, all of them on the map; some lie outside of a window that hangs over
-        an edge or whose centre is between two cells.
+        Every centre has the same number of cells, all of them on the map. Some lie outside of the window, if it extends
+        beyond an edge or its centre lies between two cells.
         """
         middle = to_pixels(centre, cells) - 0.5
         span = min(2 * self.window + 1, cells)
@@ -214,15 +214,15 @@ class LocalAttention(nn.Module):
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """Every place asks every place, in several heads (Vaswani et al. 2017, section 3.2.2).
+    """Attend from every place to every place, in several heads (Vaswani et al. 2017, section 3.2.2).
 
-    Equal to ``torch.nn.MultiheadAttention`` with the same weights, except where a mask leaves nothing: the heads then
-    hand back zeros, so that the context is the output layer's bias.
+    Equal to ``torch.nn.MultiheadAttention`` with the same weights, except where a mask leaves no place: the heads
+    then return zeros, so that the context is the output layer's bias.
 
     Args:
         features: Length of a place's vector.
-        heads: How many scaled dot products there are, each over ``features / heads`` numbers.
-        dropout: Probability of leaving out a weight in training, in [0, 1]; the weights handed back are whole.
+        heads: Number of scaled dot products, each over ``features / heads`` numbers.
+        dropout: Probability of leaving out a weight in training, in [0, 1]; the returned weights are without dropout.
 
     Raises:
         ValueError: When the heads don't divide the features.
@@ -238,10 +238,10 @@ class MultiHeadSelfAttention(nn.Module):
         self.out = nn.Linear(features, features)
 
     def forward(self, places: Keys, mask: Mask | None = None) -> Attended:
-        """Attend from every place to those that count.
+        """Attend from every place to those that the mask leaves.
 
         Returns:
-            Context (batch, places, features), and weights (batch, heads, places, places): the one that asks first.
+            Context (batch, places, features), and weights (batch, heads, places, places): the place of the query first.
         """
         split: Tensor = self.project(places).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = split.permute(2, 0, 3, 1, 4)
@@ -260,10 +260,10 @@ def rollout_attention(
     sums, and the layers are multiplied, the last one leftmost.
 
     Args:
-        weights: Of every layer, from the input up.
+        weights: Weights of every layer, the first layer first.
 
     Returns:
-        How much of each input place (second axis) has come to each output place (first); rows sum to one.
+        Share of each input place (second axis) in each output place (first axis); rows sum to one.
 
     Raises:
         ValueError: When there is no layer.

@@ -1,8 +1,8 @@
-"""Recurrent cores: what the model remembers between glimpses.
+"""Recurrent cores: the state of the model between glimpses.
 
 Mnih et al. 2014, section 3.1, the core network f_h: ``h_t = f_h(h_{t-1}, g_t)``. The paper uses
 ``Rect(Linear(h) + Linear(g))`` for still images and an LSTM for a game; the GRU (Cho et al. 2014) is the default here.
-A state is one tensor whatever the cell, so that loops, graphs and files carry it without knowing the cell.
+The state is one tensor for every kind of cell, so that loops, graphs and files need not know the cell.
 """
 
 import torch
@@ -53,5 +53,5 @@ class Core(nn.Module):
         return self.cell(inputs, state)  # type: ignore[no-any-return]
 
     def output(self, state: Float[Tensor, "batch state"]) -> Float[Tensor, "batch hidden"]:
-        """The part of a state that the rest of the model sees."""
+        """The part of a state that the other parts of the model read."""
         return state[:, : self.hidden]

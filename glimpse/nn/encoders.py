@@ -1,8 +1,8 @@
-"""From a glimpse and its location to one vector: the what-and-where encoder.
+"""Encoders: from a glimpse and its location to one vector (what and where), and from an image to a map of features.
 
 Mnih et al. 2014, section 3.1, the glimpse network f_g: ``h_g = Rect(Linear(rho))`` and ``h_l = Rect(Linear(l))`` are
-computed apart and joined. The paper adds them; Larochelle and Hinton (2010) and Ba et al. (ICLR 2015, eq. 1) multiply
-them, so that where the eye is decides what its pixels mean.
+computed separately and combined. The paper adds them; Larochelle and Hinton (2010) and Ba et al. (ICLR 2015, eq. 1)
+multiply them, so that the location gates the features of the pixels.
 """
 
 import math
@@ -65,7 +65,7 @@ class GlimpseEncoder(nn.Module):
 
         Args:
             glimpse: Pixels, normalised.
-            location: Where they were cut, (x, y) in [-1, 1].
+            location: Location of each glimpse, (x, y) in [-1, 1].
 
         Returns:
             Encodings, none below 0.
@@ -132,7 +132,7 @@ class ImageEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the map of an image of so many pixels."""
+        """Height and width of the map of an image, whose height and width are in pixels."""
         return math.ceil(height / self.stride), math.ceil(width / self.stride)
 
     def forward(
@@ -156,11 +156,11 @@ def standardise(
 
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
-        mean: Of pixels in [0, 1].
-        std: Of pixels in [0, 1].
+        mean: Mean of each channel, of pixels in [0, 1].
+        std: Standard deviation of each channel, of pixels in [0, 1].
 
     Raises:
-        ValueError: When the images have other channels than there are means.
+        ValueError: When the number of channels differs from the number of means.
     """
     if images.shape[1] != len(mean):
         raise ValueError(
@@ -175,7 +175,7 @@ def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "pla
     Args:
         height: Height of the map, cells.
         width: Width of the map, cells.
-        device: Where they are wanted.
+        device: Device of the result.
     """
     rows, columns = (to_unit(torch.arange(length, device=device) + 0.5, length) for length in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=2).flatten(0, 1)
@@ -184,7 +184,7 @@ def middles(height: Any, width: Any, device: torch.device) -> Float[Tensor, "pla
 def mean_location(
     weights: Float[Tensor, "batch places"], places: Float[Tensor, "places 2"]
 ) -> Float[Tensor, "batch 2"]:
-    """Where weights lie on average, (x, y) in [-1, 1]; no matrix product, which autocast would round.
+    """The mean location under weights, (x, y) in [-1, 1]; without a matrix product, which autocast would round.
 
     Args:
         weights: They sum to one.

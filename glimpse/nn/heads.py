@@ -1,9 +1,9 @@
-"""What the model does with its state: classify, choose where to look next, and predict the return.
+"""Heads on the model's state: the location policies, and heads that compute in float32.
 
-A location policy turns a hidden vector into the parameters of a distribution, and knows that distribution: its sample,
-its mode, its log-probability, its entropy. An *action* is what was sampled; a *location* is where the retina then goes,
-(x, y) in [-1, 1]. The two differ for the Gaussian, whose samples are unbounded while an image is not: the
-log-probability is always that of the action.
+A location policy computes the parameters of a distribution from a hidden vector. It samples from the distribution, and
+computes its mode, log-probability and entropy. An *action* is the sample; a *location* is the resulting place of the
+retina, (x, y) in [-1, 1]. The two differ for the Gaussian policy, whose samples are unbounded while the image is not.
+The log-probability is always that of the action.
 """
 
 import math
@@ -41,7 +41,7 @@ class LocationPolicy(Protocol):
         ...
 
     def location(self, action: Tensor) -> Float[Tensor, "batch 2"]:
-        """Where the retina goes for an action, (x, y) in [-1, 1]."""
+        """The location of an action, (x, y) in [-1, 1]."""
         ...
 
     def log_prob(
@@ -187,8 +187,8 @@ def precisely(head: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Run a head in float32 also under autocast: rewards are small differences of logits, which bfloat16 rounds.
 
     Args:
-        head: What to run.
-        inputs: What it is given.
+        head: The head, a function of tensors.
+        inputs: Its arguments.
     """
     device = inputs[0].device.type
     if not torch.is_autocast_enabled(device):

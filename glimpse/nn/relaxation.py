@@ -1,8 +1,9 @@
-"""Hard attention's two discrete acts, relaxed so that gradient flows: to cut a crop, and to choose a cell.
+"""Differentiable forms of the two discrete operations of hard attention: cutting a crop, and choosing a cell.
 
-A crop in whole pixels has no slope in its location. :func:`bilinear_glimpse` gives it one by interpolation, and
-:func:`gaussian_glimpse` a wider one by blur. A choice among cells has none either: :func:`gumbel_softmax` turns it into
-weights, to be put on the :func:`grid_glimpses` at those cells (relaxed glimpse = sum over c of weight_c * glimpse_c).
+A crop in whole pixels has no gradient with respect to its location. :func:`bilinear_glimpse` interpolates and so has
+one; :func:`gaussian_glimpse` blurs, and its gradient depends on a wider surrounding. A choice among cells has no
+gradient either: :func:`gumbel_softmax` turns it into weights for the :func:`grid_glimpses` at those cells (relaxed
+glimpse = sum over c of weight_c * glimpse_c).
 """
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 from glimpse.images.geometry import boxes, to_pixels, window_start, windows
 from glimpse.nn.retina import extract_glimpse, fractions
 
-# How many sigmas outside the image a Gaussian filter begins to fade.
+# Distance outside the image, in sigmas, from which on a Gaussian filter is faded out.
 FADING = 5.0
 
 
@@ -41,7 +42,7 @@ def bilinear_glimpse(
         location: Middle of the glimpse, (x, y) in [-1, 1]. It gets the gradient of equations 6 and 7; on whole pixels,
             where interpolation has a kink, that is the slope to the right of it and below.
         size: Side of the finest window and of every pooled scale, pixels.
-        num_scales: How many windows.
+        num_scales: Number of windows.
         zoom: How many times wider each window is than the one before it.
 
     Returns:
@@ -67,12 +68,12 @@ def bilinear_glimpse(
 
 
 def _exact(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Raise half precision to float32, which tells one pixel of a wide image from the next."""
+    """Convert half precision to float32, which can distinguish neighbouring pixels of a wide image."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _fraction(unit: Float[Tensor, " batch"], length: int, width: int) -> Float[Tensor, " batch"]:
-    """How far, in [0, 1) pixels, a window lies beyond the last whole pixel; differentiable."""
+    """The distance, in [0, 1) pixels, of a window's start from the whole pixel before it; differentiable."""
     fraction: Tensor = to_pixels(unit, length) - width / 2 - window_start(unit.detach(), length, width + 1)
     return fraction
 
@@ -102,7 +103,7 @@ def gaussian_glimpse(
         images: uint8 in [0, 255], or floating point in [0, 1].
         location: Middle of the glimpse, (x, y) in [-1, 1].
         size: Filters along each axis, the same at every scale.
-        num_scales: How many banks.
+        num_scales: Number of filter banks.
         zoom: How many times wider the grid of each scale is than the one before it.
         sigma: Standard deviation of the filters in pixels of each scale's grid at stride 1, that is ``sigma * zoom**k``
             pixels of the image; above 0.
@@ -154,7 +155,7 @@ def filter_bank(
         centre: Middle of the grid in pixels, [0, length] from the image's left or upper edge.
         stride: Distance between neighbouring filters, pixels; above 0.
         sigma: Their standard deviation, pixels; above 0.
-        count: How many filters.
+        count: Number of filters.
         length: The image's extent along the axis, pixels.
 
     Raises:
@@ -176,7 +177,10 @@ def filter_bank(
 def _fade(
     places: Float[Tensor, "batch count"], sigma: Float[Tensor, "batch 1"], length: int
 ) -> Float[Tensor, "batch count"]:
-    """What is left, in [0, 1], of filters around these places, counted in pixels from the middle of the first one."""
+    """The factors, in [0, 1], by which filters around these places are faded out.
+
+    Places are in pixels from the middle of the first pixel.
+    """
     nearest = places.detach().round()
     beyond, within = places - nearest.clamp(0, length - 1), places - nearest
     # A difference of squares as a product: exactly 0 inside the image, where a tiny sigma would magnify its rounding.
@@ -185,12 +189,12 @@ def _fade(
 
 
 def _per_image(value: float | Float[Tensor, " batch"], like: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """One value for each image, from one for all or from as many."""
+    """Expand one value for all images to one for each; one for each stays as it is."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand_as(like)
 
 
 def _check_positive(name: str, value: float | Float[Tensor, " batch"]) -> None:
-    """Refuse what is not above 0, NaN included."""
+    """Reject values that are not above 0, NaN included."""
     if not torch.as_tensor(value).gt(0).all():
         least = torch.as_tensor(value).min().item()
         raise ValueError(f"expected a {name} above 0, got {least:g}; raise it, or learn its logarithm")
@@ -224,7 +228,7 @@ def gumbel_softmax(
     exact = _exact(scores)
     noise = exact.new_empty(exact.shape).exponential_(generator=generator)
     perturbed = exact - noise.clamp(min=torch.finfo(noise.dtype).tiny).log()
-    # The largest is taken off before the division, so that no temperature is too low for it.
+    # The largest is subtracted before the division, which therefore can't overflow at low temperatures.
     largest = perturbed.detach().amax(-1, keepdim=True)
     soft = ((perturbed - largest) / temperature).softmax(-1)
     if not hard:
@@ -240,17 +244,18 @@ def grid_glimpses(
     num_scales: int,
     zoom: int,
 ) -> Float[Tensor, "batch cells scales channels size size"]:
-    """Cut the hard glimpse at every one of some fixed places out of every image.
+    """Cut the hard glimpse out of every image at each of several fixed places.
 
-    Each is that of :func:`glimpse.nn.retina.extract_glimpse`. As the places are the same for all images, every block of
-    pixels that some glimpse pools is averaged once, by two matrix products a scale; the glimpses are looked up there.
-    So the cost grows with the image's size and, for places on a grid, hardly with their overlap.
+    Each glimpse equals that of :func:`glimpse.nn.retina.extract_glimpse`. The places are the same for all images, so
+    every block of pixels that any glimpse pools is averaged once, by two matrix products a scale, and the glimpses are
+    gathered from these averages. The cost grows with the image's size and, for places on a grid, hardly with their
+    overlap.
 
     Args:
         images: uint8 in [0, 255], or floating point in [0, 1].
         centres: Middles of the glimpses, (x, y) in [-1, 1]. They get no gradient.
         size: Side of the finest window and of every pooled scale, pixels.
-        num_scales: How many windows.
+        num_scales: Number of windows.
         zoom: How many times wider each window is than the one before it.
 
     Returns:
@@ -280,7 +285,7 @@ def grid_glimpses(
 def _blocks(
     starts: Float[Tensor, " cells"], size: int, block: int, length: int
 ) -> tuple[Bool[Tensor, "blocks length"], Int64[Tensor, "cells size"]]:
-    """Which pixels along one axis every distinct block holds, and which blocks every cell's window holds."""
+    """The pixels along one axis in every distinct block, as a mask, and the blocks in every cell's window."""
     first = starts.long().unsqueeze(1) + block * torch.arange(size, device=starts.device)
     distinct, held = first.unique(return_inverse=True)
     within = torch.arange(length, device=starts.device) - distinct.unsqueeze(1)

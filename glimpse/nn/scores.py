@@ -1,7 +1,7 @@
-"""Score functions: how well queries fit places, one unbounded number a pair.
+"""Score functions: how well queries match places, one unbounded number a pair.
 
-Queries are (batch, features) or (batch, queries, features), keys (batch, places, features). What becomes of the scores
-is the business of :mod:`glimpse.nn.attention`.
+Queries are (batch, features) or (batch, queries, features), keys (batch, places, features).
+:mod:`glimpse.nn.attention` turns the scores into weights.
 """
 
 import math
@@ -23,10 +23,10 @@ SHORTEST = 1e-4  # shorter vectors than this have a smaller cosine, so that the 
 
 
 class Score(nn.Module):
-    """How well queries fit places: one unbounded number a pair.
+    """A score function: it rates how well queries match places, with one unbounded number a pair.
 
-    A recurrent model asks about the same keys at every step: it calls ``prepare`` once and ``compare`` each time.
-    ``forward`` does both.
+    A recurrent model compares with the same keys at every step: it calls ``prepare`` once for an image, and ``compare``
+    at every step. ``forward`` does both.
 
     Args:
         queries: Length of a query.
@@ -37,7 +37,7 @@ class Score(nn.Module):
         self.queries = queries
 
     def prepare(self, keys: Keys) -> Float[Tensor, "batch places prepared"]:
-        """Do what depends on the keys alone."""
+        """Compute the part of the score that depends on the keys alone."""
         return keys
 
     def compare(self, queries: Queries, keys: Keys) -> Scores:
@@ -45,7 +45,7 @@ class Score(nn.Module):
         raise NotImplementedError
 
     def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
-        """Score for each query only the places with the numbers given, at the cost of those alone."""
+        """Score for each query only the places with the given numbers, at the cost of only these."""
         return self.compare(queries.flatten(0, -2), pick(keys, near).flatten(0, -3)).reshape(near.shape)
 
     def forward(self, queries: Queries, keys: Keys) -> Scores:
@@ -115,14 +115,14 @@ class AdditiveScore(Score):
 
 
 class LocationScore(Score):
-    """``W q``, a function of the query alone (Luong et al. 2015, eq. 8), so for a fixed number of places."""
+    """``W q``, a function of the query alone (Luong et al. 2015, eq. 8), and so for a fixed number of places."""
 
     def __init__(self, queries: int, places: int) -> None:
         super().__init__(queries)
         self.out = nn.Linear(queries, places, bias=False)
 
     def prepare(self, keys: Keys) -> Keys:
-        """Count the keys; what they hold doesn't matter.
+        """Check the number of keys; their content is not used.
 
         Raises:
             ValueError: When there are more or fewer places than scores.
@@ -139,15 +139,15 @@ class LocationScore(Score):
         return self.out(queries)  # type: ignore[no-any-return]
 
     def compare_near(self, queries: Queries, keys: Keys, near: Near) -> Float[Tensor, "batch *queries near"]:
-        """Score every place and keep those with the numbers given."""
+        """Score every place and keep those with the given numbers."""
         return self.compare(queries, keys).gather(-1, near)
 
 
 class ContentScore(Score):
-    """``beta cos(a, k)`` (Graves et al. 2014, eq. 5 and 6), what is sought (a) and the sharpness (beta) learned.
+    """``beta cos(a, k)`` (Graves et al. 2014, eq. 5 and 6), with the sought key (a) and the sharpness (beta) learned.
 
-    As in the paper both come from the state: ``a = A q + c`` and ``beta = softplus(b^T q + d)``. The latter begins near
-    4: near 0.7, with d = 0, every place of a large map would weigh about the same.
+    As in the paper both come from the state: ``a = A q + c`` and ``beta = softplus(b^T q + d)``. The sharpness starts
+    near 4 (d = 4). With d = 0 it would start near 0.7, and all places of a large map would have about the same weight.
     """
 
     def __init__(self, queries: int, keys: int) -> None:
@@ -173,11 +173,11 @@ def score_function(name: str, queries: int, keys: int, places: int | None = None
         name: One of ``SCORES``.
         queries: Length of a query.
         keys: Length of a key.
-        places: How many places there are; only the location score needs to know.
+        places: Number of places; only the location score needs it.
 
     Raises:
-        ValueError: When the name is unknown, when ``dot`` or ``scaled-dot`` meets different lengths, and when
-            ``location`` isn't told the number of places.
+        ValueError: When the name is unknown, when ``dot`` or ``scaled-dot`` gets different lengths, and when
+            ``location`` does not get the number of places.
     """
     if name == "location":
         if places is None:
@@ -196,7 +196,7 @@ def score_function(name: str, queries: int, keys: int, places: int | None = None
 
 
 def wide(numbers: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Convert numbers to float32 if they are of lower precision."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
@@ -206,7 +206,7 @@ def _products(queries: Queries, keys: Keys) -> Scores:
 
 
 def pick(memory: Values, near: Near) -> Float[Tensor, "batch *queries near values"]:
-    """Take for each query the places with the numbers given."""
+    """Take for each query the places with the given numbers."""
     index = near.flatten(1).unsqueeze(2).expand(-1, -1, memory.shape[2])
     picked: Tensor = memory.gather(1, index).unflatten(1, near.shape[1:])
     return picked

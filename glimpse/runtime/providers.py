@@ -1,4 +1,4 @@
-"""What an exported model runs on: onnxruntime's execution providers by short names, and sessions on them."""
+"""The execution providers of onnxruntime by short names, and sessions on them."""
 
 import platform
 from collections.abc import Mapping

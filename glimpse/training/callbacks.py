@@ -1,4 +1,4 @@
-"""What happens around training: progress, log, checkpoints, a warning of a collapsed gaze, pictures after the fit."""
+"""Callbacks of a training: progress, log, checkpoints, a warning of a collapsed gaze, pictures after the fit."""
 
 import csv
 import math
@@ -29,36 +29,36 @@ CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
 VALIDATION_FIGURES = ("val_error", *GAZE_FIGURES)
 
 COLLAPSED_SPREAD = 0.03
-"""A gaze that varies less than this over images and time, in half images, looks at one place."""
+"""Spread of the fixations over images and time, in half images, below which they all lie at one place."""
 UNMOVED_REACTION = 0.02
-"""A gaze that varies less than this over images at the same time step, in half images, follows one path."""
+"""Spread over images at the same time step, in half images, below which all scanpaths are the same."""
 CLAMPED_SHARE = 0.95
-"""Share of the fixations at the image's border above which the policy pushes outwards."""
+"""Share of the fixations on the image's border from which on the gaze has collapsed onto the border."""
 BORDER_SAMPLE = 8
-"""One of so many validation images is looked at once more, to count fixations at the border."""
+"""Every 8th validation image is classified a second time, to count the fixations on the border."""
 PATIENT_EPOCHS, PATIENT_STEPS = 3, 200
-"""How long an untrained policy, whose means all lie at one place, has to spread."""
+"""Epochs and steps before the first warning: the means of an untrained policy all lie at one place."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint whole or not at all.
 
-    Lightning writes it into the system's folder for temporary files first. Where that is another file system, moving it
-    from there is a copy, and one that is cut short leaves half a checkpoint in the place of the last good one.
+    Lightning writes a checkpoint into the system's folder for temporary files first. If that is on another file system,
+    the move from there is a copy, and an interrupted copy leaves half a checkpoint in place of the last good one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; ``storage_options`` are Lightning's, and are not used."""
+        """Write a checkpoint; ``storage_options`` belongs to Lightning's interface and is not used."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with whole_file(Path(path)) as stream:
             torch.save(checkpoint, stream)
 
 
 class WholeCheckpoints(Callback):
-    """Have the trainer write its checkpoints by :class:`WholeCheckpointIO`, unless it was given another way."""
+    """Make the trainer write its checkpoints with :class:`WholeCheckpointIO`, unless the user chose another plugin."""
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Replace Lightning's default."""
+        """Replace Lightning's default plugin."""
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
@@ -68,7 +68,7 @@ def checkpoints(output: Path, validates: bool = True) -> list[Callback]:
 
     Args:
         output: The run's folder.
-        validates: Whether there is a validation error; without one, no model is known to be the best.
+        validates: Whether there are validation images; without them only the last model is kept.
     """
     best = ModelCheckpoint(
         dirpath=output, filename=Path(BEST_FILE).stem, monitor="val_error", mode="min", enable_version_counter=False
@@ -81,7 +81,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
     """Read the log of a run, one row for each epoch, NaN where nothing was measured.
 
     Args:
-        file: A ``metrics.csv`` that :class:`EpochLog` wrote; one that is not there has no rows.
+        file: A ``metrics.csv`` that :class:`EpochLog` wrote; a missing file has no rows.
     """
     if not file.is_file():
         return []
@@ -92,7 +92,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
 class EpochLog(Callback):
     """Write one row for each epoch to ``metrics.csv``, and print it as one line.
 
-    A run that goes on from a checkpoint keeps the rows of the epochs before it.
+    A run that resumes from a checkpoint keeps the rows of the earlier epochs.
 
     Args:
         output: The run's folder.
@@ -105,7 +105,7 @@ class EpochLog(Callback):
         self._start = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take over the rows of the epochs that a checkpoint has behind it."""
+        """Keep the rows of the epochs before the checkpoint from which the run resumes."""
         self.rows = [row for row in read_metrics(self.file) if row["epoch"] <= trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -114,14 +114,14 @@ class EpochLog(Callback):
         self._row = {}
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Note what validation measured."""
+        """Record the figures of the validation."""
         if not trainer.sanity_checking:
-            self._note(trainer, VALIDATION_FIGURES)
+            self._record(trainer, VALIDATION_FIGURES)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write and print the epoch's row."""
         figures = pl_module.figures if isinstance(pl_module, ClassifierTraining) else ()
-        self._note(trainer, figures)
+        self._record(trainer, figures)
         epoch = trainer.current_epoch + 1
         self._row.update(epoch=epoch, seconds=round(time.monotonic() - self._start, 2))
         self.rows.append(self._row)
@@ -130,7 +130,7 @@ class EpochLog(Callback):
             of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
             print(f"epoch {epoch}{of}  {self._row['seconds']:.1f} s  {in_words(self._row)}", flush=True)
 
-    def _note(self, trainer: lightning.Trainer, names: tuple[str, ...]) -> None:
+    def _record(self, trainer: lightning.Trainer, names: tuple[str, ...]) -> None:
         found = trainer.callback_metrics
         self._row.update({name: float(found[name]) for name in names if name in found})
 
@@ -144,7 +144,7 @@ class EpochLog(Callback):
 
 
 def in_words(metrics: dict[str, float]) -> str:
-    """An epoch's figures for a reader; those that were not measured are left out."""
+    """Write an epoch's figures as text; those that were not measured are left out."""
     shown = (
         ("val_error", "validation error {:.2%}"),
         ("train_loss", "loss {:.3f}"),
@@ -173,10 +173,10 @@ class EpochBar(RichProgressBar):
 
 
 class CollapseWarning(Callback):
-    """Warn once when the gaze has collapsed: to one place, to one path whatever the image, or onto the border.
+    """Warn once when the gaze has collapsed: to one place, to the same path on every image, or onto the border.
 
     Args:
-        spelling: How the warning writes the arguments of the model that it advises to change.
+        spelling: Writes the names of the arguments that the warning advises to change.
     """
 
     def __init__(self, spelling: Spelling = in_python) -> None:
@@ -186,7 +186,7 @@ class CollapseWarning(Callback):
         self._fixations = 0
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin to count."""
+        """Reset the counts."""
         self._clamped = self._fixations = 0
 
     def on_validation_batch_end(
@@ -198,7 +198,7 @@ class CollapseWarning(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count on a sample of every batch how many of the fixations lie on the border."""
+        """Count the fixations on the border, on a sample of every batch."""
         if self._is_due(trainer, pl_module):
             with torch.no_grad():
                 chosen = pl_module(batch[0][::BORDER_SAMPLE]).locations[:, 1:]
@@ -207,7 +207,7 @@ class CollapseWarning(Callback):
             self._fixations += clamped.numel()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Warn when it has collapsed."""
+        """Print the warning when the gaze has collapsed."""
         if not self._is_due(trainer, pl_module):
             return
         found = trainer.callback_metrics
@@ -245,7 +245,7 @@ def explored_by(options: Mapping[str, Any]) -> Sentence:
 
 
 def collapse(spread: float, reaction: float, clamped: float, explore: Sentence) -> Sentence | None:
-    """What is wrong with a gaze, and what helps, in one line; None for one that looks around.
+    """Return the warning of a collapsed gaze and the advice, in one line; None if the gaze has not collapsed.
 
     Args:
         spread: Standard deviation of the chosen fixations over images and time, in half images.
@@ -282,10 +282,10 @@ def collapse(spread: float, reaction: float, clamped: float, explore: Sentence) 
 
 
 class ScheduleCheck(Callback):
-    """Reject to go on from a checkpoint whose learning-rate schedule is of another length than this run."""
+    """Reject a checkpoint whose learning-rate schedule has another length than that of the run that resumes from it."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compare the schedule that the checkpoint brought with the one that this run would have made."""
+        """Compare the length of the checkpoint's schedule with that of this run."""
         if trainer.ckpt_path is None:
             return
         steps = schedule_steps(trainer)
@@ -325,10 +325,10 @@ class FitReport(Callback):
 
 
 def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
-    """The learning curves, panel by panel.
+    """The learning curves by panel, without the figures that were never measured.
 
     Args:
-        rows: What :func:`read_metrics` read.
+        rows: The rows that :func:`read_metrics` returned.
     """
 
     def column(name: str, factor: float = 1.0) -> list[float]:
@@ -354,11 +354,11 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
 
 
 def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
-    """Count which class of the validation images is taken for which.
+    """Count the predicted classes for the validation images of each class: the confusion matrix.
 
     Args:
-        training: The model; it looks deterministically.
-        data: Where the images come from.
+        training: The model; its fixations are deterministic.
+        data: Source of the validation images.
 
     Returns:
         int64 (classes, classes), a row for each true class, a column for each prediction.

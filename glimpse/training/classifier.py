@@ -1,4 +1,4 @@
-"""What the training of every family shares: normalisation, validation, optimiser, schedule, and what is logged."""
+"""The base of every family's training: normalisation, validation, optimiser, schedule, and logged figures."""
 
 import inspect
 import math
@@ -42,7 +42,7 @@ class ClassifierTraining(lightning.LightningModule):
         smoothing: Label smoothing, in [0, 1).
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
+        weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
         seed: Fixes whatever is random in the training: the order of the images, the canvases, and the exploration,
             first locations and noise of a family that has them.
     """
@@ -52,7 +52,7 @@ class ClassifierTraining(lightning.LightningModule):
     title: ClassVar[str]
     """The family in words, for pages and tables."""
     figures: ClassVar[tuple[str, ...]] = ("train_loss",)
-    """What a training step notes."""
+    """The figures that a training step logs."""
     observer: Observer
 
     def __init__(
@@ -75,7 +75,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.figures_of_steps: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Trace:
-        """Look at images deterministically. uint8 or floating point, NCHW."""
+        """Classify images with deterministic locations. uint8 or floating point, NCHW."""
         trace: Trace = self.observer(images)
         return trace
 
@@ -89,9 +89,9 @@ class ClassifierTraining(lightning.LightningModule):
         """
 
     def on_fit_start(self) -> None:
-        """Before a new fit, load pretrained weights, and take the pixels' mean and standard deviation to the model.
+        """Before a new fit, load pretrained weights, and set the model's mean and standard deviation of the pixels.
 
-        Earlier, in ``setup``, the trainer doesn't know yet whether it goes on from a checkpoint.
+        In ``setup``, which runs earlier, the trainer doesn't know yet whether it resumes from a checkpoint.
         """
         if self.trainer.ckpt_path is not None:
             return
@@ -144,7 +144,7 @@ class ClassifierTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def progress(self) -> float:
-        """How much of the training is done, in [0, 1]."""
+        """The share of the training that is done, in [0, 1]."""
         return min(1.0, self.global_step / schedule_steps(self.trainer))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

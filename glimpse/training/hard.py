@@ -1,4 +1,4 @@
-"""The LightningModule of hard attention: recipe, optimiser, and what is logged."""
+"""Training of hard attention by policy gradient."""
 
 import math
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import BASELINES, losses
 
 RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Chooser, Tensor | None], Trace]
-"""A roll-out in an environment: model, retina, images, labels, classes, rule, how to choose, where to look first."""
+"""A roll-out in an environment: model, retina, images, labels, classes, rule, chooser, first location."""
 
 SPREADS = {"gaussian": (0.2, 0.05), "grid": (1.0, 1.0)}
 """Exploration at the start and at the end of the training, where the user gives none."""
 WIDEST_WINDOW = 4
-"""How many times longer than the image's longer side the retina's widest window may be."""
+"""Greatest width of the retina's widest window, in units of the image's longer side."""
 _RANGES = {
     "discount": (0.0, 1.0),
     "policy_weight": (0.0, math.inf),
@@ -45,7 +45,7 @@ class HardAttentionTraining(HardModelTraining):
         classes: Class names, taken from the data.
         image_shape: Channels, height and width of the images, taken from the data.
         policy: Location policy: gaussian or grid.
-        first_location: Where training looks first: centre, or random as in the paper. Evaluation begins at the centre.
+        first_location: First location in training: centre, or random as in the paper. Evaluation begins at the centre.
         reward: improvement of the true class's log-probability, terminal (0 or 1 at the end), or dense (a share of 1
             for each glimpse after which the prediction is right).
         discount: Factor in [0, 1] for rewards further away.

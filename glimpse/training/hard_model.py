@@ -1,4 +1,4 @@
-"""What the two trainings of the hard model share: the options of the model and of its retina, and how both are made."""
+"""The base of the two trainings of the hard model: options and construction of the model and its retina."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class HardModelTraining(ClassifierTraining):
             or a location.
         grid_cells: For a grid policy (that of the relaxations gumbel and gumbel-st), cells along each side of the
             image.
-        gaze: What the policy has of its own: eyes, layer or nothing; see HardAttention.
+        gaze: Layers of the policy's own: eyes, layer or nothing; see HardAttention.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.

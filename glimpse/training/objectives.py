@@ -1,10 +1,10 @@
-"""What is minimised: the classifier's loss, the policy's surrogate and the baseline's loss.
+"""The objective of training: the classifier's loss, the policy's surrogate loss and the baseline's loss.
 
 Mnih et al. 2014, section 3.2, eq. 2: the gradient of the expected return is that of
 ``log pi(l_t) * (R_t - b_t)``, summed over the locations chosen, the baseline ``b_t`` being learned by regression to
-``R_t``. Only locations that were chosen *and* looked at have a term: the first was not chosen, and none follows the
-last glimpse. With several roll-outs an image the others' mean return is a baseline too (leave-one-out; Mnih and Rezende
-2016, eq. 9).
+``R_t``. Only locations that the policy chose and at which a glimpse was taken have a term: the first is not chosen, and
+none follows the last glimpse. With several roll-outs an image, the mean return of the others is a baseline
+(leave-one-out; Mnih and Rezende 2016, eq. 9).
 """
 
 from typing import NamedTuple
@@ -59,7 +59,7 @@ def rewards_of(
     labels: Int64[Tensor, " batch"],
     rule: EpisodeRule,
 ) -> Float[Tensor, "batch time"]:
-    """What each glimpse earned by the rule; numbers, without gradient."""
+    """The reward of each glimpse by the rule, without gradient."""
     beliefs = logits.detach()
     places = labels[:, None, None].expand(-1, beliefs.shape[1], 1)
     true_log_probability = beliefs.log_softmax(2).gather(2, places).squeeze(2)
@@ -69,10 +69,10 @@ def rewards_of(
 
 
 def returns_of(rewards: Float[Tensor, "batch time"], discount: float = 1.0) -> Float[Tensor, "batch time"]:
-    """What is earned from each glimpse on: its reward plus the discounted return of the next.
+    """The return from each glimpse on: its reward plus the discounted return of the next.
 
     Args:
-        rewards: What each glimpse earned.
+        rewards: Reward of each glimpse.
         discount: Factor in [0, 1] for each glimpse further away.
     """
     returns = [rewards[:, -1]]

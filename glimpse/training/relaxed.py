@@ -1,4 +1,4 @@
-"""Training of relaxed hard attention: by back-propagation through where it looks; mixed, by policy gradient too."""
+"""Training of relaxed hard attention: by back-propagation through the locations, or mixed with policy gradient."""
 
 import math
 from typing import Any, ClassVar

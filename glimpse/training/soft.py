@@ -40,7 +40,7 @@ class SoftAttentionTraining(ClassifierTraining):
         gate: Whether the core decides how much of what it attends to it takes in.
         core: Recurrent cell: gru, lstm or plain.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
-        coverage: Weight of the doubly stochastic penalty, which wants every place attended to in its turn.
+        coverage: Weight of the doubly stochastic penalty, which is least if all places get the same weight over time.
         options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
 
     Raises:

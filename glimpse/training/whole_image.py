@@ -1,4 +1,4 @@
-"""Training of what takes the image in at once: self-attention, and the two nets that attention is compared with."""
+"""Training of the models that process the image at once: self-attention, and the two baselines without attention."""
 
 import math
 from typing import Any, ClassVar

@@ -1,6 +1,7 @@
-"""The forms in which ``glimpse classify`` tells its answers: text, one JSON document, JSON lines, CSV. No torch.
+"""The output formats of ``glimpse classify``: text, one JSON document, JSON lines, CSV. No torch.
 
-A form gives texts, in the order in which they are to be written, so that nothing has to wait for the last image.
+A format returns pieces of text in the order in which they are to be written, so each prediction can be written as soon
+as it is made.
 """
 
 import csv
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from glimpse.runtime.prediction import Prediction
 
 STOPPED = {"confident": "sure enough", "budget": "budget used", "time": "time is up"}
-"""Why a model stopped looking, in words."""
+"""Texts for the reasons for which a model takes no further glimpse."""
 _DIGITS, _MAP_DIGITS = 6, 4
-"""To which numbers are rounded; those of a map to fewer, since it has many."""
+"""Decimal places of numbers in JSON, and of those in attention maps, which have many."""
 
 
 def describe(
@@ -37,12 +38,13 @@ def describe(
     """Build the JSON object for an image: what the service returns for it, with the names of its files.
 
     Args:
-        name: Of the image.
-        size: Its height and width, pixels.
-        found: The answer in the image's own frame, a batch of one, with the glimpses that were taken.
+        name: Name of the image.
+        size: Height and width of the image, pixels.
+        found: The prediction, with locations and boxes in the image's own frame: a batch of one image, with only the
+            glimpses that were taken.
         classes: Class names, in the order of the probabilities.
-        picture: Where it is drawn.
-        film: Where it is animated.
+        picture: Path of the drawing, if there is one.
+        film: Path of the animation, if there is one.
     """
     payload = image_payload(found, classes, *size, maps=True)
     for glimpse in payload["glimpses"]:
@@ -58,47 +60,47 @@ def describe(
 
 
 class OutputFormat(ABC):
-    """How answers are told. Unless a form says otherwise it has no beginning, no end, and no place for failures."""
+    """An output format. By default it writes nothing at the beginning, at the end, and for images that failed."""
 
     def begin(self) -> str:
-        """What comes first."""
+        """Return the text before the first prediction."""
         return ""
 
     @abstractmethod
     def answer(self, answer: dict[str, Any]) -> str:
-        """Tell an answer.
+        """Return the text of a prediction.
 
         Args:
-            answer: See :func:`describe`.
+            answer: The object that :func:`describe` returned.
         """
 
     def failure(self, name: str, sentence: str) -> str:
-        """Tell that an image failed.
+        """Return the text for an image that failed.
 
         Args:
-            name: Of the image.
-            sentence: Why.
+            name: Name of the image.
+            sentence: The error message.
         """
         return ""
 
     def end(self) -> str:
-        """What comes last."""
+        """Return the text after the last prediction."""
         return ""
 
 
 class TextFormat(OutputFormat):
-    """A heading for each image and an aligned line for each glimpse, with what this kind of model says of it.
+    """A heading for each image and an aligned line for each glimpse, with the values that this kind of model predicts.
 
     Args:
-        most: Glimpses that the model takes when nothing limits it.
-        limited: Whether something does; it is then said why the model stopped.
+        most: Number of glimpses that the model takes without limits.
+        limited: Whether there are limits. If so, the text states why the model stopped.
     """
 
     def __init__(self, most: int, limited: bool) -> None:
-        self._most, self._limited, self._told = most, limited, False
+        self._most, self._limited = most, limited
 
     def answer(self, answer: dict[str, Any]) -> str:
-        """Lay an answer out."""
+        """Return a prediction as lines of text."""
         columns: dict[str, list[str]] = {"glimpse": [], "location": [], "finest window (px)": [], "belief": [], "": []}
         for number, glimpse in enumerate(answer["glimpses"], start=1):
             columns["glimpse"].append(str(number))
@@ -136,9 +138,9 @@ class JsonDocumentFormat(OutputFormat):
     """One JSON document: the model, the images, and the errors.
 
     Args:
-        model: The model's file.
-        card: What the model says of itself.
-        sha256: The seal of its file.
+        model: Path of the model's file.
+        card: The model's card.
+        sha256: The seal of the model's file.
     """
 
     def __init__(self, model: Path, card: ModelCard, sha256: str) -> None:
@@ -152,21 +154,21 @@ class JsonDocumentFormat(OutputFormat):
         self._separator, self._errors = "", list[dict[str, str]]()
 
     def begin(self) -> str:
-        """Begin the document."""
+        """Return the beginning of the document."""
         return f'{{\n  "model": {_indented(self._model, 2)},\n  "images": ['
 
     def answer(self, answer: dict[str, Any]) -> str:
-        """Add an answer."""
+        """Return a prediction as an entry of ``images``."""
         separator, self._separator = self._separator, ","
         return f"{separator}\n    {_indented(answer, 4)}"
 
     def failure(self, name: str, sentence: str) -> str:
-        """Keep an error for the end."""
+        """Keep an error for the end of the document."""
         self._errors.append({"image": name, "error": sentence})
         return ""
 
     def end(self) -> str:
-        """End the document."""
+        """Return the errors and the end of the document."""
         bracket = "\n  ]" if self._separator else "]"
         return f'{bracket},\n  "errors": {_indented(self._errors, 2)}\n}}\n'
 
@@ -175,11 +177,11 @@ class JsonLinesFormat(OutputFormat):
     """One JSON object on a line for each image; that of an image that failed has an ``error``."""
 
     def answer(self, answer: dict[str, Any]) -> str:
-        """Write a line."""
+        """Return a prediction as a line."""
         return json.dumps(answer) + "\n"
 
     def failure(self, name: str, sentence: str) -> str:
-        """Write a line."""
+        """Return an error as a line."""
         return json.dumps({"image": name, "error": sentence}) + "\n"
 
 
@@ -194,11 +196,11 @@ class CsvFormat(OutputFormat):
         self._classes = classes
 
     def begin(self) -> str:
-        """The names of the columns."""
+        """Return the names of the columns."""
         return _row("image", "width", "height", "class", "confidence", "glimpses", "reason", *self._classes)
 
     def answer(self, answer: dict[str, Any]) -> str:
-        """Write a row."""
+        """Return a prediction as a row."""
         # A file's name may hold any bytes; a table is UTF-8.
         name = os.fsencode(answer["image"]).decode("utf-8", "replace")
         entries = ("width", "height", "class", "confidence", "glimpses_taken", "reason")
@@ -206,10 +208,10 @@ class CsvFormat(OutputFormat):
 
 
 def printable(text: str) -> str:
-    """Quote a file's name that would upset a terminal.
+    """Quote a file's name if it contains characters that a terminal can't print.
 
     Args:
-        text: The name.
+        text: The file's name.
     """
     return text if text.isprintable() else repr(text)
 
@@ -221,7 +223,7 @@ def _row(*entries: object) -> str:
 
 
 def _indented(value: object, depth: int) -> str:
-    """A value as JSON, in lines indented like what is around it."""
+    """Write a value as JSON, with all lines after the first indented by ``depth`` more spaces."""
     return json.dumps(value, indent=2).replace("\n", "\n" + " " * depth)
 
 

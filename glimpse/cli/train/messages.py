@@ -1,4 +1,4 @@
-"""What the argument parser refuses, in the user's own words: which option, in which file, what was expected."""
+"""Error messages for wrong options of a training: the option, the file that sets it, and the expected value."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,32 +12,32 @@ DECIDED = {
     "data.seed": "it follows from --seed",
     "model.seed": "it follows from --seed",
     "seed_everything": "it follows from --seed",
-    "model.classes": "the data say it",
-    "model.image_shape": "the data say it",
+    "model.classes": "it follows from the data",
+    "model.image_shape": "it follows from the data",
 }
-"""Options that nobody sets by hand, and what decides them."""
+"""Options that a user can't set, and the reason, which the error states."""
 _GROUPS = ("trainer", "model", "data")
 """Groups of options, each for the arguments of a class."""
 WRAPPED = "Does not validate against any of the Union subtypes"
-"""How jsonargparse begins the error that it wraps another one in."""
+"""The beginning of jsonargparse's message for an error that wraps another one."""
 LONGEST = 200
-"""Characters of a parser's own message that are worth a user's time."""
+"""Length, in characters, to which a message of the parser is shortened."""
 
 
 class ParserError(Exception):
-    """What the argument parser says of a mistake, before :func:`explain_mistake` puts it into better words."""
+    """An error of the argument parser, with its own message, which :func:`explain_mistake` turns into a clear one."""
 
 
 def explain_mistake(
     message: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Callable[[], Iterable[str]]
 ) -> str:
-    """Turn a parser's message into a sentence that names the option, its file, and the nearest right one.
+    """Turn a parser's message into one that names the option, the file that sets it, and the nearest valid option.
 
     Args:
-        message: What the parser says.
+        message: The parser's message.
         args: The command line.
         files: Names of the options that each recipe sets, by the recipe's path.
-        known: Names of all options, without leading dashes; asked for only when needed.
+        known: Returns the names of all options, without leading dashes; called only when needed.
     """
     unknown = re.search(
         r"[Oo]ption '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: --([^\s=]+)",
@@ -70,14 +70,14 @@ def explain_mistake(
 
 
 def check_decided(args: Sequence[str], files: Mapping[str, Iterable[str]]) -> None:
-    """Refuse options that something else decides.
+    """Reject options that a user can't set.
 
     Args:
         args: The command line.
         files: Names of the options that each recipe sets, by the recipe's path.
 
     Raises:
-        UsageError: When one of them is given.
+        UsageError: When the command line or a recipe sets one of them.
     """
     for name, reason in DECIDED.items():
         if name in map(_option_name, args):
@@ -102,10 +102,10 @@ def options_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def unwrapped(error: Exception) -> Exception:
-    """The error that a class raised, out of those that the parser wrapped it in while it made an object of the class.
+    """Return the error that a class raised, without the errors in which the parser wrapped it.
 
     Args:
-        error: What came from the parser; an error that it did not wrap is returned as it is.
+        error: The error from the parser. An error that the parser did not wrap is returned unchanged.
     """
     while str(error).startswith(WRAPPED) and isinstance(error.__cause__, Exception):
         error = error.__cause__
@@ -113,24 +113,24 @@ def unwrapped(error: Exception) -> Exception:
 
 
 def sentence_of(error: Exception, spelling: Spelling) -> str:
-    """The sentence of an error that was raised while data, model and trainer were made.
+    """The message of an error that was raised while data, model and trainer were constructed.
 
     Args:
-        error: What came from the parser.
-        spelling: How an argument of the library is written as an option.
+        error: The error from the parser.
+        spelling: Writes an argument of the library as an option.
     """
     own = unwrapped(error)
     return own.render(spelling) if isinstance(own, ArgumentError) else _shortened(str(own), 2 * LONGEST)
 
 
 def _parser_key(message: str) -> str:
-    """The option that a parser's message is about, with a colon; empty where it names none."""
+    """The option that a parser's message names, with a colon; empty if it names none."""
     key = re.search(r'Parser key "([\w.]+)"', message)
     return f"{key.group(1)}: " if key else ""
 
 
 def _option_name(arg: str) -> str:
-    """An argument's option as a recipe would name it; empty where it is none."""
+    """The option of an argument, named as in a recipe; empty if the argument is no option."""
     return arg.partition("=")[0][2:].replace(".init_args.", ".") if arg.startswith("--") else ""
 
 
@@ -139,7 +139,7 @@ def _is_option(arg: str, after: str) -> bool:
 
 
 def _place(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -> tuple[str, str | None]:
-    """An option's full name, and the file that it stands in, None for the command line."""
+    """An option's full name, and the recipe that sets it; None if the command line sets it."""
     name = name.replace("init_args.", "")
     for given in map(_option_name, args):
         if given == name or given.endswith(f".{name}"):

@@ -19,10 +19,10 @@ def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path |
     """The folder of a run, in which there is no other run.
 
     Args:
-        given: The folder that the user wants, if any.
+        given: The folder that the user names, if any.
         name: The recipe's name.
         overwrite: Whether a run that is there already may be replaced.
-        resumed: The checkpoint that the run goes on from, if any.
+        resumed: The checkpoint from which the run resumes, if any.
 
     Raises:
         UsageError: When the wanted folder holds another run, or is no folder.

@@ -77,6 +77,6 @@ class Target(ABC):
 
         Raises:
             ContractError: When the file is not sealed, or was changed after it was.
-            DeploymentError: As for :meth:`check`, or when the file is not what its card says.
+            DeploymentError: As for :meth:`check`, or when the file does not match its card.
             OSError: When it can't be written.
         """

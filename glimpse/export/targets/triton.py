@@ -138,7 +138,7 @@ def write_triton(
 
     Raises:
         ContractError: When the file is not sealed, or was changed after it was.
-        DeploymentError: When the name or a number is not valid, the file is not what its card says, the folder can't be
+        DeploymentError: When the name or a number is not valid, the file does not match its card, the folder can't be
             made, or a model of that name was not written by Glimpse or was edited since.
     """
     check_repository(folder, name)
@@ -269,7 +269,7 @@ def _tensor(name: str, kind: str, dims: list[int], max_batch: int, more: Sequenc
                 "set max_batch to 0"
             )
         dims = dims[1:]
-    # One number an image, or one number at all: Triton knows no tensor without dimensions.
+    # One number an image, or one number at all: Triton has no tensors without dimensions.
     reshape = ("reshape { shape: [] }",) if max_batch and not dims else ()
     fields = (f'name: "{name}"', f"data_type: {kind}", f"dims: {dims or [1]}", *reshape, *more)
     return "  { " + " ".join(fields) + " }"
@@ -303,8 +303,8 @@ output [
 {outputs}
 ]
 
-# Nobody waits for company: a free instance takes what is queued, up to the greatest batch, at once. Preferred sizes
-# would only split what could run in one.
+# No request waits for others: a free instance takes what is queued, up to the greatest batch, at once. Preferred sizes
+# would only split what could run in one batch.
 dynamic_batching {{
   max_queue_delay_microseconds: 0
   default_queue_policy {{
@@ -328,7 +328,7 @@ model_warmup [
 {warm}  }}
 ]
 
-# What a client has to know, such as the classes in the order of the probabilities.
+# For clients: the card contains, among others, the classes in the order of the probabilities.
 parameters {{ key: "{seal_key}" value {{ string_value: "{digest}" }} }}
 parameters {{ key: "{card_key}" value {{ string_value: "{card}" }} }}
 {labels}"""

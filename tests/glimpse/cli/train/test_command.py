@@ -100,7 +100,7 @@ def test_a_mistake_is_told_in_a_sentence(args, sentence, capsys, folder):
         ),
         ("trainer: {max_epoch: 3}", "own.yaml: there is no option trainer.max_epoch; did you mean trainer.max_epochs?"),
         ("data: {batch_size: many}", "own.yaml: data.batch_size: expected a whole number, got 'many'"),
-        ("model: {classes: [a, b]}", "own.yaml: model.classes can't be set: the data say it"),
+        ("model: {classes: [a, b]}", "own.yaml: model.classes can't be set: it follows from the data"),
         ("model: [1,\n", "own.yaml: expected valid YAML, but at line"),
     ],
 )
