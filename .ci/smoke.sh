@@ -71,11 +71,11 @@ for models, name in (["model.onnx"], "model"), ([], "digits-hard"):
             with urllib.request.urlopen(request, timeout=30) as response:
                 answer = json.load(response)
             if answer["model"] != {"name": name, "version": "1"} or not answer["glimpses"]:
-                raise SystemExit(f"expected an answer of the model {name}, got {answer}")
+                raise SystemExit(f"expected a prediction of the model {name}, got {answer}")
             service.terminate()
             if status := service.wait(30):
-                raise SystemExit(f"expected a service that exits with 0 when it is told to stop, got {status}")
+                raise SystemExit(f"expected a service that exits with 0 after SIGTERM, got {status}")
         finally:
             service.kill()
-    print(f"glimpse serve answers {answer['class']} for {name}, and stops when it is told to")
+    print(f"glimpse serve returns the class {answer['class']} with {name}, and stops after SIGTERM")
 PYTHON

@@ -41,7 +41,7 @@ class EpisodeRule:
             raise ValueError(f"expected a glimpse_cost of at least 0, got {self.glimpse_cost}; give what is taken away")
 
     def earned(self, correct: Any = None, final: Any = None, gain: Any = None) -> Any:
-        """Return the rewards of glimpses, one or many. Only the arguments that the kind of reward uses have to be given.
+        """Return the rewards of glimpses, one or many. Only the arguments that the kind of reward uses are needed.
 
         Args:
             correct: Whether the answer after the glimpse is right, 0 or 1, floating point; for ``dense``.

@@ -1,8 +1,8 @@
 """A user's own images: one folder a class.
 
-Either ``ROOT/CLASS/image`` (each file's name then determines its part, so that adding images does not move others
-to another part, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation`` (or
-``val``) and ``test`` beside it.
+Either ``ROOT/CLASS/image`` (each file's name then determines its part, so that adding images does not move others to
+another part, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation``
+(or ``val``) and ``test`` beside it.
 """
 
 import hashlib
