@@ -11,6 +11,7 @@ a state, and its images may be parts of larger ones. The input of a *step* is on
 
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from glimpse.contract.tensors import inputs_of, outputs_of
@@ -137,17 +138,17 @@ class ModelCard:
             return None
         return RetinaGeometry(self.glimpse_size, self.num_scales, self.zoom)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the graph's inputs that a caller has to give, in order."""
         return tuple(name for name, tensor in inputs_of(self).items() if not tensor.has_default)
 
-    @property
+    @cached_property
     def options(self) -> tuple[str, ...]:
         """Names of the graph's inputs that have a default, in order."""
         return tuple(name for name, tensor in inputs_of(self).items() if tensor.has_default)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""
         return tuple(outputs_of(self))

@@ -5,7 +5,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ def wire_inputs(card: ModelCard) -> dict[str, Spec]:
     Args:
         card: The model's card.
     """
-    return {name: _on_wire(tensor) for name, tensor in inputs_of(card).items()}
+    return _wire_specs(card, inputs_of)
 
 
 def wire_outputs(card: ModelCard) -> dict[str, Spec]:
@@ -72,7 +72,16 @@ def wire_outputs(card: ModelCard) -> dict[str, Spec]:
     Args:
         card: The model's card.
     """
-    return {name: _on_wire(tensor) for name, tensor in outputs_of(card).items()}
+    return _wire_specs(card, outputs_of)
+
+
+def _wire_specs(card: ModelCard, tensors_of: Callable[[ModelCard], dict[str, TensorSpec]]) -> dict[str, Spec]:
+    """The tensors of a card in the protocol's form; computed once a card, since every request needs them."""
+    kept = vars(card).setdefault("_wire_specs", {})
+    if tensors_of not in kept:
+        kept[tensors_of] = {name: _on_wire(tensor) for name, tensor in tensors_of(card).items()}
+    specs: dict[str, Spec] = kept[tensors_of]
+    return specs
 
 
 def _on_wire(tensor: TensorSpec) -> Spec:
