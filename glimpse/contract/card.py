@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from glimpse.contract.tensors import inputs_of, outputs_of
+from glimpse.contract.tensors import TensorSpec, inputs_of, outputs_of
 
 CARD_KEY = "glimpse.card"
 SCHEMA_VERSION = 3
@@ -139,19 +139,29 @@ class ModelCard:
         return RetinaGeometry(self.glimpse_size, self.num_scales, self.zoom)
 
     @cached_property
+    def input_tensors(self) -> dict[str, TensorSpec]:
+        """The graph's inputs by name, in order, made once a card; see :func:`glimpse.contract.tensors.inputs_of`."""
+        return inputs_of(self)
+
+    @cached_property
+    def output_tensors(self) -> dict[str, TensorSpec]:
+        """The graph's outputs by name, in order, made once a card."""
+        return outputs_of(self)
+
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the graph's inputs that a caller has to give, in order."""
-        return tuple(name for name, tensor in inputs_of(self).items() if not tensor.has_default)
+        return tuple(name for name, tensor in self.input_tensors.items() if not tensor.has_default)
 
     @cached_property
     def options(self) -> tuple[str, ...]:
         """Names of the graph's inputs that have a default, in order."""
-        return tuple(name for name, tensor in inputs_of(self).items() if tensor.has_default)
+        return tuple(name for name, tensor in self.input_tensors.items() if tensor.has_default)
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in order."""
-        return tuple(outputs_of(self))
+        return tuple(self.output_tensors)
 
     def to_json(self) -> str:
         """Write the card as JSON."""

@@ -5,7 +5,8 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,6 @@ from glimpse.contract.tensors import (
     MAX_GLIMPSES,
     STATE,
     TensorSpec,
-    inputs_of,
-    outputs_of,
 )
 from glimpse.runtime.graph import Arrays
 from glimpse_serve.errors import HTTPError
@@ -63,7 +62,7 @@ def wire_inputs(card: ModelCard) -> dict[str, Spec]:
     Args:
         card: The model's card.
     """
-    return _wire_specs(card, inputs_of)
+    return _wire_specs(tuple(card.input_tensors.values()))
 
 
 def wire_outputs(card: ModelCard) -> dict[str, Spec]:
@@ -72,16 +71,13 @@ def wire_outputs(card: ModelCard) -> dict[str, Spec]:
     Args:
         card: The model's card.
     """
-    return _wire_specs(card, outputs_of)
+    return _wire_specs(tuple(card.output_tensors.values()))
 
 
-def _wire_specs(card: ModelCard, tensors_of: Callable[[ModelCard], dict[str, TensorSpec]]) -> dict[str, Spec]:
-    """The tensors of a card in the protocol's form; computed once a card, since every request needs them."""
-    kept = vars(card).setdefault("_wire_specs", {})
-    if tensors_of not in kept:
-        kept[tensors_of] = {name: _on_wire(tensor) for name, tensor in tensors_of(card).items()}
-    specs: dict[str, Spec] = kept[tensors_of]
-    return specs
+@lru_cache(maxsize=256)
+def _wire_specs(tensors: tuple[TensorSpec, ...]) -> dict[str, Spec]:
+    """Tensors in the protocol's form; kept, since every request needs those of its model."""
+    return {tensor.name: _on_wire(tensor) for tensor in tensors}
 
 
 def _on_wire(tensor: TensorSpec) -> Spec:
