@@ -86,6 +86,10 @@ class ImageData(LightningDataModule):
         image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
         image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
+        group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
+            :func:`glimpse.data.folder.image_folder`.
+        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
+        skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -107,6 +111,9 @@ class ImageData(LightningDataModule):
         image_height: int | None = None,
         image_width: int | None = None,
         channels: int | None = None,
+        group: str | None = None,
+        labels: str | None = None,
+        skip_unreadable: bool = False,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -117,13 +124,14 @@ class ImageData(LightningDataModule):
                 "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
             )
         shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
-        for name, value in shape.items():
+        of_folder = shape | {"group": group, "labels": labels, "skip_unreadable": skip_unreadable or None}
+        for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
                     "expected ",
                     Argument(name),
-                    f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape of "
-                    "their own; leave it out",
+                    f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape, parts "
+                    "and labels of their own; leave it out",
                 )
         chosen = FOLDER_SHAPE | {name: value for name, value in shape.items() if value is not None}
         for name, value, least in (
@@ -162,6 +170,7 @@ class ImageData(LightningDataModule):
         self.download = download
         self.jitter = jitter
         self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
+        self.group, self.labels, self.skip_unreadable = group, labels, skip_unreadable
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -176,7 +185,9 @@ class ImageData(LightningDataModule):
         if self._source is None:
             if self.dataset == FOLDER:
                 channels, height, width = self.folder_shape
-                self._source = image_folder(data_root(self.root), height, width, channels)
+                self._source = image_folder(
+                    data_root(self.root), height, width, channels, self.group, self.labels, self.skip_unreadable
+                )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
         return self._source
@@ -184,7 +195,9 @@ class ImageData(LightningDataModule):
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels."""
-        return list(folder_classes(data_root(self.root)) if self.dataset == FOLDER else self.source.classes)
+        return list(
+            folder_classes(data_root(self.root), self.labels) if self.dataset == FOLDER else self.source.classes
+        )
 
     @property
     def image_shape(self) -> list[int]:

@@ -56,12 +56,14 @@ class Source:
         validation: For choosing.
         test: For the final figure.
         classes: Class names, in the order of the labels.
+        notes: What a user should know of how it was read, each a sentence without a full stop.
     """
 
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def data_root(root: str | None) -> Path:

@@ -1,135 +1,206 @@
-"""A user's own images: one folder a class.
+"""A user's own images: found, split into parts, checked and read, with all faults of a folder reported at once."""
 
-Either ``ROOT/CLASS/image`` (each file's name then determines its part, so that adding images does not move others to
-another part, unless a class is so small that a part would be empty) or ``ROOT/train/CLASS/image`` with ``validation``
-(or ``val``) and ``test`` beside it.
-"""
-
-import hashlib
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
-from glimpse.errors import Argument
+from glimpse.data.grouping import Groups, groups_by_pattern
+from glimpse.data.labels import read_labels
+from glimpse.data.splitting import SHARES, split_off
+from glimpse.data.tree import PARTS, TRAIN, Tree, read_tree
+from glimpse.errors import Argument, Setting
 from glimpse.images.pixels import ImageError, decode, fit
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that a folder's images may take in memory once scaled."""
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+_SHOWN = 5
+"""Files that a sentence names at most."""
+
+Parts = Mapping[str, Mapping[str, list[Path]]]
+"""The files of each class, by part."""
 
 
-def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
-    """Read a folder of classes.
+def image_folder(
+    root: Path,
+    height: int,
+    width: int,
+    channels: int,
+    group: str | None = None,
+    labels: str | None = None,
+    skip_unreadable: bool = False,
+) -> Source:
+    """Read a folder of classes, in one of the shapes of :mod:`glimpse.data.tree`.
+
+    Parts that are not laid out are split off the training part; see :mod:`glimpse.data.splitting`. Files with the same
+    bytes stay in one part.
 
     Args:
         root: The folder.
         height: Every image is scaled to this height, pixels, keeping its proportions, and centred on black.
         width: Every image is scaled to this width, pixels.
         channels: 1 for grey, 3 for colour.
+        group: A regular expression for the files' groups, each of which stays in one part: frames of a track,
+            photographs of one object; see :func:`glimpse.data.grouping.groups_by_pattern`.
+        labels: A CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`. A relative path is looked for
+            in the folder first.
+        skip_unreadable: Whether to leave out images that can't be read.
+
+    Returns:
+        The images, with notes on what was split off, left out and found twice.
 
     Raises:
-        DataError: When the folder is not there, lacks a class, has too few images, holds an image that can't be read,
-            or would not fit into memory.
+        DataError: When the folder is not there or has another shape, a class has too few images, images can't be read,
+            or they would not fit into memory.
     """
-    parts = _files(root)
-    classes = tuple(sorted({name for files in parts.values() for name in files}))
-    for part, files in parts.items():
-        lacking = [name for name in classes if not files.get(name)]
-        if lacking:
-            raise DataError(
-                f"expected images of every class in the {part} part of {root}, found none of {', '.join(lacking)}; "
-                "add some (three a class at least), or remove the class"
-            )
-    total = sum(len(found) for files in parts.values() for found in files.values())
-    needed = total * channels * height * width
+    tree, named = _tree(root, labels)
+    files = [path for of_class in tree.parts.values() for paths in of_class.values() for path in paths]
+    if group is not None:
+        named |= groups_by_pattern(group, root, files)
+    groups = Groups(root, files, named)
+    parts, notes = _split(tree, groups)
+    _check_classes(parts, tree)
+    needed = len(files) * channels * height * width
     if needed > MEMORY_LIMIT:
         raise DataError(
-            f"{total} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
+            f"{len(files)} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
             f"{MEMORY_LIMIT / 2**30:.0f}; lower ",
             Argument("image_height"),
             " and ",
             Argument("image_width"),
         )
-    read = {part: _read(files, classes, height, width, channels) for part, files in parts.items()}
-    return Source(read["train"], read["validation"], read["test"], classes)
+    faults: dict[Path, str] = {}
+    read = {part: _read(of_class, tree.classes, (height, width, channels), faults) for part, of_class in parts.items()}
+    if faults:
+        if not skip_unreadable:
+            raise DataError(
+                f"expected images that can be read, found {len(faults)} that can't: {_few(faults.values(), '; ')}; "
+                "mend or remove them, or leave them out with ",
+                Setting("skip_unreadable", True),
+            )
+        notes.append(f"unreadable and left out: {len(faults)} images: {_few(faults.values(), '; ')}")
+        parts = {
+            part: {name: [path for path in paths if path not in faults] for name, paths in of_class.items()}
+            for part, of_class in parts.items()
+        }
+        _check_classes(parts, tree)
+    notes += _left_out(tree) + _found_twice(parts, groups, root)
+    return Source(read["train"], read["validation"], read["test"], tree.classes, tuple(notes))
 
 
-def folder_classes(root: Path) -> tuple[str, ...]:
-    """Names of a folder's classes, without reading an image; raises as :func:`image_folder` does."""
-    return tuple(sorted({name for files in _files(root).values() for name in files}))
+def folder_classes(root: Path, labels: str | None = None) -> tuple[str, ...]:
+    """Return the names of a folder's classes, without reading an image.
+
+    Args:
+        root: The folder.
+        labels: As in :func:`image_folder`.
+
+    Raises:
+        DataError: When the folder is not there or has another shape.
+    """
+    return _tree(root, labels)[0].classes
 
 
-def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """The files of each class in each part."""
-    if not root.is_dir():
-        raise DataError(f"expected a folder of images at {root}, found none; give one with ", Argument("root"))
-    if (root / "train").is_dir():
-        validation = root / "validation" if (root / "validation").is_dir() else root / "val"
-        places = {"train": root / "train", "validation": validation, "test": root / "test"}
-        for part, place in places.items():
-            if not place.is_dir():
-                raise DataError(
-                    f"expected a folder {place.name} beside {root / 'train'}, for the {part} part, found none; add one"
-                )
-        return {part: _classes(place) for part, place in places.items()}
-    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "validation": {}, "test": {}}
-    for name, files in _classes(root).items():
-        ordered = sorted(files, key=_rank)
-        ranks = [_rank(file) for file in ordered]
-        # Each part gets at least one image, whatever parts the names determine.
-        tested = max(0, min(max(1, bisect_left(ranks, TEST_SHARE)), len(ordered) - 2))
-        fitted = max(0, min(max(tested + 1, bisect_left(ranks, TEST_SHARE + VALIDATION_SHARE)), len(ordered) - 1))
-        parts["test"][name] = ordered[:tested]
-        parts["validation"][name] = ordered[tested:fitted]
-        parts["train"][name] = ordered[fitted:]
-    return parts
+def _tree(root: Path, labels: str | None) -> tuple[Tree, dict[Path, str]]:
+    """The files of a folder, and the names of their groups in the table of labels."""
+    if labels is None:
+        return read_tree(root), {}
+    table = root / labels if (root / labels).is_file() else Path(labels)
+    tree, groups = read_labels(table, root)
+    return tree, groups
 
 
-def _rank(file: Path) -> float:
-    """A number in [0, 1) that follows from the file's name alone."""
-    return int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:6]) / 2**48
+def _split(tree: Tree, groups: Groups) -> tuple[Parts, list[str]]:
+    """All three parts, and a note on what was split off."""
+    missing = {part: SHARES[part] for part in PARTS if part not in tree.parts}
+    if not missing:
+        return tree.parts, []
+    split = split_off(tree.parts[TRAIN], missing, lambda _, path: groups.of(path))
+    parts = {part: split.get(part) or tree.parts[part] for part in PARTS}
+    shares = " and ".join(f"{100 * share:.0f} % for the {part} part" for part, share in missing.items())
+    return parts, [f"split off the training images by their names: {shares}, of which no folder was found"]
 
 
-def _classes(root: Path) -> dict[str, list[Path]]:
-    found = {
-        folder.name: sorted(file for file in folder.rglob("*") if _is_image(file, folder))
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
+def _check_classes(parts: Parts, tree: Tree) -> None:
+    """Check that each part has images of every class; all that is missing in one error."""
+    lacking = {
+        part: [name for name in tree.classes if not of_class.get(name)]
+        for part, of_class in parts.items()
+        if not all(of_class.get(name) for name in tree.classes)
     }
-    if len(found) < 2:
+    if lacking:
+        found = "; ".join(f"none of {_few(names, ', ')} in the {part} part" for part, names in lacking.items())
         raise DataError(
-            f"expected at least 2 classes, one folder each, under {root}, found {len(found)}; "
-            "lay the images out as ROOT/CLASS/image"
+            f"expected images of every class in each part of {tree.root}, found {found}; "
+            "add some (three a class at least; files of one group, or with the same bytes, count as one), "
+            "or remove the class"
         )
-    return found
 
 
-def _is_image(file: Path, folder: Path) -> bool:
-    """Whether a path is an image by its name, and not hidden, as what macOS writes beside a file is."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in _SUFFIXES and not hidden and file.is_file()
+def _read(
+    of_class: Mapping[str, list[Path]],
+    classes: Iterable[str],
+    shape: tuple[int, int, int],
+    faults: dict[Path, str],
+) -> Split:
+    """Read a part's images in an order that mixes the classes, so that the first few are a sample.
 
-
-def _read(files: dict[str, list[Path]], classes: Iterable[str], height: int, width: int, channels: int) -> Split:
-    """Read a part's images in an order that mixes the classes, so that the first few are a sample."""
-    ordered = [(file, label) for label, name in enumerate(classes) for file in files[name]]
+    Images that can't be read are left out, and noted in ``faults``.
+    """
+    ordered = [(path, label) for label, name in enumerate(classes) for path in of_class.get(name, ())]
     mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
     listed = [ordered[place] for place in mixed]
+    height, width, channels = shape
     images = torch.empty(len(listed), channels, height, width, dtype=torch.uint8)
     pixels = images.numpy()
 
     def read(place: int) -> None:
-        pixels[place] = fit(decode(listed[place][0]), height, width, channels).transpose(2, 0, 1)
+        path = listed[place][0]
+        try:
+            pixels[place] = fit(decode(path), height, width, channels).transpose(2, 0, 1)
+        except ImageError as error:
+            faults[path] = str(error)
 
-    try:
-        with ThreadPoolExecutor() as pool:
-            for _ in pool.map(read, range(len(listed))):
-                pass
-    except ImageError as error:
-        raise DataError(f"{error}; mend or remove the file") from error
-    return Split(images, torch.tensor([label for _, label in listed]))
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(read, range(len(listed))):
+            pass
+    split = Split(images, torch.tensor([label for _, label in listed]))
+    kept = [place for place, (path, _) in enumerate(listed) if path not in faults]
+    return split if len(kept) == len(listed) else split.take(torch.tensor(kept))
+
+
+def _left_out(tree: Tree) -> list[str]:
+    reasons = Counter(tree.left_out.values())
+    examples = {reason: path for path, reason in reversed(list(tree.left_out.items()))}
+    return [f"left out: {count} x {reason}, such as {examples[reason]}" for reason, count in reasons.items()]
+
+
+def _found_twice(parts: Parts, groups: Groups, root: Path) -> list[str]:
+    """Notes on files with the same bytes in several classes, and on groups in several parts."""
+    place = {
+        path: (part, name) for part, of_class in parts.items() for name, paths in of_class.items() for path in paths
+    }
+    notes = []
+    mislabelled = [paths for paths in groups.identical if len({place[path][1] for path in paths if path in place}) > 1]
+    if mislabelled:
+        shown = _few((" = ".join(str(path.relative_to(root)) for path in paths[:2]) for paths in mislabelled), ", ")
+        notes.append(f"the same image under several classes, {len(mislabelled)} times: {shown}; one label is wrong")
+    spread: dict[str, set[str]] = {}
+    for path, (part, _) in place.items():
+        spread.setdefault(groups.of(path), set()).add(part)
+    leaking = sorted(group for group, of_group in spread.items() if len(of_group) > 1)
+    if leaking:
+        notes.append(
+            f"{len(leaking)} groups or identical files lie in several parts, such as {leaking[0]}: "
+            "figures of the held-out parts look better than they are"
+        )
+    return notes
+
+
+def _few(texts: Iterable[str], separator: str) -> str:
+    texts = list(texts)
+    more = f"{separator}and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return separator.join(texts[:_SHOWN]) + more

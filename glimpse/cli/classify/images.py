@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from glimpse.images import pixels
+from glimpse.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
@@ -22,10 +23,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
-)
-"""What the names of images end with, in small letters, by which they are picked out of a folder."""
 STANDARD_INPUT = "-"
 
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from glimpse.data import folder
-from glimpse.data.datasets import DataError, Split
+from glimpse.data.datasets import DataError, Source, Split
 from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.grouping import Groups
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
@@ -28,6 +29,10 @@ def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("an
 
 def values(part: Split) -> set[tuple[int, int]]:
     return {(int(label), int(image.max())) for image, label in zip(part.images, part.labels, strict=True)}
+
+
+def parts_of(source: Source) -> tuple[Split, Split, Split]:
+    return source.train, source.validation, source.test
 
 
 def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
@@ -55,8 +60,10 @@ def test_the_parts_have_their_shares(tmp_path):
     for label in ("ant", "bee"):
         (tmp_path / label).mkdir()
         for number in range(600):
-            (tmp_path / label / f"{number}.png").touch()
-    parts = folder._files(tmp_path)
+            (tmp_path / label / f"{number}.png").write_text(f"{label} {number}")
+    tree, _ = folder._tree(tmp_path, None)
+    files = [path for paths in tree.parts["train"].values() for path in paths]
+    parts, _ = folder._split(tree, Groups(tmp_path, files, {}))
     counts = {part: sum(map(len, files.values())) for part, files in parts.items()}
     assert abs(counts["test"] - 240) < 45
     assert abs(counts["validation"] - 120) < 35
@@ -94,10 +101,10 @@ def test_parts_that_are_laid_out_are_taken_as_they_are(tmp_path, validation):
 def test_images_are_fitted_turned_upright_and_converted(tmp_path):
     flat(tmp_path, range(12))
     kept = sorted((tmp_path / "ant").iterdir())
-    for path in kept:
+    for number, path in enumerate(kept):
         path.unlink()
         picture = np.zeros((4, 12, 3), np.uint8)
-        picture[:, :6] = [250, 0, 0]
+        picture[:, :6] = [250 - number, 0, 0]
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(picture).save(path, exif=exif)
@@ -112,8 +119,8 @@ def test_images_are_fitted_turned_upright_and_converted(tmp_path):
 
 def test_16_bits_a_pixel_are_scaled(tmp_path):
     flat(tmp_path, range(6))
-    for path in (tmp_path / "bee").iterdir():
-        Image.fromarray(np.full((6, 8), 32768, np.uint16)).save(path)
+    for number, path in enumerate((tmp_path / "bee").iterdir()):
+        Image.fromarray(np.full((6, 8), 32768 + number, np.uint16)).save(path)
     source = image_folder(tmp_path, 6, 8, 1)
     assert set(source.train.images[source.train.labels == 1].unique().tolist()) == {128}
 
@@ -174,14 +181,16 @@ def test_a_missing_folder_is_told(tmp_path):
 
 def test_one_class_is_too_few(tmp_path):
     flat(tmp_path, classes=("ant",))
-    with pytest.raises(DataError, match=r"expected at least 2 classes, one folder each, under .*, found 1; lay the"):
+    with pytest.raises(
+        DataError, match=r"expected at least 2 classes, one folder each, .*, found 1: ant/ \(40 images\); lay the"
+    ):
         image_folder(tmp_path, 6, 8, 1)
 
 
 def test_a_class_without_images_is_named(tmp_path):
     flat(tmp_path)
     (tmp_path / "cat").mkdir()
-    with pytest.raises(DataError, match=r"expected images of every class in the train part of .*, found none of cat"):
+    with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the train part"):
         image_folder(tmp_path, 6, 8, 1)
 
 
@@ -189,7 +198,7 @@ def test_a_class_without_images_is_named(tmp_path):
 def test_a_class_too_small_to_split_is_named(tmp_path, count):
     flat(tmp_path)
     flat(tmp_path, range(count), ("cat",))
-    with pytest.raises(DataError, match=r"found none of cat; add some \(three a class at least\)"):
+    with pytest.raises(DataError, match=r"none of cat in the .* part; add some \(three a class at least; files"):
         image_folder(tmp_path, 6, 8, 1)
 
 
@@ -197,21 +206,35 @@ def test_a_part_that_lacks_a_class_is_named(tmp_path):
     for part in ("train", "val"):
         flat(tmp_path / part, range(4), ("ant", "bee", "cat"))
     flat(tmp_path / "test", range(4))
-    with pytest.raises(DataError, match=r"of every class in the test part of .*, found none of cat"):
+    with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the test part"):
         image_folder(tmp_path, 6, 8, 1)
 
 
-def test_a_part_that_is_missing_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("laid_out", "split_off"),
+    [("val", "20 % for the test part"), ("test", "10 % for the validation part"), (None, "10 % for the validation")],
+)
+def test_a_part_that_is_missing_is_split_off_the_training_part_and_that_is_said(tmp_path, laid_out, split_off):
     flat(tmp_path / "train")
-    flat(tmp_path / "val")
-    with pytest.raises(DataError, match=r"expected a folder test beside .*train, for the test part, found none"):
-        image_folder(tmp_path, 6, 8, 1)
+    if laid_out:
+        flat(tmp_path / laid_out, range(50, 60))
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert len(source.notes) == 1
+    assert split_off in source.notes[0]
+    parts = {"train": source.train, "val": source.validation, "test": source.test}
+    if laid_out:
+        assert values(parts[laid_out]) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(50, 60)}
+        del parts[laid_out]
+    assert set.union(*map(values, parts.values())) == {
+        (label, 1 + n + 100 * label) for label in (0, 1) for n in range(40)
+    }
+    assert all(parts.values())
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     flat(tmp_path, range(10))
     (tmp_path / "bee" / "0004.png").write_bytes(b"not an image at all")
-    with pytest.raises(DataError, match=r"0004\.png' is no image that can be read.*; mend or remove the file"):
+    with pytest.raises(DataError, match=r"found 1 that can't: '.*0004\.png' is no image .*; mend or remove them"):
         image_folder(tmp_path, 6, 8, 1)
 
 
@@ -219,3 +242,65 @@ def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
     flat(tmp_path, range(10))
     with pytest.raises(DataError, match=r"20 images of 20000x20000 pixels need .* GiB of memory, more than 8; lower"):
         image_folder(tmp_path, 20_000, 20_000, 3)
+
+
+def test_images_that_cannot_be_read_are_reported_at_once_or_left_out(tmp_path):
+    flat(tmp_path, range(20))
+    for number in range(7):
+        (tmp_path / "bee" / f"{number:04}.png").write_bytes(b"not an image" * number)
+    with pytest.raises(DataError, match=r"found 7 that can't: .*; and 2 more; .* with skip_unreadable=True"):
+        image_folder(tmp_path, 6, 8, 1)
+    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+    assert sum(len(part) for part in (source.train, source.validation, source.test)) == 33
+    assert any(note.startswith("unreadable and left out: 7 images") for note in source.notes)
+
+
+def test_a_group_of_files_stays_in_one_part(tmp_path):
+    for label, name in enumerate(("ant", "bee")):
+        for number in range(60):
+            write(tmp_path / name / f"track{number // 5}_{number % 5}.png", 1 + number + 100 * label)
+    source = image_folder(tmp_path, 6, 8, 1, group=r"^(.*track\d+)_")
+    tracks = [{(label, (value - 1) % 100 // 5) for label, value in values(part)} for part in parts_of(source)]
+    assert tracks[0] | tracks[1] | tracks[2] == {(label, track) for label in range(2) for track in range(12)}
+    assert not tracks[0] & tracks[1]
+    assert not (tracks[0] | tracks[1]) & tracks[2]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(", r"expected group as a regular expression, got '\('"), ("x{9}", r"to match paths such as 'bee/0039\.png'")],
+)
+def test_a_pattern_of_groups_that_fits_nothing_is_refused(tmp_path, pattern, message):
+    with pytest.raises(DataError, match=message):
+        image_folder(flat(tmp_path), 6, 8, 1, group=pattern)
+
+
+def test_groups_in_several_laid_out_parts_are_noted(tmp_path):
+    for shift, part in enumerate(("train", "val", "test")):
+        flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
+    shutil.copy(tmp_path / "train" / "ant" / "0000.png", tmp_path / "test" / "ant" / "copy.png")
+    shutil.copy(tmp_path / "train" / "ant" / "0001.png", tmp_path / "train" / "bee" / "copy.png")
+    notes = image_folder(tmp_path, 6, 8, 1).notes
+    assert any("1 groups or identical files lie in several parts" in note for note in notes)
+    assert any("train/ant/0001.png = train/bee/copy.png; one label is wrong" in note for note in notes)
+
+
+def test_what_is_left_out_is_noted(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "bee" / "photo.HEIC").write_text("x")
+    (tmp_path / "bee" / "gone.png").symlink_to("nowhere.png")
+    notes = "\n".join(image_folder(tmp_path, 6, 8, 1).notes)
+    assert "left out: 1 x a HEIC photograph: convert it to JPEG" in notes
+    assert "left out: 1 x a link to a file that is not there, such as " in notes
+
+
+def test_labels_may_come_in_a_table(tmp_path):
+    flat(tmp_path / "images")
+    lines = ["path,label,group"]
+    for number in range(40):
+        lines += [f"images/{name}/{number:04}.png,{name}s,{name}{number // 4}" for name in ("ant", "bee")]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    source = image_folder(tmp_path, 6, 8, 1, labels="labels.csv")
+    assert source.classes == folder_classes(tmp_path, "labels.csv") == ("ants", "bees")
+    groups = [{(label, (value - 1) % 100 // 4) for label, value in values(part)} for part in parts_of(source)]
+    assert sum(map(len, groups)) == 20, "no group is in two parts"

@@ -1,0 +1,83 @@
+"""Parts of a folder that are not laid out: files are split off the training part, a group of files never in two parts.
+
+A number in [0, 1) that follows from a file's (or its group's) name alone determines the part. Adding files therefore
+moves no other file to another part, and the parts have their shares whatever the files are called. Where a class is so
+small that a part would have no image of it, the group whose number lies nearest to that part is moved there.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from glimpse.data.tree import PARTS, TEST, TRAIN, VALIDATION
+
+SHARES = {TEST: 0.2, VALIDATION: 0.1}
+"""Shares of the images that are split off for parts that are not laid out."""
+
+Files = Mapping[str, list[Path]]
+"""The files of each class."""
+
+
+def split_off(
+    files: Files, shares: Mapping[str, float], group: Callable[[str, Path], str]
+) -> dict[str, dict[str, list[Path]]]:
+    """Split parts off the training part.
+
+    Args:
+        files: The files of each class.
+        shares: The share of each part that is split off, in (0, 1), in all less than 1.
+        group: The name of a file's group, from its class and path. Files of one group stay in one part.
+
+    Returns:
+        The files of each class by part: the parts of ``shares``, and ``train`` for the rest. A class with fewer groups
+        than parts has no files in some of them.
+    """
+    members: dict[str, dict[str, list[Path]]] = {}
+    for name, paths in files.items():
+        for path in paths:
+            members.setdefault(group(name, path), {}).setdefault(name, []).append(path)
+    ranks = {key: _rank(key) for key in members}
+    bounds, low = {}, 0.0
+    for part in (TEST, VALIDATION):
+        if part in shares:
+            bounds[part] = (low, low + shares[part])
+            low += shares[part]
+    bounds[TRAIN] = (low, 1.0)
+    places = {
+        key: next(part for part, (start, end) in bounds.items() if start <= rank < end) for key, rank in ranks.items()
+    }
+    _give_each_class_every_part(members, places, ranks, bounds)
+    split: dict[str, dict[str, list[Path]]] = {part: {name: [] for name in files} for part in PARTS if part in bounds}
+    for key, of_class in members.items():
+        for name, paths in of_class.items():
+            split[places[key]][name] += paths
+    return {part: {name: sorted(paths) for name, paths in named.items()} for part, named in split.items()}
+
+
+def _give_each_class_every_part(
+    members: Mapping[str, Mapping[str, list[Path]]],
+    places: dict[str, str],
+    ranks: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
+) -> None:
+    """Move groups, as few as possible, so that each class with enough groups is in every part."""
+    own: dict[str, list[str]] = {}
+    for key in sorted(members, key=ranks.__getitem__):
+        for name in members[key]:
+            own.setdefault(name, []).append(key)
+
+    def movable(key: str) -> bool:
+        return all(sum(places[other] == places[key] for other in own[name]) > 1 for name in members[key])
+
+    for keys in own.values():
+        for part, (start, end) in bounds.items():
+            if any(places[key] == part for key in keys):
+                continue
+            candidates = [key for key in keys if movable(key)]
+            if candidates:
+                places[min(candidates, key=lambda key: max(start - ranks[key], ranks[key] - end))] = part
+
+
+def _rank(key: str) -> float:
+    """A number in [0, 1) that follows from a name alone, spread evenly over names."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:6]) / 2**48

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from glimpse.data.datasets import DataError
+from glimpse.data.grouping import Groups, groups_by_pattern
+
+
+def write(root: Path, **contents: str) -> list[Path]:
+    for name, content in contents.items():
+        (root / name).write_text(content)
+    return [root / name for name in contents]
+
+
+def test_a_file_stands_for_itself(tmp_path):
+    files = write(tmp_path, a="1", b="2")
+    groups = Groups(tmp_path, files, {})
+    assert [groups.of(path) for path in files] == ["a", "b"]
+    assert groups.identical == []
+
+
+def test_files_with_the_same_bytes_are_one_group(tmp_path):
+    files = write(tmp_path, c="same", a="same", b="other")
+    groups = Groups(tmp_path, files, {})
+    assert [groups.of(path) for path in files] == ["a", "a", "b"]
+    assert groups.identical == [files[:2]]
+
+
+def test_named_groups_that_share_a_file_are_joined(tmp_path):
+    files = write(tmp_path, a="1", b="twice", c="twice", d="4", e="5")
+    named = dict(zip(files[:4], ["left", "left", "right", "right"], strict=True))
+    groups = Groups(tmp_path, files, named)
+    assert len({groups.of(path) for path in files[:4]}) == 1
+    assert groups.of(files[4]) == "e"
+
+
+def test_a_file_that_cannot_be_read_stands_for_itself(tmp_path):
+    groups = Groups(tmp_path, [tmp_path / "gone", tmp_path / "lost"], {})
+    assert groups.of(tmp_path / "gone") == "gone"
+    assert groups.identical == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [(r"_(\d+)_", ["07", "07", "08"]), (r"t_\d+", ["t_07", "t_07", "t_08"]), ("(x)?t_08", ["", None, None])],
+)
+def test_a_pattern_names_the_groups(tmp_path, pattern, names):
+    files = [tmp_path / "cat" / name for name in ("t_07_1.png", "t_07_2.png", "t_08_1.png")]
+    found = groups_by_pattern(pattern, tmp_path, files)
+    expected = [None, None, ""] if "x" in pattern else names
+    assert [found.get(path) for path in files] == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("[", r"expected group as a regular expression, got '\['"), ("z+", "to match paths such as 'cat/b', got 'z\\+'")],
+)
+def test_a_pattern_that_is_wrong_or_matches_nothing_is_refused(tmp_path, pattern, message):
+    with pytest.raises(DataError, match=message):
+        groups_by_pattern(pattern, tmp_path, [tmp_path / "cat" / "a", tmp_path / "cat" / "b"])
