@@ -22,6 +22,9 @@ GRAPHS = ("adaptive", "episode", "step")
 INPUT_TYPES = ("uint8", "float32")
 PRECISIONS = ("float32", "float16", "int8")
 TARGETS = ("cpu", "gpu")
+SIZE_POLICIES = ("fit",)
+MAX_CARD_BYTES = 4 * 2**20
+"""Bytes of a card's JSON."""
 
 
 class ContractError(ValueError):
@@ -172,9 +175,14 @@ class ModelCard:
         """Read a card.
 
         Raises:
-            ContractError: When the text is no card, a card of another schema version, or one with a value of
-                another type than its entry's.
+            ContractError: When the text is no card, one of more than ``MAX_CARD_BYTES``, a card of another schema
+                version, or one with a value of another type than its entry's. What the values may be beyond their
+                types is checked by :func:`glimpse.contract.bounds.check_card`.
         """
+        if len(text) > MAX_CARD_BYTES:
+            raise ContractError(
+                f"expected a model card of at most {MAX_CARD_BYTES:,} bytes, got {len(text):,}; {_AGAIN}"
+            )
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -182,7 +190,7 @@ class ModelCard:
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise ContractError(
-                f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r}; "
+                f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r:.60}; "
                 "export the model again with this version of Glimpse, or use the version that wrote it"
             )
         _check_names(values, cls, "the model's card")
@@ -201,7 +209,7 @@ class ModelCard:
             ):
                 raise ContractError(
                     "expected numbers in a budget of the model's card, and null at most for "
-                    f"{' and '.join(_MAY_BE_NULL)}, got {budget}; {_AGAIN}"
+                    f"{' and '.join(_MAY_BE_NULL)}, got {budget!s:.400}; {_AGAIN}"
                 )
         return cls(
             **{
@@ -217,7 +225,7 @@ def _check_names(values: dict[str, Any], made: type, what: str) -> None:
     known = {field.name for field in fields(made)}
     missing, unknown = sorted(known - values.keys()), sorted(values.keys() - known)
     if missing or unknown:
-        raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown}; {_AGAIN}")
+        raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown!s:.200}; {_AGAIN}")
 
 
 _AGAIN = "export the model again with this version of Glimpse"

@@ -67,6 +67,7 @@ class GlimpseSession:
         provider: What to run it on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         warm_up: Whether to run it once, on a black image, so that the first image does not wait for the layout
             of the memory.
+        sha256: The seal that the file must have, so that no other file is loaded in its place; any when left out.
 
     Raises:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
@@ -75,7 +76,14 @@ class GlimpseSession:
         LimitError: When the number of threads is no whole number, or out of its range.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        provider: str = "cpu",
+        warm_up: bool = True,
+        sha256: str | None = None,
+    ) -> None:
         if not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
             raise LimitError(
                 "expected a whole number of ",
@@ -84,7 +92,7 @@ class GlimpseSession:
             )
         self.path = Path(path)
         self.provider = provider
-        model = load_model_file(self.path)
+        model = load_model_file(self.path, sha256)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
         self._graph = InferenceGraph(model, provider, int(threads))
