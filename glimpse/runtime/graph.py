@@ -1,11 +1,13 @@
 """An exported graph as a function: from arrays by name to arrays by name."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, STATE
 from glimpse.runtime.model_file import ModelFile
@@ -14,6 +16,10 @@ from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
 """Runs a graph once: a :class:`InferenceGraph`, or a function with the same inputs and outputs."""
+
+
+class InterruptedRunError(RuntimeError):
+    """A run of a graph that was ended by :meth:`InferenceGraph.interrupt`."""
 
 
 class InferenceGraph:
@@ -37,6 +43,7 @@ class InferenceGraph:
         self._model, self._provider, self._threads = model, provider, threads
         self._outputs = [name for name in model.card.outputs if name != LOGITS]
         self._lock = threading.Lock()
+        self._running: dict[Any, float] = {}
         self._single: Any = None
         self._general: Any = None
         if provider == "cpu":
@@ -60,10 +67,36 @@ class InferenceGraph:
 
         Returns:
             Its outputs.
+
+        Raises:
+            InterruptedRunError: When :meth:`interrupt` has ended the run.
         """
         session = self._single if self._single is not None and self._is_single(inputs) else self._any_size()
         names = self._outputs if outputs is None else list(outputs)
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        options = onnxruntime.RunOptions()
+        self._running[options] = time.monotonic()
+        try:
+            return dict(zip(names, session.run(names, inputs, options), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no parent of their own
+            if options.terminate:
+                raise InterruptedRunError(
+                    "expected the model to answer in time, and its graph went on and was ended; use another model, or "
+                    "allow more time"
+                ) from error
+            raise
+        finally:
+            del self._running[options]
+
+    def interrupt(self, seconds: float) -> None:
+        """End the runs, in whatever threads, that have gone on for long; each ends before its next operator.
+
+        Args:
+            seconds: How long a run may go on, at least 0.
+        """
+        latest = time.monotonic() - seconds
+        for options, started in list(self._running.items()):
+            if started <= latest:
+                options.terminate = True
 
     def zeros(self) -> Arrays:
         """Inputs for one black image of the model's own size."""

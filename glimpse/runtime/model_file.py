@@ -82,10 +82,10 @@ def _read(path: Path) -> bytes:
         what = "a directory" if path.is_dir() else "no regular file" if path.exists() else "no such file"
         raise ContractError(f"can't load the model {str(path)!r}: {what}; {_ADVICE}")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
             raise ContractError(
-                f"can't load the model {str(path)!r}: {path.stat().st_size:,} bytes, more than an ONNX file can have; "
-                f"{_ADVICE}"
+                f"can't load the model {str(path)!r}: {size:,} bytes, more than an ONNX file can have; {_ADVICE}"
             )
         with path.open("rb") as stream:
             start = stream.read(4)
@@ -94,7 +94,7 @@ def _read(path: Path) -> bytes:
                     f"{str(path)!r} is a checkpoint or pickled code, no exported model; {_ADVICE}, run "
                     "'glimpse export CHECKPOINT' first"
                 )
-            return start + stream.read(MAX_FILE_BYTES)
+            return start + stream.read(size)
     except OSError as error:
         raise ContractError(f"can't load the model {str(path)!r} ({error.strerror}); check its permissions") from error
 

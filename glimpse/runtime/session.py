@@ -261,6 +261,17 @@ class GlimpseSession:
         """
         return self._graph(given, outputs)
 
+    def interrupt(self, seconds: float = 0.0) -> None:
+        """End calls of the graph that have gone on for long; may be called in any thread.
+
+        They raise :class:`glimpse.runtime.graph.InterruptedRunError`. A graph may hold a loop whose end depends on the
+        image, so that no trial tells beforehand how long it takes.
+
+        Args:
+            seconds: How long a call of the graph may go on; all calls are ended when left out.
+        """
+        self._graph.interrupt(seconds)
+
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.
 

@@ -19,11 +19,13 @@ import orjson
 from glimpse.images import geometry
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
+from glimpse.runtime.graph import InterruptedRunError
 from glimpse.runtime.payload import glimpse_payloads, image_payload
 from glimpse.runtime.prediction import Glance, from_glances
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.cancellation import disconnected
 from glimpse_serve.http.request import REQUEST_KEY, Receive, Request, RequestHandler, Response, Scope, Send
+from glimpse_serve.inference.model import interrupted_error
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 from glimpse_serve.routes.streaming_messages import (
@@ -213,6 +215,8 @@ class _StreamingSession:
                 raise error.error from error
             except ImageError as error:
                 raise HTTPError(422, str(error), "image") from error
+            except InterruptedRunError as error:
+                raise interrupted_error(error) from error
             glances.append(glance)
             glimpse = glimpse_payloads(from_glances(glances), card.classes)[-1]
             glimpse["milliseconds"] = round((glance.seconds - self._waited) * 1e3, 3)
