@@ -201,14 +201,19 @@ class ModelCard:
                 raise ContractError(
                     f"the model's card should say {expected} under {name!r}, got {json.dumps(value)[:60]}; {_AGAIN}"
                 )
+        if any(type(version) is not str for version in values["versions"].values()):
+            given = json.dumps(values["versions"])[:60]
+            raise ContractError(f"the model's card should say texts under 'versions', got {given}; {_AGAIN}")
         for budget in values["budgets"]:
             _check_names(budget, Budget, "a budget in the model's card")
             if any(
-                type(entry) not in (int, float) and not (entry is None and name in _MAY_BE_NULL)
+                type(entry) not in ((int,) if name in _WHOLE_IN_BUDGET else (int, float))
+                and not (entry is None and name in _MAY_BE_NULL)
                 for name, entry in budget.items()
             ):
                 raise ContractError(
-                    "expected numbers in a budget of the model's card, and null at most for "
+                    "expected numbers in a budget of the model's card, whole ones for "
+                    f"{' and '.join(_WHOLE_IN_BUDGET)}, and null at most for "
                     f"{' and '.join(_MAY_BE_NULL)}, got {budget!s:.400}; {_AGAIN}"
                 )
         return cls(
@@ -264,5 +269,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
 """What each entry of a card holds, in words and as JSON's types."""
 _MAY_BE_NULL = ("confidence", "milliseconds")
 """Those entries of a budget that may be unknown."""
+_WHOLE_IN_BUDGET = ("max_glimpses", "multiply_accumulates")
+"""Those that are whole numbers."""
 _LISTED: dict[str, tuple[type, ...]] = {"classes": (str,), "multiply_accumulates": (int,), "budgets": (dict,)}
 """What the lists among them hold."""

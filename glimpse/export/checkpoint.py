@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glimpse.contract.bounds import check_card
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, Setting
@@ -73,9 +74,12 @@ class ExportOptions:
 
         Args:
             card: The card of the model.
+
+        Raises:
+            ContractError: When an entry is out of its bounds, such as a license with control characters.
         """
         graph = self.graph or card.graph
-        return replace(
+        applied = replace(
             card,
             graph=graph,
             input_type=self.input_type,
@@ -87,6 +91,8 @@ class ExportOptions:
             | ({"weights": self.weights} if self.weights != "float32" else {})
             | ({"made_by": self.made_by} if self.made_by is not None else {}),
         )
+        check_card(applied)
+        return applied
 
 
 class Exported(NamedTuple):

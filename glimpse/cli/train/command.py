@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from glimpse.cli.parser import CommandParser
 from glimpse.cli.usage import UsageError
+from glimpse.contract.texts import visible_lines
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -65,5 +66,5 @@ def main(args: Sequence[str], program: str) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     else:
         return 0
-    print(f"{program}: {sentence}", file=sys.stderr)
+    print(f"{program}: {visible_lines(sentence)}", file=sys.stderr)
     return 2

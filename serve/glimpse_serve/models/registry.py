@@ -116,8 +116,8 @@ class Registry:
             known = ", ".join(map(str, sorted(versions)))
             raise HTTPError(
                 404,
-                f"expected a version of the model {name or self.names[0]!r} out of {known}, got {version!r:.80}; choose "
-                "one of them",
+                f"expected a version of the model {name or self.names[0]!r} out of {known}, got {version!r:.80}; "
+                "choose one of them",
                 "model",
             )
         return versions[int(version)]
