@@ -55,10 +55,8 @@ def is_bundled(path: Path) -> bool:
     Args:
         path: The file.
     """
-    for model in models():
-        if path == model.path:
-            try:
-                return read_seal(path.read_bytes()) == model.sha256
-            except (OSError, ContractError):
-                return False
-    return False
+    known = [model.sha256 for model in models() if model.path == path]
+    try:
+        return bool(known) and read_seal(path.read_bytes()) in known
+    except (OSError, ContractError):
+        return False

@@ -32,8 +32,8 @@ def open_model(path: Path, threads: int = 1, provider: str = "cpu", sha256: str 
     """
     try:
         session = GlimpseSession(path, threads, provider, sha256=sha256)
-        for prediction in _predictions(session):
-            _check(session, prediction)
+        for prediction, limited in _predictions(session):
+            _check(session, prediction, limited)
     except (ContractError, ProviderError) as error:
         if _lacks_memory(error):
             raise MemoryError from error
@@ -48,17 +48,17 @@ def open_model(path: Path, threads: int = 1, provider: str = "cpu", sha256: str 
     return session
 
 
-def _predictions(session: GlimpseSession) -> Iterator[Prediction]:
-    """One image and two, within limits and without, in one call and glimpse by glimpse, on the canvas and beyond it."""
+def _predictions(session: GlimpseSession) -> Iterator[tuple[Prediction, bool]]:
+    """One image and two, in one call and glimpse by glimpse, on the canvas and beyond it; and whether within limits."""
     images = _images(session.card)
     for batch in (images[:1], images[1:2], images[1:], images[2:]):
-        yield session.run(batch)
-    for limits in ({"max_glimpses": 1}, {"confidence": 0.5}):
-        yield session.run(images[:2], **limits)
-    yield from_glances(list(session.scan(images[0])))
+        yield session.run(batch), False
+    yield session.run(images[:2], max_glimpses=1), True
+    yield session.run(images[:2], confidence=0.5), True
+    yield from_glances(list(session.scan(images[0]))), False
     if session.card.any_size or session.card.graph == "step":
         larger = np.pad(images[0], ((1, 2), (2, 1), (0, 0)), mode="edge")
-        yield from_glances(list(session.scan(larger, size="native")))
+        yield from_glances(list(session.scan(larger, size="native"))), False
 
 
 def _images(card: ModelCard) -> npt.NDArray[np.uint8]:
@@ -69,11 +69,12 @@ def _images(card: ModelCard) -> npt.NDArray[np.uint8]:
     return images
 
 
-def _check(session: GlimpseSession, prediction: Prediction) -> None:
+def _check(session: GlimpseSession, prediction: Prediction, limited: bool) -> None:
     found, card = prediction.probabilities, session.card
-    if not 1 <= found.shape[1] <= card.num_glimpses or found.shape[2] != len(card.classes):
+    taken = found.shape[1]
+    if not (1 if limited else card.num_glimpses) <= taken <= card.num_glimpses or found.shape[2] != len(card.classes):
         raise ModelError(
-            f"expected probabilities of {len(card.classes)} classes after 1 to {card.num_glimpses} glimpses from "
+            f"expected {card.num_glimpses} glimpses and probabilities of {len(card.classes)} classes from "
             f"{str(session.path)!r}, as its card says, got {found.shape[1:]}; export the model again"
         )
     total = found.sum(-1)
