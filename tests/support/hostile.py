@@ -18,7 +18,7 @@ from tests.support import toys
 ENDLESS = 2**61
 """Turns of a loop."""
 TRIGGER = 137
-"""Grey value of the images at which a loop never ends."""
+"""Grey value of the brightest pixel at which a loop never ends."""
 FIRST_NAME = 10_000
 """Number of the first name that is none of the toy's."""
 Costly = Callable[[toys.Draft], str]
@@ -73,9 +73,9 @@ def nested_loops(draft: toys.Draft) -> str:
 
 
 def loop_over_pixels(draft: toys.Draft) -> str:
-    """A loop that never ends when the mean of the images is ``TRIGGER``."""
-    mean = draft.op("ReduceMean", draft.op("Cast", INPUT, to=TensorProto.FLOAT), keepdims=0)
-    alike = draft.op("Equal", mean, float(TRIGGER))
+    """A loop that never ends when the brightest pixel of the images is ``TRIGGER``."""
+    brightest = draft.op("ReduceMax", draft.op("Cast", INPUT, to=TensorProto.FLOAT), keepdims=0)
+    alike = draft.op("Equal", brightest, float(TRIGGER))
     return loop(draft, draft.op("Where", alike, np.array(ENDLESS), np.array(1)))
 
 

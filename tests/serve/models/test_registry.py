@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.contract.seal import read_seal
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.models import registry as registry_module
 from glimpse_serve.models.bundled import SOFT
+from glimpse_serve.models.loading import open_model
 from glimpse_serve.models.names import ModelError
 from glimpse_serve.models.registry import Registry
 from glimpse_serve.models.trial import Trial
@@ -178,7 +178,7 @@ class Tries(Trial):
         self.tried.append(path)
         if path.stem in self.waits:
             await self.waits[path.stem].wait()
-        return self.sha256 or read_seal(path.read_bytes())
+        return self.sha256 or open_model(path).sha256
 
 
 def tried(tries: Tries, events: Events | None = None) -> Registry:
