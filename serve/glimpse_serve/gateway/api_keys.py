@@ -9,12 +9,16 @@ import hmac
 import logging
 import re
 import secrets
+import shlex
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _RATE = re.compile(r"rate=(\d{1,9}(?:\.\d{1,9})?)")
+_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+"""Permissions that a file with secrets should not give."""
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +142,29 @@ def read_entries(text: str, name: str) -> list[Key]:
             )
         keys.append(Key(fields[0], bytes.fromhex(digest.group(1)), float(rate.group(1)) if rate else None))
     return keys
+
+
+def exposure_warnings(*files: str) -> list[str]:
+    """Say which files with secrets other users of the machine can read or change.
+
+    Args:
+        files: Paths of the files, such as those of the API keys and the TLS key; empty for none. A link is followed.
+
+    Returns:
+        A sentence for each file that group or others can read or write, with the command that changes it.
+    """
+    sentences = []
+    for file in dict.fromkeys(filter(None, files)):
+        try:
+            mode = stat.S_IMODE(Path(file).stat().st_mode)
+        except OSError:
+            continue  # whoever reads it reports that
+        if mode & _OTHERS:
+            sentences.append(
+                f"expected {file!r}, which holds secrets, to be open to its owner alone (mode 600), got mode {mode:o}, "
+                f"which lets other users read or change it; run: chmod 600 {shlex.quote(file)}"
+            )
+    return sentences
 
 
 def make_key(name: str) -> tuple[str, str]:
