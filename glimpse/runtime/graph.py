@@ -24,8 +24,8 @@ class OutputError(ValueError):
 def is_finite(array: npt.NDArray[np.floating[Any]]) -> bool:
     """Return whether an array holds neither NaN nor infinity.
 
-    The sum of the squares is found sooner than a flag for each element. It is not finite when an element is not, or when
-    it overflows; only then is each element tested.
+    The sum of the squares is found sooner than a flag for each element. It is not finite when an element is not, or
+    when it overflows; only then is each element tested.
 
     Args:
         array: Of any shape.

@@ -208,7 +208,7 @@ def serve(settings: Settings) -> int:
 
 
 def _announce(announcement: str) -> None:
-    """Print that the service takes requests, at every log level: a free port that was chosen is known from nowhere else."""
+    """Print where the service takes requests, at every log level: a free port is known from nowhere else."""
     print(announcement, file=sys.stderr, flush=True)
 
 

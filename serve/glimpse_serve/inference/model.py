@@ -127,7 +127,7 @@ class ServedModel:
             return self.output_error(error)
 
     def output_error(self, error: OutputError, given: Collection[str] = ()) -> HTTPError:
-        """Convert the error of a model whose outputs are not finite: 422 where the client's tensors led to it, else 500.
+        """Convert the error of a model whose outputs are not finite: 422 if the client's tensors led to it, else 500.
 
         The second is the operator's to mend, and is logged.
 

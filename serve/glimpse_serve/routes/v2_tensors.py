@@ -1,8 +1,8 @@
 """Tensors on the wire: the Open Inference Protocol v2, in JSON and in the binary tensor data extension.
 
-A raw binary request of that extension (a header length of 0) has no JSON: its body is the data of one image, of the size
-that the model's card states, since a body's length alone tells no width and height. All outputs are returned as binary
-data.
+A raw binary request of that extension (a header length of 0) has no JSON: its body is the data of one image, of the
+size that the model's card states, since a body's length alone tells no width and height. All outputs are returned as
+binary data.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md and
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
@@ -141,8 +141,8 @@ def _read_raw_request(body: bytes, card: ModelCard) -> InferRequest:
     """Parse a raw binary request: the only input without a default, for one image of the card's own size."""
     if card.inputs != (INPUT,):
         raise invalid(
-            f"expected JSON before the tensors, since the model has the inputs {', '.join(card.inputs)} and a raw binary "
-            f"request has one, got {HEADER_LENGTH}: 0; give the length of the JSON"
+            f"expected JSON before the tensors, since the model has the inputs {', '.join(card.inputs)} and a raw "
+            f"binary request has one, got {HEADER_LENGTH}: 0; give the length of the JSON"
         )
     datatype, (_, channels, *_) = wire_inputs(card)[INPUT]
     wanted, shape = DATATYPES[datatype], (1, channels, card.height, card.width)
@@ -150,8 +150,8 @@ def _read_raw_request(body: bytes, card: ModelCard) -> InferRequest:
     if len(body) != size:
         raise invalid(
             f"expected {size} bytes, {datatype} of shape {list(shape)}, as the body of a raw binary request "
-            f"({HEADER_LENGTH}: 0), got {len(body)}; send other sizes and several images with JSON before them, and its "
-            "length in that header"
+            f"({HEADER_LENGTH}: 0), got {len(body)}; send other sizes and several images with JSON before them, "
+            "and its length in that header"
         )
     inputs: Arrays = {INPUT: np.frombuffer(body, wanted).reshape(shape)}
     _check_values(inputs, card)
