@@ -7,6 +7,7 @@ the processor busy by sending wrong keys.
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import shlex
@@ -147,22 +148,26 @@ def read_entries(text: str, name: str) -> list[Key]:
 def exposure_warnings(*files: str) -> list[str]:
     """Say which files with secrets other users of the machine can read or change.
 
+    A file that belongs to somebody else, as one that a cluster mounts, is read as one of its group.
+
     Args:
         files: Paths of the files, such as those of the API keys and the TLS key; empty for none. A link is followed.
 
     Returns:
-        A sentence for each file that group or others can read or write, with the command that changes it.
+        A sentence for each file that users beyond these can read or write, with the command that changes it.
     """
     sentences = []
     for file in dict.fromkeys(filter(None, files)):
         try:
-            mode = stat.S_IMODE(Path(file).stat().st_mode)
+            status = Path(file).stat()
         except OSError:
             continue  # whoever reads it reports that
-        if mode & _OTHERS:
+        mode = stat.S_IMODE(status.st_mode)
+        right = 0o600 if status.st_uid == os.geteuid() else 0o640
+        if mode & _OTHERS & ~right:
             sentences.append(
-                f"expected {file!r}, which holds secrets, to be open to its owner alone (mode 600), got mode {mode:o}, "
-                f"which lets other users read or change it; run: chmod 600 {shlex.quote(file)}"
+                f"expected {str(file)!r}, which holds secrets, with mode {right:o} or less, got mode {mode:o}, which "
+                f"lets other users read or change it; run: chmod {right:o} {shlex.quote(file)}"
             )
     return sentences
 

@@ -139,6 +139,18 @@ def test_a_file_of_secrets_that_others_can_read_or_change_is_named(tmp_path, mod
     assert bool(exposure_warnings(str(file))) is open_to_others
     assert len(exposure_warnings(str(link), "", str(link), str(tmp_path / "none"))) == open_to_others
     for warning in exposure_warnings(str(file)):
-        assert f"got mode {mode:o}" in warning
+        assert f"with mode 600 or less, got mode {mode:o}" in warning
         assert f"run: chmod 600 '{file}'" in warning
         assert ALICES not in warning
+
+
+@pytest.mark.parametrize(("mode", "open_to_others"), [(0o440, False), (0o640, False), (0o660, True), (0o444, True)])
+def test_a_file_of_somebody_else_may_be_read_by_its_group(tmp_path, monkeypatch, mode, open_to_others):
+    file = tmp_path / "keys"
+    file.write_text(ALICES)
+    file.chmod(mode)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert [warning.partition("run: ")[2] for warning in exposure_warnings(str(file))] == (
+        [f"chmod 640 {file}"] * open_to_others
+    )
