@@ -40,7 +40,7 @@ def paths(service: Running) -> Iterator[str]:
 
 
 def text_of(response: Any) -> str:
-    return json.dumps(response.headers).lower() + response.body.decode("latin-1").lower()
+    return f"{json.dumps(response.headers)} {response.body.decode('latin-1')}".lower()
 
 
 @pytest.fixture

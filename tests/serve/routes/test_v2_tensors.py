@@ -262,7 +262,7 @@ def test_a_frame_beyond_whole_numbers_is_rejected(value):
 def test_json_of_no_finite_number_is_rejected(text, name):
     tensors = {
         "state": option("state", "FP32", [1, 3], [0, "X", 0]),
-        "confidence": option("confidence", "FP32", [], "X"),
+        "confidence": option("confidence", "FP32", [], ["X"]),
     }
     tensors["images"] = images(data=["X", *PIXELS[1:]])
     body = make_request(*{"images": images(), name: tensors[name]}.values()).replace(b'"X"', text.encode())
