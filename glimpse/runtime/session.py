@@ -244,7 +244,7 @@ class GlimpseSession:
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph itself, once, on its own tensors.
 
-        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller has to ensure that
+        Of the inputs only what onnxruntime checks is checked: types, names and numbers of axes. The caller ensures that
         ``max_glimpses`` is a number that the model was trained to take, and that locations are finite.
 
         Args:
