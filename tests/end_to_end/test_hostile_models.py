@@ -83,9 +83,9 @@ def test_files_that_cost_too_much_are_refused_and_the_others_served(directory):
 def test_a_signal_ends_the_loading(tmp_path, sent, workers):
     path = hostile.write(tmp_path / "loop.onnx", hostile.endless_while)
     with Process(str(path), "--load-seconds", "3600", "--workers", workers) as process:
-        while not any("serving at" in line for line in process.lines):
+        while not any("models=" in line for line in process.lines):
             time.sleep(0.01)
-        time.sleep(3)
+        time.sleep(5)  # by then its trial, or that of a worker, has begun
         assert process.process.poll() is None
         assert process.end(sent) == 0
 

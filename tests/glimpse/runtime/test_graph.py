@@ -83,9 +83,9 @@ def test_a_run_without_end_is_interrupted_and_younger_ones_go_on(tmp_path, capfd
         runs = [pool.submit(graph, {"images": np.repeat(endless, count, 0)}) for count in (1, 2)]
         while len(graph._running) < 2 and not any(run.done() for run in runs):
             time.sleep(0.01)
-        graph.interrupt(3600)
+        graph.interrupt(3600.0)
         ended = [run.done() for run in runs]
-        graph.interrupt(0)
+        graph.interrupt(0.0)
     assert ended == [False, False]
     for run in runs:
         with pytest.raises(InterruptedRunError, match="its graph went on and was ended; use another model"):

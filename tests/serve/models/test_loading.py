@@ -44,7 +44,12 @@ def test_fewer_glimpses_than_the_card_says_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "sentence"),
-    [(np.nan, "expected finite numbers"), (np.inf, "expected finite numbers"), (0.5, "sum to one"), (-1.0, "sum to one")],
+    [
+        (np.nan, "expected finite numbers"),
+        (np.inf, "expected finite numbers"),
+        (0.5, "sum to one"),
+        (-1.0, "sum to one"),
+    ],
 )
 def test_what_sums_to_no_probabilities_is_refused(tmp_path, value, sentence):
     path = hostile.write(tmp_path / "toy.onnx", lambda draft: draft.constant(value))
