@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from glimpse.contract.card import ModelCard
-from glimpse.contract.seal import seal
+from glimpse.contract.card import CARD_KEY, ModelCard
+from glimpse.contract.seal import SEAL_KEY, seal
 from glimpse.contract.tensors import INPUT, PROBABILITIES
 from tests.support import toys
 
@@ -51,7 +51,7 @@ def write(path: Path, costly: Costly, card: ModelCard = toys.EPISODE) -> Path:
 
 def resealed(path: Path, model: Any, card: str) -> Path:
     """Write a model with a card and a seal, unchecked."""
-    helper.set_model_props(model, {toys.SEAL_KEY: "0" * 64, toys.CARD_KEY: card})
+    helper.set_model_props(model, {SEAL_KEY: "0" * 64, CARD_KEY: card})
     path.write_bytes(seal(model.SerializeToString()))
     return path
 

@@ -11,7 +11,7 @@ from glimpse.contract import onnx_file
 from glimpse.contract.card import ContractError
 from glimpse.contract.onnx_file import read_metadata
 from glimpse_serve.models import bundled
-from tests.support import toys
+from tests.support import hostile, toys
 
 
 def outside(name: str = "w", place: str = "../../../../etc/hostname") -> Any:
@@ -193,9 +193,9 @@ def test_metadata_are_those_that_onnx_reads(tmp_path):
 
 
 def test_a_key_is_there_once_and_texts_are_utf_8():
-    content = file(graph(), **{"glimpse.card": "{}"})
-    with pytest.raises(ContractError, match=r"each key of the metadata once, got 'glimpse\.card' twice"):
-        read_metadata(content + b"\x72\x0e\x0a\x0cglimpse.card")
+    content = file(graph(), card="{}")
+    with pytest.raises(ContractError, match=r"each key of the metadata once, got 'card' twice"):
+        read_metadata(content + b"\x72\x06\x0a\x04card")
     with pytest.raises(ContractError, match="metadata in UTF-8"):
         read_metadata(content + b"\x72\x05\x0a\x01k\x12\x00\x72\x06\x0a\x01j\x12\x01\xe9")
 
@@ -208,10 +208,9 @@ def test_nothing_outside_is_opened_and_the_runtime_never_sees_the_file(tmp_path,
     path = tmp_path / "model.onnx"
     made = toys.episode(toys.EPISODE)
     made.graph.initializer.append(outside("extra", place="secret"))
-    helper.set_model_props(made, {toys.SEAL_KEY: "0" * 64, toys.CARD_KEY: toys.EPISODE.to_json()})
-    path.write_bytes(toys.seal(made.SerializeToString()))
+    hostile.resealed(path, made, toys.EPISODE.to_json())
     opened: list[Path] = []
-    monkeypatch.setattr(model_file.onnxruntime, "InferenceSession", lambda *_, **__: opened.append(path))
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: opened.append(path))
     with pytest.raises(ContractError, match=r"model\.onnx' \(expected a file that holds all its numbers"):
         model_file.load_model_file(path)
     assert opened == []

@@ -17,8 +17,17 @@ CARDS = (toys.ADAPTIVE, toys.EPISODE, toys.STEP, replace(toys.EPISODE, any_size=
 def test_a_model_is_opened_after_it_was_run_in_each_way(tmp_path, card, monkeypatch):
     ran: list[int] = []
     run, scan = GlimpseSession.run, GlimpseSession.scan
-    monkeypatch.setattr(GlimpseSession, "run", lambda self, *a, **b: ran.append(len(a[0])) or run(self, *a, **b))
-    monkeypatch.setattr(GlimpseSession, "scan", lambda self, *a, **b: ran.append(0) or scan(self, *a, **b))
+
+    def counted_run(self: GlimpseSession, images: Any, **limits: Any) -> Any:
+        ran.append(len(images))
+        return run(self, images, **limits)
+
+    def counted_scan(self: GlimpseSession, image: Any, **options: Any) -> Any:
+        ran.append(0)
+        return scan(self, image, **options)
+
+    monkeypatch.setattr(GlimpseSession, "run", counted_run)
+    monkeypatch.setattr(GlimpseSession, "scan", counted_scan)
     session = open_model(toys.write_toy(tmp_path / "toy.onnx", card))
     assert session.card == card
     assert {0, 1, 2} == set(ran)
