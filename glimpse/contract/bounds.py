@@ -23,11 +23,11 @@ from glimpse.contract.texts import LONGEST_NAME, LONGEST_TEXT, name_fault, text_
 
 MAX_CLASSES = 2**16
 MAX_BUDGETS = 4096
-MAX_PIXELS = 2**26
+MAX_CANVAS_PIXELS = 2**26
 """Pixels of the images that a model is made for: 8192 x 8192."""
-MAX_WINDOW = 2**15
+MAX_WIDEST_WINDOW = 2**15
 """Side of a retina's widest window, pixels."""
-MAX_DEPTH = 16
+MAX_RECIPE_DEPTH = 16
 """Objects and lists within one another in a recipe."""
 MAX_COST = 2**60
 """Multiply-accumulates for an image."""
@@ -96,10 +96,10 @@ def _check_figures(card: ModelCard) -> None:
             f"expected a card with 1 or 3 channels and at least one class, got channels={_short(card.channels)} and "
             f"{len(card.classes)} classes; {_ADVICE}"
         )
-    _check_range("height x width in the card", card.height * card.width, 1, MAX_PIXELS)
+    _check_range("height x width in the card", card.height * card.width, 1, MAX_CANVAS_PIXELS)
     if card.retina:
         widest = card.retina.size * card.retina.zoom ** (card.retina.num_scales - 1)
-        _check_range("glimpse_size x zoom ^ (num_scales - 1) pixels in the card", widest, 1, MAX_WINDOW)
+        _check_range("glimpse_size x zoom ^ (num_scales - 1) pixels in the card", widest, 1, MAX_WIDEST_WINDOW)
     if not 0 < card.temperature < math.inf:
         raise ContractError(
             f"expected a finite temperature above 0 in the card, got {_short(card.temperature)}; {_ADVICE}"
@@ -163,7 +163,7 @@ def _check_texts(card: ModelCard) -> None:
 def _values_in(tree: Any) -> Iterator[Any]:
     """All names and values of JSON objects and lists, however deep."""
     level = [tree]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_RECIPE_DEPTH):
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
@@ -175,7 +175,7 @@ def _values_in(tree: Any) -> Iterator[Any]:
         level = below
     if level:
         raise ContractError(
-            f"expected a recipe of at most {MAX_DEPTH} objects within one another in the card, got more; {_ADVICE}"
+            f"expected a recipe of at most {MAX_RECIPE_DEPTH} objects within one another in the card, got more; {_ADVICE}"
         )
 
 

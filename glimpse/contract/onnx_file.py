@@ -14,7 +14,7 @@ from glimpse.contract.texts import visible
 MAX_FILE_BYTES = 2**31 - 1
 """Bytes of a file: the most that the wire format has."""
 MAX_NODES = 100_000
-MAX_DEPTH = 16
+MAX_GRAPH_DEPTH = 16
 """Graphs within one another, as the bodies of loops are."""
 MAX_FIELDS = 2_000_000
 """Fields that are read; the files that Glimpse writes have some thousands."""
@@ -97,9 +97,9 @@ class _Walk:
         if kind == _GRAPH:
             self.has_graph = True
             depth += 1
-        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
+        if self._nodes > MAX_NODES or depth > MAX_GRAPH_DEPTH:
             raise ContractError(
-                f"expected at most {MAX_NODES:,} nodes and {MAX_DEPTH} graphs within one another, got more; use a "
+                f"expected at most {MAX_NODES:,} nodes and {MAX_GRAPH_DEPTH} graphs within one another, got more; use a "
                 "smaller model"
             )
         within = _MESSAGES[kind]

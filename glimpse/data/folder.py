@@ -120,7 +120,7 @@ def _check_class_name(root: Path, name: str) -> None:
         place = visible(repr(str(root / name)))
         raise DataError(
             f"expected folders named after their classes in UTF-8 without control characters, got {place}, which "
-            f"{fault}; rename it ('convmv -f latin1 -t utf8 -r --notest FOLDER' renames all of an older system)"
+            f"{fault}; rename it (the program convmv renames all folders of an old encoding)"
         )
 
 

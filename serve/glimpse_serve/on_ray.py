@@ -39,6 +39,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
 from glimpse.cli.usage import UsageError, suggestion
+from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.api_keys import KeyRing
@@ -47,12 +48,8 @@ from glimpse_serve.gateway.middleware import Application
 from glimpse_serve.http.request import Receive, Scope, Send
 from glimpse_serve.inference.batcher import Job, deadline_error
 from glimpse_serve.inference.model import ServedModel
-from glimpse_serve.inference.watchdog import Watchdog
-from glimpse_serve.models.bundled import is_bundled
 from glimpse_serve.models.directory import list_files
-from glimpse_serve.models.loading import open_model
 from glimpse_serve.models.names import named_models
-from glimpse_serve.models.trial import Trial
 from glimpse_serve.settings import Settings, settings_from
 from glimpse_serve.telemetry import logs
 
@@ -86,7 +83,6 @@ class ModelReplica:
         self._settings = Settings.from_json(settings)
         logs.configure(self._settings.log_level, self._settings.log_format)
         self._models: OrderedDict[str, ServedModel] = OrderedDict()
-        self._watchdog = Watchdog(self._settings.deadline_seconds)
         for _, path in named_models(self._settings):
             self._load(path)
         for file in list_files(Path(self._settings.directory)) if self._settings.directory else ():
@@ -133,11 +129,7 @@ class ModelReplica:
         return self._models[model.sha256]
 
     def _load(self, path: Path) -> None:
-        settings, sha256 = self._settings, None
-        if settings.load_seconds and not is_bundled(path):
-            sha256 = Trial(settings.load_seconds, settings.load_megabytes).run_blocking(path)
-        session = open_model(path, settings.threads, settings.provider, sha256)
-        self._watchdog.watch(session)
+        session = GlimpseSession(path, self._settings.threads, self._settings.provider)
         self._models[session.sha256] = ServedModel(path.stem, 1, session)
         while len(self._models) > MAX_OPEN_MODELS:
             self._models.popitem(last=False)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from glimpse.contract.bounds import MAX_CLASSES, MAX_DEPTH, MAX_PIXELS, check_card
+from glimpse.contract.bounds import MAX_CLASSES, MAX_RECIPE_DEPTH, MAX_CANVAS_PIXELS, check_card
 from glimpse.contract.card import MAX_CARD_BYTES, Budget, ContractError, ModelCard
 from tests.support.toys import ADAPTIVE, EPISODE, STEP
 
@@ -56,7 +56,7 @@ def test_a_card_in_order_passes(card):
         ("budgets", (replace(BUDGET, milliseconds=float("nan")),), "milliseconds in a budget"),
         ("recipe", {"lr": float("inf")}, "finite numbers of 64 bits in the card's recipe, got inf"),
         ("recipe", {"seed": 2**64}, "finite numbers of 64 bits in the card's recipe"),
-        ("recipe", nested(MAX_DEPTH + 1), "at most 16 objects within one another"),
+        ("recipe", nested(MAX_RECIPE_DEPTH + 1), "at most 16 objects within one another"),
         ("classes", tuple(map(str, range(MAX_CLASSES + 1))), "a number of classes in the card from 1 to 65,536"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_figure_out_of_bounds_is_named_with_its_limits(name, value, sentence):
 
 
 def test_a_product_of_figures_has_bounds_as_well():
-    assert MAX_PIXELS < 16384**2
+    assert MAX_CANVAS_PIXELS < 16384**2
     with pytest.raises(ContractError, match="height x width in the card from 1 to 67,108,864, got 268435456"):
         check_card(replace(ADAPTIVE, height=16384, width=16384))
     with pytest.raises(ContractError, match="pixels in the card from 1 to 32,768, got 4611686018427387904"):

@@ -121,7 +121,7 @@ def test_operators_of_others_are_refused_with_their_domain():
 
 def test_graphs_within_one_another_have_a_limit():
     inner = graph()
-    for _ in range(onnx_file.MAX_DEPTH - 1):
+    for _ in range(onnx_file.MAX_GRAPH_DEPTH - 1):
         inner = graph(within(inner))
     read_metadata(file(inner))
     with pytest.raises(ContractError, match="16 graphs within one another, got more"):

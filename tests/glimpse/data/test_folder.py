@@ -226,7 +226,7 @@ def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        (b"stra\xdfe", r"stra\\udcdfe', which holds \\udcdf, which is no UTF-8; rename it \('convmv -f latin1 -t utf8"),
+        (b"stra\xdfe", r"stra\\udcdfe', which holds \\udcdf, which is no UTF-8; rename it \(the program convmv"),
         (b"\x1b[31mred", r"x1b\[31mred', which holds \\x1b, a control character; rename it"),
         ("right\u202eleft".encode(), "a control character; rename it"),
         (b"two\nlines", "a control character; rename it"),
