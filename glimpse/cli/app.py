@@ -17,7 +17,6 @@ from typing import NamedTuple
 import glimpse
 from glimpse.cli.parser import CommandParser
 from glimpse.cli.usage import UsageError, error_message, suggestion
-from glimpse.contract.texts import visible_lines
 
 
 class Subcommand(NamedTuple):
@@ -205,5 +204,7 @@ def _entry(name: str) -> Subcommand:
 
 
 def _fail(sentence: str) -> int:
+    from glimpse.contract.texts import visible_lines  # the help is printed without it
+
     print(f"glimpse: {visible_lines(sentence)}", file=sys.stderr)
     return MISTAKE

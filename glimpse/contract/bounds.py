@@ -175,7 +175,8 @@ def _values_in(tree: Any) -> Iterator[Any]:
         level = below
     if level:
         raise ContractError(
-            f"expected a recipe of at most {MAX_RECIPE_DEPTH} objects within one another in the card, got more; {_ADVICE}"
+            f"expected a recipe of at most {MAX_RECIPE_DEPTH} objects within one another in the card, got more; "
+            f"{_ADVICE}"
         )
 
 

@@ -99,8 +99,8 @@ class _Walk:
             depth += 1
         if self._nodes > MAX_NODES or depth > MAX_GRAPH_DEPTH:
             raise ContractError(
-                f"expected at most {MAX_NODES:,} nodes and {MAX_GRAPH_DEPTH} graphs within one another, got more; use a "
-                "smaller model"
+                f"expected at most {MAX_NODES:,} nodes and {MAX_GRAPH_DEPTH} graphs within one another, got more; "
+                "use a smaller model"
             )
         within = _MESSAGES[kind]
         for number, first, after in self._fields_of(start, end):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from glimpse.contract.bounds import MAX_CLASSES, MAX_RECIPE_DEPTH, MAX_CANVAS_PIXELS, check_card
+from glimpse.contract.bounds import MAX_CANVAS_PIXELS, MAX_CLASSES, MAX_RECIPE_DEPTH, check_card
 from glimpse.contract.card import MAX_CARD_BYTES, Budget, ContractError, ModelCard
 from tests.support.toys import ADAPTIVE, EPISODE, STEP
 

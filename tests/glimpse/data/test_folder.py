@@ -235,7 +235,8 @@ def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
 )
 def test_a_folder_that_can_not_name_a_class_is_named_with_what_to_do(tmp_path, name, fault, parted):
     for part in ("train", "val", "test") if parted else (".",):
-        (flat(tmp_path / part, range(4)) / "ant").rename(os.fsencode(tmp_path / part) + b"/" + name)
+        ant = flat(tmp_path / part, range(4)) / "ant"
+        ant.rename(ant.with_name(os.fsdecode(name)))
     for read in (lambda: image_folder(tmp_path, 6, 8, 1), lambda: folder_classes(tmp_path)):
         with pytest.raises(DataError, match=fault) as refused:
             read()
