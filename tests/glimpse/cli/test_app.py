@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_printed_as_escapes(monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(app, "_run", lambda *_: print("caf\udce9") or 0)
     assert app.main([]) == 0
-    assert stream.buffer.getvalue() == b"caf\\udce9\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"caf\\udce9\n"
 
 
 def test_a_limit_is_named_as_the_command_names_it(monkeypatch, capsys):
