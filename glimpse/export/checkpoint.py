@@ -74,12 +74,9 @@ class ExportOptions:
 
         Args:
             card: The card of the model.
-
-        Raises:
-            ContractError: When an entry is out of its bounds, such as a license with control characters.
         """
         graph = self.graph or card.graph
-        applied = replace(
+        return replace(
             card,
             graph=graph,
             input_type=self.input_type,
@@ -91,8 +88,6 @@ class ExportOptions:
             | ({"weights": self.weights} if self.weights != "float32" else {})
             | ({"made_by": self.made_by} if self.made_by is not None else {}),
         )
-        check_card(applied)
-        return applied
 
 
 class Exported(NamedTuple):
@@ -121,6 +116,7 @@ def export_checkpoint(
         CheckpointError: When the checkpoint was not written by Glimpse, or was trained on other data.
         DataError: When the data are not there.
         ExportError: When the model can't be exported with these options, or the file's outputs differ from the model's.
+        ContractError: When an entry of the card is out of its bounds, such as a license with control characters.
         StorageError: When a weight is too large for the type that it is to be rounded to.
     """
     path, options = output or checkpoint.parent / "model.onnx", options or ExportOptions()
@@ -133,6 +129,7 @@ def export_checkpoint(
         round_to_float16(observer)
     card = options.apply_to(card_of(training, data))
     check_export_options(observer, card)
+    check_card(card)
     card = _with_measurements(card, training, data)
     parity = export_model(observer, card, path, _parity_images(data))
     return Exported(path, load_model_file(path).card, parity)

@@ -264,10 +264,10 @@ def stuck(*names: str) -> Tries:
     return tries
 
 
-async def rounds(watch: ModelDirectory, count: int = 4) -> None:
-    for _ in range(count):
+async def scan_until(watch: ModelDirectory, reached: Callable[[], bool]) -> None:
+    while not reached():
         await watch.begin_scan()
-        await watch.settle(0.2)
+        await asyncio.sleep(0.02)
 
 
 def test_a_file_that_takes_long_does_not_hold_up_the_others(toy, other, directory):
@@ -277,20 +277,17 @@ def test_a_file_that_takes_long_does_not_hold_up_the_others(toy, other, director
         put(toy, directory / "bad.onnx")
         put(toy, directory / "owl.onnx")
         await watch.begin_scan(complete=True)
-        await watch.settle(0.2)
-        assert models.names == ["owl"]
+        await scan_until(watch, lambda: models.names == ["owl"])
+        await watch.settle(0.01)
         put(toy, directory / "cat.onnx")
         put(other, directory / "owl.onnx")
-        await rounds(watch)
-        assert sorted(models.names) == ["cat", "owl"]
-        assert models.find("owl").model.card.data == "other"
+        await scan_until(watch, lambda: sorted(models.names) == ["cat", "owl"])
+        await scan_until(watch, lambda: models.find("owl").model.card.data == "other")
         (directory / "cat.onnx").unlink()
-        await rounds(watch)
-        assert models.names == ["owl"]
+        await scan_until(watch, lambda: models.names == ["owl"])
         assert [path.stem for path in tries.tried].count("bad") == 1
         tries.waits["bad"].set()
-        await rounds(watch)
-        assert sorted(models.names) == ["bad", "owl"]
+        await scan_until(watch, lambda: sorted(models.names) == ["bad", "owl"])
 
     asyncio.run(main())
 
@@ -305,11 +302,11 @@ def test_a_trial_ends_when_its_file_changes_or_is_gone(toy, other, directory):
         gone.unlink()
         del tries.waits["bad"]
         put(other, directory / "bad.onnx")
-        await rounds(watch)
+        await scan_until(watch, lambda: models.names == ["bad"])
         assert models.find("bad").model.card.data == "other"
         assert models.names == ["bad"]
         assert not [event for event in events.events if event[0] == "refused"]
-        await watch.scan()  # nothing is still being loaded
+        await scan_until(watch, lambda: not watch._loads)
 
     asyncio.run(main())
 
