@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.cancellation import cancel_on_disconnect
 from glimpse_serve.http.request import Request
+from glimpse_serve.inference.decoder import DecodeRequest
+from glimpse_serve.inference.images import ImageWorkers
 from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, InferResult, TooLargeInBatch
 from glimpse_serve.models.registry import LoadedModel, Registry
 from glimpse_serve.settings import Settings
@@ -36,7 +38,8 @@ class AppContext(NamedTuple):
     Attributes:
         settings: The settings of the service.
         registry: The served models.
-        bodies: Reads bodies and decodes large images.
+        bodies: Reads bodies.
+        images: Decodes large images.
         metrics: Counts and times.
         readiness: Whether the service takes requests.
     """
@@ -44,13 +47,14 @@ class AppContext(NamedTuple):
     settings: Settings
     registry: Registry
     bodies: BodyReader
+    images: ImageWorkers
     metrics: Metrics
     readiness: Readiness
 
     async def submit(self, request: Request, loaded: LoadedModel, job: Any, seconds: float | None = None) -> Any:
         """Run a job of a request on a model, within the deadline and until the client disconnects.
 
-        An image that is too large for a batch is decoded in the thread pool, and submitted again.
+        An image that is too large for a batch is decoded apart, and submitted again.
 
         Args:
             request: The request, whose body has been read.
@@ -67,7 +71,8 @@ class AppContext(NamedTuple):
         submitted = time.monotonic()
         result = await cancel_on_disconnect(request.receive, loaded.executor.submit(job, submitted + limit), limit)
         if isinstance(result, TooLargeInBatch) and isinstance(job, ClassifyJob) and isinstance(job.image, bytes):
-            work = self.bodies.decode(loaded.model, job.image, job.name)
+            decoding = DecodeRequest(job.name, self.settings.max_pixels, loaded.model.canvas)
+            work = self.images.decode(job.image, decoding)
             canvas = await cancel_on_disconnect(request.receive, work, limit)
             return await self.submit(
                 request, loaded, ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence), seconds
