@@ -196,8 +196,8 @@ def _decode(
             seconds = estimate_seconds(picture, width * height, scans, stream)
             if seconds > max_seconds:
                 raise TooCostlyError(
-                    f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the {max_seconds:g} s "
-                    "allowed; scale it down, or write it in another format",
+                    f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the "
+                    f"{max_seconds:g} s allowed; scale it down, or write it in another format",
                     seconds,
                 )
             picture.load()

@@ -6,7 +6,6 @@ so that light images never wait behind heavy ones; that of the heavy ones is bou
 whoever is admitted is answered in time, and whoever is not knows it at once.
 """
 
-import asyncio
 import os
 import threading
 import time
@@ -29,8 +28,8 @@ LIGHT_SECONDS = 0.25
 """Estimated processor time up to which an image is decoded in a thread; an ordinary JPEG of 8 million pixels."""
 MAX_PROCESSES = 4
 """Decoder processes, at most: not more than there are processors for this worker."""
-ADMITTED = 0.6
-"""Part of the time limit within which an image must be done by the estimates, or it is not admitted."""
+ADMITTED = 0.35
+"""Part of a request's deadline within which its image must be done by the estimates, or it is not admitted."""
 
 
 class ImageWorkers:
@@ -44,9 +43,11 @@ class ImageWorkers:
         self._seconds = settings.decode_seconds
         processes = max(1, min(MAX_PROCESSES, _processors() // settings.workers))
         self._decoders = [DecoderProcess(settings.max_pixels) for _ in range(processes)]
-        self._light = Lane("images", 2, MAX_LARGE_IMAGES)
-        self._heavy = Lane("large images", processes, MAX_LARGE_IMAGES, ADMITTED * self._seconds)
-        self._drawing = Lane("explanations", 1, MAX_LARGE_IMAGES)
+        self._light = Lane("images", 2, MAX_LARGE_IMAGES, self._seconds)
+        self._heavy = Lane(
+            "large images", processes, MAX_LARGE_IMAGES, self._seconds, ADMITTED * settings.deadline_seconds
+        )
+        self._drawing = Lane("explanations", 1, MAX_LARGE_IMAGES, self._seconds)
         self._pace = 1.0
 
     async def decode(self, image: bytes, request: DecodeRequest) -> DecodedImage:
@@ -61,11 +62,10 @@ class ImageWorkers:
                 its estimate, 408 when it takes longer in fact, 503 when too many wait.
         """
         try:
-            async with asyncio.timeout(self._seconds):
-                try:
-                    return await self._light.run(lambda _: decode_image(image, request, LIGHT_SECONDS))
-                except TooCostlyError as error:
-                    return await self._decode_in_process(image, request, error.seconds)
+            try:
+                return await self._light.run(lambda _: decode_image(image, request, LIGHT_SECONDS))
+            except TooCostlyError as error:
+                return await self._decode_in_process(image, request, error.seconds)
         except TimeoutError:
             raise self._late(request.name) from None
         except ImageError as error:
@@ -82,8 +82,7 @@ class ImageWorkers:
             HTTPError: 408 when it takes too long, 503 when too many wait.
         """
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._drawing.run(lambda _: work())
+            return await self._drawing.run(lambda _: work())
         except TimeoutError:
             raise self._late(name) from None
 
@@ -115,9 +114,13 @@ class ImageWorkers:
             self._decoders[slot].end()
 
         decoded, taken = await self._heavy.run(work, self._pace * seconds, end)
-        # How long an estimated second takes here and now; a cold start, or one odd image, moves it by a fifth at most.
-        self._pace = min(8.0, max(0.125, 0.8 * self._pace + 0.2 * min(taken / seconds, 2 * self._pace)))
+        self._adapt(taken / seconds)
         return decoded
+
+    def _adapt(self, pace: float) -> None:
+        """Follow how long an estimated second takes here and now: up quickly, down slowly."""
+        share = 0.5 if pace > self._pace else 0.2
+        self._pace += share * (min(pace, 4 * self._pace) - self._pace)
 
     def _late(self, name: str) -> HTTPError:
         return HTTPError(

@@ -23,7 +23,9 @@ class _Entry:
     work: Callable[[int], Any] | None
     future: asyncio.Future[Any]
     seconds: float
+    stop: Callable[[int], None] | None
     slot: int | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Lane:
@@ -35,13 +37,16 @@ class Lane:
         what: What waits here, in error messages.
         slots: Number of threads.
         max_entries: Functions that run or wait, at most.
+        run_seconds: Longest time of a function from its start.
         max_seconds: Longest time until the end of a function, by the estimates; a function is always taken when there
             is no other.
     """
 
-    def __init__(self, what: str, slots: int, max_entries: int, max_seconds: float = math.inf) -> None:
+    def __init__(
+        self, what: str, slots: int, max_entries: int, run_seconds: float, max_seconds: float = math.inf
+    ) -> None:
         self._what, self._slots = what, slots
-        self._max_entries, self._max_seconds = max_entries, max_seconds
+        self._max_entries, self._run_seconds, self._max_seconds = max_entries, run_seconds, max_seconds
         self._threads = WorkerThreads(slots)  # daemon threads: what still runs does not delay the exit
         self._free = list(reversed(range(slots)))
         self._waiting: deque[_Entry] = deque()
@@ -66,13 +71,14 @@ class Lane:
         Args:
             work: The function; it gets the number of its thread, from 0.
             seconds: Estimate of its time.
-            stop: Called with the number of the thread when the caller is cancelled while the function runs.
+            stop: Called with the number of the thread when the result of the running function is not needed any more.
 
         Raises:
+            TimeoutError: When it runs too long.
             HTTPError: 503 when too many wait.
         """
         self._admit(seconds)
-        entry = _Entry(work, asyncio.get_running_loop().create_future(), seconds)
+        entry = _Entry(work, asyncio.get_running_loop().create_future(), seconds, stop)
         self._waiting.append(entry)
         self._pending += seconds
         self._start()
@@ -110,7 +116,15 @@ class Lane:
             entry = self._waiting.popleft()
             entry.slot = self._free.pop()
             self._running += 1
+            entry.timer = loop.call_later(self._run_seconds, self._expire, entry)
             self._threads.submit(lambda entry=entry: self._work(loop, entry))  # type: ignore[misc]
+
+    def _expire(self, entry: _Entry) -> None:
+        if entry.future.done() or entry.slot is None:
+            return
+        entry.future.set_exception(TimeoutError())
+        if entry.stop is not None:
+            entry.stop(entry.slot)
 
     def _work(self, loop: asyncio.AbstractEventLoop, entry: _Entry) -> None:
         result: Any = None
@@ -126,6 +140,8 @@ class Lane:
             loop.call_soon_threadsafe(self._finish, entry, result, error)
 
     def _finish(self, entry: _Entry, result: Any, error: Exception | None) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
         if entry.slot is not None:
             self._free.append(entry.slot)
         self._running -= 1

@@ -152,9 +152,10 @@ class V1Routes:
         payload["milliseconds"] = round(result.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(payload["glimpses"]):
             glimpse["milliseconds"] = round(result.seconds[time] * 1e3, 3)
-        payload["picture"] = await self._context.images.draw(
+        drawing = self._context.images.draw(
             lambda: explanation.draw_explanation(model.session, image, result), upload.name
         )
+        payload["picture"] = await cancel_on_disconnect(request.receive, drawing, limit)
         return payload
 
 
