@@ -4,12 +4,16 @@ The figures are of Pillow 13 on one core of a server at about 3 GHz, rounded up.
 the estimate, an ordinary one a half or a third of it; who needs better figures scales it by what was measured.
 """
 
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
-MAX_PIXEL_SCANS = 2**30
-"""Scans times pixels of a JPEG that are always decoded: 16 scans of 8192 x 8192 pixels."""
+from glimpse.images.structure import Stream
+
+ORDINARY_SCANS = 20
+"""Scans of a JPEG that an image of the greatest size may have; a smaller image may have more."""
+MAX_PIXEL_SCANS = ORDINARY_SCANS * 2**26
+"""Scans times pixels of a JPEG that are always decoded: 20 scans of 8192 x 8192 pixels."""
 
 
 class _Rate(NamedTuple):
@@ -35,7 +39,7 @@ _TILE = 5000.0
 """Nanoseconds that each strip or tile costs which Pillow decodes on its own."""
 
 
-def estimate_seconds(picture: Image.Image, pixels: int, scans: int, stream: BinaryIO) -> float:
+def estimate_seconds(picture: Image.Image, pixels: int, scans: int, stream: Stream) -> float:
     """Estimate the processor time of decoding an opened picture.
 
     Args:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from glimpse.images.cost import MAX_PIXEL_SCANS, estimate_seconds
+from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
 from glimpse.images.structure import StructureError, examine
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -188,7 +188,7 @@ def _decode(
                     f"the image {name!r} announces {width} x {height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
-            if width * height * scans > max(16 * max_pixels, MAX_PIXEL_SCANS):
+            if width * height * scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
                 raise StructureError(
                     f"announces {scans} scans of {width} x {height} pixels, more than is decoded; write it again as a "
                     "baseline JPEG, or scale it down"

@@ -8,13 +8,16 @@ Sources: ITU-T T.81, annex B (JPEG); the PNG specification, third edition; GIF89
 "Two issues with the JPEG standard and how they could be exploited" of libjpeg-turbo.
 """
 
+import io
 import re
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
+Stream = io.BytesIO | io.BufferedReader
+"""An image file, at its start."""
 MAX_SCANS = 100
-"""Scans of a JPEG. Encoders write 1, 6 or 10, optimisers up to some 20; libtiff stops at 100 as well."""
+"""Scans of a JPEG. Encoders write 1, 6 (grey), 10 (colour) or 18 (CMYK); libtiff stops at 100 as well."""
 MAX_SEGMENTS = 10_000
 """Marker segments of a JPEG."""
 MAX_FILL = 2**16
@@ -56,7 +59,7 @@ class Structure(NamedTuple):
     """How often the decoder goes over the pixels, at least 1."""
 
 
-def examine(stream: BinaryIO) -> Structure:
+def examine(stream: Stream) -> Structure:
     """Count what a file makes its decoder do, and return to the stream's start.
 
     Args:
@@ -121,7 +124,7 @@ def count_scans(data: bytes) -> int:
     return scans
 
 
-def _check_png(stream: BinaryIO) -> None:
+def _check_png(stream: Stream) -> None:
     chunks = inflated = 0
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -138,7 +141,7 @@ def _check_png(stream: BinaryIO) -> None:
         stream.seek(length + 4, 1)
 
 
-def _check_gif(stream: BinaryIO) -> None:
+def _check_gif(stream: Stream) -> None:
     stream.seek(10)
     flags = stream.read(3)[0]
     stream.seek(13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0))
@@ -158,7 +161,7 @@ def _check_gif(stream: BinaryIO) -> None:
             )
 
 
-def _check_ppm(stream: BinaryIO) -> None:
+def _check_ppm(stream: Stream) -> None:
     stream.seek(0)
     head = stream.read(MAX_FILL)
     numbers = 2 if head[:2] in (b"P1", b"P4") else 3
@@ -168,7 +171,7 @@ def _check_ppm(stream: BinaryIO) -> None:
         raise StructureError(f"has more than {MAX_COMMENTS:,} comments; write it again without them")
 
 
-def _scans_of_tiff(stream: BinaryIO) -> int:
+def _scans_of_tiff(stream: Stream) -> int:
     """The largest number of scans of the strips or tiles of the first page; 1 if they are no JPEGs."""
     fields = _fields(stream)
     if max(len(fields.get(tag, ())) for tag in (_STRIP_OFFSETS, _TILE_OFFSETS)) > MAX_PIECES:
@@ -188,7 +191,7 @@ def _scans_of_tiff(stream: BinaryIO) -> int:
     return scans
 
 
-def _fields(stream: BinaryIO) -> dict[int, tuple[int, ...]]:
+def _fields(stream: Stream) -> dict[int, tuple[int, ...]]:
     """The fields of a TIFF's first page that place its data, by tag; of several with one tag, the first."""
     stream.seek(0)
     order = "<" if stream.read(2) == b"II" else ">"

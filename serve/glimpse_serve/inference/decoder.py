@@ -8,7 +8,6 @@ ends, so that it does not outlive the service, or when it is killed. Nothing tha
 
 import json
 import math
-import os
 import resource
 import signal
 import sys
@@ -18,9 +17,6 @@ from typing import Any
 
 from glimpse.images import pixels
 from glimpse_serve.inference.jobs import DecodedImage
-
-NICENESS = 5
-"""Large images leave the processor to the rest of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,6 @@ def main(max_bytes: int) -> None:
         max_bytes: Limit of the address space.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends its children
-    os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, replies = sys.stdin.buffer, sys.stdout.buffer

@@ -28,7 +28,7 @@ LIGHT_SECONDS = 0.25
 """Estimated processor time up to which an image is decoded in a thread; an ordinary JPEG of 8 million pixels."""
 MAX_PROCESSES = 4
 """Decoder processes, at most: not more than there are processors for this worker."""
-ADMITTED = 0.35
+ADMITTED = 0.6
 """Part of a request's deadline within which its image must be done by the estimates, or it is not admitted."""
 
 

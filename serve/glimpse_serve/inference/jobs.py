@@ -13,6 +13,9 @@ from glimpse.runtime.prediction import Prediction
 SMALL_BYTES = 2**14
 """An image file of at most so many bytes (and pixels) is decoded within a few tenths of a millisecond."""
 
+MOST_BYTES = 2**16
+"""Bytes of the largest file that is looked into with its batch: four for each pixel of the largest image that is."""
+
 
 class DecodedImage(NamedTuple):
     """An image that was decoded and fitted onto a model's canvas."""

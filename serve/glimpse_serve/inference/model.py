@@ -14,6 +14,7 @@ from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.decoder import DecodeRequest, decode_image
 from glimpse_serve.inference.explanation import explain_image
 from glimpse_serve.inference.jobs import (
+    MOST_BYTES,
     ClassifyJob,
     ClassifyResult,
     DecodedImage,
@@ -23,11 +24,9 @@ from glimpse_serve.inference.jobs import (
     TooLargeInBatch,
 )
 
-SMALL_PIXELS = 2**14
+SMALL_PIXELS = MOST_BYTES // 4
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
 would delay the other requests of the batch; it is decoded before, apart."""
-SMALL_FILE = 4 * SMALL_PIXELS
-"""Bytes of the largest file that is looked into with its batch: four a pixel, more than an honest small image has."""
 
 
 class ServedModel:
@@ -74,7 +73,7 @@ class ServedModel:
         ready: list[int] = []
         for place, job in enumerate(jobs):
             image = job.image
-            if isinstance(image, bytes) and len(image) > SMALL_FILE:
+            if isinstance(image, bytes) and len(image) > MOST_BYTES:
                 results[place] = TooLargeInBatch()
                 continue
             try:
