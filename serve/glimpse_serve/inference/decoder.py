@@ -13,10 +13,23 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from glimpse.images import pixels
-from glimpse_serve.inference.jobs import DecodedImage
+
+
+class DecodedImage(NamedTuple):
+    """An image that was decoded and fitted onto a model's canvas."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(height, width, channels) of the canvas."""
+    height: int
+    """Height of the original image, pixels."""
+    width: int
+    """Width of the original image, pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from glimpse.images.pixels import ImageError, TooManyPixelsError
-from glimpse_serve.inference.decoder import DecodeRequest
-from glimpse_serve.inference.jobs import DecodedImage
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
 
 PROGRAM_BYTES = 2**30
 """Address space of the program itself: interpreter, numpy, Pillow and their threads' reserves."""
@@ -55,7 +54,10 @@ class DecoderProcess:
             if stop.is_set() or self._closed:
                 raise ImageError("the result is not needed any more")
             process = self._process
-            if process is None or process.poll() is not None:
+            if process is not None and process.poll() is not None:  # somebody else has ended it
+                _release(process)
+                process = None
+            if process is None:
                 process = self._process = self._start()
             self._busy = True
         try:

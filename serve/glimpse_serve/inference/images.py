@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.inference.decoder import DecodeRequest, decode_image
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.decoder_process import DecoderProcess
-from glimpse_serve.inference.jobs import DecodedImage
 from glimpse_serve.inference.lanes import Lane
 from glimpse_serve.settings import Settings
 

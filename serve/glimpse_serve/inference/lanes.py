@@ -79,6 +79,7 @@ class Lane:
         """
         self._admit(seconds)
         entry = _Entry(work, asyncio.get_running_loop().create_future(), seconds, stop)
+        del work  # the entry alone holds it, so that it is let go with it
         self._waiting.append(entry)
         self._pending += seconds
         self._start()
@@ -86,6 +87,7 @@ class Lane:
             result: Result = await entry.future
         except asyncio.CancelledError:
             if entry.slot is None:
+                entry.work = None
                 self._waiting.remove(entry)
                 self._pending -= seconds
             elif stop is not None and entry.future.cancelled():  # else it has ended, and the thread does other work

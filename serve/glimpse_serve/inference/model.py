@@ -11,13 +11,12 @@ from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
 from glimpse.images import pixels
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.inference.decoder import DecodeRequest, decode_image
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.explanation import explain_image
 from glimpse_serve.inference.jobs import (
     MOST_BYTES,
     ClassifyJob,
     ClassifyResult,
-    DecodedImage,
     ExplainJob,
     InferJob,
     InferResult,

@@ -14,9 +14,9 @@ from glimpse_serve.http.cancellation import cancel_on_disconnect
 from glimpse_serve.http.compression import compress
 from glimpse_serve.http.request import Request, RequestHandler, Response, json_response
 from glimpse_serve.inference import explanation
-from glimpse_serve.inference.decoder import DecodeRequest
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
 from glimpse_serve.inference.images import MAX_LARGE_IMAGES
-from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, DecodedImage, ExplainJob
+from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, ExplainJob
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 
