@@ -118,7 +118,7 @@ def _exchange(process: "subprocess.Popen[bytes]", image: bytes, request: DecodeR
     if "error" in reply:
         raise (TooManyPixelsError if reply["kind"] == "size" else ImageError)(reply["error"])
     pixels = np.empty(reply["shape"], np.uint8)
-    room = memoryview(pixels).cast("B")
+    room = pixels.reshape(-1).data
     while room:
         read = replies.readinto(room)  # type: ignore[attr-defined]  # it is a BufferedReader
         if not read:

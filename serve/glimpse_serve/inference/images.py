@@ -19,11 +19,11 @@ from glimpse_serve.inference.decoder_process import DecoderProcess
 from glimpse_serve.inference.lanes import Lane
 from glimpse_serve.settings import Settings
 
-Result = TypeVar("Result")
+_Drawn = TypeVar("_Drawn")
 
 MAX_LARGE_IMAGES = 32
 """Images of one lane that are processed or wait, at most."""
-LIGHT_SECONDS = 0.25
+IN_THREAD_SECONDS = 0.25
 """Estimated processor time up to which an image is decoded in a thread; an ordinary JPEG of 8 million pixels."""
 MAX_PROCESSES = 4
 """Decoder processes, at most: not more than there are processors for this worker."""
@@ -62,7 +62,7 @@ class ImageWorkers:
         """
         try:
             try:
-                return await self._light.run(lambda _: decode_image(image, request, LIGHT_SECONDS))
+                return await self._light.run(lambda _: decode_image(image, request, IN_THREAD_SECONDS))
             except TooCostlyError as error:
                 return await self._decode_in_process(image, request, error.seconds)
         except TimeoutError:
@@ -70,7 +70,7 @@ class ImageWorkers:
         except ImageError as error:
             raise image_error(error) from error
 
-    async def draw(self, work: Callable[[], Result], name: str) -> Result:
+    async def draw(self, work: Callable[[], _Drawn], name: str) -> _Drawn:
         """Run a function that draws on an image in a thread, with the same time limit.
 
         Args:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.batcher import WorkerThreads
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +64,8 @@ class Lane:
         return self._pending / self._slots
 
     async def run(
-        self, work: Callable[[int], Result], seconds: float = 0.0, stop: Callable[[int], None] | None = None
-    ) -> Result:
+        self, work: Callable[[int], _Result], seconds: float = 0.0, stop: Callable[[int], None] | None = None
+    ) -> _Result:
         """Run a function in a thread. When the caller is cancelled it is withdrawn, or stopped if it can be.
 
         Args:
@@ -84,7 +84,7 @@ class Lane:
         self._pending += seconds
         self._start()
         try:
-            result: Result = await entry.future
+            result: _Result = await entry.future
         except asyncio.CancelledError:
             if entry.slot is None:
                 entry.work = None

@@ -25,6 +25,9 @@ CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
 MODEL_QUERY = ("version",)
 MAX_AT_ONCE = MAX_LARGE_IMAGES // 2
 """Images of one form that are processed at once, so that a single form never overloads the service."""
+LARGE_BYTES = 2**18
+MAX_LARGE_AT_ONCE = 2
+"""Files of one form of more bytes than that which are processed at once: each may take seconds."""
 MAX_DRAWN_PIXELS = 2**22
 """Pixels of an image up to which an explanation is drawn."""
 
@@ -113,10 +116,10 @@ class V1Routes:
         explain: str | None,
     ) -> list[dict[str, Any]]:
         """Classify all images; one that can't be read has an error in place of its result, unless none can be read."""
-        semaphore = asyncio.Semaphore(MAX_AT_ONCE)
+        small, large = asyncio.Semaphore(MAX_AT_ONCE), asyncio.Semaphore(MAX_LARGE_AT_ONCE)
 
         async def classify_one(upload: UploadedImage) -> dict[str, Any]:
-            async with semaphore:
+            async with large if len(upload.content) > LARGE_BYTES else small:
                 return await self._classify_one(request, loaded, upload, limits, explain)
 
         results = await asyncio.gather(*(classify_one(upload) for upload in uploads), return_exceptions=True)

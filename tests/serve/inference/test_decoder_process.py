@@ -39,7 +39,7 @@ def alive(pid: int) -> bool:
 
 def test_it_is_started_when_it_is_needed_and_decodes_one_image_after_another(decoder):
     assert decoder.pid is None
-    pids = set()
+    pids: set[int | None] = set()
     for seed in range(3):
         image = noise(200, 300, 3, seed=seed)
         decoded = decoder.decode(png(image), REQUEST, threading.Event())

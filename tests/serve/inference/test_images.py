@@ -65,8 +65,12 @@ def test_images_that_can_not_be_read_are_rejected():
         (jpeg_with_scans(400, 2000), 422, "more than 100 scans"),
         (encode(Image.new("1", (5000, 5000)), "PNG"), 413, "5000 x 5000 pixels"),
     ):
+
+        async def act(workers: ImageWorkers, data: bytes = data) -> DecodedImage:
+            return await workers.decode(data, REQUEST)
+
         with pytest.raises(HTTPError, match=message) as error:
-            with_workers(lambda workers, data=data: workers.decode(data, REQUEST))
+            with_workers(act)
         assert error.value.status == status
 
 

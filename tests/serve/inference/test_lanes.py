@@ -3,6 +3,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -30,12 +31,20 @@ async def settle(lane: Lane, entries: int) -> None:
         await asyncio.sleep(0.005)
 
 
+def note(found: list[int], number: int, slot: int) -> int:
+    found.append(number)
+    return number + slot
+
+
+def keep(_: Held, begun: list[int], slot: int) -> None:
+    begun.append(slot)
+
+
 def test_functions_run_in_the_order_of_their_coming():
     async def main() -> list[int]:
         lane = Lane("things", 1, 10, 10.0)
         found: list[int] = []
-        results = await asyncio.gather(*(lane.run(lambda slot, n=n: found.append(n) or n + slot) for n in range(5)))
-        assert results == list(range(5))
+        assert await asyncio.gather(*(lane.run(partial(note, found, n)) for n in range(5))) == list(range(5))
         lane.close()
         return found
 
@@ -98,7 +107,7 @@ def test_what_nobody_waits_for_is_never_begun_and_is_let_go_at_once(gate):
         running = asyncio.create_task(lane.run(waiting_on(gate), 1.0))
         held = Held()
         seen = weakref.ref(held)
-        abandoned = asyncio.create_task(lane.run(lambda _, held=held: begun.append(id(held)), 5.0))
+        abandoned = asyncio.create_task(lane.run(partial(keep, held, begun), 5.0))
         kept = asyncio.create_task(lane.run(lambda _: 7, 1.0))
         del held
         await asyncio.sleep(0)
