@@ -44,7 +44,7 @@ class Settings:
         max_images: Largest number of images in a request.
         header_seconds: Longest time for receiving a request's headers.
         body_seconds: Longest time for receiving a request's body.
-        decode_seconds: Longest time for decoding an image.
+        decode_seconds: Longest time for decoding an image, from its start.
         max_connections: Connections at once; a further one gets 503 and is closed.
         max_looks: Streaming sessions at once.
         look_seconds: Longest time of a streaming session, and of a wait for pixels.
