@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="methods",
         action="append",
         choices=("jacobian", "smoothed", "integrated"),
-        help="method of the map; may be given several times; jacobian if left out, the others need captum",
+        help="method of the map; may be given several times; jacobian if left out, integrated needs captum",
     )
     parser.add_argument(
         "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
