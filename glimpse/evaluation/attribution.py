@@ -80,8 +80,8 @@ def smoothed(
 ) -> Float[Tensor, "batch channels height width"]:
     """Average the Jacobian's row over noisy copies of each image.
 
-    SmoothGrad, Smilkov et al. 2017: ``1/n sum_i M_c(x + e_i)`` with ``e_i`` normal. Noisy pixels may leave [0, 1]. Every
-    image gets the same noise, so that its map is the same alone, in any batch and in any order.
+    SmoothGrad, Smilkov et al. 2017: ``1/n sum_i M_c(x + e_i)`` with ``e_i`` normal. Noisy pixels may leave [0, 1].
+    Every image gets the same noise, so that its map is the same alone, in any batch and in any order.
 
     Args:
         function: Maps images to a row of outputs each, without mixing images; called once for each sample.
