@@ -71,7 +71,8 @@ class ArrayImage:
         elif 0 in shape:
             came, advice = f"shape {shape}", "it has no pixels"
         else:
-            self._array, self._name = array, name
+            # A plain array is sliced quicker than one that knows that it is mapped.
+            self._array, self._name = np.asarray(array) if isinstance(array, np.ndarray) else array, name
             self._shape: tuple[int, ...] = tuple(shape)
             return
         raise ImageError(
