@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int64
 from glimpse.contract.card import ModelCard, RetinaGeometry
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -128,15 +129,16 @@ def replay(prediction: Prediction, started: float) -> Iterator[StepState]:
         yield StepState(step, np.array([index + 1]), reasons, seconds)
 
 
-def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
+def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits, layout: Arrays | None = None) -> Prediction:
     """Run an adaptive graph on whole images, with the loop over the glimpses in the graph.
 
     Args:
         graph: The graph.
         images: As the graph takes them, (batch, channels, height, width).
         limit: When to stop; its time does not count.
+        layout: Inputs that tell how the pixels lie in memory; planes without.
     """
-    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
+    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64), **(layout or {})}
     if limit.confidence is not None:
         inputs[CONFIDENCE] = np.array(limit.confidence, np.float32)
     outputs = graph(inputs)
@@ -147,9 +149,9 @@ def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Predic
 def run_views(graph: Call, card: ModelCard, views: Sequence[ImageView], limit: Limits) -> Prediction:
     """Run an adaptive graph on images of any size, one after another.
 
-    A grey image that lies in memory, or is mapped into it, is handed over where it lies, in one call: the graph crops
-    its windows out of it, so that the cost doesn't depend on the image's size. Of other images each call gets the
-    pixels under the widest window. A model without a retina gets the whole image, in one call.
+    An image that lies in memory, or is mapped into it, is handed over where it lies, in one call: the graph crops its
+    windows out of it, so that the cost doesn't depend on the image's size. Of other images each call gets the pixels
+    under the widest window. A model without a retina gets the whole image, in one call.
 
     Args:
         graph: The graph.
@@ -164,8 +166,13 @@ def run_views(graph: Call, card: ModelCard, views: Sequence[ImageView], limit: L
     def of_one(view: ImageView) -> Prediction:
         if card.retina is None:
             return run_adaptive(graph, _to_nchw(view.whole()), limit)
-        if view.pixels is not None and view.pixels.shape[2] == 1 and view.pixels.flags.c_contiguous:
-            return run_adaptive(graph, view.pixels.reshape(1, 1, view.height, view.width), limit)
+        pixels = view.pixels
+        if pixels is not None and pixels.flags.c_contiguous:
+            where_it_lies = pixels.reshape(1, card.channels, view.height, view.width)
+            if card.channels == 1:
+                return run_adaptive(graph, where_it_lies, limit)
+            if card.takes_channels_last:
+                return run_adaptive(graph, where_it_lies, limit, {CHANNELS_LAST: np.array(1, np.int64)})
         return _through_windows(graph, card.retina, view, limit)
 
     found = [of_one(view) for view in views]
