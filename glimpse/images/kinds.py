@@ -24,7 +24,7 @@ from PIL.TiffImagePlugin import (
 
 WHITE_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 2, 3, 5, 6
 """Photometric interpretations of a TIFF (TIFF 6.0)."""
-HEAD = 70
+HEAD_BYTES = 70
 """Bytes at a file's beginning that tell a PNG's and a BMP's kind."""
 
 _INK_SET = 332
@@ -54,7 +54,7 @@ def samples_of(picture: Image.Image, head: bytes) -> Samples:
 
     Args:
         picture: As it was opened; its pixels need not be loaded.
-        head: The first :data:`HEAD` bytes of its file.
+        head: The first :data:`HEAD_BYTES` bytes of its file.
     """
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         return Samples(white_is_zero=picture.tag_v2.get(PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO) == WHITE_IS_ZERO)
@@ -74,7 +74,7 @@ def misread_kind(picture: Image.Image, head: bytes) -> str | None:
 
     Args:
         picture: As it was opened; its pixels need not be loaded.
-        head: The first :data:`HEAD` bytes of its file.
+        head: The first :data:`HEAD_BYTES` bytes of its file.
 
     Returns:
         The kind, to follow "got"; None for a file that is read right.

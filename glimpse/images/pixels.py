@@ -158,7 +158,7 @@ def _decode(
 ) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
-        head = stream.read(kinds.HEAD)
+        head = stream.read(kinds.HEAD_BYTES)
         stream.seek(0)
         if not head:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
