@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from glimpse.images import kinds
 from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
 from glimpse.images.structure import StructureError, examine
 
@@ -64,8 +65,10 @@ def decode(
     """Decode an image to upright 8-bit RGB or grey.
 
     An EXIF orientation is applied. Transparency is composited on black, the canvases' own background. 16-bit grey is
-    scaled by 255/65535, not clipped. Of an animation the first frame counts. PNG, JPEG, BMP, GIF, TIFF, WebP and PPM
-    are read, recognised by their content.
+    scaled by 255/65535, not clipped; of 16-bit colours the higher byte is taken, which is at most one less. Colours are
+    taken as they are stored, without a colour profile. Of an animation the first frame counts. PNG, JPEG, BMP, GIF,
+    TIFF, WebP and PPM are read, recognised by their content; :mod:`glimpse.images.kinds` lists the kinds of them that
+    are not.
 
     Args:
         source: A path, or the bytes of a file.
@@ -81,8 +84,9 @@ def decode(
     Raises:
         TooManyPixelsError: When it is too large.
         TooCostlyError: When it would take too long.
-        ImageError: When there is no such file, or it is no image of these formats, is damaged, or is built so that it
-            costs far more than its pixels (:mod:`glimpse.images.structure`).
+        ImageError: When there is no such file, or it is no image of these formats, is damaged, is of a kind that would
+            not come out right (:mod:`glimpse.images.kinds`), or is built so that it costs far more than its pixels
+            (:mod:`glimpse.images.structure`).
     """
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), name or "the image", max_pixels, max_seconds)
@@ -176,9 +180,9 @@ def _decode(
 ) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
-        empty = not stream.read(1)
+        head = stream.read(kinds.HEAD_BYTES)
         stream.seek(0)
-        if empty:
+        if not head:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
         scans = examine(stream).scans
         with Image.open(stream, formats=FORMATS) as picture:
@@ -200,8 +204,11 @@ def _decode(
                     f"{max_seconds:g} s allowed; scale it down, or write it in another format",
                     seconds,
                 )
+            if kind := kinds.misread_kind(picture, head):
+                raise _unsupported(name, kind)
+            samples = kinds.samples_of(picture, head)
             picture.load()
-            return _to_array(ImageOps.exif_transpose(picture), picture.format, name)
+            return _to_array(ImageOps.exif_transpose(picture), samples, name)
     except ImageError:
         raise
     except StructureError as error:
@@ -212,6 +219,8 @@ def _decode(
             "scale it down"
         ) from error
     except UnidentifiedImageError as error:
+        if kind := kinds.unreadable_tiff(stream):
+            raise _unsupported(name, kind) from error
         raise ImageError(
             f"{name!r} is no image that can be read, or is damaged at its start; expected a {readable} file"
         ) from error
@@ -232,20 +241,27 @@ def _announced(picture: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8[np.ndarray, "height width channels"]:
+def _unsupported(name: str, kind: str) -> ImageError:
+    return ImageError(
+        f"expected the image {name!r} with 8 bits a sample, grey, RGB or with a palette, got {kind}, which can't be "
+        "read right; convert it, for example to PNG"
+    )
+
+
+def _to_array(picture: Image.Image, samples: kinds.Samples, name: str) -> UInt8[np.ndarray, "height width channels"]:
     """Convert a loaded picture of any mode to 8-bit grey or RGB."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format != "TIFF"):
-        wide = np.asarray(picture)
-        narrow = np.empty((*wide.shape, 1), np.uint8)
-        for top in range(0, len(wide), STRIP):
-            narrow[top : top + STRIP, :, 0] = (wide[top : top + STRIP].astype(np.int64) * 255 + 32767) // 65535
-        return narrow
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and samples.bits == 16):
+        return _narrowed(np.asarray(picture), samples)
     if picture.mode in ("I", "F"):
         raise ImageError(
             f"the image {name!r} has 32 bits a pixel, whose range is unknown; expected 8 or 16 bits, "
             "convert it and say which value is white"
         )
-    grey = picture.mode in ("1", "L", "LA", "La")
+    grey = samples.grey or picture.mode in ("1", "L", "LA", "La")
+    if samples.transparent is not None:
+        values = np.array(picture.convert("L"))
+        values[values == samples.transparent * 255 // (2**samples.bits - 1)] = 0
+        return values[..., None]
     if picture.has_transparency_data:
         layered = np.asarray(picture.convert("LA" if grey else "RGBA"))
         opaque = np.empty((*layered.shape[:2], layered.shape[2] - 1), np.uint8)
@@ -255,3 +271,13 @@ def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8
         return opaque
     flat = np.asarray(picture.convert("L" if grey else "RGB"))
     return flat[..., None].copy() if grey else flat.copy()
+
+
+def _narrowed(wide: npt.NDArray[Any], samples: kinds.Samples) -> UInt8[np.ndarray, "height width 1"]:
+    """Scale 16-bit grey to 8 bits."""
+    narrow = np.empty((*wide.shape, 1), np.uint8)
+    for top in range(0, len(wide), STRIP):
+        strip = wide[top : top + STRIP].astype(np.int64)
+        values = 65535 - strip if samples.white_is_zero else strip
+        narrow[top : top + STRIP, :, 0] = np.where(strip == samples.transparent, 0, (values * 255 + 32767) // 65535)
+    return narrow
