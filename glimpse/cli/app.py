@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import glimpse
 from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError, error_message, suggestion
+from glimpse.cli.usage import UsageError, error_message
+from glimpse.errors import suggestion
 
 
 class Subcommand(NamedTuple):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_root
-from glimpse.cli.usage import UsageError, invocation, suggestion
+from glimpse.cli.usage import UsageError, invocation
+from glimpse.errors import suggestion
 from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption, find_target
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 
 ArgumentSplitter = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 """Divides arguments into those of a subcommand's own parser and those of another parser."""

@@ -1,5 +1,6 @@
 """The number format that a training computes in: bfloat16 where the hardware has instructions for it, else float32."""
 
+import os
 import platform
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ PRECISIONS = (AUTO, FLOAT32, BFLOAT16, FLOAT16)
 TITLES = {FLOAT32: "float32", BFLOAT16: "bfloat16", FLOAT16: "float16"}
 _SHORT_NAMES = {"32": FLOAT32, "bf16": BFLOAT16, "16": FLOAT16}
 """Lightning's short names."""
+_WITHOUT_BFLOAT16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
+"""Instruction sets with AVX-512 and without bfloat16, as oneDNN's environment variable names them."""
 _X86 = ("x86_64", "amd64", "i386", "i686")
 
 
@@ -44,10 +47,10 @@ class ChosenPrecision(NamedTuple):
 def bfloat16_support(device: str) -> Support:
     """Find whether a device computes faster in bfloat16 than in float32.
 
-    On x86, oneDNN says that it supports bfloat16 wherever there is AVX-512, but without the extension AVX512_BF16 (Intel
+    On x86, oneDNN says that it supports bfloat16 wherever there is AVX-512. Without the extension AVX512_BF16 (Intel
     from Cooper Lake on, AMD from Zen 4 on; every processor with AMX has it) it converts to float32 and back, which is
-    slower than float32. What oneDNN says is asked as well, because ``ONEDNN_MAX_CPU_ISA`` may forbid it the
-    instructions. On ARM, oneDNN looks for the instructions themselves (FEAT_BF16).
+    slower than float32. Its environment variable may forbid it the instructions. On ARM, it looks for the instructions
+    themselves (FEAT_BF16).
 
     Args:
         device: ``cpu``, ``cuda``, or another kind of device, for which bfloat16 was not measured.
@@ -59,7 +62,8 @@ def bfloat16_support(device: str) -> Support:
         return Support(False, f"bfloat16 was not measured on {device}")
     found = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if found and platform.machine().lower() in _X86:
-        found = bool(torch.cpu._is_avx512_bf16_supported())
+        forbidden = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16
+        found = bool(torch.cpu._is_avx512_bf16_supported()) and not forbidden
     return Support(found, f"this processor has {'' if found else 'no '}bfloat16 instructions")
 
 

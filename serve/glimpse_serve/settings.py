@@ -171,7 +171,7 @@ def settings_from(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.cli.usage import suggestion
+            from glimpse.errors import suggestion
 
             near = suggestion(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(

@@ -12,8 +12,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.usage import UsageError, nearest, spelling
+from glimpse.cli.usage import UsageError, spelling
 from glimpse.data.datasets import DataError
+from glimpse.errors import nearest
 from glimpse_envs.classification.core import ClassificationCore
 from glimpse_envs.classification.task import Task, TaskError
 from glimpse_envs.play.game import Game, GameError, next_images

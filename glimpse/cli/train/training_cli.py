@@ -18,8 +18,10 @@ import glimpse
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
 from glimpse.cli.train.messages import options_of, sentence_of
-from glimpse.cli.train.options import FUSED, TrainingParser, add_own_options
-from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, usual_output
+from glimpse.cli.train.options.names import FUSED
+from glimpse.cli.train.options.parser import TrainingParser, add_own_options
+from glimpse.cli.train.recipes import CONFIG_FILE
+from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
 from glimpse.cli.usage import UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, ArgumentError

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.usage import UsageError, error_message, invocation, nearest, spelling, suggestion
+from glimpse.cli.usage import UsageError, error_message, invocation, spelling
 from glimpse.data.datasets import DataError
-from glimpse.errors import Argument, ArgumentError, Clause, Setting
+from glimpse.errors import Argument, ArgumentError, Clause, Setting, nearest, suggestion
 
 
 @pytest.fixture(autouse=True)

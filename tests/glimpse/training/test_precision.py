@@ -20,6 +20,8 @@ RECIPES = sorted(
 def hardware(monkeypatch: pytest.MonkeyPatch):
     """A function that pretends a processor: its kind, what oneDNN says, and whether it has AVX512_BF16."""
 
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
     def pretend(machine: str, onednn: bool, avx512_bf16: bool) -> None:
         monkeypatch.setattr("platform.machine", lambda: machine)
         monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn, raising=False)
@@ -48,6 +50,16 @@ def test_auto_takes_bfloat16_where_the_processor_has_instructions_for_it(machine
     assert chosen.reason == f"this processor has {'' if fast else 'no '}bfloat16 instructions"
     assert chosen.title == ("bfloat16" if fast else "float32")
     assert chosen.warning == ""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fast"),
+    [("AVX512_CORE", False), ("avx512_core_vnni", False), ("AVX512_CORE_BF16", True), ("DEFAULT", True), ("ALL", True)],
+)
+def test_instructions_that_onednn_may_not_use_do_not_count(allowed, fast, hardware, monkeypatch):
+    hardware("x86_64", True, True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+    assert bfloat16_support("cpu").has_bfloat16 == fast
 
 
 @pytest.mark.parametrize("found", [True, False])
