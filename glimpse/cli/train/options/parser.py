@@ -57,15 +57,15 @@ def complete_parser(kind: str = "hard") -> LightningArgumentParser:
 
 def complete_help() -> str:
     """Every option there is, those of the other families last."""
-    texts = [complete_parser().format_help()]
+    parsers = [complete_parser()]
     for kind, family in FAMILIES.items():
         if kind != "hard":
             parser = TrainingParser(
                 usage=f"the options of --model {family.__name__}:", description=None, add_help=False
             )
             parser.add_class_arguments(family, "model", skip=_decided("model"))
-            texts.append(parser.format_help())
-    return "\n\n".join(texts)
+            parsers.append(parser)
+    return "\n\n".join(parser.format_help().removeprefix("usage: ").replace("``", "") for parser in parsers)
 
 
 def _decided(group: str) -> set[int | str]:

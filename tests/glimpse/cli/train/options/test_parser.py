@@ -1,15 +1,29 @@
-import pytest
-
 from glimpse.cli.train.command import main
-from glimpse.cli.train.options import complete_flags, known_options, take
-from glimpse.cli.usage import UsageError
+from glimpse.cli.train.options.names import boolean_options, known_options
+from glimpse.cli.train.options.parser import complete_parser
+from glimpse.training.families import FAMILIES
 
 
-def test_help_fits_a_screen(capsys):
-    assert main(["--help"], "glimpse train") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 44
-    assert max(map(len, lines)) <= 120
+def real_options() -> set[str]:
+    """Names of the options that Lightning's parser makes of the classes, without leading dashes."""
+    parsers = [complete_parser(kind) for kind in FAMILIES]
+    names = {name for parser in parsers for action in parser._actions for name in action.option_strings}
+    # Of a type that may be a class or a list as well, jsonargparse makes an option for its help and one that appends.
+    return {name.removeprefix("--") for name in names if not name.endswith((".help", "+"))}
+
+
+def test_the_names_read_from_source_text_are_those_of_the_parser():
+    assert set(known_options()) - {"config", "print_config", "help-all"} == real_options()
+
+
+def test_so_are_those_that_are_true_or_false():
+    found = set()
+    for kind in FAMILIES:
+        parser = complete_parser(kind)
+        for action in parser._actions:
+            if "true,false" in (action.metavar or "") or "bool" in str(getattr(action, "_typehint", "")):
+                found |= {name.removeprefix("--") for name in action.option_strings}
+    assert boolean_options() == {name for name in found if not name.endswith((".help", "+"))}
 
 
 def test_complete_help_has_every_option_with_its_meaning(capsys):
@@ -25,28 +39,6 @@ def test_complete_help_has_every_option_with_its_meaning(capsys):
     assert "--data.seed" not in output
 
 
-def test_known_options_leave_out_what_nobody_sets():
-    known = known_options()
-    assert {"model.num_glimpses", "data.root", "trainer.precision", "seed", "ckpt_path"} <= set(known)
-    assert not {"model.classes", "data.seed"} & set(known)
-
-
-def test_a_boolean_option_that_stands_alone_is_a_flag():
-    args = ["--data.download", "--seed", "-1", "--model.init_args.gate", "-c", "digits", "--overwrite"]
-    completed = [
-        "--data.download=true",
-        "--seed",
-        "-1",
-        "--model.init_args.gate=true",
-        "-c",
-        "digits",
-        "--overwrite=true",
-    ]
-    assert complete_flags(args) == completed
-    for given in (completed, ["--overwrite", "false", "--data.download=no"], ["--model.hidden", "--print_config"]):
-        assert complete_flags(given) == given
-
-
 def test_flags_and_values_give_the_same_configuration(capsys):
     def configuration(*args: str) -> str:
         assert main([*args, "--print_config"], "glimpse train") == 0
@@ -58,14 +50,3 @@ def test_flags_and_values_give_the_same_configuration(capsys):
         assert f"{line}\n" in flags
     values = ("--data.download", "true", "--tensorboard=true", "--trainer.detect_anomaly", "true")
     assert configuration(*values, "--model.normalise", "false") == flags
-
-
-def test_take_leaves_the_other_options():
-    options = ["--seed", "1", "-c", "a", "--config=b"]
-    assert take(options, "--config", "-c") == ["a", "b"]
-    assert options == ["--seed", "1"]
-
-
-def test_take_refuses_an_option_without_its_value():
-    with pytest.raises(UsageError, match="--config: expected a value after it"):
-        take(["--config", "--seed", "1"], "--config")
