@@ -72,6 +72,17 @@ class CommandParser(argparse.ArgumentParser):
         return [name for action in self._actions for name in action.option_strings]
 
 
+def options_by_argument(add_arguments: Callable[[CommandParser], None]) -> dict[str, str]:
+    """The options of a subcommand, by the names of the arguments that they set: an option's ``dest`` is that name.
+
+    Args:
+        add_arguments: Adds the subcommand's arguments to a parser.
+    """
+    parser = CommandParser(add_help=False)
+    add_arguments(parser)
+    return {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add the argument ``CHECKPOINT``, a path."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .ckpt file that 'glimpse train' wrote")

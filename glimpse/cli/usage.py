@@ -8,23 +8,6 @@ from pathlib import Path
 
 from glimpse.errors import Argument, ArgumentError, Setting, Spelling
 
-OPTIONS: dict[str, dict[str, str]] = {
-    "compare": {"root": "--root"},
-    "evaluate": {"root": "--root"},
-    "export": {
-        "root": "--root",
-        "output": "--output",
-        "graph": "--graph",
-        "precision": "--type",
-        "weights": "--weights",
-        "input_type": "--input",
-        "target": "--target",
-        "storage_uri": "--storage-uri",
-    },
-    "classify": {"max_glimpses": "--max-glimpses", "confidence": "--confidence", "threads": "--threads"},
-}
-"""The option of each subcommand that sets an argument of the library; ``train`` and ``play`` find theirs themselves."""
-
 
 class UsageError(Exception):
     """A user's mistake, described in one or two lines."""
@@ -51,14 +34,14 @@ def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
     return spell
 
 
-def error_message(error: Exception, command: str) -> str:
+def error_message(error: Exception, options: Mapping[str, str]) -> str:
     """The sentence of an error, with the options of the subcommand that met it.
 
     Args:
         error: An error of the library or of the command line.
-        command: The subcommand's name.
+        options: The subcommand's options, by the names of the arguments.
     """
-    return error.render(spelling(OPTIONS.get(command, {}))) if isinstance(error, ArgumentError) else str(error)
+    return error.render(spelling(options)) if isinstance(error, ArgumentError) else str(error)
 
 
 def invocation() -> str:

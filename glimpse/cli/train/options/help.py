@@ -30,7 +30,7 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
   --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
   --trainer.max_epochs N      how long to train
-  --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, ...
+  --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, bf16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
   --overwrite                 replace the run that the output folder holds
