@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.machine import Clock, Samples, clocked, interleave, threads
 from glimpse.cli.train.arguments import complete_arguments
-from glimpse.cli.train.lightning_output import quiet
+from glimpse.cli.train.lightning_setup import quiet
 from glimpse.cli.train.recipes import find_recipe, read_recipe
 from glimpse.cli.train.training_cli import TrainingCLI
 from glimpse.data.datamodule import ImageData

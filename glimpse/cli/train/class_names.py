@@ -80,6 +80,24 @@ def groups_of_ours(args: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]
     return GROUPS.keys() - foreign
 
 
+def names_own_alone(args: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether data and model are ours, and the trainer gets no object of a class that the user names.
+
+    Args:
+        args: The command line.
+        recipes: What each recipe holds, by its path.
+    """
+    named: set[str] = set()
+    for recipe in recipes.values():
+        renamed(recipe.get("trainer"), lambda name: named.add(name) or name)
+    objects = tuple(f"--trainer.{name}" for name in ("callbacks", "logger", "plugins", "profiler", "strategy"))
+    return (
+        groups_of_ours(args, recipes) == GROUPS.keys()
+        and not named
+        and not any(arg.startswith(objects) for arg in args)
+    )
+
+
 def _chosen(args: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
     """Every class that is chosen: the option or recipe that does, the group, and the class's name."""
     for group in GROUPS:

@@ -6,6 +6,7 @@ Its options are parsed by Lightning's parser, which builds them from the signatu
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from glimpse.cli.parser import CommandParser
 from glimpse.cli.usage import UsageError
@@ -62,14 +63,18 @@ def main(args: Sequence[str], program: str) -> int:
 def _train(args: Sequence[str], program: str) -> int:
     """Train; every mistake of the user's becomes a :class:`UsageError`."""
     from glimpse.cli.train.arguments import complete_arguments
-    from glimpse.cli.train.lightning_output import quiet
+    from glimpse.cli.train.class_names import names_own_alone
+    from glimpse.cli.train.lightning_setup import import_metrics_lightly, quiet
     from glimpse.cli.train.messages import ParserError, explain_mistake
     from glimpse.cli.train.options.names import known_options
+    from glimpse.cli.train.recipes import read_recipe
 
     files: dict[str, list[str]] = {}
     try:
         with quiet():
             arguments, name = complete_arguments(args, files)
+            if names_own_alone(arguments, {file: read_recipe(Path(file)) for file in files}):
+                import_metrics_lightly()
             from glimpse.cli.train.training_cli import TrainingCLI
 
             TrainingCLI(arguments, program, name)

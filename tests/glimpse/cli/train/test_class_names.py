@@ -238,3 +238,20 @@ def test_a_class_that_there_is_not_is_refused_with_its_file_and_the_right_name(g
 def test_a_users_class_that_cannot_be_imported_is_refused_with_the_reason(given, reason, folder, capsys):
     sentence = f"model: expected a class that can be imported, got '{given}': {reason}; correct the path, or add"
     assert sentence in refused(capsys, "--model", given)
+
+
+@pytest.mark.parametrize(
+    ("args", "recipe", "alone"),
+    [
+        ([], {}, True),
+        (["--model=glimpse.training.soft.SoftAttentionTraining"], {"trainer": {"callbacks": None}}, True),
+        (["--model", "SoftAttentionTraining", "--data.root", "a.b"], {"model": {"class_path": "ImageData"}}, False),
+        (["--model", f"{MODULE}.Mine"], {}, False),
+        ([], {"data": {"class_path": "their.Data"}}, False),
+        ([], {"trainer": {"callbacks": [{"class_path": "pytorch_lightning.callbacks.EarlyStopping"}]}}, False),
+        (["--trainer.callbacks+=EarlyStopping"], {}, False),
+        (["--trainer.logger", "CSVLogger"], {}, False),
+    ],
+)
+def test_a_training_may_be_of_our_own_classes_alone(args, recipe, alone):
+    assert class_names.names_own_alone(args, {"own.yaml": recipe}) == alone
