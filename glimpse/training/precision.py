@@ -10,9 +10,9 @@ from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAcce
 
 AUTO = "auto"
 FLOAT32, BFLOAT16, FLOAT16 = "32-true", "bf16-mixed", "16-mixed"
-PRECISIONS = (AUTO, FLOAT32, BFLOAT16, FLOAT16)
+TRAINING_PRECISIONS = (AUTO, FLOAT32, BFLOAT16, FLOAT16)
 """Those that a model trains in, by Lightning's names; the weights are float32 in each."""
-TITLES = {FLOAT32: "float32", BFLOAT16: "bfloat16", FLOAT16: "float16"}
+_FORMATS = {FLOAT32: "float32", BFLOAT16: "bfloat16", FLOAT16: "float16"}
 _SHORT_NAMES = {"32": FLOAT32, "bf16": BFLOAT16, "16": FLOAT16}
 """Lightning's short names."""
 _WITHOUT_BFLOAT16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
@@ -41,7 +41,7 @@ class ChosenPrecision(NamedTuple):
     @property
     def title(self) -> str:
         """The format's name; what is mixed computes in it and keeps its weights in float32."""
-        return TITLES.get(self.name, self.name)
+        return _FORMATS.get(self.name, self.name)
 
 
 def bfloat16_support(device: str) -> Support:
@@ -95,7 +95,8 @@ def choose_precision(given: str | int | None, accelerator: str | Accelerator = "
     """Choose the precision of a training.
 
     Args:
-        given: One of ``PRECISIONS``, or Lightning's short name for one; None is ``auto``. What the user names is taken.
+        given: One of ``TRAINING_PRECISIONS``, or Lightning's short name for one; None is ``auto``. What the user names
+            is taken.
         accelerator: The trainer's argument.
     """
     name = full_name(given)

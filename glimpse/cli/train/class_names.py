@@ -87,9 +87,14 @@ def names_own_alone(args: Sequence[str], recipes: Mapping[str, Mapping[str, Any]
         args: The command line.
         recipes: What each recipe holds, by its path.
     """
-    named: set[str] = set()
+    named: list[str] = []
+
+    def note(name: str) -> str:
+        named.append(name)
+        return name
+
     for recipe in recipes.values():
-        renamed(recipe.get("trainer"), lambda name: named.add(name) or name)
+        renamed(recipe.get("trainer"), note)
     objects = tuple(f"--trainer.{name}" for name in ("callbacks", "logger", "plugins", "profiler", "strategy"))
     return (
         groups_of_ours(args, recipes) == GROUPS.keys()

@@ -16,7 +16,7 @@ DECIDED = {
     "model.image_shape": "it follows from the data",
 }
 """Options that a user can't set, and the reason, which the error states."""
-GROUPS = ("trainer", "model", "data")
+OPTION_GROUPS = ("trainer", "model", "data")
 """Groups of options, each for the arguments of a class."""
 WRAPPED = "Does not validate against any of the Union subtypes"
 """The beginning of jsonargparse's message for an error that wraps another one."""
@@ -134,10 +134,10 @@ def options_of(config: Mapping[str, Any]) -> dict[str, str]:
             and ``data``. Where two of them have an option of one name, the command's own comes first, then the data's.
     """
     found: dict[str, str] = {}
-    for group in GROUPS:
+    for group in OPTION_GROUPS:
         names = vars(getattr(config[group], "init_args", config[group]))
         found |= {name: f"--{group}.{name}" for name in names if f"{group}.{name}" not in DECIDED}
-    return found | {name: f"--{name}" for name in config if name not in GROUPS}
+    return found | {name: f"--{name}" for name in config if name not in OPTION_GROUPS}
 
 
 def unwrapped(error: Exception) -> Exception:

@@ -42,7 +42,7 @@ from glimpse.training.callbacks import (
 from glimpse.training.checkpoint import read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.precision import AUTO, PRECISIONS, PrecisionTrainer, full_name
+from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
 """Roll-outs in an environment by their names: functions, each imported when a training uses it."""
@@ -294,9 +294,9 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         given = options[name]
         if given is not None and given != endless and given <= 0:
             raise UsageError(f"--trainer.{name}: expected a number above 0, got {given}; nothing would be trained")
-    if full_name(options["precision"]) not in PRECISIONS:
+    if full_name(options["precision"]) not in TRAINING_PRECISIONS:
         raise UsageError(
-            f"--trainer.precision: expected one of {', '.join(PRECISIONS)}; got {options['precision']}; "
+            f"--trainer.precision: expected one of {', '.join(TRAINING_PRECISIONS)}; got {options['precision']}; "
             "the model's weights stay in single precision"
         )
 

@@ -5,7 +5,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from glimpse.cli.train.messages import DECIDED, GROUPS, option_name, unknown_option
+from glimpse.cli.train.messages import DECIDED, OPTION_GROUPS, option_name, unknown_option
 from glimpse.cli.train.options.signatures import ClassArgument, class_arguments, classes_of
 from glimpse.cli.usage import UsageError
 
@@ -25,7 +25,7 @@ class OwnOption(NamedTuple):
     help: str
 
 
-OWN_OPTIONS = (
+COMMAND_OPTIONS = (
     OwnOption("seed", int, 0, "Fixes the whole run."),
     OwnOption("output", str | None, None, "Folder of the run; runs/RECIPE if left out."),
     OwnOption("overwrite", bool, False, "Whether to replace a run that is there already."),
@@ -58,7 +58,7 @@ def arguments_by_group() -> dict[str, dict[str, ClassArgument]]:
 @cache
 def known_options() -> tuple[str, ...]:
     """Names of all options, without leading dashes."""
-    own = [option.name for option in OWN_OPTIONS]
+    own = [option.name for option in COMMAND_OPTIONS]
     return (
         *own,
         *(name for name in PARSERS_OPTIONS if name != "help"),
@@ -70,7 +70,7 @@ def known_options() -> tuple[str, ...]:
 @cache
 def boolean_options() -> frozenset[str]:
     """Names of the options that are true or false, without leading dashes."""
-    own = [option.name for option in OWN_OPTIONS if option.type is bool]
+    own = [option.name for option in COMMAND_OPTIONS if option.type is bool]
     of_groups = [
         f"{group}.{each.name}"
         for group, arguments in arguments_by_group().items()
@@ -80,7 +80,7 @@ def boolean_options() -> frozenset[str]:
     return frozenset(own + of_groups)
 
 
-def check_known(args: Sequence[str], files: Mapping[str, Iterable[str]], groups: Iterable[str] = GROUPS) -> None:
+def check_known(args: Sequence[str], files: Mapping[str, Iterable[str]], groups: Iterable[str] = OPTION_GROUPS) -> None:
     """Reject options that no class of ours and no trainer has, before anything is imported.
 
     Args:
@@ -101,8 +101,8 @@ def check_known(args: Sequence[str], files: Mapping[str, Iterable[str]], groups:
 
 def _is_known(name: str, checked: set[str]) -> bool:
     group, dot, rest = name.partition(".")
-    if not dot or group not in GROUPS:
-        return name.rstrip("+") in {*(option.name for option in OWN_OPTIONS), *PARSERS_OPTIONS, *GROUPS}
+    if not dot or group not in OPTION_GROUPS:
+        return name.rstrip("+") in {*(option.name for option in COMMAND_OPTIONS), *PARSERS_OPTIONS, *OPTION_GROUPS}
     argument = rest.partition(".")[0].rstrip("+")
     return group not in checked or argument in arguments_by_group()[group] or argument in OF_CLASSES
 

@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from glimpse.cli.train.class_names import import_path, renamed, short_name
 from glimpse.cli.train.messages import DECIDED, ParserError
-from glimpse.cli.train.options.names import OWN_OPTIONS
+from glimpse.cli.train.options.names import COMMAND_OPTIONS
 from glimpse.data.datamodule import ImageData
 from glimpse.training.families import FAMILIES
 from glimpse.training.precision import PrecisionTrainer
@@ -36,7 +36,7 @@ class TrainingParser(LightningArgumentParser):
 
 def add_own_options(parser: LightningArgumentParser) -> None:
     """Add the options that are neither the data's, the model's nor the trainer's."""
-    for option in OWN_OPTIONS:
+    for option in COMMAND_OPTIONS:
         parser.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
 
 

@@ -91,9 +91,10 @@ def _assigned(module: str, name: str) -> ast.expr:
 def _place(module: str, name: str) -> tuple[str, str]:
     """The module that defines a class that another module names, and its name there."""
     for node in _source(module).body:
-        for alias in node.names if isinstance(node, ast.ImportFrom) else []:
-            if (alias.asname or alias.name) == name:
-                return str(node.module), alias.name
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return str(node.module), alias.name
     return module, name
 
 
