@@ -5,7 +5,9 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
+from typing import Any
 
 QUIET_WARNINGS = (
     # Small data sets live in memory: there is nothing for worker processes to do.
@@ -45,15 +47,16 @@ def import_metrics_lightly() -> None:
     if "torchmetrics" in sys.modules:
         return
     import torch  # noqa: F401 (what it imports is not to be hidden from it)
-    from lightning_utilities.core import imports
 
+    # Any, since it exports no name of those that are needed.
+    imports: Any = import_module("lightning_utilities.core.imports")
     hidden = [name for name in UNUSED if name not in sys.modules]
     version = imports._version
 
     def version_unless_hidden(name: str) -> str:
         if name in hidden:
             raise PackageNotFoundError(name)
-        return version(name)
+        return str(version(name))
 
     imports._version = version_unless_hidden
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

@@ -231,6 +231,8 @@ class TrainingCLI(LightningCLI):
 
     def tell_precision(self) -> None:
         """Print the precision that was chosen for the user, or warn of what the user's own choice costs."""
+        if not isinstance(self.trainer, PrecisionTrainer):
+            return
         chosen = self.trainer.chosen_precision
         if chosen.reason:
             print(f"precision: {chosen.title}; {chosen.reason}", flush=True)

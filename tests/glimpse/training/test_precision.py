@@ -63,7 +63,7 @@ def test_instructions_that_onednn_may_not_use_do_not_count(allowed, fast, hardwa
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_gpu_is_asked_without_its_emulation(found, monkeypatch, hardware):
+def test_a_gpu_is_asked_without_its_emulation(found: bool, monkeypatch, hardware):
     hardware("x86_64", not found, not found)
     asked = []
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -182,8 +183,8 @@ def test_a_short_name_is_ours_even_where_a_user_has_one_like_it(folder, capsys, 
         "likeness.HardAttentionTraining",
         "likeness.ImageData",
     )
-    assert class_names.CLASSES["ImageData"] is ImageData is datamodule.ImageData
-    assert class_names.CLASSES["HardAttentionTraining"] is hard.HardAttentionTraining
+    assert resolve_name(class_names.CLASSES["ImageData"]) is ImageData is datamodule.ImageData
+    assert resolve_name(class_names.CLASSES["HardAttentionTraining"]) is hard.HardAttentionTraining
 
 
 FAMILY_NAMES = ", ".join(family.__name__ for family in FAMILIES.values())

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from glimpse.cli.train.options.signatures import class_arguments, classes_of, keys_of, text_of
@@ -32,7 +34,7 @@ class Low(Plain.Other):
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch) -> str:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A package that can't be imported, and whose source text can be read."""
     folder = tmp_path / "unread_package"
     folder.mkdir()
