@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_output_folder
-from glimpse.cli.usage import UsageError, nearest
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +80,7 @@ def class_number(training: "ClassifierTraining", name: str) -> int:
         UsageError: When the model has no class of that name.
     """
     if name not in training.classes:
-        meant = nearest(name, training.classes)
-        hint = f"; did you mean {meant}?" if meant else ""
+        hint = suggestion(name, training.classes)
         raise UsageError(f"--class: expected a class out of {', '.join(training.classes)}; got {name!r}{hint}")
     return training.classes.index(name)
 
