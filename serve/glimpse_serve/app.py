@@ -23,6 +23,7 @@ from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Receive, Request, RequestHandler, Response, Scope, Send
 from glimpse_serve.inference.batcher import Batcher, JobExecutor, WorkerThreads
+from glimpse_serve.inference.images import ImageWorkers
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.inference.watchdog import Watchdog
 from glimpse_serve.models.directory import ModelDirectory
@@ -69,7 +70,9 @@ class Service:
         self._watchdog = Watchdog(settings.deadline_seconds)
         trial = Trial(settings.load_seconds, settings.load_megabytes) if settings.load_seconds else None
         registry = Registry(self.make_executor, self._metrics, settings.provider, settings.threads, trial)
-        self.context = AppContext(settings, registry, BodyReader(settings), self._metrics, Readiness())
+        self.context = AppContext(
+            settings, registry, BodyReader(settings), ImageWorkers(settings), self._metrics, Readiness()
+        )
         self._directory = ModelDirectory(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
         self._streaming = StreamingRoutes(self.context)
@@ -140,7 +143,7 @@ class Service:
     def _close(self) -> None:
         self._watchdog.close()
         self._streaming.close()
-        self.context.bodies.close()
+        self.context.images.close()
         self._workers.close()
         self._tracing.close()
 

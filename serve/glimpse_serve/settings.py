@@ -32,7 +32,8 @@ class Settings:
         load_seconds: Processor time in which a model's file must load and answer, in a process of its own; 0 to load
             it without that trial.
         load_megabytes: Memory of that process, MiB.
-        provider: Execution provider of the models, one of :data:`glimpse.runtime.providers.PROVIDERS`.
+        provider: Execution provider of the models: ``cpu``, ``cuda``, ``tensorrt``, ``dml``, ``coreml``, ``openvino``,
+            ``rocm`` or ``migraphx``.
         threads: Threads within an operator.
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
@@ -47,7 +48,7 @@ class Settings:
         max_images: Largest number of images in a request.
         header_seconds: Longest time for receiving a request's headers.
         body_seconds: Longest time for receiving a request's body.
-        decode_seconds: Longest time for decoding an image.
+        decode_seconds: Longest time for decoding an image, from its start.
         max_connections: Connections at once; a further one gets 503 and is closed.
         max_looks: Streaming sessions at once.
         look_seconds: Longest time of a streaming session, and of a wait for pixels.
@@ -145,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action="store_true", default=None, help=help_texts[field.name])
         else:
             many = isinstance(field.default, tuple)
-            default = "" if field.default in ("", ()) else f" {field.default} if left out"
+            default = "" if field.default in ("", ()) else f"; {field.default} if left out"
             parser.add_argument(
                 flag,
                 metavar=_metavar(field),
@@ -176,7 +177,7 @@ def settings_from(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.cli.usage import suggestion
+            from glimpse.errors import suggestion
 
             near = suggestion(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(
@@ -200,9 +201,9 @@ def descriptions() -> dict[str, str]:
 
 
 def _sentence(description: str) -> str:
-    """A description of the docstring as text of the help: without markup, in lower case, ended by a semicolon."""
-    plain = re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", re.sub(r"\s+", " ", description))
-    return f"{plain[0].lower()}{plain[1:].rstrip('.')};"
+    """A description of the docstring as text of the help: without markup and full stop, begun in lower case."""
+    plain = re.sub(r"\s+", " ", description).replace("``", "").rstrip(".")
+    return plain if plain[:2].isupper() else plain[0].lower() + plain[1:]
 
 
 def _metavar(field: "Field[Any]") -> str:
