@@ -16,7 +16,7 @@ MAX_FILE_BYTES = 2**31 - 1
 MAX_NODES = 100_000
 MAX_GRAPH_DEPTH = 16
 """Graphs within one another, as the bodies of loops are."""
-MAX_FIELDS = 2_000_000
+MAX_FILE_FIELDS = 2_000_000
 """Fields that are read; the files that Glimpse writes have some thousands."""
 DOMAINS = frozenset((b"", b"ai.onnx"))
 """Domains of operators: ONNX's own. Those of others come in libraries, which somebody has to load."""
@@ -135,8 +135,8 @@ class _Walk:
         file = self._file
         while place < end:
             self._fields += 1
-            if self._fields > MAX_FIELDS:
-                raise ContractError(f"expected at most {MAX_FIELDS:,} fields, got more; use a smaller model")
+            if self._fields > MAX_FILE_FIELDS:
+                raise ContractError(f"expected at most {MAX_FILE_FIELDS:,} fields, got more; use a smaller model")
             tag, place = self._varint(place, end, 5)
             kind = tag & 7
             if kind == _LENGTH:

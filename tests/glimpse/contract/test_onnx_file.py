@@ -143,7 +143,7 @@ def test_nodes_and_fields_have_a_limit(monkeypatch):
     monkeypatch.setattr(onnx_file, "MAX_NODES", 19)
     with pytest.raises(ContractError, match="at most 19 nodes"):
         read_metadata(content)
-    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 10)
+    monkeypatch.setattr(onnx_file, "MAX_FILE_FIELDS", 10)
     with pytest.raises(ContractError, match="at most 10 fields"):
         read_metadata(content)
 
