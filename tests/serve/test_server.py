@@ -311,7 +311,7 @@ def test_an_image_that_is_still_decoded_does_not_delay_the_exit_and_gets_an_erro
 @pytest.mark.child
 def test_stopped_workers_leave_no_connection_waiting(toy):
     with serving(toy, "--workers", "2") as process:
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", process.port), 20) as begun:
             begun.sendall(head + IMAGE[:10])
             time.sleep(0.2)

@@ -62,7 +62,7 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <h2 id="schemas">Schemas</h2>
 <p>The objects of requests and responses.</p>
 {"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
-<footer>Generated from the <a href="/openapi.json">OpenAPI document</a>. The responses are recorded ones of
+<footer>Generated from the <a href="openapi.json">OpenAPI document</a>. The responses are recorded ones of
 <code>{_escape(examples.MODEL)}</code>.</footer>
 </main>
 </div>
@@ -86,7 +86,7 @@ def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mappi
             for _, _, operation in operations
         )
         found += f"<b>{_escape(tag['name'])}</b>{links}"
-    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="/openapi.json">openapi.json</a>'
+    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="openapi.json">openapi.json</a>'
 
 
 def _example_picture() -> str:
