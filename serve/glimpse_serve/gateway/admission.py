@@ -1,7 +1,7 @@
 """Which connections are accepted when there are many.
 
 A connection counts from the moment it is accepted, before its TLS handshake. When all places are taken, the oldest
-connection that has not begun a request makes room, as in nginx ("reusing connections"); a few further places are for
+connections that have not begun a request make room, as in nginx ("reusing connections"); a few further places are for
 health checks, so that a full service is not taken for a dead one.
 """
 
@@ -31,7 +31,7 @@ class Connection:
     Attributes:
         accepted_at: When it was accepted, by the clock of the event loop, s.
         begun: Whether the head of a request has come.
-        leaving: Whether it was ended to make room, and is not closed yet.
+        leaving: Whether it was ended, and is not closed yet.
     """
 
     accepted_at = 0.0
@@ -56,11 +56,11 @@ def admit(connections: Iterable[object], now: float, most: int) -> Admission:
     if surplus <= 0:
         return Admission.ALL
     silent = [each for each in staying if isinstance(each, Connection) and not each.begun]
-    oldest = min(silent, key=lambda each: each.accepted_at, default=None)
-    if oldest is not None and oldest.accepted_at <= now - GRACE_SECONDS:
-        oldest.leaving = True
-        oldest.make_room()
-        surplus -= 1
+    for each in sorted(silent, key=lambda each: each.accepted_at)[:surplus]:
+        if each.accepted_at <= now - GRACE_SECONDS:
+            each.leaving = True
+            each.make_room()
+            surplus -= 1
     if surplus <= 0:
         return Admission.ALL
     return Admission.HEALTH if surplus <= HEALTH_PLACES else Admission.NOTHING

@@ -20,9 +20,11 @@ from glimpse_serve.gateway.websocket_connections import GuardedWebSocket, handsh
 from glimpse_serve.settings import STREAMING_PATH, Settings
 
 MAX_DISCARDED_BYTES = 2**20
-"""Most bytes of a body that are read after its response was sent; with more to come the connection is closed."""
+"""Most bytes that are read after the response to them was sent; with more to come the connection is closed."""
 PIECES_A_TURN = 16
 """Pieces of unknown content that are parsed before other connections have their turn."""
+LINGER_SECONDS = 1.0
+"""How long a rejected connection is read, to no purpose but that the client reads the rejection."""
 WRITE_SECONDS = 60.0
 """How long a client may read nothing of a waiting response."""
 
@@ -111,9 +113,12 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or hold them back while a response is due."""
         self._unset_keepalive_if_required()
-        if self._rejected or self.transport.is_closing():
-            if not self.transport.is_closing():
-                self.transport.pause_reading()
+        if self._rejected:
+            self._discarded += len(data)
+            if self._discarded > MAX_DISCARDED_BYTES:
+                self.transport.close()
+        elif self.transport.is_closing():
+            return
         elif self._held:
             self._held += data  # what a TLS transport had decrypted before it paused
         else:
@@ -317,19 +322,24 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
         if self._rejected:
             return
         GuardedProtocol.count(kind)
-        self._rejected = True
+        self._rejected = self.leaving = True
         if self._responding:
             if self.cycle.response_started:
                 self.cycle.keep_alive = False
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._cancel(self._body_timer)
         elif self._discarding:  # a response was sent already
             self.transport.close()
             return
         received = self.headers if self.headers and self._bytes.head else ()
         self.transport.write(rejection(status, message, self._limits, received, headers))
-        self.transport.close()
+        self._discarded = 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        # With bytes unread the system would reset the connection, and the client might never see the response.
+        self._body_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     @staticmethod
     def _cancel(timer: Any) -> None:

@@ -65,8 +65,6 @@ class TLSConnection(Connection, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake, or close the connection when there are too many."""
-        if self._transport is not None:
-            return
         self._transport = transport
         self.accepted_at = self._loop.time()
         self._connections.add(self)
@@ -84,7 +82,7 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what the client sent with the last message of its handshake."""
+        """Keep what comes before there is a protocol for it: the begin of the handshake, or of the content behind it."""
         self._early += data
 
     def make_room(self) -> None:
@@ -97,8 +95,8 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._transport.abort()
 
     async def _shake_hands(self) -> None:
-        try:
-            encrypted = await self._loop.start_tls(
+        handshake = self._loop.create_task(
+            self._loop.start_tls(
                 self._transport,
                 self,
                 server_context(self._settings),
@@ -106,6 +104,11 @@ class TLSConnection(Connection, asyncio.Protocol):
                 ssl_handshake_timeout=self._settings.header_seconds,
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
+        )
+        try:
+            await asyncio.sleep(0)  # the handshake's protocol is in place now, and has received nothing
+            self._replay()
+            encrypted = await handshake
         except OSError:  # an error of TLS, a timeout or a disconnection, of which the client alone is the cause
             encrypted = None
         finally:
@@ -118,3 +121,13 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._next.connection_made(encrypted)
         if self._early:
             self._next.data_received(self._early)
+
+    def _replay(self) -> None:
+        """Give the handshake's protocol what came before it was in place."""
+        protocol = self._transport.get_protocol()  # a BufferedProtocol
+        while self._early and protocol is not self:
+            room = memoryview(protocol.get_buffer(len(self._early)))
+            size = min(len(room), len(self._early))
+            room[:size] = self._early[:size]
+            protocol.buffer_updated(size)
+            self._early = self._early[size:]
