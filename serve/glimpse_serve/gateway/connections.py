@@ -68,7 +68,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
         self._bytes = RequestBytes()
         self._discarding = False
         self._discarded = 0
-        self._held = b""
+        self._held: bytes | memoryview = b""
         self._rejected = False
         self._header_timer: Any = None
         self._body_timer: Any = None
@@ -120,11 +120,11 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
         elif self.transport.is_closing():
             return
         elif self._held:
-            self._held += data  # what a TLS transport had decrypted before it paused
+            self._held = bytes(self._held) + data  # what a TLS transport had decrypted before it paused
         else:
             self._parse(data)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         start = turns = 0
         view = memoryview(data)
         while start < len(data) and not self._rejected and not self.transport.is_closing():
@@ -140,7 +140,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             start = end
             self._check_limits()
         if start < len(data) and not self._rejected:
-            self._held = data[start:]
+            self._held = view[start:]
             self.flow.hold()
             if not (self._responding and self._bytes.in_head):
                 self.loop.call_soon(self._parse_held)
@@ -216,6 +216,8 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             super().on_message_complete()
         self._cancel(self._body_timer)
         self._discarding = False
+        if self._bytes.left is None:
+            self.parser = httptools.HttpRequestParser(self)  # the trailers have told the old one of framing
         self._bytes = RequestBytes()
 
     def on_response_complete(self) -> None:
@@ -226,8 +228,11 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
         if self.cycle.more_body:
             # The response was sent before the body arrived: the body is discarded.
             left = self._bytes.left
-            if self.expect_100_continue or (left is not None and left > MAX_DISCARDED_BYTES):
-                self.transport.close()  # unknown whether the body or another request follows, or too much to read
+            if self.expect_100_continue:
+                self.transport.close()  # unknown whether the body or another request follows
+                return
+            if left is not None and left > MAX_DISCARDED_BYTES:
+                self._linger()
                 return
             self._discarding = True
             self._cancel(self._body_timer)
@@ -329,16 +334,22 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            self._cancel(self._body_timer)
         elif self._discarding:  # a response was sent already
             self.transport.close()
             return
         received = self.headers if self.headers and self._bytes.head else ()
         self.transport.write(rejection(status, message, self._limits, received, headers))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close soon: with bytes unread the system would reset the connection, and the client miss the response."""
+        self._rejected = self.leaving = True
         self._discarded = 0
+        self._held = b""
+        self.flow.release()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        # With bytes unread the system would reset the connection, and the client might never see the response.
+        self._cancel(self._body_timer)
         self._body_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     @staticmethod

@@ -40,7 +40,7 @@ class RequestBytes:
         """Whether the next bytes are a body of a known length, which costs the same in pieces of any size."""
         return bool(self.left) and not self.in_head
 
-    def next_piece(self, data: bytes, start: int) -> int:
+    def next_piece(self, data: bytes | memoryview, start: int) -> int:
         """Count the next piece, and return where it ends: at the latest where the part of the request may end.
 
         Args:

@@ -82,7 +82,7 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what comes before there is a protocol for it: the begin of the handshake, or of the content behind it."""
+        """Keep what comes before its protocol is in place: the begin of the handshake, or the content behind it."""
         self._early += data
 
     def make_room(self) -> None:

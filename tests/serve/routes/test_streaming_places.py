@@ -1,3 +1,4 @@
+import functools
 import time
 
 import pytest
@@ -9,7 +10,8 @@ from glimpse_serve.routes.streaming_places import PATIENCE_SECONDS, StreamingPla
 
 def test_the_longest_silent_session_of_the_client_with_the_most_makes_room():
     places, ended = StreamingPlaces(4), list[str]()
-    taken = [places.take(address, lambda name=name: ended.append(name)) for name, address in zip("abcd", "xyyy")]  # type: ignore[misc]
+    clients = {"a": "x", "b": "y", "c": "y", "d": "y"}
+    taken = [places.take(address, functools.partial(ended.append, name)) for name, address in clients.items()]
     now = time.monotonic()
     for place, silent in zip(taken, (99, 50, 60, 0), strict=True):
         place.waiting_since = now - silent
