@@ -26,7 +26,7 @@ class RequestBytes:
         left: Bytes of the body that have not come; None for a chunked body.
     """
 
-    __slots__ = ("_content", "_framing", "_raw", "_tail", "head", "in_head", "left")
+    __slots__ = ("_blank", "_content", "_framing", "_raw", "_tail", "head", "in_head", "left")
 
     def __init__(self) -> None:
         self.in_head = True
@@ -34,6 +34,7 @@ class RequestBytes:
         self.left: int | None = 0
         self._raw = self._content = self._framing = 0
         self._tail = b""
+        self._blank = True
 
     @property
     def body_length_known(self) -> bool:
@@ -52,7 +53,11 @@ class RequestBytes:
             self.left = (self.left or 0) - (end - start)
             return end
         window = self._tail + data[start : start + PIECE_BYTES]
-        found = window.find(_END)
+        begin = 0
+        if self._blank:  # empty lines before a head don't end it
+            content = window.lstrip(b"\r\n")
+            begin, self._blank = len(window) - len(content), not content
+        found = window.find(_END, begin)
         if found >= 0:
             window = window[: found + len(_END)]
         size = len(window) - len(self._tail)
@@ -70,7 +75,7 @@ class RequestBytes:
         Args:
             length: Bytes of the body; None for a chunked one.
         """
-        self.in_head, self.left, self._tail = False, length, b""
+        self.in_head, self.left, self._tail, self._blank = False, length, b"", False
 
     def add_content(self, size: int) -> None:
         """Count content of the body, which is among the bytes of a piece."""

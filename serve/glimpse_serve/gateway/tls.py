@@ -63,7 +63,7 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._transport: Any = None
         self._early = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Start the handshake, or close the connection when there are too many."""
         self._transport = transport
         self.accepted_at = self._loop.time()

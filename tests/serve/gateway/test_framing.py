@@ -27,17 +27,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def talk(service: Running, *parts: bytes) -> bytes:
-    """Everything that the service sends until it closes, or is silent after an open response."""
+    """Everything that the service sends until it closes."""
     found = b""
     with socket.create_connection((service.host, service.port), 10) as line, contextlib.suppress(OSError):
-        for part in parts:
-            line.sendall(part)
-            time.sleep(0.05)
-        line.settimeout(2)
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                line.sendall(part)
+                time.sleep(0.02)
+        line.settimeout(20)
         while chunk := line.recv(2**16):
             found += chunk
-            if b'"smuggled"' in found:
-                break
     return found
 
 
@@ -66,7 +65,7 @@ def test_endless_trailers_end_the_request(service, endless):
 
 
 @pytest.mark.parametrize(
-    "endless", [chunk(b"A", b";x=" + b"y" * 9000), chunk(b"A", b";x=" + b"y" * 4000) * 40, b"1;" + b"y" * 100_000]
+    "endless", [chunk(b"A", b";x=" + b"y" * 10_000), chunk(b"A", b";x=" + b"y" * 4000) * 40, b"1;" + b"y" * 100_000]
 )
 def test_endless_extensions_of_chunks_end_the_request(service, endless):
     assert statuses(talk(service, CHUNKED % b"", endless)) == [431]
@@ -88,22 +87,20 @@ def test_a_key_in_a_trailer_is_none(tmp_path, form):
     secret, entry = make_key("alice")
     with running(Settings(models=toy_files(tmp_path)[:1], keys=entry)) as guarded:
         key = form % secret.encode()
-        assert statuses(talk(guarded, WHOLE + b"0\r\n" + key + b"\r\n\r\n")) == [401]
-        assert statuses(talk(guarded, CHUNKED % (key + b"\r\n") + chunk(IMAGE) + b"0\r\n\r\n")) == [200]
+        assert statuses(talk(guarded, WHOLE + b"0\r\n" + key + b"\r\n\r\n" + LIVE)) == [401, 200]
+        assert statuses(talk(guarded, CHUNKED % (key + b"\r\n") + chunk(IMAGE) + b"0\r\n\r\n" + LIVE)) == [200, 200]
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"TLS/1.0", b"websocket", b"h2c, websocket", b"x" * 300])
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 @pytest.mark.parametrize("separate", [True, False])
 def test_a_body_behind_an_upgrade_is_a_body(service, protocol, version, separate):
-    head = (
-        b"POST /v1/classify HTTP/%b\r\nHost: localhost\r\nConnection: keep-alive, Upgrade, HTTP2-Settings\r\n" % version
-    )
-    head += b"Upgrade: %b\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n" % protocol
+    head = b"POST /v1/classify HTTP/%b\r\nHost: localhost\r\nUpgrade: %b\r\n" % (version, protocol)
+    head += b"Connection: keep-alive, Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
     for body, expected in ((SMUGGLED, 422), (IMAGE, 200)):
-        request = [head + b"Content-Length: %d\r\n\r\n" % len(body), body]
+        request = [head + b"Content-Length: %d\r\n\r\n" % len(body), body + LIVE]
         answer = talk(service, *request) if separate else talk(service, b"".join(request))
-        assert statuses(answer) == [expected]
+        assert statuses(answer) == ([expected] if version == b"1.0" else [expected, 200])
 
 
 def test_a_chunked_body_behind_an_upgrade_is_one_too_and_the_next_request_follows(service):
@@ -129,7 +126,6 @@ def test_other_protocols_end_the_connection(service, request_line):
         b"Content-Length: 9",
         b"Transfer-Encoding: chunked",
         b"Content-Length: 0\r\nSec-WebSocket-Key: a",
-        b"Sec-WebSocket-Extensions: ;;;",
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         b"X-Long: " + b"x" * 9000,
         b"\r\n".join(b"X-%d: y" % number for number in range(200)),
