@@ -15,7 +15,7 @@ from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway import rejections
 from glimpse_serve.gateway.api_keys import KeyRing
 from glimpse_serve.gateway.rate_limits import RateLimiter
-from glimpse_serve.gateway.rejections import request_id_of, response_headers, security_headers
+from glimpse_serve.gateway.rejections import received_request_id, response_headers, security_headers
 from glimpse_serve.gateway.tls import server_context
 from glimpse_serve.http.request import Scope, client_address
 from glimpse_serve.settings import Settings
@@ -132,7 +132,7 @@ class _JsonCORSMiddleware(CORSMiddleware):
         self._security = security
 
     def _more_headers(self, request_headers: Headers) -> dict[str, str]:
-        found = response_headers(self._security, request_id_of(request_headers.raw))
+        found = response_headers(self._security, received_request_id(request_headers.raw))
         return {name.decode(): value.decode() for name, value in found}
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -42,7 +42,7 @@ def response_headers(security: Headers, request_id: str) -> Headers:
     return [*security, (b"x-request-id", request_id.encode())]
 
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def received_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the id of a request: its X-Request-ID header if that is valid, else a new one.
 
     Args:
@@ -73,6 +73,6 @@ def rejection(
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
         *(more or []),
-        *response_headers(security_headers(settings), request_id_of(received)),
+        *response_headers(security_headers(settings), received_request_id(received)),
     ]
     return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body

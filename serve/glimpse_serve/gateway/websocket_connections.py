@@ -14,7 +14,7 @@ from websockets.server import ServerProtocol
 
 from glimpse_serve.gateway import rejections
 
-PIECE_BYTES = 2**12
+PARSED_BYTES = 2**12
 """Bytes that are parsed at once; the number of frames is checked in between."""
 MAX_FRAMES = 1024
 """Most frames from one message to the next: fragments, pings, pongs."""
@@ -32,10 +32,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes in pieces, and limit the frames of a message."""
-        for start in range(0, len(data), PIECE_BYTES):
+        for start in range(0, len(data), PARSED_BYTES):
             if self.transport.is_closing():
                 return
-            super().data_received(data[start : start + PIECE_BYTES])
+            super().data_received(data[start : start + PARSED_BYTES])
             if self._frames_since_message > MAX_FRAMES and not self.transport.is_closing():
                 self.conn.fail(TOO_MANY_FRAMES, f"more than {MAX_FRAMES} frames in a message")
                 self.handle_parser_exception()

@@ -46,7 +46,7 @@ from glimpse_serve.routes.streaming_messages import (
     pixels_of,
     read_start,
 )
-from glimpse_serve.routes.streaming_places import Place, StreamingPlaces
+from glimpse_serve.routes.streaming_places import SessionPlace, StreamingPlaces
 from glimpse_serve.routes.v1 import model_reference
 from glimpse_serve.settings import STREAMING_PATH, Settings
 
@@ -139,7 +139,7 @@ class _StreamingSession:
         place: Its place among the sessions.
     """
 
-    place: Place
+    place: SessionPlace
 
     def __init__(
         self, context: AppContext, pool: ThreadPoolExecutor, request: Request, loaded: LoadedModel, send: Send

@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 2.0
 """How long a client may let its session wait before it may have to make room."""
 
 
-class Place:
+class SessionPlace:
     """The place of one session.
 
     Attributes:
@@ -40,9 +40,9 @@ class StreamingPlaces:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._places: list[Place] = []
+        self._places: list[SessionPlace] = []
 
-    def take(self, address: str, give_up: Callable[[], None]) -> Place:
+    def take(self, address: str, give_up: Callable[[], None]) -> SessionPlace:
         """Take a place; if there is none, that of the client with the most sessions which waits longest.
 
         Args:
@@ -54,11 +54,11 @@ class StreamingPlaces:
         """
         if len(self._places) >= self._most:
             self._make_room()
-        place = Place(address, give_up)
+        place = SessionPlace(address, give_up)
         self._places.append(place)
         return place
 
-    def release(self, place: Place) -> None:
+    def release(self, place: SessionPlace) -> None:
         """Give a place back; one that was taken by another session is gone already."""
         if place in self._places:
             self._places.remove(place)

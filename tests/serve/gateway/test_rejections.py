@@ -1,6 +1,6 @@
 import json
 
-from glimpse_serve.gateway.rejections import rejection, request_id_of, response_headers, security_headers
+from glimpse_serve.gateway.rejections import received_request_id, rejection, response_headers, security_headers
 from glimpse_serve.settings import Settings
 
 
@@ -13,8 +13,8 @@ def test_security_headers():
 
 
 def test_an_id_that_is_valid_is_kept():
-    assert request_id_of([(b"x-request-id", b"mine-1")]) == "mine-1"
-    assert request_id_of([(b"x-request-id", b"\xff")]) != request_id_of([])
+    assert received_request_id([(b"x-request-id", b"mine-1")]) == "mine-1"
+    assert received_request_id([(b"x-request-id", b"\xff")]) != received_request_id([])
     assert response_headers([], "mine-1") == [(b"x-request-id", b"mine-1")]
 
 
