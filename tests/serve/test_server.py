@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Process:
     """``glimpse serve`` as its users start it; it is killed on leaving the context where it still runs."""
 
-    def __init__(self, *args: str, preexec: Callable[[], None] | None = None, **environment: str) -> None:
+    def __init__(self, *args: str, preexec: Any = None, **environment: str) -> None:
         paths = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve"))
         known = {name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE_SERVE_")}
         self.process = subprocess.Popen(

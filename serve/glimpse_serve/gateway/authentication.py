@@ -9,7 +9,6 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
 
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway import rejections
@@ -127,7 +126,7 @@ def cors_middleware(settings: Settings) -> list[Middleware]:
 class _JsonCORSMiddleware(CORSMiddleware):
     """Starlette's CORS middleware, with the headers of all responses, and errors in the JSON form of all errors."""
 
-    def __init__(self, app: ASGIApp, security: rejections.Headers, **options: Any) -> None:
+    def __init__(self, app: Any, /, security: rejections.Headers, **options: Any) -> None:
         super().__init__(app, **options)
         self._security = security
 

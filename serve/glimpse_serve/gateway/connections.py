@@ -59,6 +59,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
     count: ClassVar[Any] = staticmethod(lambda kind: None)
     """Called with the kind of fault for every connection that is closed for one."""
     settings: ClassVar[Settings | None] = None
+    flow: HoldingFlow
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

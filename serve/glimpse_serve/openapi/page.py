@@ -50,7 +50,8 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 </head>
 <body>
 <div class="page">
-<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>{_contents(tags, prefix)}</nav>
+<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>
+{_contents(tags, prefix)}</nav>
 <main id="top">
 <h1>{_escape(info["title"])}<small>version {_escape(info["version"])}</small></h1>
 <p class="lead">{_escape(info["summary"])}</p>
@@ -69,7 +70,8 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <h2 id="schemas">Schemas</h2>
 <p>The objects of requests and responses.</p>
 {"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
-<footer>Generated from the <a href="{prefix}/openapi.json">OpenAPI document</a>.{_recorded() if bundled else ""}</footer>
+<footer>Generated from the <a href="{prefix}/openapi.json">OpenAPI document</a>.
+{_recorded() if bundled else ""}</footer>
 </main>
 </div>
 </body>
