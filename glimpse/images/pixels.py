@@ -4,6 +4,7 @@ Pillow and numpy only. Images are uint8, (height, width, channels), with one cha
 """
 
 import io
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
+from glimpse.images.structure import StructureError, examine
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
@@ -30,6 +34,18 @@ class TooManyPixelsError(ImageError):
     """An image whose header announces more pixels than are allowed; none of them was decoded."""
 
 
+class TooCostlyError(ImageError):
+    """An image that is estimated to take longer than the caller allows; none of its pixels was decoded.
+
+    Attributes:
+        seconds: The estimate, of processor time.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Placement(NamedTuple):
     """Where a fitted image lies on its canvas, in pixels of the canvas."""
 
@@ -40,7 +56,10 @@ class Placement(NamedTuple):
 
 
 def decode(
-    source: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_seconds: float = math.inf,
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Decode an image to upright 8-bit RGB or grey.
 
@@ -53,16 +72,20 @@ def decode(
         name: What errors call the image; the path by default.
         max_pixels: Reject an image whose header announces more pixels than this, before any of them is decoded.
             Pillow's own limit of 179 million applies as well.
+        max_seconds: Reject an image whose decoding is estimated to take longer than this, in seconds of processor
+            time, before any of it is decoded.
 
     Returns:
         Values from 0 to 255, with one channel where the file is grey and three otherwise.
 
     Raises:
         TooManyPixelsError: When it is too large.
-        ImageError: When there is no such file, or it is no image of these formats, or is damaged.
+        TooCostlyError: When it would take too long.
+        ImageError: When there is no such file, or it is no image of these formats, is damaged, or is built so that it
+            costs far more than its pixels (:mod:`glimpse.images.structure`).
     """
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), name or "the image", max_pixels)
+        return _decode(io.BytesIO(source), name or "the image", max_pixels, max_seconds)
     path, name = Path(source), name or str(source)
     if path.is_dir():
         raise ImageError(f"expected an image file, got the directory {name!r}; pass the images inside it one by one")
@@ -75,7 +98,7 @@ def decode(
     except OSError as error:
         raise ImageError(f"can't read the image {name!r} ({error.strerror}); check its permissions") from error
     with stream:
-        return _decode(stream, name, max_pixels)
+        return _decode(stream, name, max_pixels, max_seconds)
 
 
 def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
@@ -149,7 +172,7 @@ def check_image(image: object, name: str) -> None:
 
 
 def _decode(
-    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int
+    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int, max_seconds: float
 ) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
@@ -157,6 +180,7 @@ def _decode(
         stream.seek(0)
         if empty:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
+        scans = examine(stream).scans
         with Image.open(stream, formats=FORMATS) as picture:
             width, height = _announced(picture)
             if width * height > max_pixels:
@@ -164,10 +188,24 @@ def _decode(
                     f"the image {name!r} announces {width} x {height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
+            if width * height * scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
+                raise StructureError(
+                    f"announces {scans} scans of {width} x {height} pixels, more than is decoded; write it again as a "
+                    "baseline JPEG, or scale it down"
+                )
+            seconds = estimate_seconds(picture, width * height, scans, stream)
+            if seconds > max_seconds:
+                raise TooCostlyError(
+                    f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the "
+                    f"{max_seconds:g} s allowed; scale it down, or write it in another format",
+                    seconds,
+                )
             picture.load()
             return _to_array(ImageOps.exif_transpose(picture), picture.format, name)
     except ImageError:
         raise
+    except StructureError as error:
+        raise ImageError(f"the image {name!r} {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError(
             f"the image {name!r} announces more pixels than the {max_pixels:,} allowed, or than Pillow allows; "

@@ -51,7 +51,7 @@ class Settings:
         header_seconds: Longest time for receiving a request's headers, for a TLS handshake, and for the first message
             of a streaming session.
         body_seconds: Longest time for receiving a request's body.
-        decode_seconds: Longest time for decoding an image.
+        decode_seconds: Longest time for decoding an image, from its start.
         max_connections: Connections at once; a further one gets 503 and is closed, or replaces one that has sent no
             request. Fewer where the system allows fewer open files.
         max_looks: Streaming sessions at once; a further one gets 503, or replaces one that waits for its client.
