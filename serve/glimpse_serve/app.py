@@ -19,6 +19,7 @@ from glimpse_serve.gateway.api_keys import KeyRing
 from glimpse_serve.gateway.authentication import Authenticator, cors_middleware
 from glimpse_serve.gateway.connections import GuardedProtocol
 from glimpse_serve.gateway.middleware import Application, RequestMiddleware
+from glimpse_serve.gateway.path_prefix import PathPrefix
 from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Receive, Request, RequestHandler, Response, Scope, Send
@@ -82,6 +83,7 @@ class Service:
         self._router = Router(routes, redirect_slashes=False, default=_not_found)  # type: ignore[arg-type]
         authenticator = Authenticator(self._keys, limiter, settings)
         self.middleware = [
+            *([Middleware(PathPrefix, settings.path_prefix)] if settings.path_prefix else []),
             *cors_middleware(settings),
             Middleware(RequestMiddleware, authenticator, self._metrics, self._tracing, settings),
         ]

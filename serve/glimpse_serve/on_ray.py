@@ -289,7 +289,8 @@ def application(args: dict[str, Any]) -> Any:
     settings = settings_from(argparse.Namespace(**args), os.environ)
     named_models(settings)
     # The address of Ray's proxies is not known here: they are taken to be reachable from other machines.
-    check_access(replace(settings, host="0.0.0.0"), KeyRing(settings.keys_file, settings.keys))
+    settings = replace(settings, host="0.0.0.0")
+    check_access(settings, KeyRing(settings.keys_file, settings.keys))
     return build_deployments(settings)
 
 

@@ -5,6 +5,7 @@ that load balancers send their requests elsewhere. Then it accepts no further co
 within ``shutdown_seconds``, and exits with status 0. A second signal ends the wait.
 """
 
+import logging
 import os
 import resource
 import signal
@@ -15,12 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess, multiprocess
 
+from glimpse_serve.gateway.admission import HEALTH_PLACES
 from glimpse_serve.settings import DRAIN, SHARED, Settings
 from glimpse_serve.telemetry import logs
 
@@ -32,6 +35,12 @@ READY_SECONDS = 1.0
 """Time for a worker to say whether it has started; one that is loading models may be slow to say so."""
 RETRY_SECONDS = 5.0
 """Time until the restart of a worker that could not start, while others serve."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+OWN_FILES = 128
+"""Files that the service needs beside its connections: models, threads' pipes, logs."""
+
+_log = logging.getLogger(__name__)
 
 
 class ListenError(ValueError):
@@ -189,10 +198,11 @@ def serve(settings: Settings) -> int:
         The exit status: 0, or 1 when it could not start.
     """
     logs.configure(settings.log_level, settings.log_format)
-    _raise_file_limit(settings.max_connections)
+    connections, backlog = _share_files(settings.max_connections)
+    settings = replace(settings, max_connections=connections)
     signal.signal(DRAIN, signal.SIG_IGN)  # until the service handles it: by default it ends the process
     with _worker_environment(settings), _listening(settings) as listener:
-        config = _uvicorn_config(settings)
+        config = _uvicorn_config(settings, backlog)
         address = address_of(settings, listener)
         announcement = f"glimpse serve: serving at {address} (described at {address}/docs)"
         if settings.workers > 1:
@@ -232,12 +242,14 @@ def address_of(settings: Settings, listener: socket.socket) -> str:
     return f"{'https' if settings.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _uvicorn_config(settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, backlog: int = BACKLOG) -> uvicorn.Config:
+    protocol = "tls:TLSConnection" if settings.tls_certificate else "connections:GuardedProtocol"
     return uvicorn.Config(
         "glimpse_serve.server:application",
         factory=True,
         lifespan="on",
-        http="glimpse_serve.gateway.connections:GuardedProtocol",
+        http=f"glimpse_serve.gateway.{protocol}",
+        backlog=backlog,
         workers=settings.workers,
         access_log=False,
         log_config=None,
@@ -245,8 +257,6 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
-        ssl_certfile=settings.tls_certificate or None,
-        ssl_keyfile=settings.tls_key or None,
         ws_max_size=2**22,
         ws_per_message_deflate=False,
     )
@@ -271,13 +281,36 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listener.close()
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Raise the limit of open files to the number of connections and some more."""
+def _share_files(connections: int) -> tuple[int, int]:
+    """Raise the limit of open files as far as needed and allowed, and share them between connections and the service.
+
+    A connection that waits to be accepted needs a file as soon as it is: all of them may be accepted at once, before
+    those beyond the limit are closed.
+
+    Args:
+        connections: The wanted number of connections.
+
+    Returns:
+        The number of connections, and how many may wait to be accepted.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 256
+    wanted = connections + BACKLOG + OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections, BACKLOG
+    shared = max(2, soft - OWN_FILES)
+    fewer = min(connections, max(1, shared // 2))
+    _log.warning(
+        "expected %d open files for %d connections, the system allows %d; at most %d connections are accepted. Raise "
+        "the limit (ulimit -n)",
+        wanted,
+        connections,
+        soft,
+        fewer,
+    )
+    return fewer, max(1, shared - fewer - HEALTH_PLACES)
 
 
 @contextmanager

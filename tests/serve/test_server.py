@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Process:
     """``glimpse serve`` as its users start it; it is killed on leaving the context where it still runs."""
 
-    def __init__(self, *args: str, **environment: str) -> None:
+    def __init__(self, *args: str, preexec: Any = None, **environment: str) -> None:
         paths = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve"))
         known = {name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE_SERVE_")}
         self.process = subprocess.Popen(
@@ -37,6 +37,7 @@ class Process:
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=preexec,
         )
         self.lines: list[str] = []
         self._found = threading.Event()
@@ -346,7 +347,7 @@ def test_an_image_that_is_still_decoded_does_not_delay_the_exit_and_gets_an_erro
 @pytest.mark.child
 def test_stopped_workers_leave_no_connection_waiting(toy):
     with serving(toy, "--workers", "2") as process:
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", process.port), 20) as begun:
             begun.sendall(head + IMAGE[:10])
             time.sleep(0.2)

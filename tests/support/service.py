@@ -14,6 +14,7 @@ import uvicorn
 
 from glimpse_serve.app import Service
 from glimpse_serve.gateway.connections import GuardedProtocol
+from glimpse_serve.gateway.tls import TLSConnection
 from glimpse_serve.settings import Settings
 from tests.support import toys
 
@@ -72,10 +73,11 @@ def running(settings: Settings, trial: bool = False) -> Iterator[Running]:
     GuardedProtocol.settings = settings
     config = uvicorn.Config(
         service.application,
-        http=GuardedProtocol,
+        http=TLSConnection if settings.tls_certificate else GuardedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

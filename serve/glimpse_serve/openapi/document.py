@@ -55,7 +55,7 @@ def openapi_document(
             "summary": "Image classifiers with visual attention: a few glimpses of an image, and where they were.",
             "description": _description(settings, requires_key),
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": settings.path_prefix or "/"}],
         "tags": [
             {"name": PLAIN, "description": "Classify images: class, probabilities, and where the model looked."},
             {

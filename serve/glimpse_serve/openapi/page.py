@@ -31,6 +31,7 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
         requires_key: Whether requests need an API key.
     """
     info, schemas = description["info"], description["components"]["schemas"]
+    prefix = description["servers"][0]["url"].rstrip("/")
     tags = [(tag, list(_operations_of(description, tag["name"]))) for tag in description["tags"]]
     bundled = examples.are_bundled(models)
     parts = "".join(
@@ -49,7 +50,8 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 </head>
 <body>
 <div class="page">
-<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>{_contents(tags)}</nav>
+<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>
+{_contents(tags, prefix)}</nav>
 <main id="top">
 <h1>{_escape(info["title"])}<small>version {_escape(info["version"])}</small></h1>
 <p class="lead">{_escape(info["summary"])}</p>
@@ -68,7 +70,8 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <h2 id="schemas">Schemas</h2>
 <p>The objects of requests and responses.</p>
 {"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
-<footer>Generated from the <a href="/openapi.json">OpenAPI document</a>.{_recorded() if bundled else ""}</footer>
+<footer>Generated from the <a href="{prefix}/openapi.json">OpenAPI document</a>.
+{_recorded() if bundled else ""}</footer>
 </main>
 </div>
 </body>
@@ -83,7 +86,7 @@ def _operations_of(description: Mapping[str, Any], tag: str) -> Iterable[tuple[s
                 yield method, path, operation
 
 
-def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mapping[str, Any]]]]]) -> str:
+def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mapping[str, Any]]]]], prefix: str) -> str:
     found = '<a href="#start">Try it</a><a href="#models">Models</a><a href="#rules">Rules</a>'
     for tag, operations in tags:
         links = "".join(
@@ -91,7 +94,7 @@ def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mappi
             for _, _, operation in operations
         )
         found += f"<b>{_escape(tag['name'])}</b>{links}"
-    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="/openapi.json">openapi.json</a>'
+    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="{prefix}/openapi.json">openapi.json</a>'
 
 
 def _example_picture() -> str:
