@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_output_folder
 from glimpse.cli.usage import UsageError
+from glimpse.contract.texts import visible, visible_lines
 from glimpse.errors import suggestion
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
     for path in args.images:
         try:
             picture, answer = explain(training, pixels.decode(path), args.methods or ["jacobian"], output)
-            print(f"{path}: {answer}; drawn in {shlex.quote(str(album.add(picture, path.stem)))}", flush=True)
+            place = shlex.quote(str(album.add(picture, path.stem)))
+            print(visible(f"{path}: {answer}; drawn in {place}"), flush=True)
         except (pixels.ImageError, OSError) as error:
-            print(f"glimpse: {error}", file=sys.stderr)
+            print(f"glimpse: {visible_lines(str(error))}", file=sys.stderr)
             failed = True
     return int(failed)
 

@@ -6,6 +6,7 @@ another part, unless a class is so small that a part would be empty) or ``ROOT/t
 """
 
 import hashlib
+import os
 from bisect import bisect_left
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
 from glimpse.errors import Argument
 from glimpse.images.pixels import ImageError, decode, fit
@@ -34,7 +36,7 @@ def image_folder(root: Path, height: int, width: int, channels: int) -> Source:
 
     Raises:
         DataError: When the folder is not there, lacks a class, has too few images, holds an image that can't be read,
-            or would not fit into memory.
+            has a class whose name is no printable UTF-8, or would not fit into memory.
     """
     parts = _files(root)
     classes = tuple(sorted({name for files in parts.values() for name in files}))
@@ -92,7 +94,7 @@ def _files(root: Path) -> dict[str, dict[str, list[Path]]]:
 
 def _rank(file: Path) -> float:
     """A number in [0, 1) that follows from the file's name alone."""
-    return int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(file.name)).digest()[:6]) / 2**48
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
@@ -101,12 +103,25 @@ def _classes(root: Path) -> dict[str, list[Path]]:
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
     }
+    for name in found:
+        _check_class_name(root, name)
     if len(found) < 2:
         raise DataError(
             f"expected at least 2 classes, one folder each, under {root}, found {len(found)}; "
             "lay the images out as ROOT/CLASS/image"
         )
     return found
+
+
+def _check_class_name(root: Path, name: str) -> None:
+    """Raise an error for a folder whose name can't be a class's: it would enter the model's card, pages and logs."""
+    fault = name_fault(name)
+    if fault is not None:
+        place = visible(repr(str(root / name)))
+        raise DataError(
+            f"expected folders named after their classes in UTF-8 without control characters, got {place}, which "
+            f"{fault}; rename it (the program convmv renames all folders of an old encoding)"
+        )
 
 
 def _is_image(file: Path, folder: Path) -> bool:

@@ -70,6 +70,7 @@ class GlimpseSession:
         provider: What to run it on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         warm_up: Whether to run it once, on a black image, so that the first image does not wait for the layout
             of the memory.
+        sha256: The seal that the file must have, so that no other file is loaded in its place; any when left out.
 
     Raises:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
@@ -79,7 +80,14 @@ class GlimpseSession:
         LimitError: When the number of threads is no whole number, or out of its range.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        provider: str = "cpu",
+        warm_up: bool = True,
+        sha256: str | None = None,
+    ) -> None:
         if not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
             raise LimitError(
                 "expected a whole number of ",
@@ -88,7 +96,7 @@ class GlimpseSession:
             )
         self.path = Path(path)
         self.provider = provider
-        model = load_model_file(self.path)
+        model = load_model_file(self.path, sha256)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
         self._graph = InferenceGraph(model, provider, int(threads))
@@ -259,6 +267,17 @@ class GlimpseSession:
             OutputError: When an output is not finite.
         """
         return self._graph(given, outputs)
+
+    def interrupt(self, seconds: float = 0.0) -> None:
+        """End calls of the graph that have gone on for long; may be called in any thread.
+
+        They raise :class:`glimpse.runtime.graph.InterruptedRunError`. A graph may hold a loop whose end depends on the
+        image, so that no trial tells beforehand how long it takes.
+
+        Args:
+            seconds: How long a call of the graph may go on; all calls are ended when left out.
+        """
+        self._graph.interrupt(seconds)
 
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.

@@ -31,6 +31,9 @@ class Settings:
             are given.
         directory: Directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
         watch_seconds: Seconds between two scans of the directory.
+        load_seconds: Processor time in which a model's file must load and answer, in a process of its own; 0 to load
+            it without that trial.
+        load_megabytes: Memory of that process, MiB.
         provider: Execution provider of the models: ``cpu``, ``cuda``, ``tensorrt``, ``dml``, ``coreml``, ``openvino``,
             ``rocm`` or ``migraphx``.
         threads: Threads within an operator.
@@ -76,6 +79,8 @@ class Settings:
     models: tuple[str, ...] = ()
     directory: str = ""
     watch_seconds: float = 1.0
+    load_seconds: float = 10.0
+    load_megabytes: int = 2048
     provider: str = "cpu"
     threads: int = 1
     host: str = "127.0.0.1"
@@ -253,6 +258,8 @@ def _checked(settings: Settings) -> Settings:
         "burst": (1, 10**9),
         "drain_seconds": (0, 3600),
         "watch_seconds": (0.01, 3600),
+        "load_seconds": (0, 3600),
+        "load_megabytes": (256, 2**20),
     }
     for field in fields(settings):
         value = getattr(settings, field.name)

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,8 +65,9 @@ class ServiceResponse(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Running]:
-    """Run a service until the context ends."""
+def running(settings: Settings, trial: bool = False) -> Iterator[Running]:
+    """Run a service until the context ends; by default it loads models without a trial, which starts a process."""
+    settings = settings if trial else replace(settings, load_seconds=0.0)
     service = Service(settings)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     GuardedProtocol.settings = settings

@@ -84,8 +84,8 @@ class _Spoilt:
     def __init__(self, session: Any, name: str, value: float) -> None:
         self._session, self._name, self._value = session, name, value
 
-    def run(self, names: list[str], inputs: Any) -> list[Any]:
-        found: list[Any] = self._session.run(names, inputs)
+    def run(self, names: list[str], inputs: Any, options: Any = None) -> list[Any]:
+        found: list[Any] = self._session.run(names, inputs, options)
         if self._name in names:
             found[names.index(self._name)][inputs[INPUT][:, 0, 0, 0] == 255] = self._value
         return found

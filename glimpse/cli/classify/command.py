@@ -24,6 +24,7 @@ from glimpse.cli.classify.images import IMAGE_SUFFIXES, LAZY_SUFFIXES, ImageSour
 from glimpse.cli.classify.options import BATCH_SIZE, add_arguments, check_classify_options
 from glimpse.cli.classify.progress import ProgressLine
 from glimpse.cli.usage import UsageError
+from glimpse.contract.texts import visible_lines
 from glimpse.drawing import animation
 from glimpse.drawing.album import FILM_FORMATS, PictureFolder
 from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_of
@@ -216,7 +217,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _report(message: str) -> int:
-    print(f"glimpse: {message}", file=sys.stderr)
+    print(f"glimpse: {visible_lines(message)}", file=sys.stderr)
     return 1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import FIRST_LOCATION, FRAME, GLIMPSE, GLIMPSES, INPUT, LOCATION, LOCATIONS, STATE
 from glimpse.images import pixels
-from glimpse.runtime.graph import OutputError
+from glimpse.runtime.graph import InterruptedRunError, OutputError
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
@@ -62,10 +62,16 @@ class ServedModel:
 
         Returns:
             For each job its result, or the exception that this job alone raises.
+
+        Raises:
+            HTTPError: 504 when the graph went on for so long that it was ended.
         """
-        if isinstance(jobs[0], ExplainJob):
-            return [self._explain(job) for job in jobs]
-        return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
+        try:
+            if isinstance(jobs[0], ExplainJob):
+                return [self._explain(job) for job in jobs]
+            return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
+        except InterruptedRunError as error:
+            raise interrupted_error(error) from error
 
     @property
     def canvas(self) -> tuple[int, int, int]:
@@ -153,6 +159,8 @@ class ServedModel:
         if len(jobs) == 1:
             try:
                 found = self.session.infer(jobs[0].inputs, jobs[0].outputs)
+            except InterruptedRunError:
+                raise
             except OutputError as error:
                 return [self.output_error(error, jobs[0].inputs)]
             except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base class
@@ -163,6 +171,8 @@ class ServedModel:
         counted = GLIMPSES in self.card.outputs and GLIMPSES not in wanted
         try:
             found = self.session.infer(inputs, (*wanted, GLIMPSES) if counted else wanted)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - one job may have caused it, so each runs alone
             return [run_batch for job in jobs for run_batch in self._infer([job])]
         seconds = time.perf_counter() - started
@@ -178,6 +188,15 @@ class ServedModel:
                 own = {name: field[:, :taken] if name in _IN_TIME else field for name, field in own.items()}
             results.append(InferResult(own, seconds))
         return results
+
+
+def interrupted_error(error: InterruptedRunError) -> HTTPError:
+    """The error of a request whose model went on for too long.
+
+    Args:
+        error: The error of its graph.
+    """
+    return HTTPError(504, str(error), "deadline")
 
 
 _IN_TIME = frozenset(("logits", "probabilities", LOCATIONS, "boxes", "maps"))

@@ -19,7 +19,7 @@ import orjson
 from glimpse.images import geometry
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
-from glimpse.runtime.graph import OutputError
+from glimpse.runtime.graph import InterruptedRunError, OutputError
 from glimpse.runtime.payload import glimpse_payloads, image_payload
 from glimpse.runtime.prediction import Glance, from_glances
 from glimpse_serve.errors import HTTPError
@@ -34,6 +34,7 @@ from glimpse_serve.http.request import (
     Send,
     client_address,
 )
+from glimpse_serve.inference.model import interrupted_error
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 from glimpse_serve.routes.streaming_messages import (
@@ -251,6 +252,8 @@ class _StreamingSession:
                 raise error.error from error
             except ImageError as error:
                 raise HTTPError(422, str(error), "image") from error
+            except InterruptedRunError as error:
+                raise interrupted_error(error) from error
             except OutputError as error:
                 raise self._loaded.model.output_error(error) from error
             glances.append(glance)

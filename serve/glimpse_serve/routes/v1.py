@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from glimpse.contract.texts import visible
 from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.payload import image_payload
 from glimpse_serve.errors import HTTPError
@@ -239,5 +240,8 @@ def _summary(loaded: LoadedModel, versions: list[int]) -> dict[str, Any]:
 
 def _rejected_files(rejected: Mapping[str, str]) -> list[dict[str, str]]:
     # Clients get the file's name, not its path on the server.
-    names = {file: Path(file).name for file in rejected}
-    return [{"file": names[file], "error": message.replace(file, names[file])} for file, message in rejected.items()]
+    names = {file: visible(Path(file).name) for file in rejected}
+    return [
+        {"file": names[file], "error": message.replace(visible(file), names[file])}
+        for file, message in rejected.items()
+    ]

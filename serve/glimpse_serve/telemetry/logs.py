@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from glimpse.contract.texts import visible
 from glimpse_serve.telemetry.log_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class TextFormatter(logging.Formatter):
         )
         if record.exc_info:
             traceback = self.formatException(record.exc_info)[-MAX_MESSAGE_CHARACTERS:]
-            line = "\n    ".join((line, *map(_printable, traceback.split("\n"))))
+            line = "\n    ".join((line, *map(visible, traceback.split("\n"))))
         return _without_secrets(line)
 
 
@@ -214,13 +215,7 @@ def _access_text(entry: dict[str, Any]) -> bytes:
 
 
 def _text_line(created: float, level: str, message: str, extra: Mapping[str, Any]) -> str:
-    return _printable(" ".join((_timestamp(created), f"{level:7}", message, *(f"{n}={v}" for n, v in extra.items()))))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+    return visible(" ".join((_timestamp(created), f"{level:7}", message, *(f"{n}={v}" for n, v in extra.items()))))
 
 
 def _formatted_message(record: logging.LogRecord) -> str:

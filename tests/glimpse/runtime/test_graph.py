@@ -1,14 +1,15 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
-from glimpse.runtime.graph import InferenceGraph, OutputError, is_finite
+from glimpse.runtime.graph import InferenceGraph, InterruptedRunError, OutputError, is_finite
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.providers import open_session
 from glimpse.runtime.session import GlimpseSession
-from tests.support import toys
+from tests.support import hostile, toys
 from tests.support.toys import noise, write_toy
 
 
@@ -72,6 +73,33 @@ def test_the_session_for_any_size_is_opened_once_however_many_threads_need_it(tm
 def test_black_is_one_image_that_the_graph_takes(tmp_path, card):
     found = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
     assert found(found.zeros())["probabilities"].shape == ((1, 3) if card.graph == "step" else (1, 5, 3))
+
+
+def test_a_run_without_end_is_interrupted_and_younger_ones_go_on(tmp_path, capfd):
+    path = hostile.write(tmp_path / "model.onnx", hostile.loop_over_pixels)
+    graph = InferenceGraph(load_model_file(path), "cpu", 1)
+    endless = np.full((1, 1, 20, 30), hostile.TRIGGER, np.uint8)
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(graph, {"images": np.repeat(endless, count, 0)}) for count in (1, 2)]
+        while len(graph._running) < 2 and not any(run.done() for run in runs):
+            time.sleep(0.01)
+        graph.interrupt(3600.0)
+        ended = [run.done() for run in runs]
+        graph.interrupt(0.0)
+    assert ended == [False, False]
+    for run in runs:
+        with pytest.raises(InterruptedRunError, match="its graph went on and was ended; use another model"):
+            run.result()
+    assert graph({"images": endless + 1})["probabilities"].shape == (1, 5, 3)
+    assert graph._running == {}
+    assert capfd.readouterr().err == ""
+
+
+def test_another_error_of_a_run_is_the_runtimes_own(tmp_path):
+    graph = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", toys.EPISODE)), "cpu", 1)
+    with pytest.raises(Exception, match="Unexpected input data type"):
+        graph({"images": np.zeros((1, 1, 20, 30), np.float64)})
+    assert graph._running == {}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
