@@ -49,7 +49,7 @@ def in_openvino(model: onnx.ModelProto, folder: Path, fixed: Numbers | None = No
 
 
 def in_reference(model: onnx.ModelProto, folder: Path) -> Runtime:
-    """The evaluator of the ONNX project, in numpy. Its ``GatherElements`` fails for one row, up to onnx 1.23 at least."""
+    """The evaluator of the ONNX project, in numpy. Its ``GatherElements`` fails for one row (onnx 1.23)."""
     evaluator = ReferenceEvaluator(model)
     names = [entry.name for entry in model.graph.output]
     defaults = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -96,6 +96,8 @@ def images_of(stepping: Stepping, batch: int, height: int, width: int, input_typ
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 @pytest.mark.parametrize("graph", ["episode", "adaptive"])
 def test_images_of_any_number_and_size_give_the_same_answers(stepping, runtime, graph, target, tmp_path):
+    if runtime is in_openvino and graph == "adaptive":
+        pytest.skip("OpenVINO 2026.4 is said to run the episode alone, see docs/deployment.md")
     model = graph_of(stepping, graph, target)
     run = runtime(model, tmp_path)
     for batch in BATCHES[1:-1] if runtime is in_reference else BATCHES:
@@ -105,10 +107,9 @@ def test_images_of_any_number_and_size_give_the_same_answers(stepping, runtime, 
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-@pytest.mark.parametrize("graph", ["episode", "adaptive"])
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_openvino_agrees_when_it_is_told_the_sizes_beforehand(stepping, graph, target, batch, tmp_path):
-    model = graph_of(stepping, graph, target)
+def test_openvino_agrees_when_it_is_told_the_sizes_beforehand(stepping, target, batch, tmp_path):
+    model = graph_of(stepping, "episode", target)
     feeds = images_of(stepping, batch, 20, 26)
     agree(model, in_openvino(model, tmp_path, feeds)(feeds), feeds)
 
@@ -116,6 +117,8 @@ def test_openvino_agrees_when_it_is_told_the_sizes_beforehand(stepping, graph, t
 @RUNTIMES
 @pytest.mark.parametrize("graph", ["episode", "adaptive"])
 def test_fractions_give_the_same_answers(stepping, runtime, graph, tmp_path):
+    if runtime is in_openvino and graph == "adaptive":
+        pytest.skip("OpenVINO 2026.4 is said to run the episode alone, see docs/deployment.md")
     model = graph_of(stepping, graph, "cpu", "float32")
     run = runtime(model, tmp_path)
     for batch in (2, 5) if runtime is in_reference else (2, 1, 5):
@@ -124,8 +127,11 @@ def test_fractions_give_the_same_answers(stepping, runtime, graph, tmp_path):
 
 
 def test_the_options_give_the_same_answers_in_nodes_as_written(stepping, tmp_path):
-    place = {FIRST_LOCATION: np.array([[0.4, -0.3]], np.float32)}
-    adaptive = {CONFIDENCE: np.float32(0.3), STATE: np.full((1, sum(stepping.state_sizes)), 0.1, np.float32)}
+    place: Numbers = {FIRST_LOCATION: np.array([[0.4, -0.3]], np.float32)}
+    adaptive: Numbers = {
+        CONFIDENCE: np.array(0.3, np.float32),
+        STATE: np.full((1, sum(stepping.state_sizes)), 0.1, np.float32),
+    }
     for graph, options in (("episode", place), ("adaptive", place | adaptive)):
         model = graph_of(stepping, graph, "cpu")
         for batch in (1, 3):

@@ -1,8 +1,9 @@
 """The three graphs of a model that takes glimpses, assembled from its step and the retina.
 
-An *episode* repeats the step, an *adaptive* graph runs it in a loop, and a *step* graph is the step alone. An episode and
-a step hold no control flow, neither ``Loop`` nor ``If``, because there are runtimes that lack it or run it wrongly. For
-processors, an adaptive graph holds two forms of the loop behind an ``If``: one for a single image and one for a batch.
+An *episode* repeats the step, an *adaptive* graph runs it in a loop, and a *step* graph is the step alone. An episode
+and a step hold no control flow, neither ``Loop`` nor ``If``, because there are runtimes that lack it or run it wrongly.
+For processors, an adaptive graph holds two forms of the loop behind an ``If``: one for a single image and one for a
+batch.
 """
 
 from collections.abc import Callable, Sequence

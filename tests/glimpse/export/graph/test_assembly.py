@@ -268,19 +268,16 @@ CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 @TARGETS
 @pytest.mark.parametrize("graph", ["episode", "step"])
 def test_an_episode_and_a_step_have_no_control_flow(stepping, graph, target):
-    assert not CONTROL_FLOW & set(operators(made(stepping, graph, target).graph.node))
+    found = operators(made(stepping, graph, target).graph.node)
+    assert not CONTROL_FLOW & set(found)
+    assert found.count("Pad") == (graph == "episode" and target == "cpu")
 
 
 def test_only_a_processors_adaptive_graph_has_a_form_for_single_images(stepping):
-    assert {"Pad", "If", "GatherElements"} <= set(operators(made(stepping, "adaptive", "cpu").graph.node))
-    on_gpu = operators(made(stepping, "adaptive", "gpu").graph.node)
+    on_gpu, on_cpu = (set(operators(made(stepping, "adaptive", target).graph.node)) for target in ("gpu", "cpu"))
+    assert on_cpu >= {"Pad", "If", "GatherElements"}
     assert "Loop" in on_gpu
-    assert not {"Pad", "If"} & set(on_gpu)
-
-
-def test_only_a_processors_episode_gives_the_images_a_border(stepping):
-    assert operators(made(stepping, "episode", "cpu").graph.node).count("Pad") == 1
-    assert "Pad" not in operators(made(stepping, "episode", "gpu").graph.node)
+    assert not {"Pad", "If"} & on_gpu
 
 
 @TARGETS
@@ -290,16 +287,6 @@ def test_an_adaptive_graph_has_its_glimpses_in_a_loop_and_an_episode_has_none(st
     cuts = "Pad" if target == "cpu" else "GatherElements"
     assert operators(made(stepping, "adaptive", target).graph.node).count(cuts) == 1
     assert operators(made(stepping, "episode", target).graph.node).count("GatherElements") == 4
-
-
-@BATCHES
-@TARGETS
-def test_a_first_location_far_beyond_the_image_shows_black(stepping, target, batch):
-    images = stepping.images(batch, 17, 31)
-    for first in ((900.0, 0.0), (-900.0, 3.0), (1.6, -1.7), (0.0, 1000.0)):
-        given = np.array([first], np.float32)
-        found = Graph(stepping, "episode", target)(images, first_location=given)
-        agree(found, expected(stepping, images, np.repeat(given, batch, 0)))
 
 
 @TARGETS
@@ -398,8 +385,8 @@ def test_some_of_the_outputs_are_those_of_the_whole(steps, graph, outputs, batch
 
 def test_an_episodes_last_step_chooses_no_further_place(steps):
     stepping = steps["mlp-lstm"]
-    assert operators(made(stepping, "episode", "gpu").graph.node).count("ArgMax") == 3
-    assert operators(made(stepping, "episode", "cpu").graph.node).count("ArgMax") == 3
+    for target in ("gpu", "cpu"):
+        assert operators(made(stepping, "episode", target).graph.node).count("ArgMax") == 3
 
 
 def test_a_file_carries_its_card_and_the_place_of_its_seal(steps):
