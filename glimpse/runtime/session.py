@@ -182,6 +182,8 @@ class GlimpseSession:
             )
         if not len(images):
             raise ImageError("expected at least one image, got none")
+        if isinstance(images, np.ndarray) and self._are_canvases(images, size):
+            return self._predict(inputs.to_nchw(images, self.card), limit, started)
         graph_input, sizes = self._inputs(list(images), [f"image {index}" for index in range(len(images))], size)
         return self._in_their_frames(self._predict(graph_input, limit, started), sizes)
 
@@ -213,10 +215,10 @@ class GlimpseSession:
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
+        if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
+            return self._predict(inputs.to_nchw(image[None], self.card), limit, started).first()
         graph_input, sizes = self._inputs([image], ["the image"], size)
-        batch = self._in_their_frames(self._predict(graph_input, limit, started), sizes)
-        glimpses = None if batch.glimpses is None else int(batch.glimpses[0])
-        return ImagePrediction(*batch.map_arrays(operator.itemgetter(0)), glimpses, batch.reasons[0])
+        return self._in_their_frames(self._predict(graph_input, limit, started), sizes).first()
 
     def scan(
         self,
@@ -314,8 +316,12 @@ class GlimpseSession:
         self, images: list[Any], names: list[str], size: str | None
     ) -> tuple[GraphInput, list[tuple[int, int]] | None]:
         """Images for the graph, and each image's (height, width) before it was fitted; None where none was fitted."""
-        mapped = sum(isinstance(image, np.memmap) for image in images)
-        lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
+        mapped = lazy = 0
+        for image in images:
+            if not isinstance(image, np.ndarray):
+                lazy += isinstance(image, LazyImage)
+            elif isinstance(image, np.memmap):
+                mapped += 1
         by_parts = lazy + mapped
         if size is None and 0 < by_parts < len(images):
             raise ImageError(
@@ -337,8 +343,19 @@ class GlimpseSession:
                 "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
                 "leave size='fit' out, or read it as a whole and hand over the array"
             )
-        canvases = np.stack([inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)])
+        fitted = [inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)]
+        canvases = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
         return inputs.to_nchw(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
+
+    def _are_canvases(self, images: npt.NDArray[Any], size: str | None) -> bool:
+        """Whether a batch needs no fitting: uint8 pixels of the model's own size that lie in memory."""
+        card = self.card
+        return (
+            size in (None, "fit")
+            and images.dtype == np.uint8
+            and images.shape[1:] == (card.height, card.width, card.channels)
+            and not isinstance(images, np.memmap)
+        )
 
     def _in_their_frames(self, prediction: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
         return prediction if sizes is None else self.onto_images(prediction, sizes)
