@@ -26,7 +26,7 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def even_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Round a size up to even sides, which video with halved colour resolution needs (H.264 in 4:2:0, as players expect).
+    """Round a size up to even sides, as H.264 needs them: its usual form halves the resolution of colours.
 
     Args:
         size: Width and height, pixels.

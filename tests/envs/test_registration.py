@@ -14,7 +14,6 @@ from glimpse_envs.checker import check_vector_env
 from glimpse_envs.classification.actions import ACTION_MODES
 from glimpse_envs.classification.single import GlimpseEnv
 from glimpse_envs.classification.vector import GlimpseVectorEnv
-from glimpse_envs.registration import ENTRIES, NAMESPACE
 
 ADVICE = re.compile("Your observation (glimpse|view) has an unconventional shape")
 """What Stable-Baselines3 says of every observation that is neither an image nor a vector."""
