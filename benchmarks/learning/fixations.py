@@ -1,8 +1,8 @@
 """What the choice of fixations earns: ``python -m benchmarks.learning.fixations RECIPE [--output FILE] [--quick]``.
 
 ``glimpse evaluate`` puts a trained model under random, central and grid fixations, which its weights never saw in
-training. Here the recipe is trained *for* each of them: the same model, data and number of steps, the fixations of every
-training image drawn by the same rule, and no loss of the policy, which chooses nothing. Each last model is evaluated
+training. Here the recipe is trained *for* each of them: the same model, data and number of steps, the fixations of
+every training image by the same rule, and no loss of the policy, which chooses nothing. Each last model is evaluated
 under the fixations that it was trained for.
 """
 
@@ -151,9 +151,7 @@ def report(result: dict[str, Any]) -> str:
     ]
     heads = ("trained for", "test error", "95 % interval", *(f"under {kind}" for kind in FIXATIONS), "CPU s")
     title = f"{result['recipe']}, seed {result['seed']}: fixations in training against those of the test"
-    return "\n\n".join(
-        [heading(result, f"{result['runs'][0]['test_images']} test images"), table(title, heads, rows)]
-    )
+    return "\n\n".join([heading(result, f"{result['runs'][0]['test_images']} test images"), table(title, heads, rows)])
 
 
 def main(args: Sequence[str]) -> int:
