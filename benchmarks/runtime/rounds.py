@@ -22,7 +22,7 @@ from benchmarks.harness.reports import hand_back, heading, table
 settle_threads()
 
 from benchmarks.runtime.models import paper_model, real_images  # noqa: E402
-from benchmarks.runtime.reference import NAME, reference_episode  # noqa: E402
+from benchmarks.runtime.reference import MISSING, NAME, reference_episode  # noqa: E402
 from benchmarks.runtime.speed import compared, exported_sides, graphs_of, torch_sides  # noqa: E402
 
 SIZE = 28
@@ -109,11 +109,14 @@ def main(args: Sequence[str]) -> int:
         args: The command line.
     """
     parser = command_parser("benchmarks.runtime.rounds", __doc__)
-    parser.add_argument("--reference", type=Path, required=True, metavar="DIR", help=f"a checkout of github.com/{NAME}")
+    parser.add_argument("--reference", type=Path, metavar="DIR", help=f"a checkout of github.com/{NAME}")
     parser.add_argument("--processes", type=int, default=9, metavar="N", help="how many (default: 9)")
     parser.add_argument("--here", action="store_true", help="measure one round in this process, and print it as JSON")
     add_root(parser)
     options = options_of(args, parser)
+    if options.reference is None:
+        print(MISSING)
+        return 0
     if options.here:
         print(json.dumps(one_round(options.reference, options.root, options.quick)))
         return 0
