@@ -1,5 +1,6 @@
 """An exported graph as a function: from arrays by name to arrays by name."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,22 @@ from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
 """Runs a graph once: a :class:`InferenceGraph`, or a function with the same inputs and outputs."""
+
+
+class OutputError(ValueError):
+    """A graph returned NaN or infinity: its inputs are too large for its arithmetic, or its weights are damaged."""
+
+
+def is_finite(array: npt.NDArray[np.floating[Any]]) -> bool:
+    """Return whether an array holds neither NaN nor infinity.
+
+    The sum of the squares is found sooner than a flag for each element. It is not finite when an element is not, or
+    when it overflows; only then is each element tested.
+
+    Args:
+        array: Of any shape.
+    """
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 class InferenceGraph:
@@ -59,11 +76,21 @@ class InferenceGraph:
             outputs: Names of the requested outputs; all but the logits if left out.
 
         Returns:
-            Its outputs.
+            Its outputs, all of them finite.
+
+        Raises:
+            OutputError: When an output is not finite.
         """
         session = self._single if self._single is not None and self._is_single(inputs) else self._any_size()
         names = self._outputs if outputs is None else list(outputs)
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        found = dict(zip(names, session.run(names, inputs), strict=True))
+        for name, array in found.items():
+            if array.dtype.kind == "f" and not is_finite(array):
+                raise OutputError(
+                    f"expected finite numbers of {name!r} from the model, got NaN or infinity; make the values of its "
+                    "inputs smaller, or export it again if they are in their range"
+                )
+        return found
 
     def zeros(self) -> Arrays:
         """Inputs for one black image of the model's own size."""

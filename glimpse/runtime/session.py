@@ -55,6 +55,9 @@ class GlimpseSession:
     An array that is mapped from a file (``np.memmap``, as ``np.load(path, mmap_mode="r")`` makes it) is treated like a
     lazy image, unless ``size="fit"`` is given.
 
+    Every result is finite. Where the graph returns NaN or infinity, every method raises an
+    :class:`~glimpse.runtime.graph.OutputError`.
+
     Attributes:
         card: The model's card.
         sha256: The seal of its file.
@@ -72,6 +75,7 @@ class GlimpseSession:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
             written, or its card and its graph do not agree.
         ProviderError: When the provider is unknown, not installed, or does not start.
+        OutputError: When its outputs for a black image are not finite.
         LimitError: When the number of threads is no whole number, or out of its range.
     """
 
@@ -240,7 +244,7 @@ class GlimpseSession:
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph itself, once, on its own tensors.
 
-        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller has to ensure that
+        Of the inputs only what onnxruntime checks is checked: types, names and numbers of axes. The caller ensures that
         ``max_glimpses`` is a number that the model was trained to take, and that locations are finite.
 
         Args:
@@ -250,6 +254,9 @@ class GlimpseSession:
 
         Returns:
             The outputs by their names.
+
+        Raises:
+            OutputError: When an output is not finite.
         """
         return self._graph(given, outputs)
 

@@ -92,14 +92,14 @@ class Service:
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Load the models at startup, and release all resources at shutdown: ASGI's lifespan protocol.
 
-        A model that can't be served is reported by its error message, and the service does not start.
+        A model that can't be served is logged by the registry, and the service does not start.
         """
         await receive()
         try:
             await self._load()
-        except ModelError as error:
+        except ModelError:
             self._close()
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed"})
             return
         tasks = [asyncio.create_task(self._refresh_keys())]
         if self._directory:

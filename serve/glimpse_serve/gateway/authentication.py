@@ -17,8 +17,9 @@ from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.request import Scope
 from glimpse_serve.settings import Settings
 
-OPEN_PATHS = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
-"""Paths without authentication: health checks of load balancers, which have no keys."""
+OPEN_PATHS = re.compile(r"/v2/health/(live|ready)")
+"""Paths without authentication: health checks of load balancers, which have no keys. The readiness of a single model is
+not one of them, since it tells which models there are."""
 WRONG_KEYS = (1.0, 10)
 """Rate (requests a second) and burst of wrong keys from one address."""
 

@@ -1,14 +1,17 @@
 """A served model, which runs batches of jobs. Blocking: call it in a thread."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from glimpse.contract.card import ModelCard
-from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
+from glimpse.contract.tensors import FIRST_LOCATION, FRAME, GLIMPSE, GLIMPSES, INPUT, LOCATION, LOCATIONS, STATE
 from glimpse.images import pixels
+from glimpse.runtime.graph import OutputError
+from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.explanation import explain_image
@@ -25,6 +28,10 @@ from glimpse_serve.inference.jobs import (
 SMALL_PIXELS = 2**14
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
 would delay the other requests of the batch; it is decoded before, in the thread pool."""
+_UNBOUNDED = (GLIMPSE, LOCATION, STATE, FIRST_LOCATION, FRAME)
+"""Inputs whose finite values may be so large that the outputs are not finite; the images are checked to be pixels."""
+
+_log = logging.getLogger(__name__)
 
 
 class ServedModel:
@@ -56,7 +63,7 @@ class ServedModel:
             For each job its result, or the exception that this job alone raises.
         """
         if isinstance(jobs[0], ExplainJob):
-            return [explain_image(self.session, job) for job in jobs]
+            return [self._explain(job) for job in jobs]
         return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
 
     def decode(self, image: bytes, name: str, max_pixels: int) -> DecodedImage:
@@ -94,9 +101,13 @@ class ServedModel:
         if not ready:
             return results
         decoded = time.perf_counter()
-        batch = np.stack([canvas.pixels for canvas in canvases])
-        found = self.session.run(batch, max_glimpses=jobs[0].max_glimpses, confidence=jobs[0].confidence)
-        found = self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
+        try:
+            found = self._look_at(canvases, jobs[0])
+        except OutputError as error:
+            if len(jobs) == 1:
+                return [self.output_error(error)]
+            # One image may have caused it, so each is classified alone.
+            return [result for job in jobs for result in self._classify([job])]
         ended = time.perf_counter()
         for row, (place, canvas) in enumerate(zip(ready, canvases, strict=True)):
             results[place] = ClassifyResult(
@@ -104,11 +115,49 @@ class ServedModel:
             )
         return results
 
+    def _look_at(self, canvases: Sequence[DecodedImage], job: ClassifyJob) -> Prediction:
+        batch = np.stack([canvas.pixels for canvas in canvases])
+        found = self.session.run(batch, max_glimpses=job.max_glimpses, confidence=job.confidence)
+        return self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
+
+    def _explain(self, job: ExplainJob) -> Any:
+        try:
+            return explain_image(self.session, job)
+        except OutputError as error:
+            return self.output_error(error)
+
+    def output_error(self, error: OutputError, given: Collection[str] = ()) -> HTTPError:
+        """Convert the error of a model whose outputs are not finite: 422 if the client's tensors led to it, else 500.
+
+        The second is the operator's to mend, and is logged.
+
+        Args:
+            error: The error.
+            given: Names of the tensors that the client sent.
+        """
+        unbounded = [repr(name) for name in _UNBOUNDED if name in given]
+        if unbounded:
+            return HTTPError(
+                422,
+                f"expected values of {', '.join(unbounded)} for which the model's outputs are finite, got some that "
+                "lead to NaN or infinity; send smaller ones",
+                "tensor",
+            )
+        _log.error("%s version %d: %s", self.name, self.version, error, extra={"model": self.name})
+        return HTTPError(
+            500,
+            f"expected a finite result of the model {self.name!r}, got NaN or infinity, which is the model's fault; "
+            "tell the operator of the service",
+            "output",
+        )
+
     def _infer(self, jobs: Sequence[InferJob]) -> list[Any]:
         started = time.perf_counter()
         if len(jobs) == 1:
             try:
                 found = self.session.infer(jobs[0].inputs, jobs[0].outputs)
+            except OutputError as error:
+                return [self.output_error(error, jobs[0].inputs)]
             except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base class
                 return [error]
             return [InferResult(found, time.perf_counter() - started)]

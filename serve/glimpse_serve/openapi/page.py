@@ -14,6 +14,11 @@ from glimpse_serve.openapi import examples
 MAX_SHOWN = 8
 """Numbers of a list that an example shows, at most."""
 _MISSING = "may be missing"
+_PASTE = (
+    "Paste this into a shell, beside an image <code>image.png</code>.",
+    "Paste this into a shell. It writes a small image and classifies it.",
+)
+"""What the commands need, by whether the bundled models are served."""
 
 
 def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], address: str, requires_key: bool) -> str:
@@ -27,6 +32,7 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
     """
     info, schemas = description["info"], description["components"]["schemas"]
     tags = [(tag, list(_operations_of(description, tag["name"]))) for tag in description["tags"]]
+    bundled = examples.are_bundled(models)
     parts = "".join(
         f'<h2 id="{_anchor(tag["name"])}">{_escape(tag["name"])}</h2>{_paragraphs(tag["description"])}'
         + "".join(_operation(method, path, each) for method, path, each in operations)
@@ -47,12 +53,12 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <main id="top">
 <h1>{_escape(info["title"])}<small>version {_escape(info["version"])}</small></h1>
 <p class="lead">{_escape(info["summary"])}</p>
-{_example_picture()}
+{_example_picture() if bundled else ""}
 <h2 id="start">Try it</h2>
-<p>Paste this into a shell. It writes a small image and classifies it.</p>
-<pre><code>{_escape(examples.curl(address, requires_key))}</code></pre>
+<p>{_PASTE[bundled]}</p>
+<pre><code>{_escape(examples.curl(address, requires_key, bundled))}</code></pre>
 <p>The same in Python, with the standard library alone.</p>
-<pre><code>{_escape(examples.python(address, requires_key))}</code></pre>
+<pre><code>{_escape(examples.python(address, requires_key, bundled))}</code></pre>
 {_by_triton(models, address, requires_key)}
 <h2 id="models">Models</h2>
 {_models(models)}
@@ -62,8 +68,7 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <h2 id="schemas">Schemas</h2>
 <p>The objects of requests and responses.</p>
 {"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
-<footer>Generated from the <a href="/openapi.json">OpenAPI document</a>. The responses are recorded ones of
-<code>{_escape(examples.MODEL)}</code>.</footer>
+<footer>Generated from the <a href="/openapi.json">OpenAPI document</a>.{_recorded() if bundled else ""}</footer>
 </main>
 </div>
 </body>
@@ -98,6 +103,10 @@ def _example_picture() -> str:
         f"<b>{_escape(sample['class'])}</b> with a confidence of {sample['confidence']:.2%}, after "
         f"{len(sample['glimpses'])} glimpses.</p></div>"
     )
+
+
+def _recorded() -> str:
+    return f" The responses are recorded ones of <code>{_escape(examples.MODEL)}</code>."
 
 
 def _models(models: Sequence[LoadedModel]) -> str:

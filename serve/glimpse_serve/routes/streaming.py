@@ -19,6 +19,7 @@ import orjson
 from glimpse.images import geometry
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
+from glimpse.runtime.graph import OutputError
 from glimpse.runtime.payload import glimpse_payloads, image_payload
 from glimpse.runtime.prediction import Glance, from_glances
 from glimpse_serve.errors import HTTPError
@@ -213,6 +214,8 @@ class _StreamingSession:
                 raise error.error from error
             except ImageError as error:
                 raise HTTPError(422, str(error), "image") from error
+            except OutputError as error:
+                raise self._loaded.model.output_error(error) from error
             glances.append(glance)
             glimpse = glimpse_payloads(from_glances(glances), card.classes)[-1]
             glimpse["milliseconds"] = round((glance.seconds - self._waited) * 1e3, 3)

@@ -240,12 +240,16 @@ _IGNORED_MESSAGES = frozenset(
         "ASGI callable returned without completing handshake.",
         # uvicorn's, for bytes that are no HTTP: any client can send them, and the metrics count them
         "Invalid HTTP request received.",
+        # uvicorn's, after a model that can't be served, which the registry has logged
+        "Application startup failed. Exiting.",
     )
 )
+_STOPPING = "failed to start, stopping the parent process."
+"""The end of uvicorn's message about a worker that could not start; our supervisor may go on with the others."""
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    if record.msg in _IGNORED_MESSAGES:
+    if record.msg in _IGNORED_MESSAGES or str(record.msg).endswith(_STOPPING):
         return False
     return record.levelno >= logging.WARNING or record.module == "multiprocess"
 

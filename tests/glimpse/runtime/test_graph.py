@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glimpse.runtime.graph import InferenceGraph
+from glimpse.runtime.graph import InferenceGraph, OutputError, is_finite
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.providers import open_session
+from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
 from tests.support.toys import noise, write_toy
 
@@ -71,3 +72,31 @@ def test_the_session_for_any_size_is_opened_once_however_many_threads_need_it(tm
 def test_black_is_one_image_that_the_graph_takes(tmp_path, card):
     found = InferenceGraph(load_model_file(write_toy(tmp_path / "toy.onnx", card)), "cpu", 1)
     assert found(found.zeros())["probabilities"].shape == ((1, 3) if card.graph == "step" else (1, 5, 3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["probabilities", "locations", "boxes", "next_state"])
+def test_no_result_that_is_not_finite_is_returned(tmp_path, name, value):
+    session = toys.spoil(GlimpseSession(write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)), name, value)
+    image = noise(20, 30, 1)
+    image[0, 0] = 255
+    with pytest.raises(OutputError, match=f"finite numbers of '{name}' from the model, got NaN or infinity"):
+        session.predict_one(image)
+    with pytest.raises(OutputError, match=name):
+        session.run(image[None])
+    with pytest.raises(OutputError, match=name):
+        list(session.scan(image))
+    with pytest.raises(OutputError, match=name):
+        session.infer({"images": image.transpose(2, 0, 1)[None]})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3, 4)])
+def test_large_numbers_are_finite_and_others_are_not(dtype, shape):
+    largest = np.full(shape, np.finfo(dtype).max, dtype)
+    assert is_finite(largest)
+    assert is_finite(largest.T)
+    for value in (np.nan, np.inf, -np.inf):
+        spoilt = np.zeros(shape, dtype)
+        spoilt.flat[-1] = value
+        assert not is_finite(spoilt)

@@ -15,7 +15,7 @@ from glimpse_serve.routes.streaming_messages import MAX_MESSAGE_BYTES
 from glimpse_serve.server import _uvicorn_config
 from glimpse_serve.settings import Settings
 from tests.support.service import Running, png, running, toy_files
-from tests.support.toys import STEP, noise, write_toy
+from tests.support.toys import STEP, noise, spoil, write_toy
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +232,16 @@ def test_an_internal_error_at_a_handshake_gets_an_error_in_json(service, monkeyp
     assert response.status_code == 500
     assert "see its log" in json.loads(response.body)["error"]
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["probabilities", "next_state"])
+def test_a_session_ends_with_an_error_where_the_model_returns_nan(tmp_path, name):
+    image = np.full((400, 500, 1), 255, np.uint8)
+    with running(Settings(models=toy_files(tmp_path))) as spoilt:
+        spoil(spoilt.service.context.registry.find("adaptive").model.session, name)
+        with talk(spoilt) as socket:
+            begin(socket, ArrayImage(image))
+            socket.send(ArrayImage(image).read(tuple(json.loads(socket.recv())["box"])).tobytes())
+            message = json.loads(socket.recv())
+    assert (message["type"], message["status"]) == ("error", 500)
+    assert "a finite result of the model 'adaptive', got NaN or infinity" in message["error"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.settings import Settings
+from tests.support import toys
 from tests.support.service import Running, png, running, toy_files
 from tests.support.toys import noise
 
@@ -223,3 +224,22 @@ def test_a_response_is_compressed_for_clients_that_accept_it(service):
     assert packed.headers["content-encoding"] == "gzip"
     assert len(packed.body) < len(plain.body)
     assert gzip.decompress(packed.body)[:20] == plain.body[:20]
+
+
+@pytest.mark.parametrize("name", ["probabilities", "locations", "boxes"])
+@pytest.mark.parametrize("query", ["", "?confidence=0.9", "?explain=path", "?max_glimpses=1&model=episode"])
+def test_no_result_that_is_not_finite_is_sent(tmp_path, name, query):
+    black, white = noise(20, 30, 1), noise(20, 30, 1)
+    black[0, 0], white[0, 0] = 0, 255
+    with running(Settings(models=toy_files(tmp_path))) as spoilt:
+        for loaded in spoilt.service.context.registry:
+            toys.spoil(loaded.model.session, name, np.inf)
+        response = spoilt.request("POST", f"/v1/classify{query}", png(white))
+        assert response.status == 500
+        assert "a finite result of the model" in response.error
+        assert spoilt.request("POST", f"/v1/classify{query}", png(black)).status == 200
+        body, media_type = form(("black.png", png(black)), ("white.png", png(white)))
+        assert spoilt.request("POST", f"/v1/classify{query}", body, Content_Type=media_type).status == 500
+        metrics = spoilt.request("GET", "/metrics").body.decode()
+    assert 'glimpse_refusals_total{kind="output"} 2.0' in metrics
+    assert "nan" not in metrics.lower()
