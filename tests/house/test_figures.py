@@ -84,3 +84,9 @@ def test_the_environments_have_the_speed_of_their_run():
         "about {}, which is {} times as many".format(*told),
         words,
     )
+
+
+def test_what_a_training_for_random_fixations_reaches_is_the_committed_result():
+    (run,) = [run for run in result_of("fixations-digits")["runs"] if run["trained_for"] == "random"]
+    told = error_and_interval(run["test_error"], run["test_images"], 1)
+    assert f"trained for random fixations, errs in {told} under them" in " ".join(README.split())
