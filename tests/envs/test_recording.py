@@ -15,7 +15,7 @@ from glimpse_envs.classification.actions import ACTION_MODES
 from glimpse_envs.classification.scenes import Pictures
 from glimpse_envs.registration import MAZE, NAMESPACE
 
-DIGITS = {"id": f"{NAMESPACE}/Digits-v0"}
+DIGITS: dict[str, Any] = {"id": f"{NAMESPACE}/Digits-v0"}
 LONG = ("Nepenthes rafflesiana, the pitcher plant", "two\nlines\n", "\u4e00\u4e8c\u4e09\u56db", "", "d")
 
 
@@ -25,7 +25,7 @@ def coarse_lines(monkeypatch) -> None:
     monkeypatch.setattr(scanpath, "_SUPERSAMPLING", 1)
 
 
-def frames_of(env: gymnasium.Env[Any, Any], episodes: int = 3) -> Iterator[np.ndarray]:
+def frames_of(env: Any, episodes: int = 3) -> Iterator[np.ndarray]:
     env.action_space.seed(0)
     for episode in range(episodes):
         env.reset(seed=episode)
@@ -87,7 +87,7 @@ def test_a_classifier_leaves_the_size_as_it_is():
 
 @pytest.mark.parametrize("autoreset_mode", ["SameStep", "NextStep"])
 def test_all_episodes_of_a_vector_environment_have_frames_of_one_size(autoreset_mode):
-    envs = gymnasium.make_vec(
+    envs: Any = gymnasium.make_vec(
         **DIGITS, num_envs=3, action_mode="joint", autoreset_mode=autoreset_mode, render_mode="rgb_array"
     )
     envs.action_space.seed(0)
@@ -113,7 +113,7 @@ def test_gymnasium_records_a_video_that_has_every_frame(mode, tmp_path):
     moviepy = pytest.importorskip("moviepy", reason="RecordVideo needs moviepy")
     options = {"action_mode": mode, "num_glimpses": 5}
     env = gymnasium.make(**DIGITS, **options, render_mode="rgb_array")
-    recorded = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "films"), episode_trigger=lambda episode: True)
+    recorded: Any = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "films"), episode_trigger=lambda episode: True)
     recorded.action_space.seed(0)
     counts = [0, 0]
     for episode in range(2):
@@ -127,6 +127,6 @@ def test_gymnasium_records_a_video_that_has_every_frame(mode, tmp_path):
     recorded.close()
     for episode, count in enumerate(counts):
         film = moviepy.VideoFileClip(str(tmp_path / "films" / f"rl-video-episode-{episode}.mp4"))
-        assert tuple(film.size) == env.unwrapped.render().shape[1::-1]
+        assert tuple(film.size) == recorded.unwrapped.render().shape[1::-1]
         assert film.n_frames == count
         film.close()

@@ -31,7 +31,7 @@ def test_each_process_is_asked_for_one_round(monkeypatch):
         asked.append(command[1:])
         return type("Run", (), {"stdout": b'{"sides": []}'})
 
-    monkeypatch.setattr(rounds.subprocess, "run", run)
+    monkeypatch.setattr("benchmarks.runtime.rounds.subprocess.run", run)
     assert rounds.in_processes(3, ["--reference", "there"]) == [{"sides": []}] * 3
     assert asked == [["-m", "benchmarks.runtime.rounds", "--reference", "there", "--here"]] * 3
 
