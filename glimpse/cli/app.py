@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
-from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError, error_message, suggestion
+from glimpse.cli.parser import CommandParser, options_by_argument
+from glimpse.cli.usage import UsageError, error_message
+from glimpse.errors import suggestion
 
 
 class Subcommand(NamedTuple):
@@ -138,7 +139,7 @@ def _run(args: Sequence[str], program: str) -> int:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        return _fail(error_message(error, _called(args)))
+        return _fail(error_message(error, options_by_argument(partial(_add_arguments, _entry(_called(args)).module))))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
             raise  # Reported by main, which also flushes what was printed.

@@ -132,6 +132,11 @@ class ModelCard:
         return self.glimpse_size is not None
 
     @property
+    def takes_channels_last(self) -> bool:
+        """Whether the graph takes a single colour image whose channels lie last in memory."""
+        return self.channels > 1 and self.has_retina and self.target == "cpu"
+
+    @property
     def retina(self) -> RetinaGeometry | None:
         """The retina's windows; None for a model without a retina."""
         if self.glimpse_size is None or self.num_scales is None or self.zoom is None:

@@ -32,6 +32,9 @@ class ImageView(NamedTuple):
     """Pixels under a box inside the image, (height, width, channels), as the model takes them."""
     name: str
     """What errors call it."""
+    pixels: npt.NDArray[Any] | None = None
+    """All its pixels where they lie, in memory or mapped from a file, (height, width, channels), as the model takes
+    them; None where they must be read or converted."""
 
     def whole(self) -> Pixels:
         """All its pixels.
@@ -92,7 +95,7 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
         if isinstance(image, np.memmap):
             return ImageView(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
         values = _checked(image, name)
-        return ImageView(image.shape[0], image.shape[1], lambda box: _part(values, box), name)
+        return ImageView(image.shape[0], image.shape[1], lambda box: _part(values, box), name, values)
     if isinstance(image, LazyImage):
         lazy = image
     else:
@@ -121,6 +124,8 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
             )
         return _as_input(part if channels == card.channels else pixels.fit(part, *expected[:2], card.channels), card)
 
+    if type(lazy) is ArrayImage and (channels, "uint8") == (card.channels, card.input_type):
+        return ImageView(height, width, read, name, lazy.pixels)
     return ImageView(height, width, read, name)
 
 

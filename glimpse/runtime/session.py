@@ -326,6 +326,8 @@ class GlimpseSession:
 
     def _predict(self, images: GraphInput, limit: Limits, started: float) -> Prediction:
         graph = self.card.graph
+        if graph == "adaptive" and isinstance(images, list) and limit.seconds is None:
+            return stepping.run_views(self._graph, self.card, images, limit)
         by_glimpses = isinstance(images, list) or limit.seconds is not None or self._shrinks(images, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
             return stepping.collect(self._steps(images, limit, started))

@@ -20,6 +20,7 @@ from glimpse_serve.gateway.rate_limits import RateLimiter
 from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.request import REQUEST_KEY, Endpoint, Receive, Request, RequestHandler, Response, Scope, Send
 from glimpse_serve.inference.batcher import Batcher, JobExecutor, WorkerThreads
+from glimpse_serve.inference.images import ImageWorkers
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.models.directory import ModelDirectory
 from glimpse_serve.models.names import ModelError, named_models
@@ -58,7 +59,9 @@ class Service:
         self._tracing = Tracing(settings.tracing, "glimpse")
         self._keys = KeyRing(settings.keys_file, settings.keys)
         registry = Registry(self.make_executor, self._metrics, settings.provider, settings.threads)
-        self.context = AppContext(settings, registry, BodyReader(settings), self._metrics, Readiness())
+        self.context = AppContext(
+            settings, registry, BodyReader(settings), ImageWorkers(settings), self._metrics, Readiness()
+        )
         self._directory = ModelDirectory(Path(settings.directory), registry) if settings.directory else None
         limiter = RateLimiter(Path(shared) / "rates" if shared else None)
         self._streaming = StreamingRoutes(self.context)
@@ -127,7 +130,7 @@ class Service:
 
     def _close(self) -> None:
         self._streaming.close()
-        self.context.bodies.close()
+        self.context.images.close()
         self._workers.close()
         self._tracing.close()
 

@@ -38,7 +38,8 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
 from glimpse_serve.errors import HTTPError

@@ -29,7 +29,8 @@ class Settings:
             are given.
         directory: Directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
         watch_seconds: Seconds between two scans of the directory.
-        provider: Execution provider of the models, one of :data:`glimpse.runtime.providers.PROVIDERS`.
+        provider: Execution provider of the models: ``cpu``, ``cuda``, ``tensorrt``, ``dml``, ``coreml``, ``openvino``,
+            ``rocm`` or ``migraphx``.
         threads: Threads within an operator.
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
@@ -44,7 +45,7 @@ class Settings:
         max_images: Largest number of images in a request.
         header_seconds: Longest time for receiving a request's headers.
         body_seconds: Longest time for receiving a request's body.
-        decode_seconds: Longest time for decoding an image.
+        decode_seconds: Longest time for decoding an image, from its start.
         max_connections: Connections at once; a further one gets 503 and is closed.
         max_looks: Streaming sessions at once.
         look_seconds: Longest time of a streaming session, and of a wait for pixels.
@@ -140,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action="store_true", default=None, help=help_texts[field.name])
         else:
             many = isinstance(field.default, tuple)
-            default = "" if field.default in ("", ()) else f" {field.default} if left out"
+            default = "" if field.default in ("", ()) else f"; {field.default} if left out"
             parser.add_argument(
                 flag,
                 metavar=_metavar(field),
@@ -171,7 +172,7 @@ def settings_from(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.cli.usage import suggestion
+            from glimpse.errors import suggestion
 
             near = suggestion(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(
@@ -195,9 +196,9 @@ def descriptions() -> dict[str, str]:
 
 
 def _sentence(description: str) -> str:
-    """A description of the docstring as text of the help: without markup, in lower case, ended by a semicolon."""
-    plain = re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", re.sub(r"\s+", " ", description))
-    return f"{plain[0].lower()}{plain[1:].rstrip('.')};"
+    """A description of the docstring as text of the help: without markup and full stop, begun in lower case."""
+    plain = re.sub(r"\s+", " ", description).replace("``", "").rstrip(".")
+    return plain if plain[:2].isupper() else plain[0].lower() + plain[1:]
 
 
 def _metavar(field: "Field[Any]") -> str:

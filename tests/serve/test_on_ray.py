@@ -22,7 +22,8 @@ from glimpse.cli.usage import UsageError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.authentication import AccessError
 from glimpse_serve.inference.batcher import JobExecutor
-from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, InferJob
+from glimpse_serve.inference.decoder import DecodedImage
+from glimpse_serve.inference.jobs import ClassifyJob, InferJob
 from glimpse_serve.models import bundled
 from glimpse_serve.on_ray import (
     FRONT,

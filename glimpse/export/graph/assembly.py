@@ -18,6 +18,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard, RetinaGeometry
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -134,7 +135,10 @@ def _episode(plan: GraphPlan) -> onnx.ModelProto:
 
 def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
     builder, card = GraphBuilder(), plan.card
-    image_input = ImageInput(INPUT, card.input_type, card.channels, FRAME)
+    layout = CHANNELS_LAST if card.takes_channels_last else None
+    image_input = ImageInput(INPUT, card.input_type, card.channels, FRAME, layout)
+    if layout:
+        builder.weight(numpy_helper.from_array(np.asarray(0, np.int64), layout))
     size = sum(plan.state_sizes)
     for name, default in (
         (FIRST_LOCATION, np.zeros((1, 2), np.float32)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glimpse.export.graph.builder import GraphBuilder, onnx_type
+from glimpse.export.graph.builder import GraphBuilder, onnx_type, value
 from glimpse.images.geometry import windows
 from glimpse.nn.retina import PIXEL_MAX
 
@@ -25,12 +25,15 @@ class ImageInput:
         channels: How many they have.
         frame: Name of left, top, width and height, float32 (4,), of the images within a larger one; zeros where they
             are part of none, and None where the graph has no such input.
+        channels_last: Name of an int64 that is 1 where the channels of a single image lie last in memory; None where
+            the graph has no such input.
     """
 
     images: str
     dtype: str
     channels: int
     frame: str | None = None
+    channels_last: str | None = None
 
     @property
     def unit(self) -> float:
@@ -127,7 +130,26 @@ class RetinaNodes:
         pads = builder("Cast", builder("Gemm", start, self.to_pads, self.pads), to=onnx_type(np.int64))
         black = builder.constant(0, self.image_input.dtype)
         flat = builder("Reshape", pads, builder.integers(4))
-        return self._as_float(builder, builder("Pad", self.image_input.images, flat, black, builder.integers(2, 3)))
+        return self._as_float(builder, self._cut(builder, flat, black))
+
+    def _cut(self, builder: GraphBuilder, pads: str, black: str) -> str:
+        """The widest window, from either layout of the pixels. Reading planes as pixels copies nothing."""
+        image_input, side = self.image_input, self.widest
+        if image_input.channels_last is None:
+            return builder("Pad", image_input.images, pads, black, builder.integers(2, 3))
+        planes, pixels = builder.nested(), builder.nested()
+        of_planes = planes("Pad", image_input.images, pads, black, planes.integers(2, 3))
+        shape = pixels(
+            "Concat", pixels.integers(1), self.grid.own_length, pixels.integers(image_input.channels), axis=0
+        )
+        window = pixels("Pad", pixels("Reshape", image_input.images, shape), pads, black, pixels.integers(1, 2))
+        of_pixels = pixels("Transpose", window, perm=[0, 3, 1, 2])
+        branches = [
+            branch.subgraph(name, [value(cut, image_input.dtype, (1, image_input.channels, side, side))])
+            for name, branch, cut in (("pixels", pixels, of_pixels), ("planes", planes, of_planes))
+        ]
+        is_last = builder("Cast", image_input.channels_last, to=onnx_type(np.bool_))
+        return builder("If", is_last, then_branch=branches[0], else_branch=branches[1])
 
     def _gather(self, builder: GraphBuilder, start: str) -> str:
         side, channels = self.widest, self.image_input.channels
@@ -175,8 +197,8 @@ class Grid:
     def __init__(self, builder: GraphBuilder, image_input: ImageInput, width: int, single: bool = False) -> None:
         self.width = width
         shape = builder("Shape", image_input.images)
-        own = builder("Slice", shape, builder.integers(2), builder.integers(4))
-        self.own_size = builder("Cast", own, to=onnx_type(np.float32))
+        self.own_length = builder("Slice", shape, builder.integers(2), builder.integers(4))
+        self.own_size = builder("Cast", self.own_length, to=onnx_type(np.float32))
         """Height and width of the images, pixels."""
         size = builder("Gather", self.own_size, builder.integers(1, 0), axis=0)
         if image_input.frame is not None:

@@ -14,20 +14,21 @@ from glimpse.runtime.graph import OutputError
 from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.explanation import explain_image
 from glimpse_serve.inference.jobs import (
+    MOST_BYTES,
     ClassifyJob,
     ClassifyResult,
-    DecodedImage,
     ExplainJob,
     InferJob,
     InferResult,
     TooLargeInBatch,
 )
 
-SMALL_PIXELS = 2**14
+SMALL_PIXELS = MOST_BYTES // 4
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
-would delay the other requests of the batch; it is decoded before, in the thread pool."""
+would delay the other requests of the batch; it is decoded before, apart."""
 _UNBOUNDED = (GLIMPSE, LOCATION, STATE, FIRST_LOCATION, FRAME)
 """Inputs whose finite values may be so large that the outputs are not finite; the images are checked to be pixels."""
 
@@ -66,21 +67,10 @@ class ServedModel:
             return [self._explain(job) for job in jobs]
         return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
 
-    def decode(self, image: bytes, name: str, max_pixels: int) -> DecodedImage:
-        """Decode an image and fit it onto the model's canvas.
-
-        Args:
-            image: The bytes of an image file.
-            name: The image's name in error messages.
-            max_pixels: Largest number of pixels.
-
-        Raises:
-            ImageError: When it is no image, is damaged, or has too many pixels.
-        """
-        decoded = pixels.decode(image, name, max_pixels)
-        height, width, _ = decoded.shape
-        fitting = decoded.shape == (self.card.height, self.card.width, self.card.channels)
-        return DecodedImage(decoded if fitting else self.session.fit(decoded), height, width)
+    @property
+    def canvas(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the canvas onto which images are fitted."""
+        return self.card.height, self.card.width, self.card.channels
 
     def _classify(self, jobs: Sequence[ClassifyJob]) -> list[Any]:
         started = time.perf_counter()
@@ -88,9 +78,16 @@ class ServedModel:
         canvases: list[DecodedImage] = []
         ready: list[int] = []
         for place, job in enumerate(jobs):
+            image = job.image
+            if isinstance(image, bytes) and len(image) > MOST_BYTES:
+                results[place] = TooLargeInBatch()
+                continue
             try:
-                image = job.image
-                canvas = self.decode(image, job.name, SMALL_PIXELS) if isinstance(image, bytes) else image
+                canvas = (
+                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas))
+                    if isinstance(image, bytes)
+                    else image
+                )
             except pixels.TooManyPixelsError:
                 results[place] = TooLargeInBatch()
             except pixels.ImageError as error:

@@ -6,10 +6,10 @@ import pytest
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.jobs import (
     ClassifyJob,
     ClassifyResult,
-    DecodedImage,
     ExplainJob,
     ExplainResult,
     InferJob,
@@ -65,7 +65,7 @@ def test_a_bad_image_fails_alone(models):
 def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):
     model = models["adaptive"]
     image = noise(100, 80, 3)
-    decoded = model.decode(png(image), "a", 10**5)
+    decoded = decode_image(png(image), DecodeRequest("a", 10**5, model.canvas))
     assert isinstance(decoded, DecodedImage)
     assert decoded.pixels.shape == (20, 30, 1)
     one, other = model.run_batch([ClassifyJob(decoded), ClassifyJob(png(image))])
@@ -115,7 +115,7 @@ def test_tensors_that_fail_in_the_graph_fail_alone(models):
 def test_an_image_can_be_explained(models, graph):
     model = models[graph]
     image = noise(60, 40, 3)
-    decoded = model.decode(png(image), "a", 10**5)
+    decoded = decode_image(png(image), DecodeRequest("a", 10**5, model.canvas))
     (seen,) = model.run_batch([ExplainJob(decoded, 4, 0.6)])
     assert isinstance(seen, ExplainResult)
     expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
@@ -152,7 +152,7 @@ def test_an_image_for_which_a_model_returns_nan_fails_alone_and_is_logged(spoilt
     assert (failed.status, failed.kind) == (500, "output")
     assert "a finite result of the model 'toy', got NaN or infinity, which is the model's fault" in failed.message
     assert "toy version 1: expected finite numbers of 'probabilities' from the model" in caplog.text
-    decoded = spoilt.decode(png(white), "a", 10**5)
+    decoded = decode_image(png(white), DecodeRequest("a", 10**5, spoilt.canvas))
     assert spoilt.run_batch([ExplainJob(decoded)])[0].status == 500
 
 
