@@ -138,29 +138,16 @@ async def hostile_models(sizes: Sizes) -> dict[str, Any]:
             async with beside(service) as measured:
                 crowd = Crowd(service.port, *labelled_images(), path="/v1/classify?model=digits")
                 asking = asyncio.create_task(crowd.gathered(sizes.steady))
-                for number, (kind, content) in enumerate(hostile.items()):
-                    draft = folder / ".draft"
-                    draft.write_bytes(content)
-                    draft.replace(folder / f"hostile-{number}.onnx")
+                for kind, content in hostile.items():
+                    (folder / ".draft").write_bytes(content)
+                    (folder / ".draft").replace(folder / "hostile.onnx")
                     started = time.monotonic()
-                    while time.monotonic() < started + LISTED_SECONDS:
-                        status, listed = await service.get("/v1/models")
-                        if status == 200 and any(
-                            entry["file"] == f"hostile-{number}.onnx" for entry in listed["refused"]
-                        ):
-                            refused.append(kind)
-                            refusals[kind] = time.monotonic() - started
-                            break
-                        await asyncio.sleep(0.05)
-                    (folder / f"hostile-{number}.onnx").unlink()
+                    if await _listed(service, "refused", "file", "hostile.onnx"):
+                        refusals[kind] = time.monotonic() - started
+                    (folder / "hostile.onnx").unlink()
+                    await asyncio.sleep(0.3)  # until its absence was seen
                 shutil.copy(bundled.SOFT.path, folder / "second.onnx")
-                loaded = False
-                for _ in range(400):
-                    status, listed = await service.get("/v1/models")
-                    loaded = status == 200 and any(entry["name"] == "second" for entry in listed["models"])
-                    if loaded:
-                        break
-                    await asyncio.sleep(0.05)
+                loaded = await _listed(service, "models", "name", "second")
                 ready = (await service.get("/v2/health/ready"))[0]
                 crowd.stopped = True
                 tally = await asking

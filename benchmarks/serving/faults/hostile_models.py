@@ -104,7 +104,7 @@ def _loop(turns: int, keeps: bool) -> Callable[[onnx.ModelProto], None]:
         )
         outputs = ["slowly", "everything"] if keeps else ["slowly"]
         nodes = [
-            helper.make_node("Constant", [], ["turns"], value=numpy_helper.from_array(np.int64(turns))),
+            helper.make_node("Constant", [], ["turns"], value=numpy_helper.from_array(np.array(turns))),
             helper.make_node("Loop", ["turns", "", "first_location"], outputs, body=body),
         ]
         _needed(model, nodes, "slowly")
