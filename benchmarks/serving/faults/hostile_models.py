@@ -98,7 +98,7 @@ def _loop(turns: int, keeps: bool) -> Callable[[onnx.ModelProto], None]:
                 *([helper.make_tensor_value_info("kept", number, None)] if keeps else []),
             ],
             [
-                numpy_helper.from_array(np.float32(0.5), "half"),
+                numpy_helper.from_array(np.array(0.5, np.float32), "half"),
                 numpy_helper.from_array(np.array([MIB, 2]), "size"),
             ],
         )
