@@ -12,8 +12,7 @@ jobs that arrived while it was busy, up to ``max_batch``. For that the model run
 starts a batch whenever that loop is free, so that with the model in a thread every batch would hold one request. (Ray
 checks a replica's health in another thread.)
 
-Metrics and rate limits are those of each front: ``/metrics`` describes the front that responds. Ray's own metrics cover
-all replicas.
+Metrics and rate limits are those of each front: ``/metrics`` describes the front that responds; Ray's cover replicas.
 """
 
 import argparse

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving.faults.__main__ import FAULTS, SHORT
+from benchmarks.serving.faults.__main__ import FAULTS
+from benchmarks.serving.faults.sizes import SHORT
 
 pytestmark = [pytest.mark.slow, pytest.mark.child]
 

@@ -17,6 +17,7 @@ from glimpse_serve.gateway.admission import HEALTH_PATH, Admission, Connection, 
 from glimpse_serve.gateway.rejections import Headers, rejection
 from glimpse_serve.gateway.request_bytes import MAX_HEADER_BYTES, MAX_TRAILER_BYTES, RequestBytes
 from glimpse_serve.gateway.websocket_connections import GuardedWebSocket, handshake_error
+from glimpse_serve.http.response_writer import ResponseWriter
 from glimpse_serve.settings import STREAMING_PATH, Settings
 
 MAX_DISCARDED_BYTES = 2**20
@@ -60,6 +61,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
     """Called with the kind of fault for every connection that is closed for one."""
     settings: ClassVar[Settings | None] = None
     flow: HoldingFlow
+    _writer: ResponseWriter
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -202,6 +204,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             self._bytes.end_head(_body_length(self.headers))
             _apply_absolute_target(self.url, self.headers)
             super().on_headers_complete()
+            self.cycle.transport = self._writer = ResponseWriter(self.transport)
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""
@@ -223,6 +226,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End a response, and limit the bytes and the time for the rest of an unread body."""
+        self._writer.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             return

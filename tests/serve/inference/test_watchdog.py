@@ -12,7 +12,8 @@ from glimpse.runtime.graph import InterruptedRunError
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference import watchdog
-from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, ExplainJob, InferJob
+from glimpse_serve.inference.decoder import DecodedImage
+from glimpse_serve.inference.jobs import ClassifyJob, ExplainJob, InferJob
 from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.inference.watchdog import Watchdog
 from tests.support import hostile
