@@ -14,11 +14,10 @@ from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.errors import Argument, Setting
 from glimpse.images import pixels
-from glimpse.images.lazy import LazyImage
 from glimpse.images.pixels import ImageError
 from glimpse.runtime import inputs, stepping
 from glimpse.runtime.graph import Arrays, InferenceGraph
-from glimpse.runtime.inputs import Image, ImageView
+from glimpse.runtime.inputs import GraphInput, Image
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
@@ -27,8 +26,6 @@ MAX_THREADS = 1024
 """A larger number raises an error, since no processor has so many cores."""
 SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that have not stopped."""
-GraphInput = npt.NDArray[Any] | list[ImageView]
-"""Images for a graph: fitted onto the model's canvas, (batch, channels, height, width), or views of any size."""
 
 
 class GlimpseSession:
@@ -184,7 +181,9 @@ class GlimpseSession:
             raise ImageError("expected at least one image, got none")
         if isinstance(images, np.ndarray) and self._are_canvases(images, size):
             return self._predict(inputs.to_nchw(images, self.card), limit, started)
-        graph_input, sizes = self._inputs(list(images), [f"image {index}" for index in range(len(images))], size)
+        graph_input, sizes = inputs.graph_inputs(
+            list(images), [f"image {index}" for index in range(len(images))], size, self.card
+        )
         return self._in_their_frames(self._predict(graph_input, limit, started), sizes)
 
     def predict_one(
@@ -217,7 +216,7 @@ class GlimpseSession:
         limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
             return self._predict(inputs.to_nchw(image[None], self.card), limit, started).first()
-        graph_input, sizes = self._inputs([image], ["the image"], size)
+        graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
         return self._in_their_frames(self._predict(graph_input, limit, started), sizes).first()
 
     def scan(
@@ -248,7 +247,7 @@ class GlimpseSession:
             ValueError: When the size is neither ``fit`` nor ``native``.
         """
         limit = self._limits(max_glimpses, confidence, seconds)
-        graph_input, sizes = self._inputs([image], ["the image"], size)
+        graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
         return self._glances(graph_input, sizes, limit)
 
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
@@ -311,41 +310,6 @@ class GlimpseSession:
                 "; leave it out, or export the model with 'glimpse export --graph adaptive'",
             )
         return check_limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
-
-    def _inputs(
-        self, images: list[Any], names: list[str], size: str | None
-    ) -> tuple[GraphInput, list[tuple[int, int]] | None]:
-        """Images for the graph, and each image's (height, width) before it was fitted; None where none was fitted."""
-        mapped = lazy = 0
-        for image in images:
-            if not isinstance(image, np.ndarray):
-                lazy += isinstance(image, LazyImage)
-            elif isinstance(image, np.memmap):
-                mapped += 1
-        by_parts = lazy + mapped
-        if size is None and 0 < by_parts < len(images):
-            raise ImageError(
-                f"expected arrays or lazy images, got {by_parts} lazy or mapped ones out of {len(images)}; "
-                "take all of them as they are with size='native', or hand them over apart"
-            )
-        if size not in (None, "fit", "native"):
-            raise ValueError(f"expected a size of 'fit' or 'native', got {size!r}; choose one of them")
-        if size == "native" or (size is None and by_parts):
-            if not self.card.any_size and self.card.graph != "step":
-                advice = "read them as whole arrays" if lazy else "scale them with size='fit'"
-                raise ImageError(
-                    f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
-                    f"pixels and nothing else; {advice}, or export the model for any size"
-                )
-            return [inputs.to_view(*each, self.card) for each in zip(images, names, strict=True)], None
-        if lazy:
-            raise ImageError(
-                "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
-                "leave size='fit' out, or read it as a whole and hand over the array"
-            )
-        fitted = [inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)]
-        canvases = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
-        return inputs.to_nchw(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
 
     def _are_canvases(self, images: npt.NDArray[Any], size: str | None) -> bool:
         """Whether a batch needs no fitting: uint8 pixels of the model's own size that lie in memory."""

@@ -18,7 +18,7 @@ class ResponseWriter(asyncio.Transport):
         transport: The connection.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: Any) -> None:
         super().__init__()
         self._transport = transport
         self._head: Any = None
