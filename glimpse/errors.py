@@ -1,11 +1,14 @@
-"""Errors that name the arguments they are about; each front end writes the names in its own way.
+"""Errors that name the arguments they are about, and the nearest name to a mistyped one.
+
+Each front end writes the names of arguments in its own way.
 
 The library writes arguments as in Python: ``jitter``, ``download=True``. A command line writes the same sentence with
 ``--data.jitter`` and ``--data.download true``. A sentence is therefore kept in parts, and becomes text only when it is
 shown. Text that is inserted into a part may hold anything, braces included: no part is ever parsed.
 """
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,3 +127,35 @@ def _written(part: Part, spelling: Spelling) -> str:
 
 def _names(sentence: Sentence) -> set[str]:
     return {argument.name for argument in sentence.arguments()}
+
+
+SIMILAR = 0.5
+"""Similarity from which on a name may have been meant."""
+
+
+def similarity(one: str, other: str) -> float:
+    """How similar two names are, from 0 to 1 for the same (Ratcliff and Obershelp's measure)."""
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The name that is most similar to a mistyped one, the first of several; None where none is similar.
+
+    Args:
+        wrong: What was typed.
+        known: The names there are.
+    """
+    likeness = {name: similarity(wrong, name) for name in known}
+    best = max(likeness, key=lambda name: likeness[name], default=None)
+    return best if best is not None and likeness[best] >= SIMILAR else None
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """The end of a message about a mistyped name: the nearest right one; empty where none is similar.
+
+    Args:
+        wrong: What was typed.
+        known: The names there are.
+    """
+    meant = nearest(wrong, known)
+    return f"; did you mean {meant}?" if meant else ""

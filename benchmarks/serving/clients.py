@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -28,11 +29,13 @@ class Service:
         process: It.
         port: At the loopback.
         log: Where its lines go.
+        tls: How to speak to it; None for plain HTTP.
     """
 
     process: asyncio.subprocess.Process
     port: int
     log: Path
+    tls: ssl.SSLContext | None = None
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -55,15 +58,23 @@ class Service:
         ]
         return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def processor_seconds(self) -> float:
+        """Processor time that it and its running child processes have used, and that of children that ended."""
+        ticks = 0
+        for each in (self.process.pid, *self.children()):
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     async def get(self, path: str) -> tuple[int, Any]:
         """Ask for something in JSON, on a connection of its own."""
-        async with connection(self.port) as ask:
+        async with connection(self.port, self.tls) as ask:
             status, _, body = await ask(request("GET", path))
             return status, json.loads(body) if body[:1] in b"{[" else body.decode()
 
 
 @contextlib.asynccontextmanager
-async def serving(*args: str) -> AsyncIterator[Service]:
+async def serving(*args: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
     """Start ``glimpse serve`` on a free port, wait until it is ready, and kill it in the end if it still runs."""
     descriptor, name = tempfile.mkstemp(suffix=".log")
     process = await asyncio.create_subprocess_exec(
@@ -72,7 +83,7 @@ async def serving(*args: str) -> AsyncIterator[Service]:
     os.close(descriptor)
     log = Path(name)
     try:
-        yield Service(process, await _ready(process, log), log)
+        yield Service(process, await _ready(process, log, tls), log, tls)
     finally:
         if process.returncode is None:
             process.kill()
@@ -80,13 +91,13 @@ async def serving(*args: str) -> AsyncIterator[Service]:
         log.unlink()
 
 
-async def _ready(process: asyncio.subprocess.Process, log: Path) -> int:
+async def _ready(process: asyncio.subprocess.Process, log: Path, tls: ssl.SSLContext | None) -> int:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.returncode is None:
         if address := re.search(r"serving at https?://[\d.]+:(\d+)", log.read_text()):
             port = int(address.group(1))
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                async with connection(port) as ask:
+                async with connection(port, tls) as ask:
                     if (await ask(request("GET", "/v2/health/ready")))[0] == 200:
                         return port
         await asyncio.sleep(0.02)
@@ -103,12 +114,12 @@ Ask = Callable[[bytes], Any]
 
 
 @contextlib.asynccontextmanager
-async def connection(port: int) -> AsyncIterator[Ask]:
-    """A connection, over which requests go one after another.
+async def connection(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Ask]:
+    """A connection, over which requests go one after another, with TLS where a context is given.
 
     The function that it gives raises an OSError, an IncompleteReadError or a TimeoutError where there is no answer.
     """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
 
     async def ask(message: bytes) -> tuple[int, dict[str, str], bytes]:
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from benchmarks.harness.machine import Clock, Samples, clocked, interleave, threads
 from glimpse.cli.train.arguments import complete_arguments
-from glimpse.cli.train.lightning_output import quiet
+from glimpse.cli.train.lightning_setup import quiet
 from glimpse.cli.train.recipes import find_recipe, read_recipe
 from glimpse.cli.train.training_cli import TrainingCLI
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.training import HardAttentionTraining
+from glimpse.training.precision import choose_precision
 
 PAPER_MODEL = {
     "num_glimpses": 6,
@@ -60,8 +61,8 @@ class Setup:
 
     @property
     def precision(self) -> str:
-        """Lightning's name for the precision."""
-        return str(self.trainer.get("precision", "32-true"))
+        """Lightning's name for the precision; what a recipe leaves to the hardware is chosen as in a training."""
+        return choose_precision(self.trainer.get("precision"), "cpu").name
 
 
 def paper_setup(name: str, dataset: str, batch: int, precision: str, **data: Any) -> Setup:

@@ -11,6 +11,10 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled, Error
 from jaxtyping import UInt8
 
+_DRIVERS = "SDL_VIDEODRIVER"
+_WITHOUT_SCREEN = "offscreen"
+"""SDL's driver where there is no screen: its windows are shown nowhere, which only those who name it expect."""
+
 
 class DisplayWindow:
     """Shows frames at a limited rate.
@@ -74,17 +78,26 @@ class DisplayWindow:
         display = self._pygame.display
         try:
             display.init()
+            if display.get_driver() == _WITHOUT_SCREEN and _WITHOUT_SCREEN not in os.environ.get(_DRIVERS, ""):
+                display.quit()
+                raise self._pygame.error("neither DISPLAY nor WAYLAND_DISPLAY names one that answers")
             surface = display.get_surface()
             return surface if surface is not None and surface.get_size() == size else display.set_mode(size)
         except self._pygame.error as error:
             raise Error(
                 f"expected a screen to open a window on, found none ({error}); "
-                "use render_mode='rgb_array', or set SDL_VIDEODRIVER=dummy to discard the frames"
+                f"use render_mode='rgb_array', or set {_DRIVERS}=dummy to discard the frames"
             ) from error
 
 
 def _import_pygame() -> ModuleType:
+    """Import pygame, set to draw on the processor.
+
+    By default SDL copies even plain pixels to the window by OpenGL. Mesa's OpenGL brings its own LLVM into the process,
+    and the LLVM of triton, which torchvision imports, then ends in a segmentation fault.
+    """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
     try:
         return importlib.import_module("pygame")
     except ImportError as error:

@@ -5,6 +5,7 @@ its line in :data:`SUBCOMMANDS` registers it. Only the module of the subcommand 
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
-from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError, error_message, suggestion
+from glimpse.cli.parser import CommandParser, options_by_argument
+from glimpse.cli.usage import UsageError, error_message
+from glimpse.errors import suggestion
 
 
 class Subcommand(NamedTuple):
@@ -89,6 +91,7 @@ def main(args: Sequence[str], program: str = "") -> int:
     """
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
+    _escape_what_is_no_text()
     try:
         status = _run(args, program)
         sys.stdout.flush()
@@ -106,6 +109,13 @@ def main(args: Sequence[str], program: str = "") -> int:
             f"a file or the output could not be read or written: {error.strerror}; put that right and run it again"
         )
     return status
+
+
+def _escape_what_is_no_text() -> None:
+    """Have bytes of files' names that are no UTF-8 printed as escapes: printing them raises an error by default."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
@@ -138,7 +148,7 @@ def _run(args: Sequence[str], program: str) -> int:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
-        return _fail(error_message(error, _called(args)))
+        return _fail(error_message(error, options_by_argument(partial(_add_arguments, _entry(_called(args)).module))))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.filename is None:
             raise  # Reported by main, which also flushes what was printed.
@@ -195,5 +205,7 @@ def _entry(name: str) -> Subcommand:
 
 
 def _fail(sentence: str) -> int:
-    print(f"glimpse: {sentence}", file=sys.stderr)
+    from glimpse.contract.texts import visible_lines  # the help is printed without it
+
+    print(f"glimpse: {visible_lines(sentence)}", file=sys.stderr)
     return MISTAKE

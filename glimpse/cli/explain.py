@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_output_folder
-from glimpse.cli.usage import UsageError, nearest
+from glimpse.cli.usage import UsageError
+from glimpse.contract.texts import visible, visible_lines
+from glimpse.errors import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 TITLES = {"jacobian": "Jacobian", "smoothed": "smoothed gradients", "integrated": "integrated gradients"}
 """What the implicit maps are called in pictures, by the names of the methods."""
+LONGEST_SIDE = 960
+"""Longest side at which an image is drawn beside its maps, pixels; a larger one is reduced."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="methods",
         action="append",
         choices=("jacobian", "smoothed", "integrated"),
-        help="method of the map; may be given several times; jacobian if left out, the others need captum",
+        help="method of the map; may be given several times; jacobian if left out, integrated needs captum",
     )
     parser.add_argument(
         "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
@@ -62,12 +66,11 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for path in args.images:
         try:
-            channels, height, width = training.image_shape
-            canvas = pixels.fit(pixels.decode(path), height, width, channels)
-            picture, answer = explain(training, canvas, args.methods or ["jacobian"], output)
-            print(f"{path}: {answer}; drawn in {shlex.quote(str(album.add(picture, path.stem)))}", flush=True)
+            picture, answer = explain(training, pixels.decode(path), args.methods or ["jacobian"], output)
+            place = shlex.quote(str(album.add(picture, path.stem)))
+            print(visible(f"{path}: {answer}; drawn in {place}"), flush=True)
         except (pixels.ImageError, OSError) as error:
-            print(f"glimpse: {error}", file=sys.stderr)
+            print(f"glimpse: {visible_lines(str(error))}", file=sys.stderr)
             failed = True
     return int(failed)
 
@@ -79,23 +82,25 @@ def class_number(training: "ClassifierTraining", name: str) -> int:
         UsageError: When the model has no class of that name.
     """
     if name not in training.classes:
-        meant = nearest(name, training.classes)
-        hint = f"; did you mean {meant}?" if meant else ""
+        hint = suggestion(name, training.classes)
         raise UsageError(f"--class: expected a class out of {', '.join(training.classes)}; got {name!r}{hint}")
     return training.classes.index(name)
 
 
 def explain(
     training: "ClassifierTraining",
-    canvas: "np.ndarray",
+    image: "np.ndarray",
     methods: list[str],
     output: int | None = None,
 ) -> "tuple[Image, str]":
     """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
 
+    The maps are those of the model's canvas. An image that is larger than the canvas is drawn in its own size, up to
+    :data:`LONGEST_SIDE`, and the maps are laid over it.
+
     Args:
         training: The model.
-        canvas: uint8 (height, width, channels), of the size and the channels that the model was trained on.
+        image: uint8 (height, width, channels), grey or RGB, of any size.
         methods: Names out of :data:`glimpse.evaluation.maps.MAP_METHODS`.
         output: The class whose logit is explained; the model's answer when left out.
 
@@ -105,10 +110,15 @@ def explain(
     import numpy as np
     import torch
 
-    from glimpse.drawing.heatmap import draw_maps
+    from glimpse.drawing.heatmap import draw_maps, over_image
+    from glimpse.drawing.layout import display_size, resize
+    from glimpse.drawing.text import to_picture
     from glimpse.evaluation.maps import explicit_maps, implicit_maps
+    from glimpse.images import pixels
 
     observer = training.observer
+    channels, height, width = training.image_shape
+    canvas = pixels.fit(image, height, width, channels)
     images = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))[None].to(observer.device)
     with torch.no_grad():
         trace = observer(images)
@@ -129,4 +139,10 @@ def explain(
         f"The model's answer is {answer}. The other maps show how much each pixel changes the logit of "
         f"{training.classes[int(explained)]}{held}."
     )
-    return draw_maps(canvas, maps, columns=len(maps) + 1, note=note), answer
+    drawn = canvas
+    if image.shape[0] > height or image.shape[1] > width:
+        photograph = to_picture(image)
+        drawn = np.asarray(resize(photograph, display_size(photograph.size, 1, LONGEST_SIDE)))
+        place = pixels.placement(image.shape[0], image.shape[1], height, width)
+        maps = [(title, over_image(map_, place, drawn.shape[0], drawn.shape[1])) for title, map_ in maps]
+    return draw_maps(drawn, maps, columns=len(maps) + 1, note=note, longest=LONGEST_SIDE), answer

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.parser import add_checkpoint, add_root
-from glimpse.cli.usage import UsageError, invocation, suggestion
+from glimpse.cli.parser import CommandParser, add_checkpoint, add_root, options_by_argument
+from glimpse.cli.usage import UsageError, invocation
+from glimpse.errors import suggestion
 from glimpse.export.targets import EXPORT_TARGETS, DeploymentError, Target, TargetOption, find_target
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ TARGET_OPTIONS: dict[str, TargetOption] = {
     option.name: option for target in EXPORT_TARGETS.values() for option in target.options
 }
 """Options that only some targets take, and that these need."""
-NOT_OF_PROGRAMS = ("output", "graph", "type", "weights", "input", "target", "name", *TARGET_OPTIONS)
-"""Options of an export that do not apply to a program, which is the episode in float32, of uint8 pixels."""
+NOT_OF_PROGRAMS = ("output", "graph", "precision", "weights", "input_type", "target", "name", *TARGET_OPTIONS)
+"""Arguments of an export that do not apply to a program, which is the episode in float32, of uint8 pixels."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Add the subcommand's arguments to its parser."""
     add_checkpoint(parser)
     add_root(parser, "that of the training")
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--type",
+        dest="precision",
         choices=("float32", "float16", "int8"),
         help="what it computes in: float16 for GPUs, int8 weights for a third of the size, of models that look "
         "through a retina; float32 if left out",
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input",
+        dest="input_type",
         choices=("uint8", "float32"),
         help="what it takes: pixels from 0 to 255, or from 0 to 1; uint8 if left out",
     )
@@ -75,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="what a server calls the model; the checkpoint's folder if left out")
     for option in TARGET_OPTIONS.values():
         parser.add_argument(
-            _flag(option.name), metavar=option.metavar, help=f"{option.meaning}, for {_any_of(_takers(option.name))}"
+            f"--{option.name.replace('_', '-')}",
+            metavar=option.metavar,
+            help=f"{option.meaning}, for {_any_of(_takers(option.name))}",
         )
     parser.add_argument("--license", metavar="TEXT", help="under which the model may be used; it goes into the card")
     parser.add_argument(
@@ -110,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     options = ExportOptions(
         args.graph,
-        args.input or "uint8",
-        args.type or "float32",
+        args.input_type or "uint8",
+        args.precision or "float32",
         args.target,
         args.license,
         args.weights or "float32",
@@ -177,7 +182,8 @@ def _any_of(kinds: Iterable[str]) -> str:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    """The option that sets an argument."""
+    return options_by_argument(add_arguments)[name]
 
 
 def _target(args: argparse.Namespace, options: "ExportOptions") -> Target:

@@ -8,6 +8,7 @@ from typing import Any
 
 from glimpse.cli.parser import add_json
 from glimpse.contract.card import ModelCard
+from glimpse.contract.texts import visible
 from glimpse.runtime.model_file import ModelFile, load_model_file
 
 
@@ -58,7 +59,8 @@ def _as_text(path: Path, model: ModelFile) -> str:
     card = model.card
     glimpses = f"{card.num_glimpses} glimpse{'s' * (card.num_glimpses > 1)}"
     lines = [
-        f"{path}: {card.model} model, {card.graph} graph in {card.precision} for {card.target}, {glimpses}",
+        f"{visible(str(path))}: {card.model} model, {card.graph} graph in {card.precision} for {card.target}, "
+        f"{glimpses}",
         "",
         *_aligned(_facts(model)),
     ]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 
 ArgumentSplitter = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 """Divides arguments into those of a subcommand's own parser and those of another parser."""
@@ -69,6 +70,17 @@ class CommandParser(argparse.ArgumentParser):
     def options(self) -> list[str]:
         """Names of the options, with their dashes."""
         return [name for action in self._actions for name in action.option_strings]
+
+
+def options_by_argument(add_arguments: Callable[[CommandParser], None]) -> dict[str, str]:
+    """The options of a subcommand, by the names of the arguments that they set: an option's ``dest`` is that name.
+
+    Args:
+        add_arguments: Adds the subcommand's arguments to a parser.
+    """
+    parser = CommandParser(add_help=False)
+    add_arguments(parser)
+    return {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -1,30 +1,12 @@
-"""The error of a user's mistake, the nearest name to a mistyped one, and how the command is called. No torch."""
+"""The error of a user's mistake, and how the command is called. No torch."""
 
-import difflib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from glimpse.errors import Argument, ArgumentError, Setting, Spelling
-
-OPTIONS: dict[str, dict[str, str]] = {
-    "compare": {"root": "--root"},
-    "evaluate": {"root": "--root"},
-    "export": {
-        "root": "--root",
-        "output": "--output",
-        "graph": "--graph",
-        "precision": "--type",
-        "weights": "--weights",
-        "input_type": "--input",
-        "target": "--target",
-        "storage_uri": "--storage-uri",
-    },
-    "classify": {"max_glimpses": "--max-glimpses", "confidence": "--confidence", "threads": "--threads"},
-}
-"""The option of each subcommand that sets an argument of the library; ``train`` and ``play`` find theirs themselves."""
 
 
 class UsageError(Exception):
@@ -52,14 +34,14 @@ def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
     return spell
 
 
-def error_message(error: Exception, command: str) -> str:
+def error_message(error: Exception, options: Mapping[str, str]) -> str:
     """The sentence of an error, with the options of the subcommand that met it.
 
     Args:
         error: An error of the library or of the command line.
-        command: The subcommand's name.
+        options: The subcommand's options, by the names of the arguments.
     """
-    return error.render(spelling(OPTIONS.get(command, {}))) if isinstance(error, ArgumentError) else str(error)
+    return error.render(spelling(options)) if isinstance(error, ArgumentError) else str(error)
 
 
 def invocation() -> str:
@@ -77,25 +59,3 @@ def invocation() -> str:
         return "python -m glimpse"
     path = Path(beside)
     return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The name that is most similar to a mistyped one; None where none is similar.
-
-    Args:
-        wrong: What was typed.
-        known: The names there are.
-    """
-    found = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
-    return found[0] if found else None
-
-
-def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """The end of a message about a mistyped name: the nearest right one; empty where none is similar.
-
-    Args:
-        wrong: What was typed.
-        known: The names there are.
-    """
-    meant = nearest(wrong, known)
-    return f"; did you mean {meant}?" if meant else ""

@@ -22,6 +22,9 @@ GRAPHS = ("adaptive", "episode", "step")
 INPUT_TYPES = ("uint8", "float32")
 PRECISIONS = ("float32", "float16", "int8")
 TARGETS = ("cpu", "gpu")
+SIZE_POLICIES = ("fit",)
+MAX_CARD_BYTES = 4 * 2**20
+"""Bytes of a card's JSON."""
 
 
 class ContractError(ValueError):
@@ -132,6 +135,11 @@ class ModelCard:
         return self.glimpse_size is not None
 
     @property
+    def takes_channels_last(self) -> bool:
+        """Whether the graph takes a single colour image whose channels lie last in memory."""
+        return self.channels > 1 and self.has_retina and self.target == "cpu"
+
+    @property
     def retina(self) -> RetinaGeometry | None:
         """The retina's windows; None for a model without a retina."""
         if self.glimpse_size is None or self.num_scales is None or self.zoom is None:
@@ -172,9 +180,14 @@ class ModelCard:
         """Read a card.
 
         Raises:
-            ContractError: When the text is no card, a card of another schema version, or one with a value of
-                another type than its entry's.
+            ContractError: When the text is no card, one of more than ``MAX_CARD_BYTES``, a card of another schema
+                version, or one with a value of another type than its entry's. What the values may be beyond their
+                types is checked by :func:`glimpse.contract.bounds.check_card`.
         """
+        if len(text) > MAX_CARD_BYTES:
+            raise ContractError(
+                f"expected a model card of at most {MAX_CARD_BYTES:,} bytes, got {len(text):,}; {_AGAIN}"
+            )
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -182,7 +195,7 @@ class ModelCard:
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version != SCHEMA_VERSION:
             raise ContractError(
-                f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r}; "
+                f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r:.60}; "
                 "export the model again with this version of Glimpse, or use the version that wrote it"
             )
         _check_names(values, cls, "the model's card")
@@ -193,15 +206,20 @@ class ModelCard:
                 raise ContractError(
                     f"the model's card should say {expected} under {name!r}, got {json.dumps(value)[:60]}; {_AGAIN}"
                 )
+        if any(type(version) is not str for version in values["versions"].values()):
+            given = json.dumps(values["versions"])[:60]
+            raise ContractError(f"the model's card should say texts under 'versions', got {given}; {_AGAIN}")
         for budget in values["budgets"]:
             _check_names(budget, Budget, "a budget in the model's card")
             if any(
-                type(entry) not in (int, float) and not (entry is None and name in _MAY_BE_NULL)
+                type(entry) not in ((int,) if name in _WHOLE_IN_BUDGET else (int, float))
+                and not (entry is None and name in _MAY_BE_NULL)
                 for name, entry in budget.items()
             ):
                 raise ContractError(
-                    "expected numbers in a budget of the model's card, and null at most for "
-                    f"{' and '.join(_MAY_BE_NULL)}, got {budget}; {_AGAIN}"
+                    "expected numbers in a budget of the model's card, whole ones for "
+                    f"{' and '.join(_WHOLE_IN_BUDGET)}, and null at most for "
+                    f"{' and '.join(_MAY_BE_NULL)}, got {budget!s:.400}; {_AGAIN}"
                 )
         return cls(
             **{
@@ -217,7 +235,7 @@ def _check_names(values: dict[str, Any], made: type, what: str) -> None:
     known = {field.name for field in fields(made)}
     missing, unknown = sorted(known - values.keys()), sorted(values.keys() - known)
     if missing or unknown:
-        raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown}; {_AGAIN}")
+        raise ContractError(f"{what} lacks {missing} and has unknown entries {unknown!s:.200}; {_AGAIN}")
 
 
 _AGAIN = "export the model again with this version of Glimpse"
@@ -256,5 +274,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
 """What each entry of a card holds, in words and as JSON's types."""
 _MAY_BE_NULL = ("confidence", "milliseconds")
 """Those entries of a budget that may be unknown."""
+_WHOLE_IN_BUDGET = ("max_glimpses", "multiply_accumulates")
+"""Those that are whole numbers."""
 _LISTED: dict[str, tuple[type, ...]] = {"classes": (str,), "multiply_accumulates": (int,), "budgets": (dict,)}
 """What the lists among them hold."""

@@ -30,6 +30,11 @@ FRAME = "frame"
 pixels. Locations and boxes are those of the larger image. Zeros, for images that are no part of another, when left out.
 Of an adaptive graph."""
 
+CHANNELS_LAST = "channels_last"
+"""int64 (): 1 where the pixels of one colour image lie row by row, the channels of each together, as in a picture file,
+although the shape of the images is that of planes, (1, channels, height, width): such an image need not be copied. 0,
+planes, when left out; batches are always planes. Of an adaptive graph for colours on processors."""
+
 GLIMPSE = "glimpse"
 """float32 (batch, scales, channels, size, size): pixels in [0, 1], finest scale first; 0 outside the image. Of a
 step."""
@@ -106,6 +111,7 @@ _INPUTS = (
     _Entry(MAX_GLIMPSES, _ADAPTIVE, "int64", (), has_default=True),
     _Entry(STATE, _ADAPTIVE, "float32", ("states", "state_size"), has_default=True),
     _Entry(FRAME, _ADAPTIVE, "float32", (4,), has_default=True),
+    _Entry(CHANNELS_LAST, _ADAPTIVE, "int64", (), has_default=True, needs="takes_channels_last"),
 )
 """The inputs, in the order in which graphs have them; those with a default are last."""
 
@@ -171,6 +177,10 @@ class GraphProperties(Protocol):
     @property
     def has_retina(self) -> bool:
         """Whether the model has a retina."""
+
+    @property
+    def takes_channels_last(self) -> bool:
+        """Whether a single image may have its channels last."""
 
     @property
     def has_maps(self) -> bool:

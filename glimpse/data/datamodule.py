@@ -9,6 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from glimpse.contract.texts import visible
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
@@ -211,7 +212,7 @@ class ImageData(LightningDataModule):
 
     def describe(self) -> str:
         """The data in words, for a model's card."""
-        name = data_root(self.root).resolve().name if self.dataset == FOLDER else self.dataset
+        name = visible(data_root(self.root).resolve().name) if self.dataset == FOLDER else self.dataset
         if self.canvas is None:
             return name
         clutter = f", {self.canvas.num_pieces} pieces of clutter" if self.canvas.num_pieces else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from glimpse.contract.texts import visible
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
 from glimpse.data.grouping import Groups, groups_by_pattern
 from glimpse.data.labels import read_labels
@@ -87,7 +88,7 @@ def image_folder(
             for part, of_class in parts.items()
         }
         _check_classes(parts, tree)
-    notes += _left_out(tree) + _found_twice(parts, groups, root)
+    notes = [_counts(parts), *notes, *_left_out(tree), *_found_twice(parts, groups, root)]
     return Source(read["train"], read["validation"], read["test"], tree.classes, tuple(notes))
 
 
@@ -172,10 +173,23 @@ def _read(
     return split if len(kept) == len(listed) else split.take(torch.tensor(kept))
 
 
+def _counts(parts: Parts) -> str:
+    """How many images each part has, and between which numbers those of a class lie."""
+    described = []
+    for part, of_class in parts.items():
+        counts = {name: len(paths) for name, paths in of_class.items()}
+        fewest, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        spread = f"{counts[fewest]} of {fewest} to {counts[most]} of {most}"
+        described.append(f"{sum(counts.values()):,} in the {part} part ({spread})")
+    return f"{len(next(iter(parts.values())))} classes; images: {', '.join(described)}"
+
+
 def _left_out(tree: Tree) -> list[str]:
     reasons = Counter(tree.left_out.values())
     examples = {reason: path for path, reason in reversed(list(tree.left_out.items()))}
-    return [f"left out: {count} x {reason}, such as {examples[reason]}" for reason, count in reasons.items()]
+    return [
+        f"left out: {count} x {reason}, such as {visible(str(examples[reason]))}" for reason, count in reasons.items()
+    ]
 
 
 def _found_twice(parts: Parts, groups: Groups, root: Path) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import DataError
 from glimpse.data.tree import PARTS, TRAIN, Tree, part_of
 
@@ -55,6 +56,10 @@ def read_labels(table: Path, root: Path) -> LabelTable:
         part = part_of(values["part"]) if values["part"] else TRAIN
         if not values["path"] or not values["label"]:
             faults.append(f"line {line} has no path or no label")
+        elif name_fault(values["label"]) is not None:
+            faults.append(
+                f"line {line} has a label that {name_fault(values['label'])}: {visible(repr(values['label']))}"
+            )
         elif part is None:
             faults.append(f"line {line} has the part {values['part']!r}, none of {', '.join(PARTS)}")
         elif not path.is_file():

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import DataError
 from glimpse.errors import Argument
 from glimpse.images.formats import IMAGE_SUFFIXES, advice_for
@@ -140,7 +141,20 @@ def _classes(folder: Path, left_out: dict[Path, str]) -> dict[str, list[Path]]:
         path = folder / name
         if not path.is_dir():
             left_out[path] = "an image outside the folders of the classes" if _is_image(path) else _reason(path)
+    for below in _folders(folder):
+        _check_class_name(below)
     return {below.name: sorted(_images(below, left_out)) for below in _folders(folder)}
+
+
+def _check_class_name(folder: Path) -> None:
+    """Raise an error for a folder whose name can't be a class's: it would enter the model's card, pages and logs."""
+    fault = name_fault(folder.name)
+    if fault is not None:
+        raise DataError(
+            "expected folders named after their classes in UTF-8 without control characters, got "
+            f"{visible(repr(str(folder)))}, which {fault}; rename it (the program convmv renames all folders of an old "
+            "encoding)"
+        )
 
 
 def _images(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:

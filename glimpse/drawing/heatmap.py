@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from glimpse.drawing.layout import GAP, PADDING, display_size, resize
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, TEXT
 from glimpse.drawing.text import draw_text, font, to_picture
+from glimpse.images.pixels import Placement
 
 LEAST, MOST = "no weight", "most weight"
 """The ends of the scale."""
@@ -66,24 +67,45 @@ def draw_map(
     return resize(picture, size or _display_size(picture.size))
 
 
-def legend(width: int) -> Image.Image:
+def over_image(
+    map_: Float[np.ndarray, "canvas_height canvas_width"], place: Placement, height: int, width: int
+) -> Float[np.ndarray, "{height} {width}"]:
+    """Move a map from a model's canvas to an image that was fitted onto it, in a larger size than on the canvas.
+
+    Each pixel has the weight of the canvas's pixel that shows it.
+
+    Args:
+        map_: Weights of the canvas's pixels.
+        place: Where the image lies on the canvas.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+    """
+    rows = place.top + (np.arange(height) + 0.5) * place.height / height
+    columns = place.left + (np.arange(width) + 0.5) * place.width / width
+    moved: Float[np.ndarray, "height width"] = map_[rows.astype(int)[:, None], columns.astype(int)]
+    return moved
+
+
+def legend(width: int, scale: float = 1.0) -> Image.Image:
     """Draw the scale of colours with its captions, over black pixels (upper half) and over white ones (lower half).
 
     Args:
         width: Of the picture, pixels.
+        scale: How many times larger bar and captions are than in small pictures.
     """
-    bar, letters = 14, font(13)
+    bar, size, line_height = 2 * round(7 * scale), round(13 * scale), round(_LINE * scale)
+    letters = font(size)
     ends = max(int(letters.getlength(caption)) for caption in (LEAST, MOST))
-    apart = width < 2 * (ends + GAP) + letters.getlength(SCALED)
+    apart = width < 2 * (ends + GAP * scale) + letters.getlength(SCALED)
     grey = np.repeat([0.0, 255.0], bar // 2)[:, None] * np.ones(width)
-    picture = Image.new("RGB", (width, bar + (2 if apart else 1) * _LINE + 4), BACKGROUND)
+    picture = Image.new("RGB", (width, bar + (2 if apart else 1) * line_height + 4), BACKGROUND)
     picture.paste(Image.fromarray(_blend(grey, np.broadcast_to(np.linspace(0, 1, width), grey.shape))))
     draw = ImageDraw.Draw(picture)
     draw.rectangle((0, 0, width - 1, bar - 1), outline=OUTSIDE)
-    line = bar + 4 + _LINE // 2
-    draw_text(draw, (0, line), LEAST, 13, width // 2, TEXT, "lm")
-    draw_text(draw, (width - 1, line), MOST, 13, width // 2, TEXT, "rm")
-    draw_text(draw, (width // 2, line + apart * _LINE), SCALED, 13, width, MUTED)
+    line = bar + 4 + line_height // 2
+    draw_text(draw, (0, line), LEAST, size, width // 2, TEXT, "lm")
+    draw_text(draw, (width - 1, line), MOST, size, width // 2, TEXT, "rm")
+    draw_text(draw, (width // 2, line + apart * line_height), SCALED, size, width, MUTED)
     return picture
 
 
@@ -92,6 +114,7 @@ def draw_maps(
     maps: Sequence[tuple[str, Float[np.ndarray, "map_height map_width"]]],
     columns: int | None = None,
     note: str = "",
+    longest: int = _LONGEST_LONG_SIDE,
 ) -> Image.Image:
     """Draw an image and, side by side, several maps of it, each under its title, with one legend for all.
 
@@ -100,6 +123,7 @@ def draw_maps(
         maps: Titles and weights of the image's pixels, see :func:`draw_map`.
         columns: Panels in a row, the image's own among them; at most 4 by default.
         note: Text below the panels, such as what was held fixed.
+        longest: Longest side of a panel, pixels; a larger image is reduced. The letters grow with the panels.
 
     Raises:
         ValueError: When a map is not of the image's size, has a negative weight or one that is no number, or there are
@@ -114,28 +138,30 @@ def draw_maps(
                 f"expected maps of {height}x{width} pixels, the image's size, got {title!r} of "
                 f"{'x'.join(map(str, weights.shape))}; resize it"
             )
-    plain = resize(to_picture(image), _display_size((width, height)))
-    panels = [("image", plain), *((title, draw_map(image, weights)) for title, weights in maps)]
-    shown = panels[0][1].size
+    shown = display_size((width, height), _SHORTEST_LONG_SIDE, longest)
+    scale = max(1.0, max(shown) / _LONGEST_LONG_SIDE)
+    head, line_height, title_size, note_size = (round(scale * length) for length in (_TITLE, _LINE, 15, 14))
+    plain = resize(to_picture(image), shown)
+    panels = [("image", plain), *((title, draw_map(image, weights, shown)) for title, weights in maps)]
     columns = min(columns or 4, len(panels))
     rows = math.ceil(len(panels) / columns)
     inside = columns * (shown[0] + GAP) - GAP
-    below = PADDING + rows * (_TITLE + shown[1] + GAP)
-    scale = legend(inside)
-    lines = _lines(note, 14, inside)
-    end = below + scale.height + len(lines) * _LINE + (GAP // 2 if lines else 0)
+    below = PADDING + rows * (head + shown[1] + GAP)
+    colours = legend(inside, scale)
+    lines = _lines(note, note_size, inside)
+    end = below + colours.height + len(lines) * line_height + (GAP // 2 if lines else 0)
     picture = Image.new("RGB", (inside + 2 * PADDING, end + PADDING), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     for index, (title, panel) in enumerate(panels):
         left = PADDING + index % columns * (shown[0] + GAP)
-        top = PADDING + index // columns * (_TITLE + shown[1] + GAP)
-        draw_text(draw, (left, top + _TITLE // 2 - 3), title, 15, shown[0], TEXT, "lm")
-        picture.paste(panel, (left, top + _TITLE))
-        corners = (left - 1, top + _TITLE - 1, left + shown[0], top + _TITLE + shown[1])
+        top = PADDING + index // columns * (head + shown[1] + GAP)
+        draw_text(draw, (left, top + head // 2 - 3), title, title_size, shown[0], TEXT, "lm")
+        picture.paste(panel, (left, top + head))
+        corners = (left - 1, top + head - 1, left + shown[0], top + head + shown[1])
         draw.rectangle(corners, outline=OUTSIDE)
-    picture.paste(scale, (PADDING, below))
+    picture.paste(colours, (PADDING, below))
     for number, line in enumerate(reversed(lines)):
-        draw_text(draw, (PADDING, end - number * _LINE - _LINE // 2), line, 14, inside, TEXT, "lm")
+        draw_text(draw, (PADDING, end - number * line_height - line_height // 2), line, note_size, inside, TEXT, "lm")
     return picture
 
 

@@ -25,6 +25,16 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return width, height
 
 
+def even_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Round a size up to even sides, as H.264 needs them: its usual form halves the resolution of colours.
+
+    Args:
+        size: Width and height, pixels.
+    """
+    width, height = (length + length % 2 for length in size)
+    return width, height
+
+
 def display_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
     """Size at which a picture's pixels can be seen and the picture fits a screen.
 

@@ -52,14 +52,16 @@ def draw_scanpath(
     height, width = image.shape[:2]
     enlarged = enlarge(image)
     extent = enlarged.size
-    windows = boxes.astype(np.float64) * (np.array(extent * 2) / (width, height, width, height))
+    scale = np.array(extent) / (width, height)
+    windows = boxes.astype(np.float64) * np.tile(scale, 2)
     points = to_pixels(locations.astype(np.float64), np.array(extent))
 
     finest = windows[:, 0]
-    usual = (finest[:, 2:] - finest[:, :2]).max(axis=0) / 2
+    # Of whole pixels: the difference of two enlarged edges is rounded differently from place to place.
+    usual = (boxes[:, 0, 2:] - boxes[:, 0, :2]).max(axis=0) * scale / 2
     if budget is not None:
         # A window hangs over an edge by half its width, and by what its place is rounded by: a pixel at most.
-        hanging_before = hanging_after = usual + np.array(extent) / (width, height)
+        hanging_before = hanging_after = usual + scale
     else:
         hanging_before = np.maximum(usual, -finest[:, :2].min(axis=0))
         hanging_after = np.maximum(usual, (finest[:, 2:] - extent).max(axis=0))

@@ -81,37 +81,27 @@ def smoothed(
     """Average the Jacobian's row over noisy copies of each image.
 
     SmoothGrad, Smilkov et al. 2017: ``1/n sum_i M_c(x + e_i)`` with ``e_i`` normal. Noisy pixels may leave [0, 1].
+    Every image gets the same noise, so that its map is the same alone, in any batch and in any order.
 
     Args:
-        function: Maps images to a row of outputs each, without mixing images; called once for each sample, and once
-            before for checks.
+        function: Maps images to a row of outputs each, without mixing images; called once for each sample.
         images: Pixels in [0, 1].
         outputs: Index of the explained output, for each image.
         samples: Noisy copies of each image, at least 1.
         noise: Standard deviation of the noise, in units of a pixel's range.
-        seed: Fixes the noise; torch's own random state is left as it was.
+        seed: Fixes the noise, on every device; torch's own random state is left as it was.
 
     Raises:
-        ModuleNotFoundError: When captum is not installed.
         ValueError: As :func:`jacobian`, and when there are no samples or the noise is negative.
     """
     if samples < 1 or noise < 0:
         raise ValueError(f"expected at least 1 sample and noise of at least 0, got samples={samples}, noise={noise}")
-    attr = _captum()
-    jacobian(function, images, outputs)  # so that it raises the same errors
-    devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        torch.manual_seed(seed)
-        gradients: Tensor = attr.NoiseTunnel(attr.Saliency(function)).attribute(
-            images.detach().requires_grad_(),
-            nt_type="smoothgrad",
-            nt_samples=samples,
-            nt_samples_batch_size=1,
-            stdevs=noise,
-            target=outputs,
-            abs=False,
-        )
-    return gradients.detach()
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros_like(images, dtype=torch.promote_types(images.dtype, torch.float32))
+    for _ in range(samples):
+        drawn = torch.randn(images.shape[1:], generator=generator)
+        total += jacobian(function, images + noise * drawn.to(images), outputs)
+    return (total / samples).to(images.dtype)
 
 
 def integrated(
@@ -261,7 +251,7 @@ def _captum() -> ModuleType:
         import captum.attr
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "expected captum to be installed, which smoothed and integrated gradients need; got none; "
+            "expected captum to be installed, which integrated gradients need; got none; "
             "install it with: pip install 'glimpse-attention[explain]'",
             name="captum",
         ) from error

@@ -60,7 +60,7 @@ def implicit_maps(
         observer: The model.
         images: uint8 in [0, 255], or floating point in [0, 1].
         outputs: The class whose logit is explained, for each image.
-        method: One of ``MAP_METHODS``: jacobian, or through captum smoothed or integrated.
+        method: One of ``MAP_METHODS``: jacobian, smoothed, or through captum integrated.
 
     Returns:
         Maps that each sum to one; see :func:`glimpse.evaluation.attribution.saliency`.

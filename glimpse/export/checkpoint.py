@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glimpse.contract.bounds import check_card
 from glimpse.contract.card import ModelCard
 from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, Setting
@@ -115,6 +116,7 @@ def export_checkpoint(
         CheckpointError: When the checkpoint was not written by Glimpse, or was trained on other data.
         DataError: When the data are not there.
         ExportError: When the model can't be exported with these options, or the file's outputs differ from the model's.
+        ContractError: When an entry of the card is out of its bounds, such as a license with control characters.
         StorageError: When a weight is too large for the type that it is to be rounded to.
     """
     path, options = output or checkpoint.parent / "model.onnx", options or ExportOptions()
@@ -127,6 +129,7 @@ def export_checkpoint(
         round_to_float16(observer)
     card = options.apply_to(card_of(training, data))
     check_export_options(observer, card)
+    check_card(card)
     card = _with_measurements(card, training, data)
     parity = export_model(observer, card, path, _parity_images(data))
     return Exported(path, load_model_file(path).card, parity)

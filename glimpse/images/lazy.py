@@ -4,7 +4,10 @@ A model with a retina that is run glimpse by glimpse (``glimpse export --graph a
 nothing but the pixels under its widest window.
 """
 
+import math
+import threading
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +18,8 @@ from glimpse.images.pixels import ImageError
 
 Corners = tuple[int, int, int, int]
 """A box in pixels, (left, top, right, bottom), right and bottom exclusive."""
+TILE_CACHE = 2**26
+"""Bytes of decoded tiles that are kept of an image unless the caller gives another limit: 64 MiB."""
 
 
 @runtime_checkable
@@ -66,7 +71,8 @@ class ArrayImage:
         elif 0 in shape:
             came, advice = f"shape {shape}", "it has no pixels"
         else:
-            self._array, self._name = array, name
+            # A plain array is sliced quicker than one that knows that it is mapped.
+            self._array, self._name = np.asarray(array) if isinstance(array, np.ndarray) else array, name
             self._shape: tuple[int, ...] = tuple(shape)
             return
         raise ImageError(
@@ -83,6 +89,12 @@ class ArrayImage:
     def channels(self) -> int:
         """1 (grey) or 3 (RGB)."""
         return 1 if len(self._shape) == 2 else self._shape[2]
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8] | None:
+        """The image itself, uint8 (height, width, channels), where it is an array of numpy; None where it is not."""
+        array = self._array
+        return array.reshape(*array.shape[:2], self.channels) if isinstance(array, np.ndarray) else None
 
     def read(self, box: Corners) -> npt.NDArray[np.uint8]:
         """Read the pixels under a box.
@@ -106,6 +118,60 @@ class ArrayImage:
             raise unreadable(self._name, box, error) from error
 
 
+class TileCache:
+    """An array of tiles that keeps those that were read last. Threads may read it at once.
+
+    Args:
+        array: Of Zarr, uint8 (height, width) or (height, width, channels); what lies under it must not change.
+        limit: Bytes of the tiles that are kept. A larger tile is never kept.
+    """
+
+    def __init__(self, array: Any, limit: int) -> None:
+        self.shape, self.dtype = tuple(array.shape), array.dtype
+        self._array, self._limit = array, limit
+        self._tile: tuple[int, int] = tuple(array.chunks[:2])
+        self._tiles: OrderedDict[tuple[int, int], npt.NDArray[np.uint8]] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[np.uint8]:
+        """Read the pixels of some rows and columns, both with a start and a stop.
+
+        Args:
+            key: Of the rows and of the columns.
+        """
+        (top, bottom), (left, right) = ((part.start, part.stop) for part in key)
+        height, width = self._tile
+        if height * width * math.prod(self.shape[2:]) > self._limit:
+            read: npt.NDArray[np.uint8] = np.asarray(self._array[key])
+            return read
+        found = np.empty((bottom - top, right - left, *self.shape[2:]), np.uint8)
+        for row in range(top // height, (bottom - 1) // height + 1):
+            for column in range(left // width, (right - 1) // width + 1):
+                tile, y, x = self._read(row, column), row * height, column * width
+                first, last = (max(top, y), max(left, x)), (min(bottom, y + height), min(right, x + width))
+                part = tile[first[0] - y : last[0] - y, first[1] - x : last[1] - x]
+                found[first[0] - top : last[0] - top, first[1] - left : last[1] - left] = part
+        return found
+
+    def _read(self, row: int, column: int) -> npt.NDArray[np.uint8]:
+        with self._lock:
+            tile = self._tiles.get((row, column))
+            if tile is not None:
+                self._tiles.move_to_end((row, column))
+                return tile
+        height, width = self._tile
+        rows, columns = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
+        tile = np.asarray(self._array[rows, columns])
+        with self._lock:
+            if (row, column) not in self._tiles:
+                self._tiles[row, column] = tile
+                self._held += tile.nbytes
+            while self._held > self._limit:
+                self._held -= self._tiles.popitem(last=False)[1].nbytes
+        return tile
+
+
 def unreadable(name: str, box: Corners, error: Exception) -> ImageError:
     """Make the error for a part of an image that can't be read.
 
@@ -121,13 +187,17 @@ def unreadable(name: str, box: Corners, error: Exception) -> ImageError:
     )
 
 
-def open_lazily(path: str | Path) -> ArrayImage:
+def open_lazily(path: str | Path, cache: int = TILE_CACHE) -> ArrayImage:
     """Open an image file without reading its pixels.
+
+    The tiles of a TIFF or Zarr image that were read last are kept, decoded, for the next glimpse or classification, so
+    the file must not change while it is open.
 
     Args:
         path: A numpy file (``.npy``), which is mapped into memory; a TIFF file (``.tif``, ``.tiff``), of which the
             first page at its full resolution is taken, and which should be tiled; or a Zarr array (``.zarr``, or a
             folder), or the array ``0`` of a Zarr group, as OME-Zarr has it.
+        cache: Bytes of the tiles that are kept of this image; 0 keeps none.
 
     Raises:
         ImageError: When there is no such file, it is of another kind, can't be read, or is no uint8 image; or when
@@ -154,7 +224,8 @@ def open_lazily(path: str | Path) -> ArrayImage:
         raise
     except Exception as error:  # each of the packages has its own exceptions for a damaged file
         raise ImageError(f"the image {str(path)!r} can't be opened ({error}); copy or write it again") from error
-    return ArrayImage(array, repr(str(path)))
+    image = ArrayImage(array, repr(str(path)))
+    return image if image.pixels is not None else ArrayImage(TileCache(array, cache), repr(str(path)))
 
 
 def _map_numpy(path: Path) -> Any:

@@ -4,6 +4,7 @@ Pillow and numpy only. Images are uint8, (height, width, channels), with one cha
 """
 
 import io
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from glimpse.images import kinds
+from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
+from glimpse.images.structure import StructureError, examine
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
@@ -30,6 +35,18 @@ class TooManyPixelsError(ImageError):
     """An image whose header announces more pixels than are allowed; none of them was decoded."""
 
 
+class TooCostlyError(ImageError):
+    """An image that is estimated to take longer than the caller allows; none of its pixels was decoded.
+
+    Attributes:
+        seconds: The estimate, of processor time.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Placement(NamedTuple):
     """Where a fitted image lies on its canvas, in pixels of the canvas."""
 
@@ -40,29 +57,39 @@ class Placement(NamedTuple):
 
 
 def decode(
-    source: str | Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_seconds: float = math.inf,
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Decode an image to upright 8-bit RGB or grey.
 
     An EXIF orientation is applied. Transparency is composited on black, the canvases' own background. 16-bit grey is
-    scaled by 255/65535, not clipped. Of an animation the first frame counts. PNG, JPEG, BMP, GIF, TIFF, WebP and PPM
-    are read, recognised by their content.
+    scaled by 255/65535, not clipped; of 16-bit colours the higher byte is taken, which is at most one less. Colours are
+    taken as they are stored, without a colour profile. Of an animation the first frame counts. PNG, JPEG, BMP, GIF,
+    TIFF, WebP and PPM are read, recognised by their content; :mod:`glimpse.images.kinds` lists the kinds of them that
+    are not.
 
     Args:
         source: A path, or the bytes of a file.
         name: What errors call the image; the path by default.
         max_pixels: Reject an image whose header announces more pixels than this, before any of them is decoded.
             Pillow's own limit of 179 million applies as well.
+        max_seconds: Reject an image whose decoding is estimated to take longer than this, in seconds of processor
+            time, before any of it is decoded.
 
     Returns:
         Values from 0 to 255, with one channel where the file is grey and three otherwise.
 
     Raises:
         TooManyPixelsError: When it is too large.
-        ImageError: When there is no such file, or it is no image of these formats, or is damaged.
+        TooCostlyError: When it would take too long.
+        ImageError: When there is no such file, or it is no image of these formats, is damaged, is of a kind that would
+            not come out right (:mod:`glimpse.images.kinds`), or is built so that it costs far more than its pixels
+            (:mod:`glimpse.images.structure`).
     """
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), name or "the image", max_pixels)
+        return _decode(io.BytesIO(source), name or "the image", max_pixels, max_seconds)
     path, name = Path(source), name or str(source)
     if path.is_dir():
         raise ImageError(f"expected an image file, got the directory {name!r}; pass the images inside it one by one")
@@ -75,7 +102,7 @@ def decode(
     except OSError as error:
         raise ImageError(f"can't read the image {name!r} ({error.strerror}); check its permissions") from error
     with stream:
-        return _decode(stream, name, max_pixels)
+        return _decode(stream, name, max_pixels, max_seconds)
 
 
 def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
@@ -149,14 +176,15 @@ def check_image(image: object, name: str) -> None:
 
 
 def _decode(
-    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int
+    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int, max_seconds: float
 ) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
-        empty = not stream.read(1)
+        head = stream.read(kinds.HEAD_BYTES)
         stream.seek(0)
-        if empty:
+        if not head:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
+        scans = examine(stream).scans
         with Image.open(stream, formats=FORMATS) as picture:
             width, height = _announced(picture)
             if width * height > max_pixels:
@@ -164,16 +192,35 @@ def _decode(
                     f"the image {name!r} announces {width} x {height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
+            if width * height * scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
+                raise StructureError(
+                    f"announces {scans} scans of {width} x {height} pixels, more than is decoded; write it again as a "
+                    "baseline JPEG, or scale it down"
+                )
+            seconds = estimate_seconds(picture, width * height, scans, stream)
+            if seconds > max_seconds:
+                raise TooCostlyError(
+                    f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the "
+                    f"{max_seconds:g} s allowed; scale it down, or write it in another format",
+                    seconds,
+                )
+            if kind := kinds.misread_kind(picture, head):
+                raise _unsupported(name, kind)
+            samples = kinds.samples_of(picture, head)
             picture.load()
-            return _to_array(ImageOps.exif_transpose(picture), picture.format, name)
+            return _to_array(ImageOps.exif_transpose(picture), samples, name)
     except ImageError:
         raise
+    except StructureError as error:
+        raise ImageError(f"the image {name!r} {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError(
             f"the image {name!r} announces more pixels than the {max_pixels:,} allowed, or than Pillow allows; "
             "scale it down"
         ) from error
     except UnidentifiedImageError as error:
+        if kind := kinds.unreadable_tiff(stream):
+            raise _unsupported(name, kind) from error
         raise ImageError(
             f"{name!r} is no image that can be read, or is damaged at its start; expected a {readable} file"
         ) from error
@@ -194,20 +241,27 @@ def _announced(picture: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8[np.ndarray, "height width channels"]:
+def _unsupported(name: str, kind: str) -> ImageError:
+    return ImageError(
+        f"expected the image {name!r} with 8 bits a sample, grey, RGB or with a palette, got {kind}, which can't be "
+        "read right; convert it, for example to PNG"
+    )
+
+
+def _to_array(picture: Image.Image, samples: kinds.Samples, name: str) -> UInt8[np.ndarray, "height width channels"]:
     """Convert a loaded picture of any mode to 8-bit grey or RGB."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format != "TIFF"):
-        wide = np.asarray(picture)
-        narrow = np.empty((*wide.shape, 1), np.uint8)
-        for top in range(0, len(wide), STRIP):
-            narrow[top : top + STRIP, :, 0] = (wide[top : top + STRIP].astype(np.int64) * 255 + 32767) // 65535
-        return narrow
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and samples.bits == 16):
+        return _narrowed(np.asarray(picture), samples)
     if picture.mode in ("I", "F"):
         raise ImageError(
             f"the image {name!r} has 32 bits a pixel, whose range is unknown; expected 8 or 16 bits, "
             "convert it and say which value is white"
         )
-    grey = picture.mode in ("1", "L", "LA", "La")
+    grey = samples.grey or picture.mode in ("1", "L", "LA", "La")
+    if samples.transparent is not None:
+        values = np.array(picture.convert("L"))
+        values[values == samples.transparent * 255 // (2**samples.bits - 1)] = 0
+        return values[..., None]
     if picture.has_transparency_data:
         layered = np.asarray(picture.convert("LA" if grey else "RGBA"))
         opaque = np.empty((*layered.shape[:2], layered.shape[2] - 1), np.uint8)
@@ -217,3 +271,13 @@ def _to_array(picture: Image.Image, file_format: str | None, name: str) -> UInt8
         return opaque
     flat = np.asarray(picture.convert("L" if grey else "RGB"))
     return flat[..., None].copy() if grey else flat.copy()
+
+
+def _narrowed(wide: npt.NDArray[Any], samples: kinds.Samples) -> UInt8[np.ndarray, "height width 1"]:
+    """Scale 16-bit grey to 8 bits."""
+    narrow = np.empty((*wide.shape, 1), np.uint8)
+    for top in range(0, len(wide), STRIP):
+        strip = wide[top : top + STRIP].astype(np.int64)
+        values = 65535 - strip if samples.white_is_zero else strip
+        narrow[top : top + STRIP, :, 0] = np.where(strip == samples.transparent, 0, (values * 255 + 32767) // 65535)
+    return narrow

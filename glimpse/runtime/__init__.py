@@ -12,6 +12,7 @@ from glimpse.runtime.limits import LimitError, Limits
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction
 
 if TYPE_CHECKING:
+    from glimpse.runtime.graph import OutputError
     from glimpse.runtime.model_file import ModelFile
     from glimpse.runtime.providers import PROVIDERS, ProviderError
     from glimpse.runtime.session import GlimpseSession
@@ -25,6 +26,7 @@ __all__ = [
     "LimitError",
     "Limits",
     "ModelFile",
+    "OutputError",
     "Prediction",
     "ProviderError",
 ]
@@ -32,6 +34,7 @@ __all__ = [
 _NEED_ONNXRUNTIME = {
     "GlimpseSession": "glimpse.runtime.session",
     "ModelFile": "glimpse.runtime.model_file",
+    "OutputError": "glimpse.runtime.graph",
     "PROVIDERS": "glimpse.runtime.providers",
     "ProviderError": "glimpse.runtime.providers",
 }

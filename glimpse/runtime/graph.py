@@ -1,11 +1,14 @@
 """An exported graph as a function: from arrays by name to arrays by name."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, LOGITS, STATE
 from glimpse.runtime.model_file import ModelFile
@@ -14,6 +17,26 @@ from glimpse.runtime.providers import DEVICES, ProviderError, open_session
 Arrays = dict[str, npt.NDArray[Any]]
 Call = Callable[[Arrays], Arrays]
 """Runs a graph once: a :class:`InferenceGraph`, or a function with the same inputs and outputs."""
+
+
+class InterruptedRunError(RuntimeError):
+    """A run of a graph that was ended by :meth:`InferenceGraph.interrupt`."""
+
+
+class OutputError(ValueError):
+    """A graph returned NaN or infinity: its inputs are too large for its arithmetic, or its weights are damaged."""
+
+
+def is_finite(array: npt.NDArray[np.floating[Any]]) -> bool:
+    """Return whether an array holds neither NaN nor infinity.
+
+    The sum of the squares is found sooner than a flag for each element. It is not finite when an element is not, or
+    when it overflows; only then is each element tested.
+
+    Args:
+        array: Of any shape.
+    """
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 class InferenceGraph:
@@ -37,6 +60,7 @@ class InferenceGraph:
         self._model, self._provider, self._threads = model, provider, threads
         self._outputs = [name for name in model.card.outputs if name != LOGITS]
         self._lock = threading.Lock()
+        self._running: dict[Any, float] = {}
         self._single: Any = None
         self._general: Any = None
         if provider == "cpu":
@@ -59,11 +83,50 @@ class InferenceGraph:
             outputs: Names of the requested outputs; all but the logits if left out.
 
         Returns:
-            Its outputs.
+            Its outputs, all of them finite.
+
+        Raises:
+            OutputError: When an output is not finite.
+            InterruptedRunError: When :meth:`interrupt` has ended the run.
         """
         session = self._single if self._single is not None and self._is_single(inputs) else self._any_size()
         names = self._outputs if outputs is None else list(outputs)
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        found = dict(zip(names, self._run(session, names, inputs), strict=True))
+        for name, array in found.items():
+            if array.dtype.kind == "f" and not is_finite(array):
+                raise OutputError(
+                    f"expected finite numbers of {name!r} from the model, got NaN or infinity; make the values of its "
+                    "inputs smaller, or export it again if they are in their range"
+                )
+        return found
+
+    def interrupt(self, seconds: float) -> None:
+        """End the runs, in whatever threads, that have gone on for long; each ends before its next operator.
+
+        Args:
+            seconds: How long a run may go on, at least 0.
+        """
+        latest = time.monotonic() - seconds
+        for options, started in list(self._running.items()):
+            if started <= latest:
+                options.terminate = True
+
+    def _run(self, session: Any, names: list[str], inputs: Arrays) -> list[npt.NDArray[Any]]:
+        """Run a session in such a way that it can be interrupted."""
+        options = onnxruntime.RunOptions()
+        self._running[options] = time.monotonic()
+        try:
+            found: list[npt.NDArray[Any]] = session.run(names, inputs, options)
+            return found
+        except Exception as error:  # onnxruntime's exceptions share no parent of their own
+            if options.terminate:
+                raise InterruptedRunError(
+                    "expected the model to answer in time, and its graph went on and was ended; use another model, or "
+                    "allow more time"
+                ) from error
+            raise
+        finally:
+            del self._running[options]
 
     def zeros(self) -> Arrays:
         """Inputs for one black image of the model's own size."""

@@ -32,6 +32,9 @@ class ImageView(NamedTuple):
     """Pixels under a box inside the image, (height, width, channels), as the model takes them."""
     name: str
     """What errors call it."""
+    pixels: npt.NDArray[Any] | None = None
+    """All its pixels where they lie, in memory or mapped from a file, (height, width, channels), as the model takes
+    them; None where they must be read or converted."""
 
     def whole(self) -> Pixels:
         """All its pixels.
@@ -46,6 +49,61 @@ class ImageView(NamedTuple):
                 "'glimpse export --graph adaptive' wrote, which reads only what it looks at"
             )
         return self.read(Box(0, 0, self.width, self.height))
+
+
+GraphInput = npt.NDArray[Any] | list[ImageView]
+"""A batch on the canvas, (batch, channels, height, width), or images in their own sizes."""
+
+
+def graph_inputs(
+    images: list[Any], names: list[str], size: str | None, card: ModelCard
+) -> tuple[GraphInput, list[tuple[int, int]] | None]:
+    """Take images of any size as a model's input.
+
+    Args:
+        images: Arrays or lazy images.
+        names: What errors call them.
+        size: ``fit`` puts them onto the model's canvas, ``native`` takes them as they are; when left out, arrays in
+            memory are fitted, and lazy and mapped ones taken as they are.
+        card: The model's card.
+
+    Returns:
+        The input, and each image's (height, width) before it was fitted, pixels; None where none was fitted.
+
+    Raises:
+        ImageError: When one of them is no image, or can't be taken in its size.
+        ValueError: When the size is neither ``fit`` nor ``native``.
+    """
+    mapped = lazy = 0
+    for image in images:
+        if not isinstance(image, np.ndarray):
+            lazy += isinstance(image, LazyImage)
+        elif isinstance(image, np.memmap):
+            mapped += 1
+    by_parts = lazy + mapped
+    if size is None and 0 < by_parts < len(images):
+        raise ImageError(
+            f"expected arrays or lazy images, got {by_parts} lazy or mapped ones out of {len(images)}; "
+            "take all of them as they are with size='native', or hand them over apart"
+        )
+    if size not in (None, "fit", "native"):
+        raise ValueError(f"expected a size of 'fit' or 'native', got {size!r}; choose one of them")
+    if size == "native" or (size is None and by_parts):
+        if not card.any_size and card.graph != "step":
+            advice = "read them as whole arrays" if lazy else "scale them with size='fit'"
+            raise ImageError(
+                f"expected images to fit, since this model's graph takes {card.width} x {card.height} "
+                f"pixels and nothing else; {advice}, or export the model for any size"
+            )
+        return [to_view(*each, card) for each in zip(images, names, strict=True)], None
+    if lazy:
+        raise ImageError(
+            "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
+            "leave size='fit' out, or read it as a whole and hand over the array"
+        )
+    fitted = [to_canvas(*each, card) for each in zip(images, names, strict=True)]
+    canvases = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
+    return to_nchw(canvases, card), [(image.shape[0], image.shape[1]) for image in images]
 
 
 def to_canvas(image: Any, name: str, card: ModelCard) -> Pixels:
@@ -92,7 +150,7 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
         if isinstance(image, np.memmap):
             return ImageView(image.shape[0], image.shape[1], lambda box: _checked(_part(image, box), name), name)
         values = _checked(image, name)
-        return ImageView(image.shape[0], image.shape[1], lambda box: _part(values, box), name)
+        return ImageView(image.shape[0], image.shape[1], lambda box: _part(values, box), name, values)
     if isinstance(image, LazyImage):
         lazy = image
     else:
@@ -121,6 +179,8 @@ def to_view(image: Any, name: str, card: ModelCard) -> ImageView:
             )
         return _as_input(part if channels == card.channels else pixels.fit(part, *expected[:2], card.channels), card)
 
+    if type(lazy) is ArrayImage and (channels, "uint8") == (card.channels, card.input_type):
+        return ImageView(height, width, read, name, lazy.pixels)
     return ImageView(height, width, read, name)
 
 

@@ -1,15 +1,17 @@
 """Reading an exported model's file, with errors for a file of another kind, a damaged one, or one unlike its card."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnxruntime
 
-from glimpse.contract.card import CARD_KEY, GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, ContractError, ModelCard
+from glimpse.contract.bounds import check_card
+from glimpse.contract.card import CARD_KEY, ContractError, ModelCard
+from glimpse.contract.onnx_file import MAX_FILE_BYTES, read_metadata
 from glimpse.contract.seal import read_seal
 from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, inputs_of, outputs_of
+from glimpse.contract.texts import visible
 from glimpse.runtime.providers import quiet_options
 
 _ADVICE = "expected an ONNX file written by 'glimpse export'"
@@ -30,25 +32,24 @@ class ModelFile(NamedTuple):
     """Types and shapes, by ``inputs``, ``inputs with a default`` and ``outputs``, and by their names."""
 
 
-def load_model_file(path: Path) -> ModelFile:
-    """Read an exported model, once, and check its card and its seal.
+def load_model_file(path: Path, sha256: str | None = None) -> ModelFile:
+    """Read an exported model, once, and check its card and its seal; only then does onnxruntime get its bytes.
 
     Args:
         path: An ONNX file written by ``glimpse export``.
+        sha256: The seal that it must have; any when left out.
 
     Raises:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card or its seal, was changed since
-            it was sealed, or its card and its graph do not agree.
+            it was sealed or is another one than ``sha256`` names, has an entry in its card that is out of bounds, has
+            tensors in other files, or its card and its graph do not agree.
     """
     content = _read(path)
-    settings = quiet_options(threads=1)
-    # Only the metadata and the types of the tensors are read here.
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no parent of their own
-        raise ContractError(f"onnxruntime can't load the model {str(path)!r} ({error}); {_ADVICE}") from error
-    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        metadata = read_metadata(content)
+    except ContractError as error:
+        raise ContractError(f"can't load the model {str(path)!r} ({error}); {_ADVICE}") from error
+    text = metadata.get(CARD_KEY)
     if text is None:
         raise ContractError(
             f"{str(path)!r} has no model card (metadata key {CARD_KEY!r}), so nothing says what its numbers "
@@ -56,12 +57,24 @@ def load_model_file(path: Path) -> ModelFile:
         )
     try:
         card = ModelCard.from_json(text)
-        sha256 = read_seal(content)
-        _check_card(card)
-        tensors = _check_graph(session, card)
+        found = read_seal(content)
+        if sha256 not in (None, found):
+            raise ContractError(f"expected the file with the seal {sha256}, got that with {found}; it was replaced")
+        check_card(card)
+        tensors = _check_graph(_header(content), card)
     except ContractError as error:
         raise ContractError(f"{str(path)!r}: {error}") from error
-    return ModelFile(content, card, sha256, tensors)
+    return ModelFile(content, card, found, tensors)
+
+
+def _header(content: bytes) -> Any:
+    """A session for reading the types of the tensors; it is not optimised, so nothing is computed."""
+    settings = quiet_options(threads=1)
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no parent of their own
+        raise ContractError(f"onnxruntime can't load the model ({visible(str(error), 500)}); {_ADVICE}") from error
 
 
 def _read(path: Path) -> bytes:
@@ -69,6 +82,11 @@ def _read(path: Path) -> bytes:
         what = "a directory" if path.is_dir() else "no regular file" if path.exists() else "no such file"
         raise ContractError(f"can't load the model {str(path)!r}: {what}; {_ADVICE}")
     try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ContractError(
+                f"can't load the model {str(path)!r}: {size:,} bytes, more than an ONNX file can have; {_ADVICE}"
+            )
         with path.open("rb") as stream:
             start = stream.read(4)
             if start == b"PK\x03\x04" or start[:1] == b"\x80":
@@ -76,40 +94,9 @@ def _read(path: Path) -> bytes:
                     f"{str(path)!r} is a checkpoint or pickled code, no exported model; {_ADVICE}, run "
                     "'glimpse export CHECKPOINT' first"
                 )
-            return start + stream.read()
+            return start + stream.read(size)
     except OSError as error:
         raise ContractError(f"can't load the model {str(path)!r} ({error.strerror}); check its permissions") from error
-
-
-def _check_card(card: ModelCard) -> None:
-    """Raise an error for a card with values that this version does not know."""
-    known = {"graph": GRAPHS, "input_type": INPUT_TYPES, "precision": PRECISIONS}
-    known |= {"target": TARGETS}
-    known |= {"size_policy": ("fit",)}
-    for name, choices in known.items():
-        if getattr(card, name) not in choices:
-            raise ContractError(
-                f"expected a card with a {name} out of {choices}, got {getattr(card, name)!r}; use a version of "
-                "Glimpse that knows it"
-            )
-    counts = ["height", "width", "num_glimpses"]
-    if card.has_retina or card.graph == "step":
-        counts += ["glimpse_size", "num_scales", "zoom"]
-    if card.graph != "episode":
-        counts.append("state_size")
-    if any(not isinstance(getattr(card, count), int) or getattr(card, count) < 1 for count in counts):
-        given = ", ".join(f"{count}={getattr(card, count)!r}" for count in counts)
-        raise ContractError(f"expected whole numbers of at least 1 in the card, got {given}; {_ADVICE}")
-    if card.channels not in (1, 3) or not card.classes:
-        raise ContractError(
-            f"expected a card with 1 or 3 channels and at least one class, got channels={card.channels} and "
-            f"{len(card.classes)} classes; {_ADVICE}"
-        )
-    twice = sorted({name for name in card.classes if card.classes.count(name) > 1})
-    if twice:
-        raise ContractError(f"expected a card that names each class once, got {twice} more than once; {_ADVICE}")
-    if not 0 < card.temperature < math.inf:
-        raise ContractError(f"expected a finite temperature above 0 in the card, got {card.temperature}; {_ADVICE}")
 
 
 def _check_graph(session: Any, card: ModelCard) -> dict[str, dict[str, str]]:

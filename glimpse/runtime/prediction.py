@@ -46,6 +46,17 @@ class Prediction(NamedTuple):
         arrays = self.map_arrays(lambda array: array[row, :taken])
         return Prediction(*arrays, None if self.glimpses is None else self.glimpses[row], self.reasons[row])
 
+    def first(self) -> "ImagePrediction":
+        """The first image's part, without the batch axis."""
+        return ImagePrediction(
+            self.probabilities[0],
+            self.locations[0],
+            None if self.boxes is None else self.boxes[0],
+            None if self.maps is None else self.maps[0],
+            None if self.glimpses is None else int(self.glimpses[0]),
+            self.reasons[0] if self.reasons else None,
+        )
+
     def map_arrays(self, function: Callable[..., Any], *others: "Prediction") -> tuple[Any, Any, Any, Any]:
         """Apply a function to the probabilities, the locations, the boxes and the maps.
 
@@ -104,8 +115,12 @@ def truncate(prediction: Prediction, limit: Limits) -> Prediction:
         prediction: Every glimpse of every image.
         limit: When to stop; its time does not count.
     """
+    batch, time = prediction.probabilities.shape[:2]
+    if limit.confidence is None and time <= limit.max_glimpses:
+        whole = prediction.probabilities, prediction.locations, prediction.boxes, prediction.maps
+        return Prediction(*whole, np.array([time] * batch), ("budget",) * batch)
     probabilities = prediction.probabilities[:, : limit.max_glimpses]
-    batch, time = probabilities.shape[:2]
+    time = probabilities.shape[1]
     if limit.confidence is None:
         arrays = prediction.map_arrays(lambda array: array[:, :time])
         return Prediction(*arrays, np.full(batch, time), ("budget",) * batch)

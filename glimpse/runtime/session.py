@@ -14,11 +14,10 @@ from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import INPUT
 from glimpse.errors import Argument, Setting
 from glimpse.images import pixels
-from glimpse.images.lazy import LazyImage
 from glimpse.images.pixels import ImageError
 from glimpse.runtime import inputs, stepping
 from glimpse.runtime.graph import Arrays, InferenceGraph
-from glimpse.runtime.inputs import Image, ImageView
+from glimpse.runtime.inputs import GraphInput, Image
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
@@ -27,8 +26,6 @@ MAX_THREADS = 1024
 """A larger number raises an error, since no processor has so many cores."""
 SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that have not stopped."""
-GraphInput = npt.NDArray[Any] | list[ImageView]
-"""Images for a graph: fitted onto the model's canvas, (batch, channels, height, width), or views of any size."""
 
 
 class GlimpseSession:
@@ -55,6 +52,9 @@ class GlimpseSession:
     An array that is mapped from a file (``np.memmap``, as ``np.load(path, mmap_mode="r")`` makes it) is treated like a
     lazy image, unless ``size="fit"`` is given.
 
+    Every result is finite. Where the graph returns NaN or infinity, every method raises an
+    :class:`~glimpse.runtime.graph.OutputError`.
+
     Attributes:
         card: The model's card.
         sha256: The seal of its file.
@@ -67,15 +67,24 @@ class GlimpseSession:
         provider: What to run it on, one of :data:`glimpse.runtime.providers.PROVIDERS`.
         warm_up: Whether to run it once, on a black image, so that the first image does not wait for the layout
             of the memory.
+        sha256: The seal that the file must have, so that no other file is loaded in its place; any when left out.
 
     Raises:
         ContractError: When there is no such file, it is no ONNX file, it lacks its card, it was changed since it was
             written, or its card and its graph do not agree.
         ProviderError: When the provider is unknown, not installed, or does not start.
+        OutputError: When its outputs for a black image are not finite.
         LimitError: When the number of threads is no whole number, or out of its range.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, provider: str = "cpu", warm_up: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        provider: str = "cpu",
+        warm_up: bool = True,
+        sha256: str | None = None,
+    ) -> None:
         if not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
             raise LimitError(
                 "expected a whole number of ",
@@ -84,7 +93,7 @@ class GlimpseSession:
             )
         self.path = Path(path)
         self.provider = provider
-        model = load_model_file(self.path)
+        model = load_model_file(self.path, sha256)
         self.card: ModelCard = model.card
         self.sha256 = model.sha256
         self._graph = InferenceGraph(model, provider, int(threads))
@@ -170,7 +179,11 @@ class GlimpseSession:
             )
         if not len(images):
             raise ImageError("expected at least one image, got none")
-        graph_input, sizes = self._inputs(list(images), [f"image {index}" for index in range(len(images))], size)
+        if isinstance(images, np.ndarray) and self._are_canvases(images, size):
+            return self._predict(inputs.to_nchw(images, self.card), limit, started)
+        graph_input, sizes = inputs.graph_inputs(
+            list(images), [f"image {index}" for index in range(len(images))], size, self.card
+        )
         return self._in_their_frames(self._predict(graph_input, limit, started), sizes)
 
     def predict_one(
@@ -201,10 +214,10 @@ class GlimpseSession:
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        graph_input, sizes = self._inputs([image], ["the image"], size)
-        batch = self._in_their_frames(self._predict(graph_input, limit, started), sizes)
-        glimpses = None if batch.glimpses is None else int(batch.glimpses[0])
-        return ImagePrediction(*batch.map_arrays(operator.itemgetter(0)), glimpses, batch.reasons[0])
+        if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
+            return self._predict(inputs.to_nchw(image[None], self.card), limit, started).first()
+        graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
+        return self._in_their_frames(self._predict(graph_input, limit, started), sizes).first()
 
     def scan(
         self,
@@ -234,13 +247,13 @@ class GlimpseSession:
             ValueError: When the size is neither ``fit`` nor ``native``.
         """
         limit = self._limits(max_glimpses, confidence, seconds)
-        graph_input, sizes = self._inputs([image], ["the image"], size)
+        graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
         return self._glances(graph_input, sizes, limit)
 
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph itself, once, on its own tensors.
 
-        Nothing is checked but what onnxruntime checks: types, names and numbers of axes. The caller has to ensure that
+        Of the inputs only what onnxruntime checks is checked: types, names and numbers of axes. The caller ensures that
         ``max_glimpses`` is a number that the model was trained to take, and that locations are finite.
 
         Args:
@@ -250,8 +263,22 @@ class GlimpseSession:
 
         Returns:
             The outputs by their names.
+
+        Raises:
+            OutputError: When an output is not finite.
         """
         return self._graph(given, outputs)
+
+    def interrupt(self, seconds: float = 0.0) -> None:
+        """End calls of the graph that have gone on for long; may be called in any thread.
+
+        They raise :class:`glimpse.runtime.graph.InterruptedRunError`. A graph may hold a loop whose end depends on the
+        image, so that no trial tells beforehand how long it takes.
+
+        Args:
+            seconds: How long a call of the graph may go on; all calls are ended when left out.
+        """
+        self._graph.interrupt(seconds)
 
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.
@@ -284,41 +311,23 @@ class GlimpseSession:
             )
         return check_limits(self.card.num_glimpses, max_glimpses, confidence, seconds)
 
-    def _inputs(
-        self, images: list[Any], names: list[str], size: str | None
-    ) -> tuple[GraphInput, list[tuple[int, int]] | None]:
-        """Images for the graph, and each image's (height, width) before it was fitted; None where none was fitted."""
-        mapped = sum(isinstance(image, np.memmap) for image in images)
-        lazy = sum(not isinstance(image, np.ndarray) and isinstance(image, LazyImage) for image in images)
-        by_parts = lazy + mapped
-        if size is None and 0 < by_parts < len(images):
-            raise ImageError(
-                f"expected arrays or lazy images, got {by_parts} lazy or mapped ones out of {len(images)}; "
-                "take all of them as they are with size='native', or hand them over apart"
-            )
-        if size not in (None, "fit", "native"):
-            raise ValueError(f"expected a size of 'fit' or 'native', got {size!r}; choose one of them")
-        if size == "native" or (size is None and by_parts):
-            if not self.card.any_size and self.card.graph != "step":
-                advice = "read them as whole arrays" if lazy else "scale them with size='fit'"
-                raise ImageError(
-                    f"expected images to fit, since this model's graph takes {self.card.width} x {self.card.height} "
-                    f"pixels and nothing else; {advice}, or export the model for any size"
-                )
-            return [inputs.to_view(*each, self.card) for each in zip(images, names, strict=True)], None
-        if lazy:
-            raise ImageError(
-                "expected arrays to fit onto the model's canvas, got a lazy image, which is looked at as it is; "
-                "leave size='fit' out, or read it as a whole and hand over the array"
-            )
-        canvases = np.stack([inputs.to_canvas(*each, self.card) for each in zip(images, names, strict=True)])
-        return inputs.to_nchw(canvases, self.card), [(image.shape[0], image.shape[1]) for image in images]
+    def _are_canvases(self, images: npt.NDArray[Any], size: str | None) -> bool:
+        """Whether a batch needs no fitting: uint8 pixels of the model's own size that lie in memory."""
+        card = self.card
+        return (
+            size in (None, "fit")
+            and images.dtype == np.uint8
+            and images.shape[1:] == (card.height, card.width, card.channels)
+            and not isinstance(images, np.memmap)
+        )
 
     def _in_their_frames(self, prediction: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
         return prediction if sizes is None else self.onto_images(prediction, sizes)
 
     def _predict(self, images: GraphInput, limit: Limits, started: float) -> Prediction:
         graph = self.card.graph
+        if graph == "adaptive" and isinstance(images, list) and limit.seconds is None:
+            return stepping.run_views(self._graph, self.card, images, limit)
         by_glimpses = isinstance(images, list) or limit.seconds is not None or self._shrinks(images, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
             return stepping.collect(self._steps(images, limit, started))

@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int64
 from glimpse.contract.card import ModelCard, RetinaGeometry
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -128,20 +129,75 @@ def replay(prediction: Prediction, started: float) -> Iterator[StepState]:
         yield StepState(step, np.array([index + 1]), reasons, seconds)
 
 
-def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits) -> Prediction:
+def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits, layout: Arrays | None = None) -> Prediction:
     """Run an adaptive graph on whole images, with the loop over the glimpses in the graph.
 
     Args:
         graph: The graph.
         images: As the graph takes them, (batch, channels, height, width).
         limit: When to stop; its time does not count.
+        layout: Inputs that tell how the pixels lie in memory; planes without.
     """
-    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64)}
+    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64), **(layout or {})}
     if limit.confidence is not None:
         inputs[CONFIDENCE] = np.array(limit.confidence, np.float32)
     outputs = graph(inputs)
     reasons = stop_reasons(limit.early_exit(outputs[PROBABILITIES][:, -1]))
     return prediction_of(outputs)._replace(glimpses=outputs[GLIMPSES], reasons=reasons)
+
+
+def run_views(graph: Call, card: ModelCard, views: Sequence[ImageView], limit: Limits) -> Prediction:
+    """Run an adaptive graph on images of any size, one after another.
+
+    An image that lies in memory, or is mapped into it, is handed over where it lies, in one call: the graph crops its
+    windows out of it, so that the cost doesn't depend on the image's size. Of other images each call gets the pixels
+    under the widest window. A model without a retina gets the whole image, in one call.
+
+    Args:
+        graph: The graph.
+        card: The model's card.
+        views: The images.
+        limit: When to stop; its time does not count.
+
+    Raises:
+        ImageError: When the attention maps are not of one size, or a whole image has too many pixels.
+    """
+
+    def of_one(view: ImageView) -> Prediction:
+        if card.retina is None:
+            return run_adaptive(graph, _to_nchw(view.whole()), limit)
+        pixels = view.pixels
+        if pixels is not None and pixels.flags.c_contiguous:
+            where_it_lies = pixels.reshape(1, card.channels, view.height, view.width)
+            if card.channels == 1:
+                return run_adaptive(graph, where_it_lies, limit)
+            if card.takes_channels_last:
+                return run_adaptive(graph, where_it_lies, limit, {CHANNELS_LAST: np.array(1, np.int64)})
+        return _through_windows(graph, card.retina, view, limit)
+
+    found = [of_one(view) for view in views]
+    most = max(each.probabilities.shape[1] for each in found)
+
+    def repeat_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array[:, np.minimum(np.arange(most), array.shape[1] - 1)]
+
+    return _batch_of([Prediction(*each.map_arrays(repeat_last)) for each in found])._replace(
+        glimpses=np.array([each.probabilities.shape[1] for each in found]),
+        reasons=tuple(each.reasons[0] for each in found),
+    )
+
+
+def _through_windows(graph: Call, retina: RetinaGeometry, view: ImageView, limit: Limits) -> Prediction:
+    """The prediction for one image, of which each call of an adaptive graph gets the pixels under a window."""
+    location, state, taken = np.zeros((1, 2), np.float32), None, list[Arrays]()
+    confident = np.array([False])
+    while not confident[0] and len(taken) < limit.max_glimpses:
+        taken.append(graph(_window_inputs(retina, view, location, state)))
+        location, state = taken[-1][NEXT_LOCATION], taken[-1][NEXT_STATE]
+        confident = limit.early_exit(taken[-1][PROBABILITIES][:, 0])
+    names = [name for name in (PROBABILITIES, LOCATIONS, BOXES) if name in taken[0]]
+    joined = {name: np.concatenate([outputs[name] for outputs in taken], axis=1) for name in names}
+    return prediction_of(joined)._replace(reasons=stop_reasons(confident))
 
 
 def run_one_by_one(graph: Call, views: Sequence[ImageView]) -> Prediction:
@@ -199,14 +255,9 @@ def from_windows(graph: Call, card: ModelCard, views: Sequence[ImageView]) -> Gl
     """
 
     def of_one(view: ImageView, location: Any, state: Any) -> GlimpseResult:
-        inputs = _step_inputs(location, state)
         if card.retina:
-            box = _clipped(_widest_window(card.retina, view, location), view)
-            pixels = view.read(box)
-            inputs[FRAME] = np.array([box.left, box.top, view.width, view.height], np.float32)
-        else:
-            pixels = view.whole()
-        return _result_of(graph({INPUT: _to_nchw(pixels), **inputs}))
+            return _result_of(graph(_window_inputs(card.retina, view, location, state)))
+        return _result_of(graph({INPUT: _to_nchw(view.whole()), **_step_inputs(location, state)}))
 
     def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         results = [
@@ -291,10 +342,17 @@ def _updated(prediction: Prediction, rows: npt.NDArray[np.int64], of_rows: Predi
     return Prediction(*prediction.map_arrays(update, of_rows))
 
 
-def _step_inputs(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32]) -> Arrays:
-    """Inputs with which an adaptive graph takes one glimpse, at these locations and from this state."""
-    one = np.array(1, np.int64)
-    return {FIRST_LOCATION: locations, STATE: state, MAX_GLIMPSES: one}
+def _step_inputs(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32] | None) -> Arrays:
+    """Inputs with which an adaptive graph takes one glimpse, at these locations and from this state, or the first."""
+    inputs: Arrays = {FIRST_LOCATION: locations, MAX_GLIMPSES: np.array(1, np.int64)}
+    return inputs if state is None else {**inputs, STATE: state}
+
+
+def _window_inputs(retina: RetinaGeometry, view: ImageView, location: Any, state: Any) -> Arrays:
+    """Inputs with which an adaptive graph takes one glimpse of one image, at a location (1, 2), from its window."""
+    box = _clipped(_widest_window(retina, view, location), view)
+    frame = np.array([box.left, box.top, view.width, view.height], np.float32)
+    return {INPUT: _to_nchw(view.read(box)), FRAME: frame, **_step_inputs(location, state)}
 
 
 def _result_of(outputs: Arrays) -> GlimpseResult:
@@ -303,8 +361,10 @@ def _result_of(outputs: Arrays) -> GlimpseResult:
 
 def _widest_window(retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
     """The widest window at a location (1, 2), in whole pixels of the image."""
-    box = geometry.boxes(location, view.height, view.width, *retina)[-1]
-    return geometry.Box(*(int(edge.item()) for edge in box))
+    width = retina.size * retina.zoom ** (retina.num_scales - 1)
+    left = int(geometry.window_start(location[:, 0], view.width, width).item())
+    top = int(geometry.window_start(location[:, 1], view.height, width).item())
+    return geometry.Box(left, top, left + width, top + width)
 
 
 def _clipped(box: geometry.Box, view: ImageView) -> geometry.Box:

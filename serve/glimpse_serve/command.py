@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"key (shown once, for the client): {secret}\nline for the file of keys:         {line}")
         return 0
     settings = settings_from(args, os.environ)
-    from glimpse_serve.gateway.api_keys import KeyRing
+    from glimpse_serve.gateway.api_keys import KeyRing, exposure_warnings
     from glimpse_serve.gateway.authentication import check_access
     from glimpse_serve.models.names import named_models
     from glimpse_serve.server import serve
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--max-workers: expected --ray beside it, which can add workers; or leave it out")
     serve_with = _on_ray() if settings.ray else serve
     print(settings_line(settings), file=sys.stderr, flush=True)
+    for warning in exposure_warnings(settings.keys_file, settings.tls_key):
+        print(f"glimpse serve: warning: {warning}", file=sys.stderr, flush=True)
     return serve_with(settings)
 
 

@@ -12,8 +12,7 @@ jobs that arrived while it was busy, up to ``max_batch``. For that the model run
 starts a batch whenever that loop is free, so that with the model in a thread every batch would hold one request. (Ray
 checks a replica's health in another thread.)
 
-Metrics and rate limits are those of each front: ``/metrics`` describes the front that responds. Ray's own metrics cover
-all replicas.
+Metrics and rate limits are those of each front: ``/metrics`` describes the front that responds; Ray's cover replicas.
 """
 
 import argparse
@@ -38,7 +37,8 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError, RequestCancelledError
 
-from glimpse.cli.usage import UsageError, suggestion
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.app import Service
 from glimpse_serve.errors import HTTPError
@@ -288,7 +288,8 @@ def application(args: dict[str, Any]) -> Any:
     settings = settings_from(argparse.Namespace(**args), os.environ)
     named_models(settings)
     # The address of Ray's proxies is not known here: they are taken to be reachable from other machines.
-    check_access(replace(settings, host="0.0.0.0"), KeyRing(settings.keys_file, settings.keys))
+    settings = replace(settings, host="0.0.0.0")
+    check_access(settings, KeyRing(settings.keys_file, settings.keys))
     return build_deployments(settings)
 
 

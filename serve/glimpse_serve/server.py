@@ -5,6 +5,7 @@ that load balancers send their requests elsewhere. Then it accepts no further co
 within ``shutdown_seconds``, and exits with status 0. A second signal ends the wait.
 """
 
+import logging
 import os
 import resource
 import signal
@@ -15,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
+from uvicorn.supervisors import Multiprocess, multiprocess
 
+from glimpse_serve.gateway.admission import HEALTH_PLACES
 from glimpse_serve.settings import DRAIN, SHARED, Settings
 from glimpse_serve.telemetry import logs
 
@@ -29,8 +31,16 @@ SETTINGS = "GLIMPSE_SERVE_SETTINGS"
 """The environment variable that holds the settings as JSON, for the workers."""
 STEADY_SECONDS = 20.0
 """A worker that has run for so long is taken to have started successfully."""
+READY_SECONDS = 1.0
+"""Time for a worker to say whether it has started; one that is loading models may be slow to say so."""
 RETRY_SECONDS = 5.0
 """Time until the restart of a worker that could not start, while others serve."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+OWN_FILES = 128
+"""Files that the service needs beside its connections: models, threads' pipes, logs."""
+
+_log = logging.getLogger(__name__)
 
 
 class ListenError(ValueError):
@@ -43,12 +53,19 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         drain_seconds: How long it still takes requests after the signal to stop.
+        announcement: What to print when it has loaded its models and takes requests; empty for nothing.
     """
 
-    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, drain_seconds: float, announcement: str = "") -> None:
         super().__init__(config)
-        self._drain_seconds = drain_seconds
+        self._drain_seconds, self._announcement = drain_seconds, announcement
         self._stopping = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load the models and listen, and only then announce it."""
+        await super().startup(sockets)
+        if self.started and self._announcement:
+            _announce(self._announcement)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Start draining on the first signal; stop at once on the second."""
@@ -66,23 +83,45 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class Process(multiprocess.Process):
+    """A worker process.
+
+    uvicorn makes its server at the first use, which two threads may be at once: the one that serves, and the one that
+    reports whether it has started. Here it is made before them.
+    """
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, in the process of the worker."""
+        self._server = uvicorn.Server(self.config)
+        super().target(sockets)
+
+
 class Supervisor(Multiprocess):
     """The parent of several worker processes; it replaces workers that die.
+
+    It starts one worker, and the others when that one takes requests: a model that can't be served is reported once.
 
     Args:
         config: uvicorn's configuration.
         sockets: The listening sockets, which the workers share.
         drain_seconds: How long the workers still take requests after the signal to stop.
+        announcement: What to print when the first worker takes requests; empty for nothing.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], drain_seconds: float, announcement: str = ""
+    ) -> None:
         super().__init__(config, sockets)
-        self._drain_seconds = drain_seconds
+        self._drain_seconds, self._announcement = drain_seconds, announcement
         self._stop_at: float | None = None
         self._started_at: dict[int | None, float] = {}
         self._retry_at = 0.0
         self.failed = False
         """Whether it stopped because no worker could start."""
+
+    def init_processes(self) -> None:
+        """Start the first worker."""
+        self._start_worker()
 
     def handle_term(self) -> None:
         """Start draining on SIGTERM."""
@@ -106,10 +145,24 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
         elif now >= self._retry_at and not self.should_exit.is_set():
             super().keep_subprocess_alive()
+            self._start_others()
             if self.should_exit.is_set():  # a worker could not start
                 self._retry_or_fail(now)
             pids = [process.pid for process in self.processes]
             self._started_at = {pid: self._started_at.get(pid, now) for pid in pids}
+
+    def _start_worker(self) -> None:
+        process = Process(self.config, self.sockets)
+        process.start()
+        self.processes.append(process)
+
+    def _start_others(self) -> None:
+        """Start the other workers, and announce the service, as soon as the first worker takes requests."""
+        if self._announcement and not self.should_exit.is_set() and self.processes[0].is_ready(READY_SECONDS):
+            while len(self.processes) < self.processes_num:
+                self._start_worker()
+            _announce(self._announcement)
+            self._announcement = ""
 
     def _retry_or_fail(self, now: float) -> None:
         """Stop if no other worker serves; else retry later: a file may have been damaged since the others started."""
@@ -142,23 +195,31 @@ def serve(settings: Settings) -> int:
         settings: The settings.
 
     Returns:
-        The exit status: 0, or 1 when it could not start or did not stop in time.
+        The exit status: 0, or 1 when it could not start.
     """
     logs.configure(settings.log_level, settings.log_format)
-    _raise_file_limit(settings.max_connections)
+    connections, backlog = _share_files(settings.max_connections)
+    settings = replace(settings, max_connections=connections)
     signal.signal(DRAIN, signal.SIG_IGN)  # until the service handles it: by default it ends the process
     with _worker_environment(settings), _listening(settings) as listener:
-        config = _uvicorn_config(settings)
+        config = _uvicorn_config(settings, backlog)
         address = address_of(settings, listener)
-        # Printed at every log level: a free port that was chosen is known from nowhere else.
-        print(f"glimpse serve: serving at {address} (described at {address}/docs)", file=sys.stderr, flush=True)
+        announcement = f"glimpse serve: serving at {address} (described at {address}/docs)"
         if settings.workers > 1:
-            supervisor = Supervisor(config, [listener], settings.drain_seconds)
+            supervisor = Supervisor(config, [listener], settings.drain_seconds, announcement)
             supervisor.run()
             return 1 if supervisor.failed else 0
-        server = Server(config, settings.drain_seconds)
-        server.run([listener])
+        server = Server(config, settings.drain_seconds, announcement)
+        try:
+            server.run([listener])
+        except SystemExit:  # uvicorn's, when the models can't be loaded, which is logged
+            return 1
         return 0 if server.started else 1
+
+
+def _announce(announcement: str) -> None:
+    """Print where the service takes requests, at every log level: a free port is known from nowhere else."""
+    print(announcement, file=sys.stderr, flush=True)
 
 
 def application() -> Any:
@@ -181,11 +242,14 @@ def address_of(settings: Settings, listener: socket.socket) -> str:
     return f"{'https' if settings.tls_certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _uvicorn_config(settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(settings: Settings, backlog: int = BACKLOG) -> uvicorn.Config:
+    protocol = "tls:TLSConnection" if settings.tls_certificate else "connections:GuardedProtocol"
     return uvicorn.Config(
         "glimpse_serve.server:application",
         factory=True,
-        http="glimpse_serve.gateway.connections:GuardedProtocol",
+        lifespan="on",
+        http=f"glimpse_serve.gateway.{protocol}",
+        backlog=backlog,
         workers=settings.workers,
         access_log=False,
         log_config=None,
@@ -193,8 +257,6 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
-        ssl_certfile=settings.tls_certificate or None,
-        ssl_keyfile=settings.tls_key or None,
         ws_max_size=2**22,
         ws_per_message_deflate=False,
     )
@@ -219,13 +281,36 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listener.close()
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Raise the limit of open files to the number of connections and some more."""
+def _share_files(connections: int) -> tuple[int, int]:
+    """Raise the limit of open files as far as needed and allowed, and share them between connections and the service.
+
+    A connection that waits to be accepted needs a file as soon as it is: all of them may be accepted at once, before
+    those beyond the limit are closed.
+
+    Args:
+        connections: The wanted number of connections.
+
+    Returns:
+        The number of connections, and how many may wait to be accepted.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 256
+    wanted = connections + BACKLOG + OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections, BACKLOG
+    shared = max(2, soft - OWN_FILES)
+    fewer = min(connections, max(1, shared // 2))
+    _log.warning(
+        "expected %d open files for %d connections, the system allows %d; at most %d connections are accepted. Raise "
+        "the limit (ulimit -n)",
+        wanted,
+        connections,
+        soft,
+        fewer,
+    )
+    return fewer, max(1, shared - fewer - HEALTH_PLACES)
 
 
 @contextmanager

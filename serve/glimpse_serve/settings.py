@@ -16,6 +16,8 @@ from glimpse.cli.usage import UsageError
 
 SHARED = "GLIMPSE_SERVE_SHARED"
 """The environment variable that names the folder which the worker processes share."""
+STREAMING_PATH = "/v1/look"
+"""The path of the streaming sessions, which are WebSockets."""
 DRAIN = signal.SIGUSR1
 """The signal that makes a process report itself as not ready, before it is stopped."""
 
@@ -29,10 +31,18 @@ class Settings:
             are given.
         directory: Directory of models that is watched, ``NAME.onnx`` or ``NAME/VERSION/model.onnx``; empty for none.
         watch_seconds: Seconds between two scans of the directory.
-        provider: Execution provider of the models, one of :data:`glimpse.runtime.providers.PROVIDERS`.
+        load_seconds: Processor time in which a model's file must load and answer, in a process of its own; 0 to load
+            it without that trial.
+        load_megabytes: Memory of that process, MiB.
+        provider: Execution provider of the models: ``cpu``, ``cuda``, ``tensorrt``, ``dml``, ``coreml``, ``openvino``,
+            ``rocm`` or ``migraphx``.
         threads: Threads within an operator.
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
+        path_prefix: Path under which a proxy serves the service, such as ``/glimpse``; empty for none.
+        allowed_hosts: Names under which the service may be called, beside localhost, ``host`` and all IP addresses;
+            ``.example.org`` for all names below it, ``*`` for any name. Not checked if empty on all addresses
+            (``0.0.0.0``, ``::``).
         workers: Processes that share the port; on Ray, replicas of the models.
         max_workers: On Ray, largest number of replicas under load; 0 for no autoscaling.
         ray: Whether to run on Ray Serve.
@@ -42,11 +52,13 @@ class Settings:
         max_bytes: Largest body, bytes.
         max_pixels: Largest image, pixels.
         max_images: Largest number of images in a request.
-        header_seconds: Longest time for receiving a request's headers.
+        header_seconds: Longest time for receiving a request's headers, for a TLS handshake, and for the first message
+            of a streaming session.
         body_seconds: Longest time for receiving a request's body.
-        decode_seconds: Longest time for decoding an image.
-        max_connections: Connections at once; a further one gets 503 and is closed.
-        max_looks: Streaming sessions at once.
+        decode_seconds: Longest time for decoding an image, from its start.
+        max_connections: Connections at once; a further one gets 503 and is closed, or replaces one that has sent no
+            request. Fewer where the system allows fewer open files.
+        max_looks: Streaming sessions at once; a further one gets 503, or replaces one that waits for its client.
         look_seconds: Longest time of a streaming session, and of a wait for pixels.
         drain_seconds: How long the service still takes requests after the signal to stop, while it reports not ready.
         shutdown_seconds: How long it then waits for running requests.
@@ -67,10 +79,14 @@ class Settings:
     models: tuple[str, ...] = ()
     directory: str = ""
     watch_seconds: float = 1.0
+    load_seconds: float = 10.0
+    load_megabytes: int = 2048
     provider: str = "cpu"
     threads: int = 1
     host: str = "127.0.0.1"
     port: int = 8000
+    path_prefix: str = ""
+    allowed_hosts: tuple[str, ...] = ()
     workers: int = 1
     max_workers: int = 0
     ray: bool = False
@@ -116,6 +132,7 @@ class Settings:
 
 PREFIX = "GLIMPSE_SERVE_"
 
+_PREFIX_OF_PATHS = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _SECTION = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
 
 
@@ -140,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, action="store_true", default=None, help=help_texts[field.name])
         else:
             many = isinstance(field.default, tuple)
-            default = "" if field.default in ("", ()) else f" {field.default} if left out"
+            default = "" if field.default in ("", ()) else f"; {field.default} if left out"
             parser.add_argument(
                 flag,
                 metavar=_metavar(field),
@@ -171,7 +188,7 @@ def settings_from(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in reserved and name.lower() not in known:
-            from glimpse.cli.usage import suggestion
+            from glimpse.errors import suggestion
 
             near = suggestion(variable, [PREFIX + field.upper() for field in known])
             raise UsageError(
@@ -195,9 +212,9 @@ def descriptions() -> dict[str, str]:
 
 
 def _sentence(description: str) -> str:
-    """A description of the docstring as text of the help: without markup, in lower case, ended by a semicolon."""
-    plain = re.sub(r":\w+:`~?([\w.]+)`|``", r"\1", re.sub(r"\s+", " ", description))
-    return f"{plain[0].lower()}{plain[1:].rstrip('.')};"
+    """A description of the docstring as text of the help: without markup and full stop, begun in lower case."""
+    plain = re.sub(r"\s+", " ", description).replace("``", "").rstrip(".")
+    return plain if plain[:2].isupper() else plain[0].lower() + plain[1:]
 
 
 def _metavar(field: "Field[Any]") -> str:
@@ -241,6 +258,8 @@ def _checked(settings: Settings) -> Settings:
         "burst": (1, 10**9),
         "drain_seconds": (0, 3600),
         "watch_seconds": (0.01, 3600),
+        "load_seconds": (0, 3600),
+        "load_megabytes": (256, 2**20),
     }
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -252,6 +271,10 @@ def _checked(settings: Settings) -> Settings:
             raise UsageError(
                 f"--{name.replace('_', '-')}: expected one of {', '.join(choices)}, got {getattr(settings, name)!r}"
             )
+    if settings.path_prefix and not _PREFIX_OF_PATHS.fullmatch(settings.path_prefix):
+        raise UsageError(
+            f"--path-prefix: expected a path such as /glimpse, without a slash at its end, got {settings.path_prefix!r}"
+        )
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise UsageError("--tls-certificate and --tls-key: expected both or neither, got one of them")
     return settings

@@ -141,7 +141,9 @@ class Line:
         self._stream = self._socket.makefile("rb")
 
     def request(self, path: str, body: bytes) -> tuple[int, bytes]:
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/x\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         self._socket.sendall(head.encode() + body)
         status = int(self._stream.readline().split()[1])
         length = 0

@@ -1,17 +1,18 @@
-"""What the service does when things go wrong, in short form; ``benchmarks/serving/faults.py`` is the long one."""
+"""What the service does when things go wrong, in short form; ``benchmarks/serving/faults`` is the long one."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from benchmarks.serving import faults
+from benchmarks.serving.faults.__main__ import FAULTS
+from benchmarks.serving.faults.sizes import SHORT
 
 pytestmark = [pytest.mark.slow, pytest.mark.child]
 
 
 def played(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = asyncio.run(faults.FAULTS[name](faults.SHORT))  # type: ignore[arg-type]
+    found: dict[str, Any] = asyncio.run(FAULTS[name](SHORT))  # type: ignore[arg-type]
     return found
 
 
@@ -71,3 +72,48 @@ def test_all_of_it_together_goes_on():
     assert found["damaged_refused"] > 0
     assert (found["failed"], found["wrong"], found["exit_status"]) == (0, 0, 0)
     assert found["files_open_at_last"] <= found["files_open_at_first"] + 2
+
+
+def test_bytes_without_end_take_no_memory_and_no_time_of_others():
+    for name, found in played("endless").items():
+        assert found["health_checks"] > 0, name
+        assert found["health_checks_failed"] == 0, name
+        assert found["resident_most_mebibytes"] < found["resident_before_mebibytes"] + 20, name
+
+
+def test_a_body_behind_upgrade_is_no_request():
+    found = played("upgrade")
+    assert found["bodies_taken_for_requests"] == 0
+    assert found["images_answered"] == found["images"] == 5
+    assert found["failed_then"] == 0
+
+
+def test_handshakes_that_never_begin_keep_no_probe_out():
+    found = played("handshakes")
+    assert found["probes_answered"] == found["probes"]
+    assert found["files_open"] < 300
+    assert found["probe_then"] == 200
+
+
+def test_scan_bombs_are_refused_and_images_of_others_classified():
+    found = played("scan_bombs")
+    assert found["bombs_by_status"] == {"422": found["bombs"]}
+    assert found["answered_beside"] > 0
+    assert (found["failed_beside"], found["wrong_beside"]) == (0, 0)
+
+
+def test_too_many_large_images_are_answered_or_refused_at_once():
+    for name, found in played("large_images").items():
+        assert set(found["by_status"]) <= {"200", "503"}, name
+        assert found["by_status"]["200"] > 0, name
+        assert found["health_checks_failed"] == 0, name
+
+
+def test_hostile_models_are_refused_and_stop_neither_the_watch_nor_the_exit():
+    found = played("hostile_models")
+    assert found["not_refused"] == []
+    assert found["good_model_loaded_then"]
+    assert found["ready_status"] == 200
+    assert found["answered"] > 0
+    assert (found["failed"], found["wrong"]) == (0, 0)
+    assert found["exit_status_in_a_load"] == 0

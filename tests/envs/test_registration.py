@@ -2,13 +2,11 @@ import re
 import subprocess
 import sys
 import warnings
-from typing import Any
 
 import gymnasium
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from PIL import Image
 from stable_baselines3.common.env_checker import check_env as check_for_agents
 
 import glimpse_envs
@@ -16,26 +14,9 @@ from glimpse_envs.checker import check_vector_env
 from glimpse_envs.classification.actions import ACTION_MODES
 from glimpse_envs.classification.single import GlimpseEnv
 from glimpse_envs.classification.vector import GlimpseVectorEnv
-from glimpse_envs.registration import ENTRIES, NAMESPACE
 
 ADVICE = re.compile("Your observation (glimpse|view) has an unconventional shape")
 """What Stable-Baselines3 says of every observation that is neither an image nor a vector."""
-
-
-@pytest.fixture(params=[entry.id for entry in ENTRIES])
-def options(request, tmp_path) -> dict[str, Any]:
-    """An id, and what it needs on this machine."""
-    given: dict[str, Any] = {"id": f"{NAMESPACE}/{request.param}"}
-    entry = next(entry for entry in ENTRIES if entry.id == request.param)
-    if entry.options["dataset"] == "mnist":
-        given["root"] = str(request.getfixturevalue("mnist_root"))
-    if "Folder" in request.param:
-        for shade, name in enumerate(("ant", "bee")):
-            (tmp_path / name).mkdir()
-            for number in range(20):
-                Image.new("RGB", (30, 20), (12 * number, 90 * shade, 0)).save(tmp_path / name / f"{number}.png")
-        given["root"] = str(tmp_path)
-    return given
 
 
 @pytest.mark.slow

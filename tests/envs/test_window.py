@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,10 +105,56 @@ def test_without_a_screen_the_error_says_what_else_there_is(monkeypatch):
         DisplayWindow(4.0).show(frame(), "maze")
 
 
+def in_a_child(program: str, **variables: str) -> list[str]:
+    """The lines that a program prints in a process whose only screens are those of the given variables."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET", "SDL_VIDEODRIVER")
+    environment = {name: value for name, value in os.environ.items() if name not in screens}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "envs")))
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={**environment, **variables}
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+SHOW = """
+import numpy
+from glimpse_envs.window import DisplayWindow
+try:
+    DisplayWindow(1000.0).show(numpy.zeros((6, 9, 3), numpy.uint8), "one")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.child
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere SDL needs neither X11 nor Wayland")
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"DISPLAY": ":77"}, {"WAYLAND_DISPLAY": "none-such"}, {"DISPLAY": "", "SDL_VIDEODRIVER": "x11"}],
+    ids=["no variable", "X11 that does not answer", "Wayland that does not answer", "X11 by name"],
+)
+def test_a_machine_without_a_screen_is_told_what_else_there_is(variables):
+    (said,) = in_a_child(SHOW, **variables)
+    assert re.match(r"Error expected a screen .*found none \(.+\); use render_mode='rgb_array', or set SDL_", said)
+
+
+@pytest.mark.child
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere SDL has other drivers")
+@pytest.mark.parametrize("driver", ["dummy", "offscreen", "x11,offscreen"])
+def test_frames_are_discarded_by_the_drivers_that_show_nothing_without_opengl(driver):
+    libraries = "print([line.split()[-1] for line in open('/proc/self/maps') if 'libEGL' in line or 'LLVM' in line])"
+    assert in_a_child(SHOW + libraries, SDL_VIDEODRIVER=driver) == ["[]"]
+
+
+@pytest.mark.child
+@pytest.mark.slow
+@pytest.mark.parametrize("variables", [{}, {"SDL_VIDEODRIVER": "offscreen"}], ids=["no screen", "offscreen"])
+def test_torchvision_can_be_imported_after_an_attempt_to_open_a_window(variables):
+    pytest.importorskip("torchvision")
+    assert in_a_child(SHOW + "import torchvision; print('imported')", **variables)[-1] == "imported"
+
+
 @pytest.mark.child
 def test_importing_it_leaves_pygame_alone():
-    program = "import sys, glimpse_envs.window; print('pygame' in sys.modules)"
-    sources = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "envs")))
-    environment = {**os.environ, "PYTHONPATH": sources}
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert run.stdout.strip() == "False"
+    assert in_a_child("import sys, glimpse_envs.window; print('pygame' in sys.modules)") == ["False"]

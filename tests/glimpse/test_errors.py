@@ -3,7 +3,17 @@ import pickle
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.errors import Argument, ArgumentError, Clause, Sentence, Setting, in_python
+from glimpse.errors import (
+    Argument,
+    ArgumentError,
+    Clause,
+    Sentence,
+    Setting,
+    in_python,
+    nearest,
+    similarity,
+    suggestion,
+)
 
 
 def as_option(argument: Argument) -> str | None:
@@ -75,3 +85,20 @@ def test_sentences_are_parts_of_sentences():
         "spread would do nothing, since there is no mixed"
     )
     assert [argument.name for argument in Sentence(Argument("a"), inner).arguments()] == ["a", "mixed"]
+
+
+def test_a_mistyped_name_has_a_nearest_one_or_none():
+    assert nearest("evalute", ["train", "evaluate"]) == "evaluate"
+    assert nearest("zzz", ["train", "evaluate"]) is None
+    assert nearest("epochs", ["max_epochs", "min_epochs"]) == "max_epochs"
+    assert nearest("epochs", ["min_epochs", "max_epochs"]) == "min_epochs"
+    assert nearest("a", []) is None
+
+
+def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
+    assert suggestion("tritn", ["triton", "kserve"]) == "; did you mean triton?"
+    assert suggestion("zzz", ["triton", "kserve"]) == ""
+
+
+def test_similarity_reaches_from_0_to_1():
+    assert [similarity("abc", other) for other in ("abc", "xyz")] == [1, 0]

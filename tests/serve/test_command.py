@@ -7,7 +7,7 @@ import pytest
 import glimpse_serve
 from glimpse.cli.app import main
 from glimpse_serve.command import settings_line
-from glimpse_serve.gateway.api_keys import read_entries
+from glimpse_serve.gateway.api_keys import make_key, read_entries
 from glimpse_serve.settings import Settings
 
 
@@ -53,3 +53,24 @@ def test_without_ray_its_extra_is_named(monkeypatch, capsys):
     monkeypatch.delattr(glimpse_serve, "on_ray", raising=False)
     assert main(["serve", "--ray"]) == 2
     assert "pip install 'glimpse-attention[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["keys_file", "tls_key"])
+def test_files_of_secrets_that_others_can_read_are_warned_of_once(tmp_path, monkeypatch, capsys, name):
+    secret, entry = make_key("alice")
+    file = tmp_path / "secrets"
+    file.write_text(f"{entry}\n")
+    file.chmod(0o644)
+    monkeypatch.setattr("glimpse_serve.server.serve", lambda settings: 0)
+    monkeypatch.setattr("glimpse_serve.gateway.authentication.check_access", lambda settings, keys: None)
+    option = f"--{name.replace('_', '-')}"
+    more = ["--tls-certificate", "certificate"] if name == "tls_key" else []
+    assert main(["serve", option, str(file), *more]) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"warning: expected '{file}', which holds secrets") == 1
+    assert f"chmod 600 {file}" in said
+    assert secret not in said
+    assert entry.partition(":")[2] not in said
+    file.chmod(0o600)
+    assert main(["serve", option, str(file), *more]) == 0
+    assert "warning" not in capsys.readouterr().err

@@ -22,7 +22,8 @@ from glimpse.cli.usage import UsageError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.gateway.authentication import AccessError
 from glimpse_serve.inference.batcher import JobExecutor
-from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, InferJob
+from glimpse_serve.inference.decoder import DecodedImage
+from glimpse_serve.inference.jobs import ClassifyJob, InferJob
 from glimpse_serve.models import bundled
 from glimpse_serve.on_ray import (
     FRONT,
@@ -145,7 +146,7 @@ def test_cancelling_withdraws_the_job():
 
 def test_a_replica_returns_each_job_its_own_result(tmp_path):
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
-    replica = ModelReplica(Settings(models=(str(path),), log_level="error").to_json())
+    replica = ModelReplica(Settings(models=(str(path),), log_level="error", load_seconds=0.0).to_json())
     (sha256,) = replica._models
     here, gone = ModelKey(str(path), sha256), ModelKey(str(path), "0" * 64)
     jobs: list[tuple[ModelKey, Any]] = [
@@ -165,7 +166,7 @@ def test_a_replica_returns_each_job_its_own_result(tmp_path):
 
 
 def test_a_replica_opens_a_model_that_came_later(tmp_path):
-    replica = ModelReplica(Settings(directory=str(tmp_path), log_level="error").to_json())
+    replica = ModelReplica(Settings(directory=str(tmp_path), log_level="error", load_seconds=0.0).to_json())
     assert not replica._models
     path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
     sha256 = toys.sessions(tmp_path)["adaptive"].sha256

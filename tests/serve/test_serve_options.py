@@ -57,6 +57,7 @@ def test_what_is_several_or_true_can_stand_in_the_environment():
         (["--rate", "nan"], {}, "--rate: expected 0 to"),
         (["--deadline-seconds", "0"], {}, "--deadline-seconds: expected"),
         (["--log-format", "xml"], {}, "--log-format: expected one of json, text, got 'xml'"),
+        (["--path-prefix", "glimpse/"], {}, "--path-prefix: expected a path such as /glimpse"),
         (["--tls-key", "x"], {}, "--tls-certificate and --tls-key: expected both"),
         ([], {"MAX_QUEUE": "many"}, "GLIMPSE_SERVE_MAX_QUEUE: expected a whole number, got 'many'"),
         ([], {"TRACING": "perhaps"}, "GLIMPSE_SERVE_TRACING: expected true or false, got 'perhaps'"),

@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Process:
     """``glimpse serve`` as its users start it; it is killed on leaving the context where it still runs."""
 
-    def __init__(self, *args: str, **environment: str) -> None:
+    def __init__(self, *args: str, preexec: Any = None, **environment: str) -> None:
         paths = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "envs", "serve"))
         known = {name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE_SERVE_")}
         self.process = subprocess.Popen(
@@ -37,6 +37,7 @@ class Process:
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=preexec,
         )
         self.lines: list[str] = []
         self._found = threading.Event()
@@ -107,6 +108,14 @@ class Process:
         return sorted(found)
 
 
+def ignores(pid: int, number: int) -> bool:
+    """Whether a process ignores a signal; False when it has ended."""
+    with contextlib.suppress(OSError):
+        mask = re.search(r"^SigIgn:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
+    return False
+
+
 @contextlib.contextmanager
 def serving(*args: str, **environment: str) -> Iterator[Process]:
     with Process(*args, **environment) as process:
@@ -131,7 +140,12 @@ def test_it_serves_and_exits_with_0_after_a_signal(toy, sent):
     reported = process.lines[0]
     assert reported.startswith("glimpse serve: models=")
     assert "max_queue=256" in reported
-    records = [json.loads(line) for line in process.lines[2:]]
+    words = [line for line in process.lines if not line.startswith("{")]
+    assert [line.partition(" at ")[0].partition("=")[0] for line in words] == [
+        "glimpse serve: models",
+        "glimpse serve: serving",
+    ]
+    records = [json.loads(line) for line in process.lines if line not in words]
     request = [
         record for record in records if record["logger"] == "glimpse_serve.access" and record["path"] == "/v1/classify"
     ]
@@ -198,15 +212,45 @@ def test_a_rate_is_one_for_all_workers(toy):
     assert statuses.count(429) == 20
 
 
+def spoilt(folder: Path, kind: str) -> Path:
+    """A file that can't be served."""
+    file = folder / f"{kind}.onnx"
+    if kind == "no-card":
+        toys.write_sealed(file, toys.episode(toys.EPISODE), None)
+    elif kind == "cut":
+        file.write_bytes(toys.write_toy(file, toys.ADAPTIVE).read_bytes()[:-40])
+    else:
+        file.write_bytes(b"nonsense" if kind == "nonsense" else b"")
+    return file
+
+
 @pytest.mark.child
-def test_a_file_that_is_no_model_keeps_it_from_starting_with_an_error(tmp_path):
-    bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"nonsense")
-    with Process(str(bad)) as process:
-        assert process.end(sent=None) not in (0, None)
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("kind", ["nonsense", "no-card", "cut"])
+def test_a_file_that_is_no_model_keeps_it_from_starting_with_one_error(tmp_path, toy, kind, workers):
+    bad = spoilt(tmp_path, kind)
+    with Process(toy, str(bad), "--workers", workers) as process:
+        assert process.end(sent=None) == 1
+    errors = [json.loads(line) for line in process.lines if '"level":"error"' in line]
+    assert [error["logger"] for error in errors] == ["glimpse_serve.models.registry"]
+    assert errors[0]["message"].startswith(f"rejected the model {kind}: ")
     reported = "".join(process.lines)
-    assert "can't load the model" in reported
+    assert "serving at" not in reported
     assert "Traceback" not in reported
+
+
+@pytest.mark.child
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_says_once_where_it_serves_and_only_when_it_does(tmp_path, toy, workers):
+    (tmp_path / "toy.onnx").write_bytes(Path(toy).read_bytes())
+    spoilt(tmp_path, "empty")  # a file in a directory is refused, and the others are served
+    with Process("--directory", str(tmp_path), "--workers", workers, "--log-level", "error") as process:
+        assert process._found.wait(60)
+        assert process.port
+        assert process.request("GET", "/v2/health/ready")[0] == 200
+        assert process.request("POST", "/v1/classify", IMAGE)[1]["model"]["name"] == "toy"
+        assert process.end() == 0
+    assert sum("serving at" in line for line in process.lines) == 1
 
 
 @pytest.mark.child
@@ -277,18 +321,10 @@ def test_a_second_signal_ends_the_draining(toy):
 @pytest.mark.child
 def test_a_signal_during_the_start_does_not_kill_it(toy):
     with Process(toy, "--drain-seconds", "0.1") as process:
-        while not any("serving at" in line for line in process.lines):
+        while not ignores(process.process.pid, signal.SIGUSR1):
             time.sleep(0.001)
         process.process.send_signal(signal.SIGUSR1)
         assert process.end() in (0, -signal.SIGTERM)
-
-
-@pytest.mark.child
-def test_workers_that_can_not_start_give_exit_status_1(tmp_path):
-    bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"nonsense")
-    with Process(str(bad), "--workers", "2") as process:
-        assert process.end(sent=None) == 1
 
 
 @pytest.mark.child
@@ -311,7 +347,7 @@ def test_an_image_that_is_still_decoded_does_not_delay_the_exit_and_gets_an_erro
 @pytest.mark.child
 def test_stopped_workers_leave_no_connection_waiting(toy):
     with serving(toy, "--workers", "2") as process:
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
         with socket.create_connection(("127.0.0.1", process.port), 20) as begun:
             begun.sendall(head + IMAGE[:10])
             time.sleep(0.2)

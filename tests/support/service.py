@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import uvicorn
 
 from glimpse_serve.app import Service
 from glimpse_serve.gateway.connections import GuardedProtocol
+from glimpse_serve.gateway.tls import TLSConnection
 from glimpse_serve.settings import Settings
 from tests.support import toys
 
@@ -63,17 +65,19 @@ class ServiceResponse(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[Running]:
-    """Run a service until the context ends."""
+def running(settings: Settings, trial: bool = False) -> Iterator[Running]:
+    """Run a service until the context ends; by default it loads models without a trial, which starts a process."""
+    settings = settings if trial else replace(settings, load_seconds=0.0)
     service = Service(settings)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     GuardedProtocol.settings = settings
     config = uvicorn.Config(
         service.application,
-        http=GuardedProtocol,
+        http=TLSConnection if settings.tls_certificate else GuardedProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

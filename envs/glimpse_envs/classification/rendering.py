@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from glimpse.drawing.layout import even_size
 from glimpse.drawing.palette import BACKGROUND, RIGHT, TEXT, WRONG
 from glimpse.drawing.retina import draw_retina
 from glimpse.drawing.scanpath import draw_scanpath
@@ -33,6 +34,10 @@ class EpisodeRecorder:
     def __init__(self, core: ClassificationCore) -> None:
         self.core = core
         self.over = False
+        # A line break in a name would look like the end of it, and an escape sequence would reach the terminal.
+        self.class_names = tuple(
+            "".join(letter if letter.isprintable() else " " for letter in name) for name in core.scenes.classes
+        )
 
     def reset(self, state: EpisodeState, row: int = 0) -> None:
         """Discard the record and begin a new one.
@@ -44,7 +49,7 @@ class EpisodeRecorder:
         self.image: UInt8[np.ndarray, "height width channels"] = (
             self.core.images(state._replace(scene=state.scene[row : row + 1]))[0].permute(1, 2, 0).cpu().numpy()
         )
-        self.target_names = [self.core.scenes.classes[label] for label in state.labels[row].tolist()]
+        self.target_names = [self.class_names[label] for label in state.labels[row].tolist()]
         self.locations: list[np.ndarray] = []
         self.glimpses: list[np.ndarray] = []
         self.predictions: list[str] = []
@@ -106,15 +111,15 @@ class EpisodeRecorder:
             return ""
         if move.log_probability is not None:
             return self._top_class(move.log_probability[row].exp())
-        return self.core.scenes.classes[int(move.answer[row])]
+        return self.class_names[int(move.answer[row])]
 
     def _top_class(self, probabilities: Float[Tensor, " classes"]) -> str:
         best = int(probabilities.argmax())
-        return f"{self.core.scenes.classes[best]}\n{float(probabilities[best]):.0%}"
+        return f"{self.class_names[best]}\n{float(probabilities[best]):.0%}"
 
 
 def draw_episode(recorder: EpisodeRecorder) -> Image.Image:
-    """Draw an episode. All images of one environment have the same size.
+    """Draw an episode. All images of one environment have the same size, and even sides, as video writers need them.
 
     Args:
         recorder: The record of the episode.
@@ -127,17 +132,18 @@ def draw_episode(recorder: EpisodeRecorder) -> Image.Image:
     scanpath = draw_scanpath(recorder.image, windows, locations, budget)
     unused = np.full_like(recorder.glimpses[0], UNUSED_GREY)
     glimpses = np.stack([*recorder.glimpses, *[unused] * (budget - len(recorder.glimpses))])
-    captions = [prediction or "\n" for prediction in recorder.predictions] + ["\n"] * (
-        budget - len(recorder.predictions)
-    )
+    predictions = [*recorder.predictions, *[""] * (budget - len(recorder.predictions))]
+    captions = [prediction if "\n" in prediction else f"{prediction}\n" for prediction in predictions]
     columns = min(budget, 4)
     rows = -(-budget // columns)
     cell = max(32, min(110, (scanpath.height - rows * 70) // (rows * retina.num_scales) - 4))
     widths = [retina.size * retina.zoom**scale for scale in range(retina.num_scales)]
     retina_view = draw_retina(glimpses, captions, widths, columns, cell)
-    size = (
-        scanpath.width + retina_view.width + 3 * GAP,
-        max(scanpath.height, retina_view.height) + HEADING_HEIGHT + GAP,
+    size = even_size(
+        (
+            scanpath.width + retina_view.width + 3 * GAP,
+            max(scanpath.height, retina_view.height) + HEADING_HEIGHT + GAP,
+        )
     )
     drawn = Image.new("RGB", size, BACKGROUND)
     drawn.paste(scanpath, (GAP, HEADING_HEIGHT + (size[1] - HEADING_HEIGHT - GAP - scanpath.height) // 2))

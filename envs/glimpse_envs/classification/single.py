@@ -90,8 +90,9 @@ class GlimpseEnv(gymnasium.Env[DictObservation, np.ndarray]):
     env = gymnasium.make("glimpse_envs:Glimpse/Digits-v0", split="test", action_mode="declare", glimpse_cost=0.02)
     envs = gymnasium.make_vec("glimpse_envs:Glimpse/Digits-v0", num_envs=64)
     ```
-    `render_mode` is `rgb_array`, `human` or `ansi`. The other arguments are those of
-    :class:`glimpse_envs.classification.task.Task`.
+    `render_mode` is `rgb_array`, `human` (a window of pygame) or `ansi`. All frames of an environment have one size
+    with even sides, so that `gymnasium.wrappers.RecordVideo` can record them (`pip install moviepy`). The other
+    arguments are those of :class:`glimpse_envs.classification.task.Task`.
 
     ## Version History
     - v0: Initial version.

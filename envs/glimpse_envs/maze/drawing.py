@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 
+from glimpse.drawing.layout import even_size
 from glimpse.drawing.palette import BACKGROUND, MUTED, OUTSIDE, RIGHT, TEXT, WRONG, time_colours
 from glimpse.drawing.text import Colour, draw_text
 from glimpse_envs.maze.generator import DIRECTIONS, MazeState, corridor_view
@@ -111,7 +112,8 @@ def draw_plan(state: MazeState, sight: int) -> Image.Image:
     rows, columns = plan.cells.shape
     side = min(_LARGEST_CELL, max(_SMALLEST_CELL, _LONGEST_PLAN // rows))
     width, height = columns * side, max(rows * side, _LOWEST_PLAN)
-    picture = Image.new("RGB", (width + _PANEL + 3 * _PADDING, height + 2 * _PADDING), BACKGROUND)
+    size = even_size((width + _PANEL + 3 * _PADDING, height + 2 * _PADDING))
+    picture = Image.new("RGB", size, BACKGROUND)
     picture.paste(_draw_cells(plan, state, side), (_PADDING, _PADDING))
     _draw_panel(picture, (width + 2 * _PADDING, _PADDING), state, sight)
     return picture

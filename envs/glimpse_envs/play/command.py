@@ -1,4 +1,7 @@
-"""``glimpse play``: a person classifies images through the retina of an environment, and is compared with a model."""
+"""``glimpse play``: a person classifies images through the retina of an environment, and is compared with a model.
+
+torch is imported when it runs.
+"""
 
 import argparse
 import importlib.util
@@ -10,16 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glimpse.cli.usage import UsageError, nearest, spelling
-from glimpse.data.datasets import DataError
-from glimpse_envs.classification.core import ClassificationCore
-from glimpse_envs.classification.task import Task, TaskError
-from glimpse_envs.play.game import Game, GameError, next_images
-from glimpse_envs.play.opponent import Opponent
+from glimpse.cli.usage import UsageError, spelling
+from glimpse.errors import nearest
 from glimpse_envs.play.record import GameRecord, GameSettings, score_players, score_table
 from glimpse_envs.registration import ENTRIES, MAZE, NAMESPACE, Registration
+
+if TYPE_CHECKING:
+    from glimpse_envs.classification.core import ClassificationCore
+    from glimpse_envs.play.opponent import Opponent
 
 DEFAULT_ENVIRONMENT = ENTRIES[0]
 SETTABLE = (
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         OpponentError: When the model does not match the environment's images.
         RecordError: When the output file has another game.
     """
+    from glimpse_envs.play.game import Game, GameError, next_images
+
     check_arguments(args)
     opponent = load_opponent(args.model) if args.model else None
     entry, options = choose_environment(args, opponent)
@@ -105,7 +110,7 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def build_core(options: dict[str, Any], root: str | None) -> ClassificationCore:
+def build_core(options: dict[str, Any], root: str | None) -> "ClassificationCore":
     """The core of an environment.
 
     Args:
@@ -115,6 +120,9 @@ def build_core(options: dict[str, Any], root: str | None) -> ClassificationCore:
     Raises:
         UsageError: When the data are not there, do not fit the canvas, or an option is out of its range.
     """
+    from glimpse.data.datasets import DataError
+    from glimpse_envs.classification.task import Task, TaskError
+
     try:
         return Task.of(**options, root=root).core()
     except (DataError, TaskError) as error:
@@ -147,7 +155,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UsageError("this terminal (TERM) can't move its cursor; play in a browser with --browser")
 
 
-def load_opponent(path: Path) -> Opponent:
+def load_opponent(path: Path) -> "Opponent":
     """Load the model to play against.
 
     Args:
@@ -157,6 +165,8 @@ def load_opponent(path: Path) -> Opponent:
         UsageError: When onnxruntime is missing.
         ContractError: When the file is not an exported model.
     """
+    from glimpse_envs.play.opponent import Opponent
+
     try:
         return Opponent(path)
     except ModuleNotFoundError as error:
@@ -189,7 +199,7 @@ def find_environment(name: str) -> Registration:
     return found
 
 
-def choose_environment(args: argparse.Namespace, opponent: Opponent | None) -> tuple[Registration, dict[str, Any]]:
+def choose_environment(args: argparse.Namespace, opponent: "Opponent | None") -> tuple[Registration, dict[str, Any]]:
     """Choose the environment and its arguments.
 
     With a model and no id, the environment is the one with the data set that the model was trained on. The player gets
@@ -227,6 +237,8 @@ def parse_option(given: str) -> tuple[str, Any]:
     Raises:
         UsageError: When the text has another form, the option does not exist, or the value has another type.
     """
+    from glimpse_envs.classification.task import Task
+
     name, sign, text = given.partition("=")
     kinds = {field.name: field for field in fields(Task)}
     if not sign or name not in SETTABLE:
@@ -237,7 +249,7 @@ def parse_option(given: str) -> tuple[str, Any]:
 
 
 def game_settings(
-    entry: Registration, options: dict[str, Any], seed: int, core: ClassificationCore, opponent: Opponent | None
+    entry: Registration, options: dict[str, Any], seed: int, core: "ClassificationCore", opponent: "Opponent | None"
 ) -> GameSettings:
     """The settings that identify a game; the location of the data set is not one of them.
 
@@ -248,6 +260,8 @@ def game_settings(
         core: The core of the environment.
         opponent: The model, or None.
     """
+    from glimpse_envs.classification.task import Task
+
     task = Task.of(**options)
     left_out = {"root", "download", "classifier", "grid_cells", "relative", "largest_step"}
     values = {field.name: getattr(task, field.name) for field in fields(Task) if field.name not in left_out}

@@ -20,15 +20,17 @@ from glimpse.cli.classify.formats import (
     TextFormat,
     describe,
 )
-from glimpse.cli.classify.images import IMAGE_SUFFIXES, LAZY_SUFFIXES, ImageSource, find_images, read_image
+from glimpse.cli.classify.images import LAZY_SUFFIXES, ImageSource, find_images, read_image
 from glimpse.cli.classify.options import BATCH_SIZE, add_arguments, check_classify_options
 from glimpse.cli.classify.progress import ProgressLine
 from glimpse.cli.usage import UsageError
+from glimpse.contract.texts import visible_lines
 from glimpse.drawing import animation
 from glimpse.drawing.album import FILM_FORMATS, PictureFolder
 from glimpse.drawing.view import FramedPrediction, animate, draw, extent, view_of
 from glimpse.files import whole_text, write_problem
 from glimpse.images import pixels
+from glimpse.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
@@ -216,7 +218,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _report(message: str) -> int:
-    print(f"glimpse: {message}", file=sys.stderr)
+    print(f"glimpse: {visible_lines(message)}", file=sys.stderr)
     return 1
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glimpse.contract.card import ModelCard
+from glimpse.contract.texts import visible
 from glimpse.runtime.payload import image_payload
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class TextFormat(OutputFormat):
                 columns["finest window (px)"].append(f"{left}..{right}, {top}..{bottom}")
             columns["belief"].append(glimpse["class"])
             columns[""].append(f"{glimpse['confidence']:.1%}")
-        lines = [f"{printable(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
+        lines = [f"{visible(answer['image'])}: {answer['class']} ({answer['confidence']:.1%})"]
         aligned = []
         for title, entries in columns.items():
             if entries:
@@ -124,7 +125,7 @@ class TextFormat(OutputFormat):
             lines.append(f"  {self._ending(answer)}")
         for key, done in (("picture", "drawn"), ("animation", "animated")):
             if answer[key]:
-                lines.append(f"  {done} in {printable(answer[key])}")
+                lines.append(f"  {done} in {visible(answer[key])}")
         return "\n".join(lines) + "\n\n"
 
     def _ending(self, answer: dict[str, Any]) -> str:
@@ -205,15 +206,6 @@ class CsvFormat(OutputFormat):
         name = os.fsencode(answer["image"]).decode("utf-8", "replace")
         entries = ("width", "height", "class", "confidence", "glimpses_taken", "reason")
         return _row(name, *(answer[entry] for entry in entries), *answer["probabilities"].values())
-
-
-def printable(text: str) -> str:
-    """Quote a file's name if it contains characters that a terminal can't print.
-
-    Args:
-        text: The file's name.
-    """
-    return text if text.isprintable() else repr(text)
 
 
 def _row(*entries: object) -> str:

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.train.class_names import check_names, import_path
+from glimpse.cli.train.class_names import check_names, groups_of_ours, import_path
 from glimpse.cli.train.messages import check_decided
-from glimpse.cli.train.options import complete_flags, take
-from glimpse.cli.train.recipes import DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
-from glimpse.cli.train.run_folder import CONFIG_FILE
+from glimpse.cli.train.options.names import check_known, complete_flags, take
+from glimpse.cli.train.recipes import CONFIG_FILE, DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
 from glimpse.cli.usage import UsageError
-from glimpse.training.checkpoint import read_checkpoint
 
 COMMAND = "fit"
 DEFAULT_FAMILY = "HardAttentionTraining"
@@ -28,7 +26,7 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         The complete command line, in which flags have the value ``true``, and a name for the run.
 
     Raises:
-        UsageError: When there is no such command, recipe or class, or an option is given that something else decides.
+        UsageError: When there is no such command, recipe, class or option, or one is given that something else decides.
     """
     if args and not args[0].startswith("-") and args[0] != COMMAND:
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
@@ -45,6 +43,7 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     files.update({path: list(flatten_recipe(content)) for path, content in contents.items()})
     check_decided(args, files)
     check_names(options, contents)
+    check_known(options, files, {"trainer", *groups_of_ours(options, contents)})
     # No parser's default: options of the default family would stay behind when a recipe chooses another one.
     family = [] if any(map(names_family, contents.values())) else [f"--model={import_path(DEFAULT_FAMILY)}"]
     last = chosen[-1]
@@ -67,6 +66,8 @@ def recipe_beside(checkpoint: Path) -> Path:
     """
     recipe = checkpoint.parent / CONFIG_FILE
     if not recipe.is_file():
+        from glimpse.training.checkpoint import read_checkpoint
+
         read_checkpoint(checkpoint)
         raise UsageError(f"expected the run's {CONFIG_FILE} beside {checkpoint}, found none; give it with --config")
     return recipe

@@ -6,9 +6,11 @@ Its options are parsed by Lightning's parser, which builds them from the signatu
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from glimpse.cli.parser import CommandParser
 from glimpse.cli.usage import UsageError
+from glimpse.errors import ArgumentError
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -38,32 +40,46 @@ def main(args: Sequence[str], program: str) -> int:
     Returns:
         The exit status: 0, or 2 for a user's mistake.
     """
-    from glimpse.cli.train.arguments import complete_arguments
-    from glimpse.cli.train.lightning_output import quiet
-    from glimpse.cli.train.messages import ParserError, explain_mistake
-    from glimpse.cli.train.options import complete_help, known_options, short_help
-    from glimpse.cli.train.training_cli import TrainingCLI
-    from glimpse.data.datasets import DataError
-    from glimpse.training.checkpoint import CheckpointError
+    from glimpse.cli.train.options.help import short_help
 
     if "-h" in args or "--help" in args:
         print(short_help(program))
         return 0
     if "--help-all" in args:
+        from glimpse.cli.train.options.parser import complete_help
+
         print(f"{short_help(program)}\n\n{complete_help()}")
         return 0
+    try:
+        return _train(args, program)
+    except UsageError as error:
+        sentence = str(error)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    print(f"{program}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _train(args: Sequence[str], program: str) -> int:
+    """Train; every mistake of the user's becomes a :class:`UsageError`."""
+    from glimpse.cli.train.arguments import complete_arguments
+    from glimpse.cli.train.class_names import names_own_alone
+    from glimpse.cli.train.lightning_setup import import_metrics_lightly, quiet
+    from glimpse.cli.train.messages import ParserError, explain_mistake
+    from glimpse.cli.train.options.names import known_options
+    from glimpse.cli.train.recipes import read_recipe
+
     files: dict[str, list[str]] = {}
     try:
         with quiet():
             arguments, name = complete_arguments(args, files)
+            if names_own_alone(arguments, {file: read_recipe(Path(file)) for file in files}):
+                import_metrics_lightly()
+            from glimpse.cli.train.training_cli import TrainingCLI
+
             TrainingCLI(arguments, program, name)
     except ParserError as error:
-        sentence = explain_mistake(str(error), args, files, known_options)
-    except (UsageError, DataError, CheckpointError) as error:
-        sentence = str(error)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    else:
-        return 0
-    print(f"{program}: {sentence}", file=sys.stderr)
-    return 2
+        raise UsageError(explain_mistake(str(error), args, files, known_options)) from error
+    except ArgumentError as error:
+        raise UsageError(str(error)) from error
+    return 0

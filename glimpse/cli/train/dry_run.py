@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.train.arguments import complete_arguments
-from glimpse.cli.train.lightning_output import quiet
+from glimpse.cli.train.lightning_setup import quiet
 from glimpse.cli.train.messages import ParserError, explain_mistake
-from glimpse.cli.train.options import known_options
-from glimpse.cli.train.recipes import flatten_recipe, read_recipe
-from glimpse.cli.train.run_folder import CONFIG_FILE
+from glimpse.cli.train.options.names import known_options
+from glimpse.cli.train.recipes import CONFIG_FILE, flatten_recipe, read_recipe
 from glimpse.cli.train.training_cli import SaveRun, TrainingCLI
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from glimpse.cli.usage import UsageError, nearest
-from glimpse.errors import ArgumentError, Spelling
+from glimpse.cli.usage import UsageError
+from glimpse.errors import SIMILAR, ArgumentError, Spelling, similarity
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 DECIDED = {
@@ -16,12 +16,14 @@ DECIDED = {
     "model.image_shape": "it follows from the data",
 }
 """Options that a user can't set, and the reason, which the error states."""
-_GROUPS = ("trainer", "model", "data")
+OPTION_GROUPS = ("trainer", "model", "data")
 """Groups of options, each for the arguments of a class."""
 WRAPPED = "Does not validate against any of the Union subtypes"
 """The beginning of jsonargparse's message for an error that wraps another one."""
 LONGEST = 200
 """Length, in characters, to which a message of the parser is shortened."""
+LAST_SIMILAR = 0.6
+"""Similarity from which on the last parts of two names count: they are short, and soon similar."""
 
 
 class ParserError(Exception):
@@ -44,7 +46,8 @@ def explain_mistake(
         message,
     )
     if unknown:
-        return _unknown_option(next(filter(None, unknown.groups())), args, files, known())
+        full, file = _place(next(filter(None, unknown.groups())), args, files)
+        return unknown_option(full, file, known())
     stray = re.search(r"unrecognized arguments: (\S+)", message)
     if stray:
         return f"expected options only, got {stray.group(1)!r}; see --help"
@@ -69,6 +72,42 @@ def explain_mistake(
     return _bad_value(message, args, files) or _shortened(message)
 
 
+def unknown_option(name: str, file: str | None, known: Iterable[str]) -> str:
+    """The message for an option that there is not.
+
+    Args:
+        name: The option as it was given, without leading dashes.
+        file: The recipe that sets it; None if the command line sets it.
+        known: The names of all options.
+    """
+    meant = nearest_option(name, known)
+    dashes = "" if file else "--"
+    hint = f"did you mean {dashes}{meant}?" if meant else "see --help-all for every option"
+    return f"{f'{file}: ' if file else ''}there is no option {dashes}{name}; {hint}"
+
+
+def nearest_option(wrong: str, known: Iterable[str]) -> str | None:
+    """The option that was most likely meant; None where none is similar.
+
+    A name is compared with whole names (``model.hiden``), and its last part with their last parts (``epochs`` and
+    ``trainer.max_epochs``, ``lr`` and the initials of ``model.learning_rate``).
+
+    Args:
+        wrong: What was given, without leading dashes.
+        known: The names there are; of several that are equally similar, the first is taken.
+    """
+    typed = wrong.replace("-", "_")
+    last = typed.rpartition(".")[2]
+    full = {name: name.replace("-", "_") for name in known}
+    parts = {name: text.rpartition(".")[2] for name, text in full.items()}
+    initials = {name: "".join(word[:1] for word in part.split("_")) for name, part in parts.items() if "_" in part}
+    found = [(name, similarity(typed, text)) for name, text in full.items()]
+    found += [(name, likeness) for name, part in parts.items() if (likeness := similarity(last, part)) >= LAST_SIMILAR]
+    found += [(name, 0.9) for name, letters in initials.items() if letters == last]
+    meant, best = max(found, key=lambda pair: pair[1], default=(None, 0.0))
+    return meant if best >= SIMILAR else None
+
+
 def check_decided(args: Sequence[str], files: Mapping[str, Iterable[str]]) -> None:
     """Reject options that a user can't set.
 
@@ -80,7 +119,7 @@ def check_decided(args: Sequence[str], files: Mapping[str, Iterable[str]]) -> No
         UsageError: When the command line or a recipe sets one of them.
     """
     for name, reason in DECIDED.items():
-        if name in map(_option_name, args):
+        if name in map(option_name, args):
             raise UsageError(f"--{name} can't be set: {reason}; leave it out")
         for file, names in files.items():
             if name in names:
@@ -95,10 +134,10 @@ def options_of(config: Mapping[str, Any]) -> dict[str, str]:
             and ``data``. Where two of them have an option of one name, the command's own comes first, then the data's.
     """
     found: dict[str, str] = {}
-    for group in _GROUPS:
+    for group in OPTION_GROUPS:
         names = vars(getattr(config[group], "init_args", config[group]))
         found |= {name: f"--{group}.{name}" for name in names if f"{group}.{name}" not in DECIDED}
-    return found | {name: f"--{name}" for name in config if name not in _GROUPS}
+    return found | {name: f"--{name}" for name in config if name not in OPTION_GROUPS}
 
 
 def unwrapped(error: Exception) -> Exception:
@@ -129,7 +168,7 @@ def _parser_key(message: str) -> str:
     return f"{key.group(1)}: " if key else ""
 
 
-def _option_name(arg: str) -> str:
+def option_name(arg: str) -> str:
     """The option of an argument, named as in a recipe; empty if the argument is no option."""
     return arg.partition("=")[0][2:].replace(".init_args.", ".") if arg.startswith("--") else ""
 
@@ -141,7 +180,7 @@ def _is_option(arg: str, after: str) -> bool:
 def _place(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -> tuple[str, str | None]:
     """An option's full name, and the recipe that sets it; None if the command line sets it."""
     name = name.replace("init_args.", "")
-    for given in map(_option_name, args):
+    for given in map(option_name, args):
         if given == name or given.endswith(f".{name}"):
             return given, None
     for file, names in files.items():
@@ -149,14 +188,6 @@ def _place(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -
             if given == name or given.endswith(f".{name}"):
                 return given, file
     return name, None
-
-
-def _unknown_option(name: str, args: Sequence[str], files: Mapping[str, Iterable[str]], known: Iterable[str]) -> str:
-    full, file = _place(name, args, files)
-    meant = nearest(full, known)
-    dashes = "" if file else "--"
-    hint = f"did you mean {dashes}{meant}?" if meant else "see --help-all for every option"
-    return f"{f'{file}: ' if file else ''}there is no option {dashes}{full}; {hint}"
 
 
 def _bad_value(message: str, args: Sequence[str], files: Mapping[str, Iterable[str]]) -> str | None:

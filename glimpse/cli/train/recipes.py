@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
-from glimpse.cli.usage import UsageError, nearest
+from glimpse.cli.usage import UsageError
+from glimpse.errors import suggestion
 
 DEFAULT_RECIPE = "digits"
+CONFIG_FILE = "config.yaml"
+"""The resolved recipe of a run, in its folder."""
 
 
 def recipes() -> dict[str, Path]:
@@ -34,10 +37,9 @@ def find_recipe(name: str, option: str = "--config ") -> Path:
     known = recipes()
     if name in known:
         return known[name]
-    meant = nearest(path.stem, known)
-    hint = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
-        f"{option}{name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither{hint}"
+        f"{option}{name}: expected a YAML file or a recipe out of {', '.join(sorted(known))}, found neither"
+        f"{suggestion(path.stem, known)}"
     )
 
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.usage import UsageError
 from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE
 
-CONFIG_FILE = "config.yaml"
 RUN_FILES = (CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, CURVES_FILE, CONFUSION_FILE)
 TENSORBOARD_FILES = "events.out.tfevents.*"
 

@@ -18,8 +18,10 @@ import glimpse
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
 from glimpse.cli.train.messages import options_of, sentence_of
-from glimpse.cli.train.options import FUSED, TrainingParser, add_own_options
-from glimpse.cli.train.run_folder import CONFIG_FILE, choose_output, run_files, usual_output
+from glimpse.cli.train.options.names import FUSED
+from glimpse.cli.train.options.parser import TrainingParser, add_own_options
+from glimpse.cli.train.recipes import CONFIG_FILE
+from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
 from glimpse.cli.usage import UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, ArgumentError
@@ -40,12 +42,11 @@ from glimpse.training.callbacks import (
 from glimpse.training.checkpoint import read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
 """Roll-outs in an environment by their names: functions, each imported when a training uses it."""
 LARGEST_SEED = 2**32 - 1
-TRAINER_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
-"""Those that the model trains in, and Lightning's short names for them."""
 MAY_CHANGE = {("data", "root"), ("data", "download")}
 """Options that may differ when a run goes on: the data set may have moved."""
 
@@ -70,13 +71,17 @@ class SaveRun(SaveConfigCallback):
             self.save_config(trainer, pl_module, "fit")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``, a recipe of which the same run can be made again."""
+        """Write ``config.yaml``, a recipe of which the same run can be made again; its head tells what it ran on."""
         config = self.config.clone()
         for name in ("config", "output", "overwrite", "ckpt_path"):
             config.pop(name, None)
         text = self.parser.dump(config, skip_unset=True, skip_validation=True)
         file = Path(trainer.default_root_dir) / CONFIG_FILE
-        write_whole(file, f"# glimpse=={glimpse.__version__}\n{text}")
+        write_whole(file, f"# glimpse=={glimpse.__version__}\n# computed in {trainer.precision}\n{text}")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note the precision in which the run computes, which its recipe may leave to the hardware."""
+        checkpoint["precision"] = trainer.precision
 
 
 class TrainingCLI(LightningCLI):
@@ -99,6 +104,7 @@ class TrainingCLI(LightningCLI):
             parser_class=TrainingParser,
             save_config_callback=SaveRun,
             save_config_kwargs={"save_to_log_dir": False},
+            trainer_class=PrecisionTrainer,
             # One process: so small a model gains nothing from several devices.
             trainer_defaults={"devices": 1, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
@@ -221,6 +227,24 @@ class TrainingCLI(LightningCLI):
         print(
             f"training on {description_of(self.datamodule)}: {weights:,} weights; the run goes to {self.output}{note}"
         )
+        if isinstance(self.datamodule, ImageData):
+            for note in self.datamodule.source.notes:
+                print(f"data: {note}")
+        self.tell_precision()
+
+    def tell_precision(self) -> None:
+        """Print the precision that was chosen for the user, or warn of what the user's own choice costs."""
+        if not isinstance(self.trainer, PrecisionTrainer):
+            return
+        chosen = self.trainer.chosen_precision
+        if chosen.reason:
+            print(f"precision: {chosen.title}; {chosen.reason}", flush=True)
+        if chosen.warning:
+            print(
+                f"warning: --trainer.precision {chosen.name}: {chosen.warning}; {AUTO} takes the faster one",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def load_pretrained(self) -> None:
         """Load the weights that a new training begins with, where the recipe names some."""
@@ -275,9 +299,9 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         given = options[name]
         if given is not None and given != endless and given <= 0:
             raise UsageError(f"--trainer.{name}: expected a number above 0, got {given}; nothing would be trained")
-    if options["precision"] is not None and str(options["precision"]) not in TRAINER_PRECISIONS:
+    if full_name(options["precision"]) not in TRAINING_PRECISIONS:
         raise UsageError(
-            f"--trainer.precision: expected one of {', '.join(TRAINER_PRECISIONS[:3])}; got {options['precision']}; "
+            f"--trainer.precision: expected one of {', '.join(TRAINING_PRECISIONS)}; got {options['precision']}; "
             "the model's weights stay in single precision"
         )
 

@@ -1,7 +1,8 @@
 """The three graphs of a model that takes glimpses, assembled from its step and the retina.
 
-An *episode* repeats the step, an *adaptive* graph runs it in a loop, and a *step* graph is the step alone. For
-processors, the first two hold two forms of the same computation behind an ``If``: one for a single image and one for a
+An *episode* repeats the step, an *adaptive* graph runs it in a loop, and a *step* graph is the step alone. An episode
+and a step hold no control flow, neither ``Loop`` nor ``If``, because there are runtimes that lack it or run it wrongly.
+For processors, an adaptive graph holds two forms of the loop behind an ``If``: one for a single image and one for a
 batch.
 """
 
@@ -18,6 +19,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard, RetinaGeometry
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -97,44 +99,44 @@ def metadata(card: ModelCard) -> dict[str, str]:
 def _episode(plan: GraphPlan) -> onnx.ModelProto:
     builder, card = GraphBuilder(), plan.card
     image_input = ImageInput(INPUT, card.input_type, card.channels)
-    stacks = [name for name in (LOGITS, LOCATIONS) if name in _needed(plan)]
     builder.weight(numpy_helper.from_array(np.zeros((1, 2), np.float32), FIRST_LOCATION))
 
-    def unroll(branch: GraphBuilder, single: bool) -> tuple[str, ...]:
-        retina_nodes = _retina_nodes(branch, plan, image_input, single)
-        location = FIRST_LOCATION if single else _for_each_image(branch, FIRST_LOCATION, 2)
-        # The first state is a constant of zeros, so that onnxruntime folds its products when it loads the file.
-        state = tuple(branch.constant(np.zeros((1, size)), np.float32) for size in plan.state_sizes)
-        logits, locations = [], [location]
-        for time in range(card.num_glimpses):
-            step_inputs = {
-                GLIMPSE: retina_nodes(branch, location),
-                LOCATION: location,
-                **dict(zip(plan.parts, state, strict=True)),
-            }
-            last = time + 1 == card.num_glimpses
-            wanted = (LOGITS,) if last else (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in plan.parts))
-            step_logits, *following = plan.fragment.insert_into(branch, step_inputs, wanted)
-            logits.append(step_logits)
-            if not last:
-                location, *rest = following
-                state = tuple(rest)
-                locations.append(location)
-        stacked = {LOGITS: (logits, len(card.classes)), LOCATIONS: (locations, 2)}
-        return tuple(
-            branch("Reshape", branch("Concat", *stacked[name][0], axis=1), branch.integers(0, -1, stacked[name][1]))
-            for name in stacks
-        )
-
-    outputs = _outputs(card)
-    stacked = _by_batch(builder, plan, unroll, [outputs[name] for name in stacks])
-    _finish(builder, plan, dict(zip(stacks, stacked, strict=True)), image_input)
+    retina_nodes = _retina_nodes(builder, plan, image_input, "gather" if card.target == "gpu" else "border")
+    location = _for_each_image(builder, FIRST_LOCATION, 2)
+    # The first state is a constant of zeros, so that onnxruntime folds its products when it loads the file.
+    state = tuple(builder.constant(np.zeros((1, size)), np.float32) for size in plan.state_sizes)
+    logits, locations = [], [location]
+    for time in range(card.num_glimpses):
+        step_inputs = {
+            GLIMPSE: retina_nodes(builder, location, clamped=time > 0),
+            LOCATION: location,
+            **dict(zip(plan.parts, state, strict=True)),
+        }
+        last = time + 1 == card.num_glimpses
+        wanted = (LOGITS,) if last else (LOGITS, NEXT_LOCATION, *(f"next_{name}" for name in plan.parts))
+        step_logits, *following = plan.fragment.insert_into(builder, step_inputs, wanted)
+        logits.append(step_logits)
+        if not last:
+            location, *rest = following
+            state = tuple(rest)
+            locations.append(location)
+    stacked = {LOGITS: (logits, len(card.classes)), LOCATIONS: (locations, 2)}
+    found = {}
+    for name in _needed(plan):
+        values, length = stacked[name]
+        shape = builder.integers(0, card.num_glimpses, length)
+        output = name if name in plan.wanted else ""
+        found[name] = builder("Reshape", builder("Concat", *values, axis=1), shape, name=output)
+    _finish(builder, plan, found, image_input)
     return _model(builder, plan)
 
 
 def _adaptive(plan: GraphPlan) -> onnx.ModelProto:
     builder, card = GraphBuilder(), plan.card
-    image_input = ImageInput(INPUT, card.input_type, card.channels, FRAME)
+    layout = CHANNELS_LAST if card.takes_channels_last else None
+    image_input = ImageInput(INPUT, card.input_type, card.channels, FRAME, layout)
+    if layout:
+        builder.weight(numpy_helper.from_array(np.asarray(0, np.int64), layout))
     size = sum(plan.state_sizes)
     for name, default in (
         (FIRST_LOCATION, np.zeros((1, 2), np.float32)),
@@ -166,7 +168,7 @@ class _Carried(NamedTuple):
 def _loop(branch: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single: bool) -> tuple[str, ...]:
     """The glimpses in a loop. An image of a batch that has stopped keeps its values until all have stopped."""
     card, parts = plan.card, plan.parts
-    retina_nodes = _retina_nodes(branch, plan, image_input, single)
+    retina_nodes = _retina_nodes(branch, plan, image_input, "pad" if single else "gather")
     first, state = FIRST_LOCATION, STATE
     if not single:
         first, state = _for_each_image(branch, first, 2), _for_each_image(branch, state, sum(plan.state_sizes))
@@ -285,7 +287,7 @@ def _finish(builder: GraphBuilder, plan: GraphPlan, found: dict[str, str], image
     """Name the outputs, and compute those that depend on others."""
     card = plan.card
     for name in plan.wanted:
-        if name in found:
+        if name in found and found[name] != name:
             builder("Identity", found[name], name=name)
         elif name == PROBABILITIES:
             _softmax(builder, found[LOGITS], card, name)
@@ -296,15 +298,16 @@ def _finish(builder: GraphBuilder, plan: GraphPlan, found: dict[str, str], image
 def _boxes(builder: GraphBuilder, locations: str, retina: RetinaGeometry, image_input: ImageInput) -> None:
     nested = windows(*retina)
     start = Grid(builder, image_input, nested[-1].width).start(builder, locations)
-    corners = builder("Unsqueeze", builder("Concat", start, start, axis=2), builder.integers(2))
+    corners = builder("Gather", start, builder.constant([[0, 1, 0, 1]] * len(nested), np.int64), axis=2)
     sides = [[offset, offset, offset + side, offset + side] for offset, side in nested]
     builder("Add", corners, builder.constant(sides, np.float32), name=BOXES)
 
 
-def _needed(plan: GraphPlan) -> set[str]:
+def _needed(plan: GraphPlan) -> tuple[str, ...]:
     """The values that the wanted outputs are computed from."""
     needs = {LOGITS: LOGITS, PROBABILITIES: LOGITS, LOCATIONS: LOCATIONS, BOXES: LOCATIONS}
-    return {needs[name] for name in plan.wanted if name in needs}
+    needed = {needs[name] for name in plan.wanted if name in needs}
+    return tuple(name for name in (LOGITS, LOCATIONS) if name in needed)
 
 
 def _softmax(builder: GraphBuilder, logits: str, card: ModelCard, name: str = "") -> str:
@@ -313,8 +316,8 @@ def _softmax(builder: GraphBuilder, logits: str, card: ModelCard, name: str = ""
     return builder("Softmax", logits, axis=-1, name=name)
 
 
-def _retina_nodes(builder: GraphBuilder, plan: GraphPlan, image_input: ImageInput, single: bool) -> RetinaNodes:
-    return RetinaNodes(builder, image_input, *plan.retina, single, not plan.fragment.flattens)
+def _retina_nodes(builder: GraphBuilder, plan: GraphPlan, image_input: ImageInput, form: str) -> RetinaNodes:
+    return RetinaNodes(builder, image_input, *plan.retina, form, not plan.fragment.flattens)
 
 
 def _for_each_image(builder: GraphBuilder, name: str, length: int) -> str:

@@ -1,7 +1,6 @@
 """Export targets, found by name: each writes what a model server needs to serve an exported file. No torch."""
 
-import difflib
-
+from glimpse.errors import suggestion
 from glimpse.export.targets.kserve import KServeTarget
 from glimpse.export.targets.ownership import DeploymentError
 from glimpse.export.targets.target import Target, TargetOption
@@ -23,7 +22,6 @@ def find_target(kind: str) -> type[Target]:
         DeploymentError: When there is no such target; it names the one that was most likely meant.
     """
     if kind not in EXPORT_TARGETS:
-        near = difflib.get_close_matches(kind, EXPORT_TARGETS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else "; choose one of them"
+        hint = suggestion(kind, EXPORT_TARGETS) or "; choose one of them"
         raise DeploymentError(f"expected an export target out of {', '.join(EXPORT_TARGETS)}, got {kind!r}{hint}")
     return EXPORT_TARGETS[kind]

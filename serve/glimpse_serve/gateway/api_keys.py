@@ -7,14 +7,19 @@ the processor busy by sending wrong keys.
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
+import shlex
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _RATE = re.compile(r"rate=(\d{1,9}(?:\.\d{1,9})?)")
+_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+"""Permissions that a file with secrets should not give."""
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +143,33 @@ def read_entries(text: str, name: str) -> list[Key]:
             )
         keys.append(Key(fields[0], bytes.fromhex(digest.group(1)), float(rate.group(1)) if rate else None))
     return keys
+
+
+def exposure_warnings(*files: str) -> list[str]:
+    """Say which files with secrets other users of the machine can read or change.
+
+    A file that belongs to somebody else, as one that a cluster mounts, is read as one of its group.
+
+    Args:
+        files: Paths of the files, such as those of the API keys and the TLS key; empty for none. A link is followed.
+
+    Returns:
+        A sentence for each file that users beyond these can read or write, with the command that changes it.
+    """
+    sentences = []
+    for file in dict.fromkeys(filter(None, files)):
+        try:
+            status = Path(file).stat()
+        except OSError:
+            continue  # whoever reads it reports that
+        mode = stat.S_IMODE(status.st_mode)
+        right = 0o600 if status.st_uid == os.geteuid() else 0o640
+        if mode & _OTHERS & ~right:
+            sentences.append(
+                f"expected {str(file)!r}, which holds secrets, with mode {right:o} or less, got mode {mode:o}, which "
+                f"lets other users read or change it; run: chmod {right:o} {shlex.quote(file)}"
+            )
+    return sentences
 
 
 def make_key(name: str) -> tuple[str, str]:

@@ -1,10 +1,9 @@
-"""Access control: API keys, rate limits, CORS, security headers."""
+"""Access control: API keys, rate limits, CORS."""
 
 import ipaddress
 import math
 import re
-import ssl
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -12,13 +11,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.gateway import rejections
 from glimpse_serve.gateway.api_keys import KeyRing
 from glimpse_serve.gateway.rate_limits import RateLimiter
-from glimpse_serve.http.request import Scope
+from glimpse_serve.gateway.rejections import received_request_id, response_headers, security_headers
+from glimpse_serve.gateway.tls import server_context
+from glimpse_serve.http.request import Scope, client_address
 from glimpse_serve.settings import Settings
 
-OPEN_PATHS = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
-"""Paths without authentication: health checks of load balancers, which have no keys."""
+OPEN_PATHS = re.compile(r"/v2/health/(live|ready)")
+"""Paths without authentication: health checks of load balancers, which have no keys. The readiness of a single model is
+not one of them, since it tells which models there are."""
 WRONG_KEYS = (1.0, 10)
 """Rate (requests a second) and burst of wrong keys from one address."""
 
@@ -60,12 +63,12 @@ class Authenticator:
             return Caller()
         if not self._keys.required:
             if self._settings.rate:
-                self._take_token(f"address {_address(scope)}", self._settings.rate, self._settings.burst)
+                self._take_token(f"address {client_address(scope)}", self._settings.rate, self._settings.burst)
             return Caller()
         secret = _secret(scope)
         key = self._keys.find(secret) if secret is not None else None
         if key is None:
-            self._take_token(f"wrong {_address(scope)}", *WRONG_KEYS)
+            self._take_token(f"wrong {client_address(scope)}", *WRONG_KEYS)
             received = "one that is not known" if secret is not None else "none"
             raise HTTPError(
                 401,
@@ -91,27 +94,6 @@ class Authenticator:
             )
 
 
-def security_headers(settings: Settings) -> list[tuple[bytes, bytes]]:
-    """Return the headers of every response that tell browsers not to guess types, embed or cache it.
-
-    Args:
-        settings: TLS and CORS settings.
-    """
-    headers = [
-        (b"x-content-type-options", b"nosniff"),
-        (
-            b"content-security-policy",
-            b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
-        ),
-        (b"referrer-policy", b"no-referrer"),
-        (b"cross-origin-resource-policy", b"cross-origin" if settings.cors else b"same-origin"),
-        (b"cache-control", b"no-store"),
-    ]
-    if settings.tls_certificate:
-        headers.append((b"strict-transport-security", b"max-age=31536000"))
-    return headers
-
-
 def cors_middleware(settings: Settings) -> list[Middleware]:
     """Return the middleware that lets pages of other origins call the service; none without such origins.
 
@@ -124,6 +106,7 @@ def cors_middleware(settings: Settings) -> list[Middleware]:
         return []
     cors = Middleware(
         _JsonCORSMiddleware,
+        security=security_headers(settings),
         allow_origins=settings.cors,
         allow_methods=("GET", "POST"),
         allow_headers=(
@@ -141,10 +124,19 @@ def cors_middleware(settings: Settings) -> list[Middleware]:
 
 
 class _JsonCORSMiddleware(CORSMiddleware):
-    """Starlette's CORS middleware, with errors in the JSON form of all errors."""
+    """Starlette's CORS middleware, with the headers of all responses, and errors in the JSON form of all errors."""
+
+    def __init__(self, app: Any, /, security: rejections.Headers, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._security = security
+
+    def _more_headers(self, request_headers: Headers) -> dict[str, str]:
+        found = response_headers(self._security, received_request_id(request_headers.raw))
+        return {name.decode(): value.decode() for name, value in found}
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
+        response.headers.update(self._more_headers(request_headers))
         if response.status_code < 400:
             return response
         message = f"expected a call that is allowed to other origins (--cors), got {bytes(response.body).decode()}"
@@ -170,9 +162,7 @@ def check_access(settings: Settings, keys: KeyRing) -> None:
         )
     if settings.tls_certificate:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                settings.tls_certificate, settings.tls_key, password=""
-            )
+            server_context(settings)
         except (OSError, ValueError) as error:
             raise AccessError(
                 f"expected a certificate and its key, without a password, in {settings.tls_certificate!r} and "
@@ -203,18 +193,3 @@ def _secret(scope: Scope) -> str | None:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             found = value[7:].decode("latin-1").strip()
     return found
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    if not client:
-        return "unknown"
-    text = str(client[0])
-    if ":" not in text:
-        return text
-    # A client with one IPv6 address usually has the whole /64 network.
-    try:
-        address = ipaddress.IPv6Address(text.partition("%")[0])
-    except ValueError:
-        return text
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.gateway.authentication import Authenticator, security_headers
+from glimpse_serve.gateway.authentication import Authenticator
+from glimpse_serve.gateway.hosts import HostCheck
+from glimpse_serve.gateway.rejections import response_headers, security_headers
 from glimpse_serve.http.request import REQUEST_KEY, Receive, Request, Scope, Send, error_response, send_response
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry import logs
@@ -18,18 +20,20 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLIENT_CLOSED_REQUEST = 499
 """The status in the logs of a request whose client disconnected before the response, as in nginx."""
+STARTS = frozenset(("http.response.start", "websocket.http.response.start", "websocket.accept"))
+"""ASGI messages that carry the headers of a response."""
 _log = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """ASGI middleware that authenticates, times, counts, traces and logs requests, and turns exceptions into responses.
+    """ASGI middleware around every request: host, authentication, metrics, traces, logs, and errors as responses.
 
     Args:
         app: The wrapped application.
         authenticator: Checks API keys and rate limits.
         metrics: Counts requests and errors.
         tracing: Starts the spans.
-        settings: TLS and CORS settings, for the security headers.
+        settings: Allowed hosts; TLS and CORS settings, for the security headers.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class RequestMiddleware:
     ) -> None:
         self._app, self._authenticator = app, authenticator
         self._metrics, self._tracing = metrics, tracing
+        self._hosts = HostCheck(settings)
         self._headers = security_headers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,15 +64,14 @@ class RequestMiddleware:
 
         async def send_with_headers(message: Any) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message["headers"], *self._headers, (b"x-request-id", request.id.encode())]
-            await send(message)
+            started = started or message["type"] in STARTS
+            await send(self._with_headers(message, request))
 
         self._metrics.request_started()
         try:
             try:
                 with self._tracing.start_span(scope) as request.span:
+                    self._hosts.check(scope)
                     request.caller = self._authenticator.authenticate(scope).name
                     await self._app(scope, receive, send_with_headers)
                     request.span.set_attribute("http.route", request.route)
@@ -96,22 +100,35 @@ class RequestMiddleware:
 
     async def _handle_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._make_request(scope, receive)
+
+        async def send_with_headers(message: Any) -> None:
+            await send(self._with_headers(message, request))
+
         try:
             with self._tracing.start_span(scope) as request.span:
+                self._hosts.check(scope)
                 request.caller = self._authenticator.authenticate(scope).name
                 request.status = 101
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, send_with_headers)
         except HTTPError as error:
             self._metrics.count_error(error.kind)
             request.status = error.status
             # Errors before the handshake is accepted; later ones are sent by the streaming session.
-            await send_response(request, error_response(error), _websocket_rejection(send))
+            await send_response(request, error_response(error), _websocket_rejection(send_with_headers))
         except Exception:  # noqa: BLE001 - any exception is logged and not shown to the client
             _log.exception("a handshake failed", extra={"request_id": request.id, "path": scope["path"][:200]})
             self._metrics.count_error("internal")
-            await send_response(request, error_response(_internal_error(request)), _websocket_rejection(send))
+            await send_response(
+                request, error_response(_internal_error(request)), _websocket_rejection(send_with_headers)
+            )
         finally:
             self._finish(request)
+
+    def _with_headers(self, message: Any, request: Request) -> Any:
+        """A message with the headers of every response, if it carries headers."""
+        if message["type"] not in STARTS:
+            return message
+        return {**message, "headers": [*message.get("headers", ()), *response_headers(self._headers, request.id)]}
 
     def _make_request(self, scope: Scope, receive: Receive) -> Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -1,30 +1,22 @@
-"""Reading request bodies: size limits while streaming, decompression, multipart forms, decoding of large images."""
+"""Reading request bodies: size limits while streaming, decompression, multipart forms."""
 
 import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from glimpse.images.pixels import ImageError, TooManyPixelsError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.request import Receive
-from glimpse_serve.inference.batcher import WorkerThreads
-from glimpse_serve.inference.jobs import DecodedImage
-from glimpse_serve.inference.model import ServedModel
 from glimpse_serve.settings import Settings
-
-Result = TypeVar("Result")
 
 MEMORY_BODIES = 16
 """Memory for bodies that are held at once, in bodies of the greatest size; beyond it requests get 503."""
 ENCODINGS = ("gzip", "deflate")
 """Accepted values of Content-Encoding."""
-MAX_LARGE_IMAGES = 32
-"""Large images that are processed or wait in the thread pool, at most."""
 IMAGE_TYPES = ("image/", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
 """Accepted prefixes of a raw body's Content-Type. curl sends x-www-form-urlencoded by default."""
 
@@ -38,7 +30,7 @@ class UploadedImage(NamedTuple):
 
 
 class BodyReader:
-    """Reads bodies and decodes large images within the limits of the settings, for all requests of a process.
+    """Reads bodies within the limits of the settings, for all requests of a process.
 
     Args:
         settings: The limits.
@@ -47,8 +39,6 @@ class BodyReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._held = 0
-        self._workers = WorkerThreads(2)  # daemon threads: an image that is still decoded does not delay the exit
-        self._in_thread = 0
 
     @contextlib.asynccontextmanager
     async def read(self, headers: Mapping[str, str], receive: Receive) -> AsyncIterator[bytes]:
@@ -107,89 +97,6 @@ class BodyReader:
             ) from None
         finally:
             self._held -= size
-
-    async def decode(self, model: ServedModel, image: bytes, name: str) -> DecodedImage:
-        """Decode a large image in the thread pool and fit it onto a model's canvas.
-
-        Args:
-            model: The model.
-            image: The bytes of an image file.
-            name: The image's name in error messages.
-
-        Raises:
-            HTTPError: 422 when it is no image, 413 when it has too many pixels, 408 when it takes too long, 503 when
-                too many wait.
-        """
-        return await self.run_in_thread(lambda: model.decode(image, name, self._settings.max_pixels), name)
-
-    async def run_in_thread(self, work: Callable[[], Result], name: str) -> Result:
-        """Run a function on an image in the thread pool, with a time limit.
-
-        Args:
-            work: The function.
-            name: The image's name in error messages.
-
-        Raises:
-            HTTPError: 408 when it takes too long, 503 when too many wait, 422 or 413 when it raises an ImageError.
-        """
-        if self._in_thread >= MAX_LARGE_IMAGES:
-            raise HTTPError(
-                503, "expected fewer large images to be worked on; try again in 1 s", "overload", {"Retry-After": "1"}
-            )
-        seconds = self._settings.decode_seconds
-        self._in_thread += 1
-        future = self._submit(work)
-        # A thread can't be stopped: work that takes too long runs to its end, and counts until then.
-        future.add_done_callback(self._finished)
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), seconds)
-        except TimeoutError:
-            raise HTTPError(
-                408,
-                f"expected to be done with {name} within {seconds:g} s; send it smaller, or in another format",
-                "timeout",
-            ) from None
-        except ImageError as error:
-            raise image_error(error) from error
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._workers.close()
-
-    def _submit(self, work: Callable[[], Result]) -> "asyncio.Future[Result]":
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-
-        def report(setter: Callable[[Any], None], found: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
-                loop.call_soon_threadsafe(setter, found)
-
-        def work_and_report() -> None:
-            try:
-                found = work()
-            except Exception as error:  # noqa: BLE001 - any exception is passed to the caller
-                report(future.set_exception, error)
-            else:
-                report(future.set_result, found)
-
-        self._workers.submit(work_and_report)
-        return future
-
-    def _finished(self, work: "asyncio.Future[Any]") -> None:
-        self._in_thread -= 1
-        if not work.cancelled():
-            work.exception()  # marks it as retrieved: the caller has it, or has given up
-
-
-def image_error(error: ImageError) -> HTTPError:
-    """Convert an error of reading an image to an HTTP error: 413 for too many pixels, else 422.
-
-    Args:
-        error: The error.
-    """
-    if isinstance(error, TooManyPixelsError):
-        return HTTPError(413, str(error), "size")
-    return HTTPError(422, str(error), "image")
 
 
 def parse_images(headers: Mapping[str, str], body: bytes, most: int) -> list[UploadedImage]:

@@ -1,5 +1,6 @@
 """Requests, responses, endpoints, and the JSON form of results and errors."""
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -90,6 +91,25 @@ class Request:
                 )
             found[name] = value
         return found
+
+
+def client_address(scope: Scope) -> str:
+    """Return the address of a client, for limits; of IPv6 its network of 64 bits, which one client usually has.
+
+    Args:
+        scope: The ASGI scope of its request.
+    """
+    client = scope.get("client")
+    if not client:
+        return "unknown"
+    text = str(client[0])
+    if ":" not in text:
+        return text
+    try:
+        address = ipaddress.IPv6Address(text.partition("%")[0])
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))
 
 
 class Response(NamedTuple):

@@ -4,25 +4,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from glimpse.runtime.graph import Arrays
 from glimpse.runtime.prediction import Prediction
+from glimpse_serve.inference.decoder import DecodedImage
 
 SMALL_BYTES = 2**14
 """An image file of at most so many bytes (and pixels) is decoded within a few tenths of a millisecond."""
 
-
-class DecodedImage(NamedTuple):
-    """An image that was decoded and fitted onto a model's canvas."""
-
-    pixels: npt.NDArray[np.uint8]
-    """(height, width, channels) of the canvas."""
-    height: int
-    """Height of the original image, pixels."""
-    width: int
-    """Width of the original image, pixels."""
+MOST_BYTES = 2**16
+"""Bytes of the largest file that is looked into with its batch: four for each pixel of the largest image that is."""
 
 
 class TooLargeInBatch(NamedTuple):

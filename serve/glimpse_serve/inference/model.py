@@ -1,30 +1,38 @@
 """A served model, which runs batches of jobs. Blocking: call it in a thread."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from glimpse.contract.card import ModelCard
-from glimpse.contract.tensors import GLIMPSES, INPUT, LOCATIONS
+from glimpse.contract.tensors import FIRST_LOCATION, FRAME, GLIMPSE, GLIMPSES, INPUT, LOCATION, LOCATIONS, STATE
 from glimpse.images import pixels
+from glimpse.runtime.graph import InterruptedRunError, OutputError
+from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.explanation import explain_image
 from glimpse_serve.inference.jobs import (
+    MOST_BYTES,
     ClassifyJob,
     ClassifyResult,
-    DecodedImage,
     ExplainJob,
     InferJob,
     InferResult,
     TooLargeInBatch,
 )
 
-SMALL_PIXELS = 2**14
+SMALL_PIXELS = MOST_BYTES // 4
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
-would delay the other requests of the batch; it is decoded before, in the thread pool."""
+would delay the other requests of the batch; it is decoded before, apart."""
+_UNBOUNDED = (GLIMPSE, LOCATION, STATE, FIRST_LOCATION, FRAME)
+"""Inputs whose finite values may be so large that the outputs are not finite; the images are checked to be pixels."""
+
+_log = logging.getLogger(__name__)
 
 
 class ServedModel:
@@ -54,26 +62,21 @@ class ServedModel:
 
         Returns:
             For each job its result, or the exception that this job alone raises.
-        """
-        if isinstance(jobs[0], ExplainJob):
-            return [explain_image(self.session, job) for job in jobs]
-        return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
-
-    def decode(self, image: bytes, name: str, max_pixels: int) -> DecodedImage:
-        """Decode an image and fit it onto the model's canvas.
-
-        Args:
-            image: The bytes of an image file.
-            name: The image's name in error messages.
-            max_pixels: Largest number of pixels.
 
         Raises:
-            ImageError: When it is no image, is damaged, or has too many pixels.
+            HTTPError: 504 when the graph went on for so long that it was ended.
         """
-        decoded = pixels.decode(image, name, max_pixels)
-        height, width, _ = decoded.shape
-        fitting = decoded.shape == (self.card.height, self.card.width, self.card.channels)
-        return DecodedImage(decoded if fitting else self.session.fit(decoded), height, width)
+        try:
+            if isinstance(jobs[0], ExplainJob):
+                return [self._explain(job) for job in jobs]
+            return self._infer(jobs) if isinstance(jobs[0], InferJob) else self._classify(jobs)
+        except InterruptedRunError as error:
+            raise interrupted_error(error) from error
+
+    @property
+    def canvas(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the canvas onto which images are fitted."""
+        return self.card.height, self.card.width, self.card.channels
 
     def _classify(self, jobs: Sequence[ClassifyJob]) -> list[Any]:
         started = time.perf_counter()
@@ -81,9 +84,16 @@ class ServedModel:
         canvases: list[DecodedImage] = []
         ready: list[int] = []
         for place, job in enumerate(jobs):
+            image = job.image
+            if isinstance(image, bytes) and len(image) > MOST_BYTES:
+                results[place] = TooLargeInBatch()
+                continue
             try:
-                image = job.image
-                canvas = self.decode(image, job.name, SMALL_PIXELS) if isinstance(image, bytes) else image
+                canvas = (
+                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas))
+                    if isinstance(image, bytes)
+                    else image
+                )
             except pixels.TooManyPixelsError:
                 results[place] = TooLargeInBatch()
             except pixels.ImageError as error:
@@ -94,9 +104,13 @@ class ServedModel:
         if not ready:
             return results
         decoded = time.perf_counter()
-        batch = np.stack([canvas.pixels for canvas in canvases])
-        found = self.session.run(batch, max_glimpses=jobs[0].max_glimpses, confidence=jobs[0].confidence)
-        found = self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
+        try:
+            found = self._look_at(canvases, jobs[0])
+        except OutputError as error:
+            if len(jobs) == 1:
+                return [self.output_error(error)]
+            # One image may have caused it, so each is classified alone.
+            return [result for job in jobs for result in self._classify([job])]
         ended = time.perf_counter()
         for row, (place, canvas) in enumerate(zip(ready, canvases, strict=True)):
             results[place] = ClassifyResult(
@@ -104,11 +118,51 @@ class ServedModel:
             )
         return results
 
+    def _look_at(self, canvases: Sequence[DecodedImage], job: ClassifyJob) -> Prediction:
+        batch = np.stack([canvas.pixels for canvas in canvases])
+        found = self.session.run(batch, max_glimpses=job.max_glimpses, confidence=job.confidence)
+        return self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
+
+    def _explain(self, job: ExplainJob) -> Any:
+        try:
+            return explain_image(self.session, job)
+        except OutputError as error:
+            return self.output_error(error)
+
+    def output_error(self, error: OutputError, given: Collection[str] = ()) -> HTTPError:
+        """Convert the error of a model whose outputs are not finite: 422 if the client's tensors led to it, else 500.
+
+        The second is the operator's to mend, and is logged.
+
+        Args:
+            error: The error.
+            given: Names of the tensors that the client sent.
+        """
+        unbounded = [repr(name) for name in _UNBOUNDED if name in given]
+        if unbounded:
+            return HTTPError(
+                422,
+                f"expected values of {', '.join(unbounded)} for which the model's outputs are finite, got some that "
+                "lead to NaN or infinity; send smaller ones",
+                "tensor",
+            )
+        _log.error("%s version %d: %s", self.name, self.version, error, extra={"model": self.name})
+        return HTTPError(
+            500,
+            f"expected a finite result of the model {self.name!r}, got NaN or infinity, which is the model's fault; "
+            "tell the operator of the service",
+            "output",
+        )
+
     def _infer(self, jobs: Sequence[InferJob]) -> list[Any]:
         started = time.perf_counter()
         if len(jobs) == 1:
             try:
                 found = self.session.infer(jobs[0].inputs, jobs[0].outputs)
+            except InterruptedRunError:
+                raise
+            except OutputError as error:
+                return [self.output_error(error, jobs[0].inputs)]
             except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base class
                 return [error]
             return [InferResult(found, time.perf_counter() - started)]
@@ -117,6 +171,8 @@ class ServedModel:
         counted = GLIMPSES in self.card.outputs and GLIMPSES not in wanted
         try:
             found = self.session.infer(inputs, (*wanted, GLIMPSES) if counted else wanted)
+        except InterruptedRunError:
+            raise
         except Exception:  # noqa: BLE001 - one job may have caused it, so each runs alone
             return [run_batch for job in jobs for run_batch in self._infer([job])]
         seconds = time.perf_counter() - started
@@ -132,6 +188,15 @@ class ServedModel:
                 own = {name: field[:, :taken] if name in _IN_TIME else field for name, field in own.items()}
             results.append(InferResult(own, seconds))
         return results
+
+
+def interrupted_error(error: InterruptedRunError) -> HTTPError:
+    """The error of a request whose model went on for too long.
+
+    Args:
+        error: The error of its graph.
+    """
+    return HTTPError(504, str(error), "deadline")
 
 
 _IN_TIME = frozenset(("logits", "probabilities", LOCATIONS, "boxes", "maps"))

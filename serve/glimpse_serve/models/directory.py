@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from glimpse.contract.texts import visible
 from glimpse_serve.models.names import ModelError
 from glimpse_serve.models.registry import Registry
 
@@ -28,11 +29,19 @@ class VersionedFile(NamedTuple):
     """Modification time, size, inode and device: they change when the file does."""
 
 
+class _Load(NamedTuple):
+    """A file that is being tried and loaded."""
+
+    file: VersionedFile
+    task: "asyncio.Task[None]"
+
+
 class ModelDirectory:
     """Keeps a registry in step with the directory.
 
-    A file is loaded only when it did not change between two scans, so not while it is written. A rejected file is not
-    tried again until it changes, and the model that was served before stays.
+    A file is loaded only when it did not change between two scans, so not while it is written. Files are loaded side by
+    side, and a scan goes on while one takes long. A rejected file is not tried again until it changes, and the model
+    that was served before stays.
 
     Args:
         directory: The directory.
@@ -42,39 +51,95 @@ class ModelDirectory:
     def __init__(self, directory: Path, registry: Registry) -> None:
         self._directory, self._registry = directory, registry
         self._served: dict[tuple[str, int], VersionedFile] = {}
+        self._loads: dict[tuple[str, int], _Load] = {}
         self._tried: dict[Path, tuple[int, ...]] = {}
         self._signatures: dict[Path, tuple[int, ...]] = {}
         self._readable = True
 
     async def scan(self, complete: bool = False) -> None:
-        """Scan once: load new and changed files, and unload the models of deleted files.
+        """Scan once, and wait until new and changed files are loaded or rejected.
 
         Args:
             complete: Whether all files count as complete; otherwise only those that are unchanged since the last scan.
+        """
+        waiting = await self.begin_scan(complete)
+        while self._loads:
+            await asyncio.wait([load.task for load in self._loads.values()])
+            waiting = [file for file in waiting if not self._begin_load(file)]
+
+    async def begin_scan(self, complete: bool = False) -> list[VersionedFile]:
+        """Scan once: begin to load new and changed files, and unload the models of deleted files.
+
+        Args:
+            complete: As of :meth:`scan`.
+
+        Returns:
+            Files whose loading has to wait, since another one of the same name and version is being loaded.
         """
         try:
             listed = await asyncio.to_thread(list_files, self._directory)
         except OSError as error:
             if self._readable:
                 _log.error(
-                    "can't read the model directory %s (%s); what is served goes on", self._directory, error.strerror
+                    "can't read the model directory %s (%s); what is served goes on",
+                    visible(str(self._directory)),
+                    error.strerror,
                 )
             self._readable = False
-            return
+            return []
         self._readable = True
         before, self._signatures = self._signatures, {file.path: file.signature for file in listed}
         self._forget(before)
-        for file in listed:
-            unchanged = complete or before.get(file.path) == file.signature
-            if unchanged and self._tried.get(file.path) != file.signature:
-                self._tried[file.path] = file.signature
-                if self._is_served_elsewhere(file):
-                    continue
-                try:
-                    await self._registry.load(file.name, file.version, file.path)
-                except ModelError:
-                    continue  # the registry has recorded and logged it
-                self._served[file.name, file.version] = file
+        due = [
+            file
+            for file in listed
+            if (complete or before.get(file.path) == file.signature) and self._tried.get(file.path) != file.signature
+        ]
+        return [file for file in due if not self._begin_load(file)]
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until all loads that have begun have ended, or none has for some time; the others go on.
+
+        Args:
+            seconds: How long to wait for the next load to end.
+        """
+        while self._loads:
+            ended, _ = await asyncio.wait(
+                [load.task for load in self._loads.values()], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ended:
+                return
+
+    def close(self) -> None:
+        """End the loads that have begun."""
+        for load in self._loads.values():
+            load.task.cancel()
+
+    def _begin_load(self, file: VersionedFile) -> bool:
+        """Begin to load a file, or reject it; False when it has to wait for another one of its name and version."""
+        key = file.name, file.version
+        load = self._loads.get(key)
+        if load is not None and load.file.path != file.path:
+            return False
+        if load is not None:
+            load.task.cancel()
+        self._tried[file.path] = file.signature
+        if not self._is_served_elsewhere(file):
+            self._loads[key] = _Load(file, asyncio.create_task(self._load(file)))
+        return True
+
+    async def _load(self, file: VersionedFile) -> None:
+        key = file.name, file.version
+        try:
+            await self._registry.load(file.name, file.version, file.path)
+            self._served[key] = file
+        except ModelError:
+            pass  # the registry has recorded and logged it
+        except Exception:  # noqa: BLE001 - it concerns this file alone
+            _log.exception("loading the model %s failed", visible(file.name))
+        finally:
+            if key in self._loads and self._loads[key].file is file:
+                del self._loads[key]
 
     def _is_served_elsewhere(self, file: VersionedFile) -> bool:
         """Whether another file is already served under this name and version; then this one is rejected."""
@@ -95,6 +160,9 @@ class ModelDirectory:
         for path in missing:
             del self._tried[path]
             self._registry.rejected.pop(str(path), None)
+        for load in list(self._loads.values()):
+            if load.file.path in missing:
+                load.task.cancel()
         for key in [key for key, file in self._served.items() if file.path in missing]:
             del self._served[key]
             self._registry.unload(*key)
@@ -103,17 +171,20 @@ class ModelDirectory:
                 del self._tried[path]
 
     async def run(self, seconds: float) -> None:
-        """Scan periodically until cancelled.
+        """Scan periodically until cancelled; then the loads that have begun are ended.
 
         Args:
             seconds: Time between two scans.
         """
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.scan()
-            except Exception:  # noqa: BLE001 - a failed scan must not end the scanning
-                _log.exception("scanning the model directory failed; it is tried again")
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await self.begin_scan()
+                except Exception:  # noqa: BLE001 - a failed scan must not end the scanning
+                    _log.exception("scanning the model directory failed; it is tried again")
+        finally:
+            self.close()
 
 
 def list_files(directory: Path) -> list[VersionedFile]:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
-from glimpse.contract.card import ContractError
-from glimpse.runtime.providers import ProviderError
+from glimpse.contract.texts import visible
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.batcher import JobExecutor
 from glimpse_serve.inference.model import ServedModel
+from glimpse_serve.models.bundled import is_bundled
+from glimpse_serve.models.loading import open_model
 from glimpse_serve.models.names import ModelError, check_served_name
+from glimpse_serve.models.trial import Trial
 
 TRIM_SECONDS = 2.0
 """Time after which the memory of a replaced model is trimmed; its requests have ended by then."""
@@ -58,6 +58,7 @@ class Registry:
         observer: Receives the events.
         provider: The execution provider of the models.
         threads: Threads within an operator.
+        trial: Tries the files before they are loaded, but for the bundled ones; none when left out.
     """
 
     def __init__(
@@ -66,23 +67,24 @@ class Registry:
         observer: LoadObserver,
         provider: str = "cpu",
         threads: int = 1,
+        trial: Trial | None = None,
     ) -> None:
         self._make_executor, self._observer = make_executor, observer
-        self._provider, self._threads = provider, threads
+        self._provider, self._threads, self._trial = provider, threads, trial
         self._models: dict[str, dict[int, LoadedModel]] = {}
         self.rejected: dict[str, str] = {}
         """Rejected files, with the error message."""
 
     def __iter__(self) -> Iterator[LoadedModel]:
-        """Every model: names in the order of loading, versions ascending."""
+        """Every model: names in the order in which their loading began, versions ascending."""
         for versions in list(self._models.values()):
             for version in sorted(versions):
                 yield versions[version]
 
     @property
     def names(self) -> list[str]:
-        """Names of the models, in the order of loading."""
-        return list(self._models)
+        """Names of the models, in the order in which their loading began."""
+        return [name for name, versions in self._models.items() if versions]
 
     def versions(self, name: str) -> list[int]:
         """Served versions of a model, ascending."""
@@ -92,23 +94,21 @@ class Registry:
         """Find a model.
 
         Args:
-            name: Its name; by default the model that was loaded first.
+            name: Its name; by default the first of :attr:`names`.
             version: Its version as the client sent it; the greatest by default.
 
         Raises:
             HTTPError: 404 when there is no such model; 503 while no model at all is served.
         """
-        models = self._models
-        if not models:
+        versions = self._models.get(name) if name is not None else next(filter(None, self._models.values()), None)
+        if not versions:
+            names = self.names
+            if not names:
+                raise HTTPError(
+                    503, "expected a model to be served, and none is yet; try again soon", "model", {"Retry-After": "1"}
+                )
             raise HTTPError(
-                503, "expected a model to be served, and none is yet; try again soon", "model", {"Retry-After": "1"}
-            )
-        if name is None:
-            name = next(iter(models))
-        versions = models.get(name)
-        if versions is None:
-            raise HTTPError(
-                404, f"expected a model out of {_listed(models)}, got {name!r:.80}; choose one of them", "model"
+                404, f"expected a model out of {_listed(names)}, got {name!r:.80}; choose one of them", "model"
             )
         if version is None:
             return versions[max(versions)]
@@ -116,13 +116,16 @@ class Registry:
             known = ", ".join(map(str, sorted(versions)))
             raise HTTPError(
                 404,
-                f"expected a version of the model {name!r} out of {known}, got {version!r:.80}; choose one of them",
+                f"expected a version of the model {name or self.names[0]!r} out of {known}, got {version!r:.80}; "
+                "choose one of them",
                 "model",
             )
         return versions[int(version)]
 
     async def load(self, name: str, version: int, path: Path) -> LoadedModel:
-        """Open a model's file, check it, run it once, and only then serve it.
+        """Try a model's file, open it, run it, and only then serve it.
+
+        Loads may run side by side; when one is cancelled, its trial is ended.
 
         Args:
             name: Its name in requests.
@@ -134,14 +137,18 @@ class Registry:
         """
         try:
             check_served_name(name)
-            session = await asyncio.to_thread(self._open, path)
+            self._models.setdefault(name, {})
+            session = await self._open(path)
+            model = ServedModel(name, version, session)
+            loaded = LoadedModel(model, self._make_executor(model), time.time())
+            replaced = version in self._models.get(name, {})
+            self._models.setdefault(name, {})[version] = loaded
         except ModelError as error:
             self.reject(name, path, str(error))
             raise
-        model = ServedModel(name, version, session)
-        loaded = LoadedModel(model, self._make_executor(model), time.time())
-        replaced = version in self._models.get(name, {})
-        self._models.setdefault(name, {})[version] = loaded
+        finally:
+            if not self._models.get(name):
+                self._models.pop(name, None)
         if replaced:
             # By then the requests of the old model have ended.
             loop = asyncio.get_running_loop()
@@ -161,9 +168,11 @@ class Registry:
             path: The file.
             message: The reason.
         """
+        message = visible(message)
         self.rejected[str(path)] = message
         self._observer.load_rejected(name)
-        _log.error("rejected the model %s: %s", name, message, extra={"model": name, "file": str(path)})
+        shown = {"model": visible(name), "file": visible(str(path))}
+        _log.error("rejected the model %s: %s", shown["model"], message, extra=shown)
 
     def unload(self, name: str, version: int) -> None:
         """Unload a model; requests that use it run to their end.
@@ -179,15 +188,13 @@ class Registry:
         if not versions:
             self._models.pop(name, None)
 
-    def _open(self, path: Path) -> GlimpseSession:
+    async def _open(self, path: Path) -> GlimpseSession:
+        trusted = self._trial is None or await asyncio.to_thread(is_bundled, path)
+        sha256 = None if trusted or self._trial is None else await self._trial.run(path)
         try:
-            session = GlimpseSession(path, self._threads, self._provider)
-            _check_probabilities(session)
-        except (ContractError, ProviderError) as error:
-            raise ModelError(str(error)) from error
-        except Exception as error:  # onnxruntime raises exceptions of any type for a damaged file
-            raise ModelError(f"{str(path)!r} can't be served ({error}); export the model again") from error
-        return session
+            return await asyncio.to_thread(open_model, path, self._threads, self._provider, sha256)
+        except MemoryError as error:
+            raise ModelError(f"{str(path)!r} needs more memory than there is; use a smaller model") from error
 
 
 def trim_memory() -> bool:
@@ -200,20 +207,6 @@ def trim_memory() -> bool:
     if trim is not None:
         trim(0)
     return trim is not None
-
-
-def _check_probabilities(session: GlimpseSession) -> None:
-    """Check that a model returns probabilities for random pixels, for one image and for a batch."""
-    card = session.card
-    noise = np.random.default_rng(0).integers(0, 256, (2, card.height, card.width, card.channels), np.uint8)
-    for images in (noise[:1], noise):
-        found: Any = session.run(images).probabilities
-        total = found.sum(-1)
-        if not np.isfinite(found).all() or np.abs(total - 1).max() > 1e-2:
-            raise ModelError(
-                f"expected probabilities that sum to one from {str(session.path)!r}, got {total.min():g} to "
-                f"{total.max():g}; export the model again"
-            )
 
 
 def _listed(names: Any) -> str:

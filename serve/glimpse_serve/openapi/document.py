@@ -12,8 +12,9 @@ from glimpse_serve.gateway.authentication import OPEN_PATHS
 from glimpse_serve.http.bodies import ENCODINGS
 from glimpse_serve.http.request import RequestHandler
 from glimpse_serve.models.registry import Registry
-from glimpse_serve.openapi import schemas
-from glimpse_serve.openapi.operations import DESCRIBED, OPERATIONS, PLAIN, PROTOCOL, VERSION, errors, operations
+from glimpse_serve.openapi import examples, schemas
+from glimpse_serve.openapi.operations import DESCRIBED, OPERATIONS, PLAIN, PROTOCOL, VERSION, operations
+from glimpse_serve.openapi.responses import errors
 from glimpse_serve.openapi.schemas import string
 from glimpse_serve.routes import v2_tensors
 from glimpse_serve.settings import Settings
@@ -40,7 +41,7 @@ def openapi_document(
     inputs = [name for card in cards for name in v2_tensors.wire_inputs(card)]
     outputs = [name for card in cards for name in v2_tensors.wire_outputs(card)]
     most = max((card.num_glimpses for card in cards), default=1)
-    by_route = operations(settings, registry.names, most)
+    by_route = operations(settings, registry.names, most, examples.shown_for(list(registry)))
     paths: dict[str, dict[str, Any]] = {}
     for path, handlers in sorted(routes.items(), key=lambda route: _sort_key(route[0])):
         for method in handlers:
@@ -54,7 +55,7 @@ def openapi_document(
             "summary": "Image classifiers with visual attention: a few glimpses of an image, and where they were.",
             "description": _description(settings, requires_key),
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": settings.path_prefix or "/"}],
         "tags": [
             {"name": PLAIN, "description": "Classify images: class, probabilities, and where the model looked."},
             {

@@ -1,14 +1,23 @@
 """Examples of the documentation: requests, the recorded responses of a bundled model, and commands to paste.
 
+What the bundled models return is shown where they are served. Where others are, there are only the examples that hold
+for any model, and a request that is made from a card.
+
 ``GLIMPSE_RECORD=1 pytest tests/serve/openapi/test_examples.py`` sends the requests to the service and records the
 responses.
 """
 
 import base64
 import json
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
+
+from glimpse.contract.card import ModelCard
+from glimpse.contract.tensors import INPUT, PROBABILITIES
+from glimpse_serve.models.registry import LoadedModel
+from glimpse_serve.routes.v2_tensors import wire_inputs
 
 SEVEN = """\
 iVBORw0KGgoAAAANSUhEUgAAADwAAAA8AgMAAABHkjHhAAAADFBMVEX////g4OBRUVEAAADz2lU+AAAA0UlEQVR42s2SPQrCQBCF
@@ -108,6 +117,14 @@ ERRORS = {
 """Requests that fail, by the status of their responses."""
 
 
+REQUEST = "request"
+"""The name of the example of an inference request."""
+GENERAL = ("server", "live", "ready", "400", "415", "422")
+"""Names of the recorded responses that are the same for every model."""
+SIDE = 4
+"""Height and width of the image of a request that is made from a card, pixels."""
+
+
 @cache
 def responses() -> dict[str, Any]:
     """The recorded responses, by the names of the samples or by status."""
@@ -115,14 +132,57 @@ def responses() -> dict[str, Any]:
     return found
 
 
-def curl(address: str, key: bool) -> str:
-    """Shell commands that classify the example image.
+def recorded() -> dict[str, Any]:
+    """All examples of the bundled models: the recorded responses, and a request."""
+    return {**responses(), REQUEST: INFERENCE}
+
+
+def are_bundled(models: Iterable[LoadedModel]) -> bool:
+    """Return whether the bundled models are served, under their own names, so that the recorded responses hold.
+
+    Args:
+        models: The served models.
+    """
+    wanted = {(model["name"], model["sha256"]) for model in responses()["models"]["models"]}
+    return wanted <= {(loaded.model.name, loaded.model.session.sha256) for loaded in models}
+
+
+def shown_for(models: Sequence[LoadedModel]) -> dict[str, Any]:
+    """Return the examples that hold for the served models, by the names of the samples or by status.
+
+    Args:
+        models: The served models.
+    """
+    if are_bundled(models):
+        return recorded()
+    cards = [loaded.model.card for loaded in models]
+    requests = [_inference_request(card) for card in cards if card.any_size and INPUT in card.inputs]
+    return {name: responses()[name] for name in GENERAL} | ({REQUEST: requests[0]} if requests else {})
+
+
+def _inference_request(card: ModelCard) -> dict[str, Any]:
+    """A request with a small grey image, for a model of images of any size."""
+    datatype, (_, channels, *_) = wire_inputs(card)[INPUT]
+    grey = 0.5 if datatype == "FP32" else 128
+    shape = [1, channels, SIDE, SIDE]
+    image = {"name": INPUT, "datatype": datatype, "shape": shape, "data": [grey] * (channels * SIDE * SIDE)}
+    return {"inputs": [image], "outputs": [{"name": PROBABILITIES}]}
+
+
+def curl(address: str, key: bool, drawn: bool = True) -> str:
+    """Shell commands that classify the example image, or a file of the reader's.
 
     Args:
         address: URL of the service.
         key: Whether it needs an API key.
+        drawn: Whether they write the example image, a handwritten digit; else they expect ``image.png``.
     """
     secret = ' -H "X-API-Key: $GLIMPSE_KEY"' if key else ""
+    if not drawn:
+        return f"""\
+curl{secret} --data-binary @image.png '{address}/v1/classify'
+curl{secret} -F image=@image.png -F image=@image.png '{address}/v1/classify?max_glimpses=1'
+"""
     return f"""\
 base64 -d > seven.png <<END
 {SEVEN}
@@ -132,21 +192,21 @@ curl{secret} -F image=@seven.png -F image=@seven.png '{address}/v1/classify?max_
 """
 
 
-def python(address: str, key: bool) -> str:
-    """A program that classifies the example image, with the standard library alone.
+def python(address: str, key: bool, drawn: bool = True) -> str:
+    """A program that classifies the example image or a file of the reader's, with the standard library alone.
 
     Args:
         address: URL of the service.
         key: Whether it needs an API key.
+        drawn: Whether it holds the example image, a handwritten digit; else it expects ``image.png``.
     """
     secret = ', headers={"X-API-Key": os.environ["GLIMPSE_KEY"]}' if key else ""
-    modules = "base64, json, os, urllib.request" if key else "base64, json, urllib.request"
+    modules = ", ".join(sorted(("base64" if drawn else "pathlib", "json", *["os"] * key, "urllib.request")))
+    image = f'base64.b64decode("""\n{SEVEN}\n""")' if drawn else 'pathlib.Path("image.png").read_bytes()'
     return f'''\
 import {modules}
 
-image = base64.b64decode("""
-{SEVEN}
-""")
+image = {image}
 request = urllib.request.Request("{address}/v1/classify?confidence=0.99", data=image{secret})
 with urllib.request.urlopen(request) as response:
     result = json.load(response)

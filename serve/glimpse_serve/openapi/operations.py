@@ -6,7 +6,8 @@ from typing import Any
 from glimpse.images.pixels import FORMATS
 from glimpse_serve.http.request import JSON
 from glimpse_serve.http.tensor_format import HEADER_LENGTH
-from glimpse_serve.openapi import examples, schemas
+from glimpse_serve.openapi import examples, responses, schemas
+from glimpse_serve.openapi.responses import HEADERS, json_body, json_examples, text_body
 from glimpse_serve.openapi.schemas import Schema, ref
 from glimpse_serve.routes.streaming import STREAMING_QUERY
 from glimpse_serve.routes.v1 import CLASSIFY_QUERY, EXPLAIN, MODEL_QUERY
@@ -30,47 +31,28 @@ each glimpse the service sends `{"type": "glimpse", ...}` with the fields of `Gl
 OpenAPI can't describe WebSocket messages; `glimpse_serve.client` implements them."""
 _BODY = (400, 408, 413, 415)
 """Statuses of errors of any request with a body."""
-_HEADERS = {
-    "X-Request-ID": {
-        "description": "Identifies the request in the logs.",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 128},
-    }
-}
-_AGAIN = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
-_STATUSES: dict[int, tuple[str, dict[str, Any]]] = {
-    400: ("A parameter, the body or a tensor is invalid.", {}),
-    401: (
-        "The API key is missing or unknown.",
-        {"WWW-Authenticate": {"description": "How to send it.", "required": True, "schema": {"const": "Bearer"}}},
-    ),
-    403: ("The page's origin is not allowed.", {}),
-    404: ("There is no such model, or no such version of it.", {}),
-    408: ("The body arrived too slowly, or an image took too long to decode.", {}),
-    413: ("The body is too large, or has too many images or pixels.", {}),
-    415: ("The media type or the compression of the body is not supported.", {}),
-    422: ("The image can't be read, or none of the images.", {}),
-    426: (
-        "A WebSocket is expected here, not a plain request.",
-        {"Upgrade": {"description": "What is expected.", "required": True, "schema": {"const": "websocket"}}},
-    ),
-    429: ("The rate limit is exceeded.", _AGAIN),
-    500: ("The service failed.", {}),
-    503: ("The service is overloaded, not ready yet, or about to stop.", _AGAIN),
-    504: ("The deadline has passed.", {}),
-}
-"""Descriptions of the error statuses, and their headers."""
 
 
-def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[str, dict[str, Any]]:
+def operations(
+    settings: Settings, names: list[str], max_glimpses: int, shown: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """Describe every operation, by method and path, without path parameters and the errors of authentication.
 
     Args:
         settings: The limits.
         names: Names of the served models.
         max_glimpses: Largest number of glimpses of any of them.
+        shown: The examples, as :func:`glimpse_serve.openapi.examples.shown_for` returns them; all recorded ones by
+            default.
     """
-    samples = examples.responses()
+    shown = examples.recorded() if shown is None else shown
+
+    def samples(*kinds: str) -> dict[str, Any]:
+        return {kind: shown[kind] for kind in kinds if kind in shown}
+
+    def errors(*statuses: int, of_images: bool = False) -> dict[str, Any]:
+        return responses.errors(*statuses, of_images=of_images, shown=shown)
+
     protocol = "the [protocol](https://github.com/kserve/open-inference-protocol)"
     limits = _classify_parameters(names, max_glimpses)
     return {
@@ -105,10 +87,10 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
                 },
             },
             "responses": {
-                "200": _json(
+                "200": json_body(
                     "The prediction: `Classified` for an image, `ClassifiedImages` for a form.",
                     {"anyOf": [ref("Classified"), ref("ClassifiedImages")]},
-                    {name: samples[name] for name in ("classified", "explained", "several")},
+                    samples("classified", "explained", "several"),
                 ),
                 **errors(*_BODY, 404, 422, 504, of_images=True),
             },
@@ -120,7 +102,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "description": _CONVERSATION,
             "parameters": [limits[name] for name in STREAMING_QUERY],
             "responses": {
-                "101": {"description": "The streaming session starts.", "headers": _HEADERS},
+                "101": {"description": "The streaming session starts.", "headers": HEADERS},
                 **errors(400, 403, 404, 426),
             },
         },
@@ -128,7 +110,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "operationId": "list_models",
             "tags": [PLAIN],
             "summary": "List the models",
-            "responses": {"200": _json("The models.", ref("Models"), {"models": samples["models"]}), **errors(400)},
+            "responses": {"200": json_body("The models.", ref("Models"), samples("models")), **errors(400)},
         },
         "GET /v1/models/{model}": {
             "operationId": "describe_model",
@@ -136,7 +118,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "summary": "Describe a model",
             "parameters": [limits[name] for name in MODEL_QUERY],
             "responses": {
-                "200": _json("The model, with its card.", ref("ModelDetails"), {"model": samples["model"]}),
+                "200": json_body("The model, with its card.", ref("ModelDetails"), samples("model")),
                 **errors(400, 404),
             },
         },
@@ -146,12 +128,14 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "summary": "Run a model's graph on tensors",
             "description": f"See {protocol}. Images are NCHW. Tensors are lists in the JSON, or binary data after it "
             f"(little-endian, row by row); then `{HEADER_LENGTH}` is the length of the JSON, and `binary_data_size` "
-            "the length of each tensor. `binary_data` and `binary_data_output` request outputs as binary data.",
+            "the length of each tensor. `binary_data` and `binary_data_output` request outputs as binary data.\n\nWith "
+            "a length of 0 the body is a raw binary request: the data of one image, of the size that the model's card "
+            "states, without JSON. All outputs are returned as binary data then.",
             "parameters": [
                 {
                     "name": HEADER_LENGTH,
                     "in": "header",
-                    "description": "Length of the JSON at the start of the body, if binary data follows.",
+                    "description": "Length of the JSON before the binary data; 0 for a body without JSON.",
                     "schema": {"type": "integer", "minimum": 0, "maximum": settings.max_bytes},
                 }
             ],
@@ -160,28 +144,28 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
                 "content": {
                     JSON: {
                         "schema": ref("InferenceRequest"),
-                        "examples": {"inferred": {"value": examples.INFERENCE}},
+                        **json_examples(samples(examples.REQUEST)),
                     },
                     BYTES: {"schema": {}},
                 },
             },
             "responses": {
                 "200": {
-                    **_json(
+                    **json_body(
                         "The outputs.",
                         ref("InferenceAnswer"),
-                        {"inferred": samples["inferred"]},
+                        samples("inferred"),
                         {BYTES: {"schema": {}}},
                     ),
                     "headers": {
-                        **_HEADERS,
+                        **HEADERS,
                         HEADER_LENGTH: {
                             "description": "Length of the JSON, if binary data follows.",
                             "schema": {"type": "integer", "minimum": 2},
                         },
                     },
                 },
-                **errors(*_BODY, 404, 504),
+                **errors(*_BODY, 404, 422, 504),
             },
         },
         "GET /v2/models/{model}/ready": {
@@ -189,7 +173,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "tags": [PROTOCOL],
             "summary": "Report whether a model takes requests",
             "responses": {
-                "200": _json("It does.", ref("ModelReady"), {"ready": samples["model_ready"]}),
+                "200": json_body("It does.", ref("ModelReady"), samples("model_ready")),
                 **errors(404),
             },
         },
@@ -198,7 +182,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "tags": [PROTOCOL],
             "summary": "Describe a model's inputs and outputs",
             "responses": {
-                "200": _json("Its tensors.", ref("ModelMetadata"), {"metadata": samples["metadata"]}),
+                "200": json_body("Its tensors.", ref("ModelMetadata"), samples("metadata")),
                 **errors(400, 404),
             },
         },
@@ -206,14 +190,14 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "operationId": "live",
             "tags": [PROTOCOL],
             "summary": "Report that the server runs",
-            "responses": {"200": _json("It runs.", ref("Live"), {"live": samples["live"]}), **errors()},
+            "responses": {"200": json_body("It runs.", ref("Live"), samples("live")), **errors()},
         },
         "GET /v2/health/ready": {
             "operationId": "ready",
             "tags": [PROTOCOL],
             "summary": "Report whether the server takes requests",
             "description": "It does not while it loads its models or shuts down.",
-            "responses": {"200": _json("It does.", ref("Ready"), {"ready": samples["ready"]}), **errors()},
+            "responses": {"200": json_body("It does.", ref("Ready"), samples("ready")), **errors()},
         },
         "POST /v2/repository/index": {
             "operationId": "repository_index",
@@ -222,7 +206,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "description": "Triton's extension of the protocol.",
             "requestBody": {"required": False, "content": {JSON: {"schema": ref("RepositoryIndexRequest")}}},
             "responses": {
-                "200": _json("The list.", ref("RepositoryIndex"), {"index": samples["index"]}),
+                "200": json_body("The list.", ref("RepositoryIndex"), samples("index")),
                 **errors(*_BODY),
             },
         },
@@ -231,7 +215,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "tags": [PROTOCOL],
             "summary": "Describe the server",
             "responses": {
-                "200": _json("Name, version and extensions.", ref("ServerMetadata"), {"server": samples["server"]}),
+                "200": json_body("Name, version and extensions.", ref("ServerMetadata"), samples("server")),
                 **errors(400),
             },
         },
@@ -240,7 +224,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "tags": [OPERATIONS],
             "summary": "Metrics for Prometheus",
             "responses": {
-                "200": _content(
+                "200": text_body(
                     "Prometheus' text format, or OpenMetrics.", "text/plain", "application/openmetrics-text"
                 ),
                 **errors(),
@@ -251,7 +235,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "tags": [DESCRIBED],
             "summary": "The OpenAPI document",
             "responses": {
-                "200": _json("OpenAPI 3.1.", {"type": "object", "required": ["openapi"]}, {}),
+                "200": json_body("OpenAPI 3.1.", {"type": "object", "required": ["openapi"]}, {}),
                 **errors(400),
             },
         },
@@ -259,7 +243,7 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "operationId": "docs",
             "tags": [DESCRIBED],
             "summary": "The documentation page",
-            "responses": {"200": _content("A page.", "text/html"), **errors(400)},
+            "responses": {"200": text_body("A page.", "text/html"), **errors(400)},
         },
         "GET /": {
             "operationId": "home",
@@ -267,9 +251,9 @@ def operations(settings: Settings, names: list[str], max_glimpses: int) -> dict[
             "summary": "Redirect to `/docs`",
             "responses": {
                 "307": {
-                    **_json("The page is at `/docs`.", {"type": "object"}, {}),
+                    **json_body("The page is at `/docs`.", {"type": "object"}, {}),
                     "headers": {
-                        **_HEADERS,
+                        **HEADERS,
                         "Location": {"description": "URL of the page.", "required": True, "schema": {"const": "/docs"}},
                     },
                 },
@@ -304,48 +288,4 @@ def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[
     return {
         name: {"name": name, "in": "query", "description": what, "schema": schema}
         for name, (what, schema) in parameters.items()
-    }
-
-
-def errors(*statuses: int, of_images: bool = False) -> dict[str, Any]:
-    """Describe the error responses of an operation: those that any operation may return, and further ones.
-
-    Args:
-        statuses: HTTP statuses of the further errors.
-        of_images: Whether the operation takes images, so that the recorded examples of errors fit it.
-    """
-    found: dict[str, Any] = {}
-    for status in sorted({*statuses, 500, 503}):
-        what, headers = _STATUSES[status]
-        example = examples.responses().get(str(status)) if of_images or status == 404 else None
-        found[str(status)] = {
-            **_json(what, ref("Error"), {} if example is None else {"refused": example}),
-            "headers": {**_HEADERS, **headers},
-        }
-    return found
-
-
-def _json(
-    what: str, schema: Schema, shown: Mapping[str, Any], others: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A JSON response."""
-    content: dict[str, Any] = {"schema": schema}
-    if shown:
-        content["examples"] = {name: _example(name, value) for name, value in shown.items()}
-    return {"description": what, "content": {JSON: content, **(others or {})}, "headers": _HEADERS}
-
-
-def _example(name: str, value: Any) -> dict[str, Any]:
-    sample = examples.SAMPLES.get(name)
-    if "picture" in value:
-        value = {**value, "picture": f"{value['picture'][:60]}..."}
-    return {"value": value} | ({"summary": sample.summary} if sample and sample.summary else {})
-
-
-def _content(what: str, *media_types: str) -> dict[str, Any]:
-    """A response of other media types."""
-    return {
-        "description": what,
-        "content": {media_type: {"schema": {"type": "string"}} for media_type in media_types},
-        "headers": _HEADERS,
     }

@@ -14,6 +14,11 @@ from glimpse_serve.openapi import examples
 MAX_SHOWN = 8
 """Numbers of a list that an example shows, at most."""
 _MISSING = "may be missing"
+_PASTE = (
+    "Paste this into a shell, beside an image <code>image.png</code>.",
+    "Paste this into a shell. It writes a small image and classifies it.",
+)
+"""What the commands need, by whether the bundled models are served."""
 
 
 def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], address: str, requires_key: bool) -> str:
@@ -26,7 +31,9 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
         requires_key: Whether requests need an API key.
     """
     info, schemas = description["info"], description["components"]["schemas"]
+    prefix = description["servers"][0]["url"].rstrip("/")
     tags = [(tag, list(_operations_of(description, tag["name"]))) for tag in description["tags"]]
+    bundled = examples.are_bundled(models)
     parts = "".join(
         f'<h2 id="{_anchor(tag["name"])}">{_escape(tag["name"])}</h2>{_paragraphs(tag["description"])}'
         + "".join(_operation(method, path, each) for method, path, each in operations)
@@ -43,16 +50,17 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 </head>
 <body>
 <div class="page">
-<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>{_contents(tags)}</nav>
+<nav aria-label="Contents"><a class="brand" href="#top">{_LOGO}{_escape(info["title"])}</a>
+{_contents(tags, prefix)}</nav>
 <main id="top">
 <h1>{_escape(info["title"])}<small>version {_escape(info["version"])}</small></h1>
 <p class="lead">{_escape(info["summary"])}</p>
-{_example_picture()}
+{_example_picture() if bundled else ""}
 <h2 id="start">Try it</h2>
-<p>Paste this into a shell. It writes a small image and classifies it.</p>
-<pre><code>{_escape(examples.curl(address, requires_key))}</code></pre>
+<p>{_PASTE[bundled]}</p>
+<pre><code>{_escape(examples.curl(address, requires_key, bundled))}</code></pre>
 <p>The same in Python, with the standard library alone.</p>
-<pre><code>{_escape(examples.python(address, requires_key))}</code></pre>
+<pre><code>{_escape(examples.python(address, requires_key, bundled))}</code></pre>
 {_by_triton(models, address, requires_key)}
 <h2 id="models">Models</h2>
 {_models(models)}
@@ -62,8 +70,8 @@ def render_page(description: Mapping[str, Any], models: Sequence[LoadedModel], a
 <h2 id="schemas">Schemas</h2>
 <p>The objects of requests and responses.</p>
 {"".join(_schema(name, schema) for name, schema in sorted(schemas.items()))}
-<footer>Generated from the <a href="/openapi.json">OpenAPI document</a>. The responses are recorded ones of
-<code>{_escape(examples.MODEL)}</code>.</footer>
+<footer>Generated from the <a href="{prefix}/openapi.json">OpenAPI document</a>.
+{_recorded() if bundled else ""}</footer>
 </main>
 </div>
 </body>
@@ -78,7 +86,7 @@ def _operations_of(description: Mapping[str, Any], tag: str) -> Iterable[tuple[s
                 yield method, path, operation
 
 
-def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mapping[str, Any]]]]]) -> str:
+def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mapping[str, Any]]]]], prefix: str) -> str:
     found = '<a href="#start">Try it</a><a href="#models">Models</a><a href="#rules">Rules</a>'
     for tag, operations in tags:
         links = "".join(
@@ -86,7 +94,7 @@ def _contents(tags: Iterable[tuple[Mapping[str, Any], list[tuple[str, str, Mappi
             for _, _, operation in operations
         )
         found += f"<b>{_escape(tag['name'])}</b>{links}"
-    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="/openapi.json">openapi.json</a>'
+    return f'{found}<b>Reference</b><a href="#schemas">Schemas</a><a href="{prefix}/openapi.json">openapi.json</a>'
 
 
 def _example_picture() -> str:
@@ -98,6 +106,10 @@ def _example_picture() -> str:
         f"<b>{_escape(sample['class'])}</b> with a confidence of {sample['confidence']:.2%}, after "
         f"{len(sample['glimpses'])} glimpses.</p></div>"
     )
+
+
+def _recorded() -> str:
+    return f" The responses are recorded ones of <code>{_escape(examples.MODEL)}</code>."
 
 
 def _models(models: Sequence[LoadedModel]) -> str:

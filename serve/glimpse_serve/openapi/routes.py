@@ -26,6 +26,7 @@ class DocumentationRoutes:
 
     def __init__(self, context: AppContext, others: Routes, requires_key: Callable[[], bool]) -> None:
         self._context, self._requires_key = context, requires_key
+        self._prefix = context.settings.path_prefix
         self._routes = {**others, **self.routes()}
 
     def routes(self) -> dict[str, Mapping[str, RequestHandler]]:
@@ -35,7 +36,7 @@ class DocumentationRoutes:
     async def home(self, request: Request) -> Response:
         """Redirect to the page."""
         request.query()
-        return json_response({}, 307, {"Location": "/docs"})
+        return json_response({}, 307, {"Location": f"{self._prefix}/docs"})
 
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document."""
@@ -46,7 +47,8 @@ class DocumentationRoutes:
         """Return the documentation page."""
         request.query()
         served = list(self._context.registry)
-        written = render_page(self._document(), served, _base_url(request), self._requires_key())
+        address = f"{_base_url(request)}{self._prefix}"
+        written = render_page(self._document(), served, address, self._requires_key())
         return compress(Response(written.encode(), 200, HTML), request.headers.get("accept-encoding", ""))
 
     def _document(self) -> dict[str, object]:

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 from glimpse_serve.http.bodies import BodyReader
 from glimpse_serve.http.cancellation import cancel_on_disconnect
 from glimpse_serve.http.request import Request
-from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, InferResult, TooLargeInBatch
+from glimpse_serve.inference.decoder import DecodeRequest
+from glimpse_serve.inference.images import ImageWorkers
+from glimpse_serve.inference.jobs import (
+    MOST_BYTES,
+    ClassifyJob,
+    ClassifyResult,
+    InferResult,
+    TooLargeInBatch,
+)
 from glimpse_serve.models.registry import LoadedModel, Registry
 from glimpse_serve.settings import Settings
 from glimpse_serve.telemetry.metrics import Metrics
@@ -36,7 +44,8 @@ class AppContext(NamedTuple):
     Attributes:
         settings: The settings of the service.
         registry: The served models.
-        bodies: Reads bodies and decodes large images.
+        bodies: Reads bodies.
+        images: Decodes large images.
         metrics: Counts and times.
         readiness: Whether the service takes requests.
     """
@@ -44,13 +53,14 @@ class AppContext(NamedTuple):
     settings: Settings
     registry: Registry
     bodies: BodyReader
+    images: ImageWorkers
     metrics: Metrics
     readiness: Readiness
 
     async def submit(self, request: Request, loaded: LoadedModel, job: Any, seconds: float | None = None) -> Any:
         """Run a job of a request on a model, within the deadline and until the client disconnects.
 
-        An image that is too large for a batch is decoded in the thread pool, and submitted again.
+        An image that is too large for a batch is decoded apart, and submitted again.
 
         Args:
             request: The request, whose body has been read.
@@ -64,16 +74,27 @@ class AppContext(NamedTuple):
         """
         limit = self.settings.deadline_seconds
         limit = limit if seconds is None else min(seconds, limit)
+        image = job.image if isinstance(job, ClassifyJob) and isinstance(job.image, bytes) else None
+        if image is not None and len(image) > MOST_BYTES:
+            return await self._decode_and_submit(request, loaded, job, image, seconds)
         submitted = time.monotonic()
         result = await cancel_on_disconnect(request.receive, loaded.executor.submit(job, submitted + limit), limit)
-        if isinstance(result, TooLargeInBatch) and isinstance(job, ClassifyJob) and isinstance(job.image, bytes):
-            work = self.bodies.decode(loaded.model, job.image, job.name)
-            canvas = await cancel_on_disconnect(request.receive, work, limit)
-            return await self.submit(
-                request, loaded, ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence), seconds
-            )
+        if image is not None and isinstance(result, TooLargeInBatch):
+            return await self._decode_and_submit(request, loaded, job, image, seconds)
         self._count(request, loaded, result, time.monotonic() - submitted)
         return result
+
+    async def _decode_and_submit(
+        self, request: Request, loaded: LoadedModel, job: ClassifyJob, image: bytes, seconds: float | None
+    ) -> Any:
+        limit = self.settings.deadline_seconds
+        limit = limit if seconds is None else min(seconds, limit)
+        started = time.monotonic()
+        work = self.images.decode(image, DecodeRequest(job.name, self.settings.max_pixels, loaded.model.canvas))
+        canvas = await cancel_on_disconnect(request.receive, work, limit)
+        left = max(0.0, limit - (time.monotonic() - started))
+        decoded = ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence)
+        return await self.submit(request, loaded, decoded, left)
 
     def _count(self, request: Request, loaded: LoadedModel, result: Any, seconds: float) -> None:
         name, metrics = loaded.model.name, self.metrics

@@ -19,11 +19,22 @@ import orjson
 from glimpse.images import geometry
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
+from glimpse.runtime.graph import InterruptedRunError, OutputError
 from glimpse.runtime.payload import glimpse_payloads, image_payload
 from glimpse.runtime.prediction import Glance, from_glances
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http.cancellation import disconnected
-from glimpse_serve.http.request import REQUEST_KEY, Receive, Request, RequestHandler, Response, Scope, Send
+from glimpse_serve.http.request import (
+    REQUEST_KEY,
+    Receive,
+    Request,
+    RequestHandler,
+    Response,
+    Scope,
+    Send,
+    client_address,
+)
+from glimpse_serve.inference.model import interrupted_error
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 from glimpse_serve.routes.streaming_messages import (
@@ -36,8 +47,9 @@ from glimpse_serve.routes.streaming_messages import (
     pixels_of,
     read_start,
 )
+from glimpse_serve.routes.streaming_places import SessionPlace, StreamingPlaces
 from glimpse_serve.routes.v1 import model_reference
-from glimpse_serve.settings import Settings
+from glimpse_serve.settings import STREAMING_PATH, Settings
 
 STREAMING_QUERY = ("model", "version")
 CLOSE_SECONDS = 5.0
@@ -53,11 +65,11 @@ class StreamingRoutes:
         context: The shared components.
     """
 
-    path = "/v1/look"
+    path = STREAMING_PATH
 
     def __init__(self, context: AppContext) -> None:
         self._context = context
-        self._sessions = 0
+        self._places = StreamingPlaces(context.settings.max_looks)
         # Each session waits for pixels in a thread of its own, which costs only its stack.
         self._pool = ThreadPoolExecutor(max(1, context.settings.max_looks), thread_name_prefix="streaming")
 
@@ -83,14 +95,14 @@ class StreamingRoutes:
         """
         request: Request = scope[REQUEST_KEY]
         request.route = self.path
-        loaded = self._accept(request)
-        self._sessions += 1
+        session = _StreamingSession(self._context, self._pool, request, self._accept(request), send)
+        session.place = self._places.take(client_address(scope), session.make_room)
         try:
             await receive()
-            await send({"type": "websocket.accept", "headers": [(b"x-request-id", request.id.encode())]})
-            await _StreamingSession(self._context, self._pool, request, loaded, send).run()
+            await send({"type": "websocket.accept"})
+            await session.run()
         finally:
-            self._sessions -= 1
+            self._places.release(session.place)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -110,13 +122,6 @@ class StreamingRoutes:
         loaded = context.registry.find(query.get("model"), query.get("version"))
         request.model = loaded.model.name
         check_model(loaded)
-        if self._sessions >= settings.max_looks:
-            raise HTTPError(
-                503,
-                f"expected fewer than {settings.max_looks} streaming sessions at once, got one more; try again in 1 s",
-                "overload",
-                {"Retry-After": "1"},
-            )
         return loaded
 
 
@@ -129,7 +134,13 @@ class _PixelRequestError(ImageError):
 
 
 class _StreamingSession:
-    """One streaming session. It is the lazy image that the runtime reads, too."""
+    """One streaming session. It is the lazy image that the runtime reads, too.
+
+    Attributes:
+        place: Its place among the sessions.
+    """
+
+    place: SessionPlace
 
     def __init__(
         self, context: AppContext, pool: ThreadPoolExecutor, request: Request, loaded: LoadedModel, send: Send
@@ -140,6 +151,8 @@ class _StreamingSession:
         self._boxes_requested = 0
         self._waited = 0.0
         self._ended = False
+        self._displaced = False
+        self._timeout: asyncio.Timeout | None = None
         self._pixel_task: asyncio.Task[Any] | None = None
 
     @property
@@ -168,12 +181,12 @@ class _StreamingSession:
         """Classify the image, and close the connection; on failure with an error message."""
         request, seconds = self._request, self._context.settings.look_seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(0.0 if self._displaced else seconds) as self._timeout:
                 await self._classify()
                 await self._send({"type": "websocket.close", "code": NORMAL_CLOSURE})
             return
         except TimeoutError:
-            failure = HTTPError(
+            failure = self._displacement() or HTTPError(
                 408,
                 f"expected the streaming session to end within {seconds:g} s; send the pixels faster, or request fewer "
                 "glimpses",
@@ -197,8 +210,34 @@ class _StreamingSession:
         if failure.kind not in SILENT_KINDS:
             await self._close_with_error(failure)
 
+    def make_room(self) -> None:
+        """End the session in favour of another one."""
+        self._displaced = True
+        if self._timeout is not None and not self._ended:
+            self._timeout.reschedule(self._loop.time())
+
+    def _displacement(self) -> HTTPError | None:
+        if not self._displaced:
+            return None
+        return HTTPError(
+            503,
+            "expected the client's messages sooner, while other sessions wait for a place; send them faster, or try "
+            "again in 1 s",
+            "overload",
+        )
+
+    async def _first_message(self) -> Any:
+        seconds = self._context.settings.header_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._receive()
+        except TimeoutError:
+            raise HTTPError(
+                408, f"expected the first message within {seconds:g} s, got none; send it at once", "timeout"
+            ) from None
+
     async def _classify(self) -> None:
-        message = await self._receive()
+        message = await self._first_message()
         card, session = self._loaded.model.card, self._loaded.model.session
         self._start = read_start(message.get("text"), card.num_glimpses)
         steps = session.scan(
@@ -213,6 +252,10 @@ class _StreamingSession:
                 raise error.error from error
             except ImageError as error:
                 raise HTTPError(422, str(error), "image") from error
+            except InterruptedRunError as error:
+                raise interrupted_error(error) from error
+            except OutputError as error:
+                raise self._loaded.model.output_error(error) from error
             glances.append(glance)
             glimpse = glimpse_payloads(from_glances(glances), card.classes)[-1]
             glimpse["milliseconds"] = round((glance.seconds - self._waited) * 1e3, 3)
@@ -246,7 +289,9 @@ class _StreamingSession:
         return bytes(content)
 
     async def _receive(self) -> Any:
+        self.place.waiting_since = time.monotonic()
         message = await self._request.receive()
+        self.place.waiting_since = None
         if message["type"] == "websocket.disconnect":
             raise closing_error(message.get("code"))
         content = message.get("text") or message.get("bytes") or b""
@@ -260,8 +305,10 @@ class _StreamingSession:
     async def _send_json(self, kind: str, content: Mapping[str, Any]) -> None:
         text = orjson.dumps({"type": kind, **content}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         self._request.bytes_out += len(text)
+        self.place.waiting_since = time.monotonic()
         try:
             await self._send({"type": "websocket.send", "text": text})
+            self.place.waiting_since = None
         except (OSError, RuntimeError) as error:  # uvicorn raises these after a disconnect
             raise disconnected() from error
 

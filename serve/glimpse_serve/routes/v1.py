@@ -6,15 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glimpse.images.pixels import decode
+from glimpse.contract.texts import visible
 from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.payload import image_payload
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.http.bodies import MAX_LARGE_IMAGES, UploadedImage, is_form, parse_images
+from glimpse_serve.http.bodies import UploadedImage, is_form, parse_images
+from glimpse_serve.http.cancellation import cancel_on_disconnect
 from glimpse_serve.http.compression import compress
 from glimpse_serve.http.request import Request, RequestHandler, Response, json_response
 from glimpse_serve.inference import explanation
-from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, DecodedImage, ExplainJob
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
+from glimpse_serve.inference.images import MAX_LARGE_IMAGES
+from glimpse_serve.inference.jobs import ClassifyJob, ClassifyResult, ExplainJob
 from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 
@@ -23,6 +26,9 @@ CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
 MODEL_QUERY = ("version",)
 MAX_AT_ONCE = MAX_LARGE_IMAGES // 2
 """Images of one form that are processed at once, so that a single form never overloads the service."""
+LARGE_BYTES = 2**18
+MAX_LARGE_AT_ONCE = 2
+"""Files of one form of more bytes than that which are processed at once: each may take seconds."""
 MAX_DRAWN_PIXELS = 2**22
 """Pixels of an image up to which an explanation is drawn."""
 
@@ -111,10 +117,10 @@ class V1Routes:
         explain: str | None,
     ) -> list[dict[str, Any]]:
         """Classify all images; one that can't be read has an error in place of its result, unless none can be read."""
-        semaphore = asyncio.Semaphore(MAX_AT_ONCE)
+        small, large = asyncio.Semaphore(MAX_AT_ONCE), asyncio.Semaphore(MAX_LARGE_AT_ONCE)
 
         async def classify_one(upload: UploadedImage) -> dict[str, Any]:
-            async with semaphore:
+            async with large if len(upload.content) > LARGE_BYTES else small:
                 return await self._classify_one(request, loaded, upload, limits, explain)
 
         results = await asyncio.gather(*(classify_one(upload) for upload in uploads), return_exceptions=True)
@@ -141,20 +147,19 @@ class V1Routes:
     ) -> dict[str, Any]:
         model, settings = loaded.model, self._context.settings
         most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
-
-        def prepare() -> tuple[Any, DecodedImage]:
-            image = decode(upload.content, upload.name, most)
-            return image, DecodedImage(model.session.fit(image), image.shape[0], image.shape[1])
-
-        image, canvas = await self._context.bodies.run_in_thread(prepare, upload.name)
+        limit = settings.deadline_seconds
+        work = self._context.images.decode(upload.content, DecodeRequest(upload.name, most))
+        image, height, width = await cancel_on_disconnect(request.receive, work, limit)
+        canvas = DecodedImage(await asyncio.to_thread(model.session.fit, image), height, width)
         result = await self._context.submit(request, loaded, ExplainJob(canvas, *limits))
-        payload = image_payload(result.on_image, model.card.classes, canvas.height, canvas.width, maps=True)
+        payload = image_payload(result.on_image, model.card.classes, height, width, maps=True)
         payload["milliseconds"] = round(result.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(payload["glimpses"]):
             glimpse["milliseconds"] = round(result.seconds[time] * 1e3, 3)
-        payload["picture"] = await self._context.bodies.run_in_thread(
+        drawing = self._context.images.draw(
             lambda: explanation.draw_explanation(model.session, image, result), upload.name
         )
+        payload["picture"] = await cancel_on_disconnect(request.receive, drawing, limit)
         return payload
 
 
@@ -235,5 +240,8 @@ def _summary(loaded: LoadedModel, versions: list[int]) -> dict[str, Any]:
 
 def _rejected_files(rejected: Mapping[str, str]) -> list[dict[str, str]]:
     # Clients get the file's name, not its path on the server.
-    names = {file: Path(file).name for file in rejected}
-    return [{"file": names[file], "error": message.replace(file, names[file])} for file, message in rejected.items()]
+    names = {file: visible(Path(file).name) for file in rejected}
+    return [
+        {"file": names[file], "error": message.replace(visible(file), names[file])}
+        for file, message in rejected.items()
+    ]

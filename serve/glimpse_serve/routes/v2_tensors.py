@@ -1,5 +1,9 @@
 """Tensors on the wire: the Open Inference Protocol v2, in JSON and in the binary tensor data extension.
 
+A raw binary request of that extension (a header length of 0) has no JSON: its body is the data of one image, of the
+size that the model's card states, since a body's length alone tells no width and height. All outputs are returned as
+binary data.
+
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md and
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
@@ -17,6 +21,7 @@ from glimpse.contract.card import ModelCard
 from glimpse.contract.tensors import (
     CONFIDENCE,
     FIRST_LOCATION,
+    FRAME,
     INPUT,
     LOCATION,
     MAX_GLIMPSES,
@@ -25,7 +30,7 @@ from glimpse.contract.tensors import (
 )
 from glimpse.runtime.graph import Arrays
 from glimpse_serve.errors import HTTPError
-from glimpse_serve.http.tensor_format import DATATYPES
+from glimpse_serve.http.tensor_format import DATATYPES, HEADER_LENGTH
 from glimpse_serve.inference.jobs import InferJob
 from glimpse_serve.routes.v2_json import flag_of, invalid, json_objects, parameters_of, quoted, read_json
 
@@ -35,6 +40,8 @@ WHOLE_PIXELS = 2**20
 
 MAX_LOCATION = 1000
 """Largest coordinate of a location, in half sides from the centre; beyond it pixel indices would overflow."""
+MAX_FRAME = 2**24
+"""Largest place and size of a frame, pixels: up to it float32 holds every whole number."""
 
 
 class Spec(NamedTuple):
@@ -101,6 +108,8 @@ def read_request(
         HTTPError: 400 when it does not match the protocol or the model's tensors, 413 when it is too large.
     """
     length = len(body) if header_length is None else _header_length(header_length, len(body))
+    if header_length is not None and length == 0:
+        return _read_raw_request(body, card)
     content = read_json(memoryview(body)[:length])
     tail = memoryview(body)[length:]
     inputs: Arrays = {}
@@ -126,6 +135,28 @@ def read_request(
         raise invalid(f"expected the id as a text, got {quoted(identifier)}")
     job = InferJob(inputs, outputs, _batch_key(inputs, outputs, card), len(inputs[card.inputs[0]]))
     return InferRequest(identifier, job, binary, _timeout(parameters_of(content)))
+
+
+def _read_raw_request(body: bytes, card: ModelCard) -> InferRequest:
+    """Parse a raw binary request: the only input without a default, for one image of the card's own size."""
+    if card.inputs != (INPUT,):
+        raise invalid(
+            f"expected JSON before the tensors, since the model has the inputs {', '.join(card.inputs)} and a raw "
+            f"binary request has one, got {HEADER_LENGTH}: 0; give the length of the JSON"
+        )
+    datatype, (_, channels, *_) = wire_inputs(card)[INPUT]
+    wanted, shape = DATATYPES[datatype], (1, channels, card.height, card.width)
+    size = math.prod(shape) * wanted.itemsize
+    if len(body) != size:
+        raise invalid(
+            f"expected {size} bytes, {datatype} of shape {list(shape)}, as the body of a raw binary request "
+            f"({HEADER_LENGTH}: 0), got {len(body)}; send other sizes and several images with JSON before them, "
+            "and its length in that header"
+        )
+    inputs: Arrays = {INPUT: np.frombuffer(body, wanted).reshape(shape)}
+    _check_values(inputs, card)
+    job = InferJob(inputs, card.outputs, _batch_key(inputs, card.outputs, card), 1)
+    return InferRequest("", job, frozenset(card.outputs), None)
 
 
 def write_response(
@@ -258,12 +289,6 @@ def _check_inputs(inputs: Arrays, card: ModelCard, max_images: int, max_pixels: 
     for name, array in inputs.items():
         if name in (FIRST_LOCATION, STATE, LOCATION) and len(array) not in (1, batch):
             raise invalid(f"expected {name!r} for 1 or {batch} images, got it for {len(array)}")
-        if array.dtype == np.float32 and not np.isfinite(array).all():
-            raise invalid(f"expected finite numbers for {name!r}, got NaN or infinity")
-        if name in (FIRST_LOCATION, LOCATION) and np.abs(array).max() > MAX_LOCATION:
-            raise invalid(
-                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
-            )
     for name in (STATE, LOCATION):
         if card.graph == "step" and len(inputs[name]) != batch:
             raise invalid(f"expected {name!r} for {batch} glimpses, got it for {len(inputs[name])}")
@@ -276,8 +301,24 @@ def _check_inputs(inputs: Arrays, card: ModelCard, max_images: int, max_pixels: 
             raise HTTPError(
                 413, f"expected at most {most:,} pixels in a request, got {pixels:,}; scale the images down", "size"
             )
-        if images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
-            raise invalid(f"expected images in [0, 1], got {images.min():g} to {images.max():g}; scale them")
+    _check_values(inputs, card)
+
+
+def _check_values(inputs: Arrays, card: ModelCard) -> None:
+    """Reject values for which the graph would fail or return meaningless outputs."""
+    for name, array in inputs.items():
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise invalid(f"expected finite numbers for {name!r}, got NaN or infinity; send finite ones")
+        if name in (FIRST_LOCATION, LOCATION) and np.abs(array).max() > MAX_LOCATION:
+            raise invalid(
+                f"expected locations within {MAX_LOCATION} of the middle, got {np.abs(array).max():g}; edges lie at 1"
+            )
+        if name == FRAME and np.abs(array).max() > MAX_FRAME:
+            raise invalid(
+                f"expected a frame of at most {MAX_FRAME:,} pixels, got {np.abs(array).max():g}; scale the image down"
+            )
+        if name == INPUT and array.dtype == np.float32 and (array.min() < 0 or array.max() > 1):
+            raise invalid(f"expected images in [0, 1], got {array.min():g} to {array.max():g}; scale them")
     if MAX_GLIMPSES in inputs and not 1 <= inputs[MAX_GLIMPSES] <= card.num_glimpses:
         raise invalid(
             f"expected max_glimpses from 1 to {card.num_glimpses}, those that the model was trained to take, got "

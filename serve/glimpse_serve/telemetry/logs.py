@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from glimpse.contract.texts import visible
 from glimpse_serve.telemetry.log_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class TextFormatter(logging.Formatter):
         )
         if record.exc_info:
             traceback = self.formatException(record.exc_info)[-MAX_MESSAGE_CHARACTERS:]
-            line = "\n    ".join((line, *map(_printable, traceback.split("\n"))))
+            line = "\n    ".join((line, *map(visible, traceback.split("\n"))))
         return _without_secrets(line)
 
 
@@ -214,13 +215,7 @@ def _access_text(entry: dict[str, Any]) -> bytes:
 
 
 def _text_line(created: float, level: str, message: str, extra: Mapping[str, Any]) -> str:
-    return _printable(" ".join((_timestamp(created), f"{level:7}", message, *(f"{n}={v}" for n, v in extra.items()))))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+    return visible(" ".join((_timestamp(created), f"{level:7}", message, *(f"{n}={v}" for n, v in extra.items()))))
 
 
 def _formatted_message(record: logging.LogRecord) -> str:
@@ -240,12 +235,16 @@ _IGNORED_MESSAGES = frozenset(
         "ASGI callable returned without completing handshake.",
         # uvicorn's, for bytes that are no HTTP: any client can send them, and the metrics count them
         "Invalid HTTP request received.",
+        # uvicorn's, after a model that can't be served, which the registry has logged
+        "Application startup failed. Exiting.",
     )
 )
+_STOPPING = "failed to start, stopping the parent process."
+"""The end of uvicorn's message about a worker that could not start; our supervisor may go on with the others."""
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
-    if record.msg in _IGNORED_MESSAGES:
+    if record.msg in _IGNORED_MESSAGES or str(record.msg).endswith(_STOPPING):
         return False
     return record.levelno >= logging.WARNING or record.module == "multiprocess"
 

@@ -21,7 +21,11 @@ STARTED_BY_OTHERS = {
     "benchmarks.serving.load": "reads its task from standard input; benchmarks.serving.cost starts it",
 }
 WITHOUT_OPTIONS = ("benchmarks.harness.fresh_process", "benchmarks.serving.load")
-NOT_RUN_YET = {"runtime-gpu.json": "no CUDA device has been at hand"}
+NOT_RUN_YET = {
+    "runtime-gpu.json": "no CUDA device has been at hand",
+    "runtime-rounds.json": "no quiet machine has been at hand",
+    "runtime-rounds.log": "no quiet machine has been at hand",
+}
 NEEDED = {"benchmarks.envs.ap_gym_learning": "ap_gym", "benchmarks.serving.litserve_server": "litserve"}
 HELP = """
 import importlib, json, os, sys

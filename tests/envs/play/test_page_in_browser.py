@@ -1,4 +1,8 @@
 import pytest
+import torch
+
+from glimpse_envs.classification.scenes import Pictures
+from tests.support.play import make_game, serve_in_thread
 
 
 def test_a_person_plays_in_a_real_browser(client, chromium):
@@ -84,3 +88,52 @@ def test_the_page_fits_a_phone_and_is_touched(client, chromium):
     chromium.until("!document.getElementById('answered').hidden")
     assert chromium.script("document.documentElement.scrollWidth") <= 360
     assert client.server.service.game.entry().answer == 2
+
+
+LONG = "Donaudampfschifffahrtsgesellschaft"
+NAMES = ("yellow", "speed limit 30 km/h", "end_of_all_speed_and_passing_restrictions", "\u901f\u5ea6\u9650\u5236", LONG)
+BROKEN = """
+[...document.querySelectorAll('#classes button')].flatMap((button) => {
+  const text = button.lastChild, found = [];
+  for (const word of text.data.matchAll(/[^ ]+/g)) {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((box) => box.top)).size > 1) found.push(word[0]);
+  }
+  return found;
+})
+"""
+"""The words of the buttons, or the last parts of joined words, that are broken over lines."""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    "names",
+    [("yellow", "purple", "orange", "red"), NAMES, [f"{name} {number}" for name in NAMES for number in range(9)]],
+    ids=["short", "long", "many"],
+)
+def test_words_of_classes_are_broken_only_where_a_whole_row_is_too_narrow(tmp_path, chromium, names, width):
+    images = torch.zeros(len(names), 1, 20, 30, dtype=torch.uint8)
+    game = make_game(
+        tmp_path,
+        images=(1, 2),
+        dataset=Pictures(images, torch.arange(len(names)), tuple(names)),
+        canvas_height=0,
+        canvas_width=0,
+    )
+    server, thread = serve_in_thread(game)
+    try:
+        chromium.ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+        chromium.ask("Page.navigate", url=server.url)
+        chromium.until(f"document.querySelectorAll('#classes button').length === {len(names)}")
+        assert set(chromium.script(BROKEN)) <= {LONG}
+        cut = "[...document.querySelectorAll('button')].some((button) => button.scrollWidth > button.clientWidth + 1)"
+        assert not chromium.script(cut)
+        chromium.script("document.querySelector('#classes button').click()")
+        chromium.until("!document.getElementById('answered').hidden")
+        assert chromium.script("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,4 +1,5 @@
 import inspect
+import io
 import os
 import runpy
 import subprocess
@@ -90,6 +91,20 @@ def test_an_error_of_ours_names_the_options_that_the_command_has(command, monkey
     missing = DataError("give its folder with ", Argument("root"), Clause(", or ", Setting("download", True)))
     monkeypatch.setattr(f"glimpse.cli.{command}.run", raising(missing))
     assert refused(capsys, command, "a.ckpt") == "glimpse: give its folder with --root\n"
+
+
+def test_what_a_file_is_called_controls_no_terminal(capsys, tmp_path):
+    told = refused(capsys, "inspect", str(tmp_path / "\x1b]0;owned\x07\u202e.onnx"))
+    assert told.removesuffix("\n").isprintable()
+    assert r"\x1b]0;owned\x07\u202e.onnx" in told
+
+
+def test_bytes_that_are_no_text_are_printed_as_escapes(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(app, "_run", lambda *_: print("caf\udce9") or 0)
+    assert app.main([]) == 0
+    assert stream.buffer.getvalue() == b"caf\\udce9\n"
 
 
 def test_a_limit_is_named_as_the_command_names_it(monkeypatch, capsys):

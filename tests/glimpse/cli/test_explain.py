@@ -10,7 +10,9 @@ from PIL import Image
 from glimpse.cli.app import main
 from glimpse.cli.explain import TITLES, explain
 from glimpse.data.datamodule import ImageData
+from glimpse.drawing.layout import GAP, PADDING
 from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, implicit_maps
+from glimpse.images import pixels
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 
@@ -60,7 +62,9 @@ def test_the_maps_are_those_of_the_observer(kind, monkeypatch):
     images, _ = data().test_dataloader().dataset[0]
     shown: list[tuple[str, np.ndarray]] = []
 
-    def watched(canvas: np.ndarray, maps: list[tuple[str, np.ndarray]], columns: int, note: str) -> Image.Image:
+    def watched(
+        canvas: np.ndarray, maps: list[tuple[str, np.ndarray]], columns: int, note: str, longest: int
+    ) -> Image.Image:
         shown.extend(maps)
         return Image.new("RGB", (1, 1))
 
@@ -96,3 +100,30 @@ def test_an_unknown_class_and_a_file_that_is_no_image_are_named(checkpoint, imag
     assert main(["explain", str(checkpoint), str(broken), str(image), *output]) == 1
     assert "broken.png" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "maps").iterdir()] == ["digit.png"]
+
+
+@pytest.mark.parametrize(
+    ("size", "panel"), [((400, 300), (400, 300)), ((1920, 1200), (960, 600)), ((20, 12), (256, 192))]
+)
+def test_a_photograph_is_drawn_in_its_own_size_up_to_a_limit(size, panel):
+    training = training_of("cnn")
+    photograph = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    picture, _ = explain(training, photograph, ["jacobian"])
+    assert picture.width == 2 * PADDING + 2 * panel[0] + GAP
+    if panel == size:  # every pixel of the photograph is there
+        top = PADDING + 26
+        shown = np.asarray(picture)[top : top + size[1], PADDING : PADDING + size[0]]
+        np.testing.assert_array_equal(shown, photograph)
+
+
+def test_the_map_of_a_photograph_lies_where_the_canvas_shows_it(monkeypatch):
+    training, shown = training_of("cnn"), []
+    monkeypatch.setattr("glimpse.drawing.heatmap.draw_maps", lambda image, maps, **_: shown.append((image, maps)))
+    photograph = np.zeros((120, 40, 1), np.uint8)
+    photograph[:60] = 255  # on a canvas of 24 x 32 it takes 8 columns in the middle
+    explain(training, photograph, ["jacobian"], output=2)
+    ((drawn, ((_, map_),)),) = shown
+    canvas = torch.from_numpy(pixels.fit(photograph, 24, 32, 1)).permute(2, 0, 1)[None]
+    expected = implicit_maps(training.observer, canvas, torch.tensor([2]))[0, :, 12:20].numpy()
+    assert drawn.shape[:2] == map_.shape == (120, 40)
+    np.testing.assert_array_equal(map_, expected.repeat(5, axis=0).repeat(5, axis=1))

@@ -1,9 +1,18 @@
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from glimpse.cli.parser import CommandParser, add_checkpoint, add_json, add_output_folder, add_root
+from glimpse.cli.app import SUBCOMMANDS
+from glimpse.cli.parser import (
+    CommandParser,
+    add_checkpoint,
+    add_json,
+    add_output_folder,
+    add_root,
+    options_by_argument,
+)
 from glimpse.cli.usage import UsageError
 
 
@@ -71,3 +80,31 @@ def test_arguments_of_another_parser_are_set_aside(parser):
     parser.set_aside(split, "training")
     chosen = parser.parse_args(["--model.hidden=8", "a.ckpt", "--json"])
     assert (chosen.training, chosen.checkpoint, chosen.json) == (["--model.hidden=8"], Path("a.ckpt"), True)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("compare", {"root": "--root"}),
+        ("evaluate", {"root": "--root"}),
+        (
+            "export",
+            {
+                "root": "--root",
+                "output": "--output",
+                "graph": "--graph",
+                "precision": "--type",
+                "weights": "--weights",
+                "input_type": "--input",
+                "target": "--target",
+                "storage_uri": "--storage-uri",
+            },
+        ),
+        ("classify", {"max_glimpses": "--max-glimpses", "confidence": "--confidence", "threads": "--threads"}),
+    ],
+)
+def test_options_go_by_the_names_of_the_librarys_arguments(command, expected):
+    module = next(entry.module for entry in SUBCOMMANDS if entry.name == command)
+    found = options_by_argument(import_module(module).add_arguments)
+    assert expected.items() <= found.items()
+    assert "help" not in found

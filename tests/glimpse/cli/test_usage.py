@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.usage import UsageError, error_message, invocation, nearest, spelling, suggestion
+from glimpse.cli.usage import UsageError, error_message, invocation, spelling
 from glimpse.data.datasets import DataError
-from glimpse.errors import Argument, ArgumentError, Clause, Setting
+from glimpse.errors import Argument, Clause, Setting
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +48,6 @@ def test_a_path_with_a_space_is_quoted(tmp_path, monkeypatch):
     assert invocation() == "'my env/glimpse'"
 
 
-def test_a_mistyped_name_has_a_nearest_one_or_none():
-    assert nearest("evalute", ["train", "evaluate"]) == "evaluate"
-    assert nearest("zzz", ["train", "evaluate"]) is None
-
-
-def test_a_mistake_is_told_with_the_nearest_name_or_with_none():
-    assert suggestion("tritn", ["triton", "kserve"]) == "; did you mean triton?"
-    assert suggestion("zzz", ["triton", "kserve"]) == ""
-
-
 def test_arguments_are_written_as_options():
     spell = spelling({"download": "--data.download", "what": "--model.what"})
     assert spell(Argument("what")) == "--model.what"
@@ -69,9 +59,6 @@ def test_arguments_are_written_as_options():
 
 def test_an_error_is_written_with_the_options_that_a_command_has():
     missing = DataError("give it with ", Argument("root"), Clause(", or ", Setting("download", True)))
-    for command in ("evaluate", "export", "compare"):
-        assert error_message(missing, command) == "give it with --root"
-    assert error_message(missing, "demo") == "give it with root"
-    weights = ArgumentError("expected ", Setting("weights", "float16"), " without ", Setting("precision", "int8"))
-    assert error_message(weights, "export") == "expected --weights float16 without --type int8"
-    assert error_message(UsageError("expected --root"), "export") == "expected --root"
+    assert error_message(missing, {"root": "--root"}) == "give it with --root"
+    assert error_message(missing, {}) == "give it with root"
+    assert error_message(UsageError("expected --root"), {"root": "--folder"}) == "expected --root"

@@ -93,6 +93,7 @@ def test_budgets_come_back_as_they_were_written():
     [
         ([{"confidence": 0.9}], "a budget in the model's card lacks"),
         ([{**BUDGET, "accuracy": "0.9"}], "expected numbers in a budget of the model's card, .* got"),
+        ([{**BUDGET, "multiply_accumulates": 1.5}], "whole ones for max_glimpses and multiply_accumulates, .* got"),
         ([{**BUDGET, "glimpses": True}], "expected numbers in a budget of the model's card, .* got"),
         *(
             ([{**BUDGET, name: None}], rf"null at most for confidence and milliseconds, got .*'{name}': None")
@@ -151,6 +152,7 @@ def test_missing_and_unknown_entries_are_named():
         ("data", 7, "a text under 'data', got 7"),
         ("recipe", [], r"an object under 'recipe', got \[\]"),
         ("versions", "0.1.0", "an object under 'versions', got \"0.1.0\""),
+        ("versions", {"torch": 2}, "texts under 'versions', got {\"torch\": 2}"),
     ],
 )
 def test_an_entry_of_another_type_is_named_with_what_it_should_say(name, value, sentence):

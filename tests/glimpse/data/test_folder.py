@@ -1,3 +1,4 @@
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -219,8 +220,8 @@ def test_a_part_that_is_missing_is_split_off_the_training_part_and_that_is_said(
     if laid_out:
         flat(tmp_path / laid_out, range(50, 60))
     source = image_folder(tmp_path, 6, 8, 1)
-    assert len(source.notes) == 1
-    assert split_off in source.notes[0]
+    assert len(source.notes) == 2
+    assert split_off in source.notes[1]
     parts = {"train": source.train, "val": source.validation, "test": source.test}
     if laid_out:
         assert values(parts[laid_out]) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(50, 60)}
@@ -304,3 +305,37 @@ def test_labels_may_come_in_a_table(tmp_path):
     assert source.classes == folder_classes(tmp_path, "labels.csv") == ("ants", "bees")
     groups = [{(label, (value - 1) % 100 // 4) for label, value in values(part)} for part in parts_of(source)]
     assert sum(map(len, groups)) == 20, "no group is in two parts"
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (b"stra\xdfe", r"stra\\udcdfe', which holds \\udcdf, which is no UTF-8; rename it \(the program convmv"),
+        (b"\x1b[31mred", r"x1b\[31mred', which holds \\x1b, a control character; rename it"),
+        ("right\u202eleft".encode(), "a control character; rename it"),
+        (b"two\nlines", "a control character; rename it"),
+        (b" ", "which is empty; rename it"),
+    ],
+)
+def test_a_folder_that_can_not_name_a_class_is_named_with_what_to_do(tmp_path, name, fault, parted):
+    for part in ("train", "val", "test") if parted else (".",):
+        ant = flat(tmp_path / part, range(4)) / "ant"
+        ant.rename(ant.with_name(os.fsdecode(name)))
+    for read in (lambda: image_folder(tmp_path, 6, 8, 1), lambda: folder_classes(tmp_path)):
+        with pytest.raises(DataError, match=fault) as refused:
+            read()
+        assert str(refused.value).isprintable()
+
+
+def test_names_of_people_are_names_of_classes_and_files_may_be_called_anything(tmp_path):
+    names = ["猫", "crème brûlée", "<b>&", "👩\u200d🔬", 'a,b"c']
+    for name in names:
+        folder = tmp_path / name
+        folder.mkdir()
+        for place in range(3):
+            with open(os.fsencode(folder) + b"/caf\xe9\n%d.png" % place, "wb") as stream:  # noqa: PTH123 - bytes
+                Image.new("L", (8, 6), 10 * place).save(stream, "PNG")
+    source = image_folder(tmp_path, 6, 8, 1)
+    assert list(source.classes) == sorted(names)
+    assert len(source.train) == len(names)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.drawing.layout import display_size, resize, scaled_size
+from glimpse.drawing.layout import display_size, even_size, resize, scaled_size
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from glimpse.drawing.layout import display_size, resize, scaled_size
 )
 def test_a_small_picture_is_enlarged_by_a_whole_number_and_a_large_one_reduced(size, displayed):
     assert display_size(size, 240, 480) == displayed
+
+
+def test_sides_are_made_even_by_a_pixel_more():
+    assert even_size((1, 2)) == (2, 2)
+    assert even_size((1331, 858)) == (1332, 858)
 
 
 def test_no_side_becomes_nothing():

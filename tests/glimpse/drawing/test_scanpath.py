@@ -155,3 +155,15 @@ def test_the_first_glimpses_are_drawn_in_the_place_that_they_have_among_all():
         assert [bool((np.asarray(part) == colour).all(-1).any()) for colour in colours] == [
             index < shown for index in range(3)
         ]
+
+
+@pytest.mark.parametrize(("width", "size"), [(60, 8), (1120, 12), (1200, 8), (2400, 8)])
+def test_with_a_budget_the_picture_has_one_size_wherever_the_fixations_are(width, size):
+    image = np.zeros((40, width, 1), np.uint8)
+    places = np.linspace(-1, 1, 24)
+    drawn = [
+        draw_scanpath(image, *scanpath([[x, -x]] * count, 40, width, size=size), budget=3)
+        for x in places
+        for count in (1, 3)
+    ]
+    assert len({picture.size for picture in drawn}) == 1

@@ -95,6 +95,18 @@ def test_the_seed_alone_decides_the_noise():
     assert not torch.equal(first, attribution.smoothed(net, batch, outputs, samples=4, seed=2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["jacobian", "smoothed", "integrated"])
+def test_the_map_of_an_image_does_not_depend_on_the_images_beside_it(kind, dtype):
+    net, batch, outputs = network().to(dtype), images(5).to(dtype), torch.tensor([2, 0, 3, 1, 2])
+    method, order = getattr(attribution, kind), torch.tensor([3, 0, 4, 2, 1])
+    together, turned = method(net, batch, outputs), method(net, batch[order], outputs[order])
+    alone = torch.cat([method(net, batch[index : index + 1], outputs[index : index + 1]) for index in range(5)])
+    within = 1e-5 * float(together.abs().max())
+    assert torch.allclose(together, alone, atol=within, rtol=0)
+    assert torch.allclose(together[order], turned, atol=within, rtol=0)
+
+
 def test_integrated_gradients_share_out_the_whole_change_from_black():
     net, batch, outputs = network(), images(), torch.tensor([2, 0, 3])
     batch[:, :, 2] = 0
@@ -161,14 +173,14 @@ def test_numbers_that_make_no_sense_are_refused():
         attribution.fixation_density(torch.zeros(1, 1, 2), 3, 3, 0.0)
 
 
-@pytest.mark.parametrize("kind", ["smoothed", "integrated"])
-def test_without_captum_the_extra_is_named(kind, monkeypatch):
+def test_without_captum_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     batch, outputs = images(), torch.zeros(3, dtype=torch.long)
-    assert attribution.jacobian(network(), batch, outputs).abs().sum() > 0
+    for method in (attribution.jacobian, attribution.smoothed):
+        assert method(network(), batch, outputs).abs().sum() > 0
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'glimpse-attention\[explain\]'") as raised:
-        getattr(attribution, kind)(network(), batch, outputs)
+        attribution.integrated(network(), batch, outputs)
     assert raised.value.name == "captum"
 
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from glimpse.images.lazy import ArrayImage, LazyImage, open_lazily
+from glimpse.images.lazy import ArrayImage, LazyImage, TileCache, open_lazily
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
@@ -234,3 +234,62 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch, 
         ImageError, match=rf"needs {package}, which is not installed; pip install 'glimpse-attention\[l"
     ):
         open_lazily(path)
+
+
+class Counted:
+    """An array of tiles that counts which of them are read."""
+
+    def __init__(self, array: Any, chunks: tuple[int, ...]) -> None:
+        self.array, self.shape, self.dtype, self.chunks = array, array.shape, array.dtype, chunks
+        self.read: list[tuple[int, int]] = []
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Any:
+        self.read.append((key[0].start, key[1].start))
+        return self.array[key]
+
+
+@pytest.mark.parametrize("limit", [0, 2000, 10_000, 10**9])
+@pytest.mark.parametrize("shape", [(200, 300), (200, 300, 3), (64, 30, 3), (1, 700)])
+def test_kept_tiles_hold_the_pixels_of_the_array(shape, limit):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    kept = ArrayImage(TileCache(Counted(image, (24, 40, *shape[2:])), limit))
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        left, top = int(rng.integers(0, shape[1])), int(rng.integers(0, shape[0]))
+        right, bottom = int(rng.integers(left, shape[1])) + 1, int(rng.integers(top, shape[0])) + 1
+        part = kept.read((left, top, right, bottom))
+        np.testing.assert_array_equal(part.reshape(*part.shape[:2], *shape[2:]), image[top:bottom, left:right])
+
+
+def test_neighbouring_windows_share_their_tiles_and_the_oldest_go_first():
+    tiles = Counted(noise(40, 400, 1)[..., 0], (40, 40))
+    kept = ArrayImage(TileCache(tiles, 3 * 1600))
+    for left in (0, 30, 60, 90):  # tiles 0, 0 and 1, 1 and 2, 2
+        kept.read((left, 5, left + 20, 30))
+    assert tiles.read == [(0, 0), (0, 40), (0, 80)]
+    kept.read((0, 0, 10, 10))  # so that tile 1 is now the oldest
+    kept.read((120, 0, 130, 10))
+    kept.read((0, 0, 10, 10))
+    assert tiles.read[3:] == [(0, 120)]
+    kept.read((40, 0, 50, 10))
+    assert tiles.read[4:] == [(0, 40)]
+
+
+def test_of_tiles_that_are_larger_than_the_cache_the_window_alone_is_read():
+    tiles = Counted(noise(40, 400, 1)[..., 0], (40, 400))
+    kept = ArrayImage(TileCache(tiles, 1600))
+    for _ in range(2):
+        kept.read((33, 7, 50, 30))
+    assert tiles.read == [(7, 33), (7, 33)]
+
+
+@pytest.mark.parametrize("write", [write_deflated_tiff, write_zarr])
+def test_a_second_look_reads_nothing(tmp_path, kinds, write):
+    path = write(tmp_path / "image", noise(200, 300, 3))
+    opened, without = open_lazily(path), open_lazily(path, cache=0)
+    first = kinds["adaptive"].predict_one(opened)
+    (spoil_tiles if path.suffix == ".tif" else spoil_chunks)(path)
+    second = kinds["adaptive"].predict_one(opened)
+    np.testing.assert_array_equal(second.probabilities, first.probabilities)
+    with pytest.raises(ImageError, match="can't be read"):
+        kinds["adaptive"].predict_one(without)

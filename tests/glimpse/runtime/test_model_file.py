@@ -41,6 +41,41 @@ def test_a_directory_is_rejected(tmp_path):
         load_model_file(tmp_path)
 
 
+def test_more_bytes_than_a_file_can_have_are_refused_unread(tmp_path):
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(ContractError, match=r"huge\.onnx': 1,099,511,627,776 bytes, more than an ONNX file can have"):
+        load_model_file(path)
+
+
+def test_the_seal_can_be_asked_for(tmp_path):
+    path = write_model(tmp_path / "model.onnx")
+    sha256 = load_model_file(path).sha256
+    assert load_model_file(path, sha256).sha256 == sha256
+    with pytest.raises(ContractError, match=rf"expected the file with the seal {'0' * 64}, got that with {sha256}"):
+        load_model_file(path, "0" * 64)
+
+
+def test_card_and_seal_are_checked_before_the_runtime_gets_the_file(tmp_path, monkeypatch):
+    path = write_model(tmp_path / "model.onnx", replace(CARD, num_glimpses=10**9))
+    changed = tmp_path / "changed.onnx"
+    changed.write_bytes(path.read_bytes().replace(b'"dark"', b'"DARK"'))
+    bare = write_model(tmp_path / "bare.onnx", card=None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the runtime got the file")
+
+    monkeypatch.setattr("glimpse.runtime.model_file.onnxruntime.InferenceSession", refuse)
+    for file, sentence in (
+        (path, "num_glimpses in the card from 1"),
+        (changed, "were changed"),
+        (bare, "no model card"),
+    ):
+        with pytest.raises(ContractError, match=sentence):
+            load_model_file(file)
+
+
 def test_a_pipe_and_a_device_are_no_regular_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     for path in (tmp_path / "pipe.onnx", Path("/dev/null")):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse_serve.gateway.api_keys import KeyFileError, KeyRing, make_key, read_entries
+from glimpse_serve.gateway.api_keys import KeyFileError, KeyRing, exposure_warnings, make_key, read_entries
 
 (ALICE, ALICES), (BOB, BOBS) = make_key("alice"), make_key("bob")
 
@@ -125,3 +125,32 @@ def test_keys_that_are_made_differ_and_bear_sane_names():
     for name in ("", "a b", "a\nb", "#a", "ü"):
         with pytest.raises(KeyFileError, match="a key's name of letters"):
             make_key(name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "open_to_others"),
+    [(0o600, False), (0o400, False), (0o700, False), (0o640, True), (0o604, True), (0o620, True), (0o602, True)],
+)
+def test_a_file_of_secrets_that_others_can_read_or_change_is_named(tmp_path, mode, open_to_others):
+    file, link = tmp_path / "the keys", tmp_path / "link"
+    file.write_text(ALICES)
+    file.chmod(mode)
+    link.symlink_to(file)
+    assert bool(exposure_warnings(str(file))) is open_to_others
+    assert len(exposure_warnings(str(link), "", str(link), str(tmp_path / "none"))) == open_to_others
+    for warning in exposure_warnings(str(file)):
+        assert f"with mode 600 or less, got mode {mode:o}" in warning
+        assert f"run: chmod 600 '{file}'" in warning
+        assert ALICES not in warning
+
+
+@pytest.mark.parametrize(("mode", "open_to_others"), [(0o440, False), (0o640, False), (0o660, True), (0o444, True)])
+def test_a_file_of_somebody_else_may_be_read_by_its_group(tmp_path, monkeypatch, mode, open_to_others):
+    file = tmp_path / "keys"
+    file.write_text(ALICES)
+    file.chmod(mode)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert [warning.partition("run: ")[2] for warning in exposure_warnings(str(file))] == (
+        [f"chmod 640 {file}"] * open_to_others
+    )

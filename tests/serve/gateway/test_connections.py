@@ -16,7 +16,7 @@ from tests.support.service import Running, png, running, toy_files
 from tests.support.toys import noise
 
 IMAGE = png(noise(20, 30, 1))
-HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
+HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(files, monkeyp
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             line.settimeout(10)
             line.connect((service.host, service.port))
-            request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+            request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
             try:
                 for _ in range(400):
                     line.sendall(request)
@@ -190,7 +190,7 @@ def test_the_settings_of_a_worker_come_from_its_environment(monkeypatch, tmp_pat
 
 def test_the_rest_of_a_body_after_an_early_response_is_not_awaited(service, opened):
     line = opened(service)
-    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
     line.settimeout(10)
     assert b"404 Not Found" in line.recv(65536)
     line.sendall(b"a")
@@ -199,10 +199,10 @@ def test_the_rest_of_a_body_after_an_early_response_is_not_awaited(service, open
 
 def test_a_body_that_arrives_after_its_response_leaves_the_connection_open(service, opened):
     line = opened(service)
-    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+    line.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
     line.settimeout(10)
     assert b"404 Not Found" in line.recv(65536)
-    line.sendall(b"abcGET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    line.sendall(b"abcGET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b"200 OK" in line.recv(65536)
 
 
@@ -217,7 +217,7 @@ def test_a_body_that_arrives_after_its_response_leaves_the_connection_open(servi
 )
 def test_a_malformed_handshake_gets_an_error_in_json(service, opened, method, headers):
     line = opened(service)
-    line.sendall(method + b" /v1/look HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n")
+    line.sendall(method + b" /v1/look HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n")
     line.sendall(headers + b"\r\n")
     status, message = reported(rest(line))
     assert (status, "expected a WebSocket's handshake" in message) == (400, True)

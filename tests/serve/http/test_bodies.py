@@ -1,20 +1,18 @@
 import asyncio
 import contextlib
 import gzip
-import threading
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from glimpse.images.pixels import ImageError, TooManyPixelsError
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.http import bodies
-from glimpse_serve.http.bodies import BodyReader, UploadedImage, image_error, is_form, parse_images
+from glimpse_serve.http.bodies import BodyReader, UploadedImage, is_form, parse_images
 from glimpse_serve.settings import Settings
 
-SMALL = Settings(max_bytes=1024, body_seconds=0.2, decode_seconds=0.2)
+SMALL = Settings(max_bytes=1024, body_seconds=0.2)
 
 
 def coming(*chunks: bytes, more: bool = False) -> Callable[[], Awaitable[Any]]:
@@ -43,7 +41,6 @@ def read(receive: Callable[[], Awaitable[Any]], settings: Settings = SMALL, **he
                 return read
         finally:
             assert reader._held == 0
-            reader.close()
 
     return asyncio.run(main())
 
@@ -95,51 +92,8 @@ def test_all_bodies_together_have_a_limit():
             assert error.value.status == 503
         async with reader.read({}, coming(b"x")) as read:
             assert read == b"x"
-        reader.close()
 
     asyncio.run(main())
-
-
-def test_what_is_done_apart_has_a_time_and_a_number(monkeypatch):
-    monkeypatch.setattr(bodies, "MAX_LARGE_IMAGES", 3)
-    go = threading.Event()
-
-    async def main() -> None:
-        reader = BodyReader(SMALL)
-        waiting = [asyncio.create_task(reader.run_in_thread(lambda: go.wait(10), "a.png")) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(HTTPError, match="fewer large images") as error:
-            await reader.run_in_thread(lambda: 1, "b.png")
-        assert error.value.status == 503
-        for task in waiting:
-            with pytest.raises(HTTPError, match=r"done with a\.png within 0\.2 s"):
-                await task
-        go.set()
-        while reader._in_thread:
-            await asyncio.sleep(0.01)
-        assert await reader.run_in_thread(lambda: 7, "c.png") == 7
-        reader.close()
-
-    asyncio.run(main())
-
-
-def test_an_image_that_the_thread_pool_can_not_read_is_rejected():
-    def fails() -> None:
-        raise ImageError("it is damaged")
-
-    async def main() -> None:
-        reader = BodyReader(SMALL)
-        with pytest.raises(HTTPError, match="it is damaged") as error:
-            await reader.run_in_thread(fails, "a.png")
-        assert error.value.status == 422
-        reader.close()
-
-    asyncio.run(main())
-
-
-def test_the_status_follows_the_error_of_the_image():
-    assert image_error(ImageError("x")).status == 422
-    assert image_error(TooManyPixelsError("x")).status == 413
 
 
 def form(parts: Sequence[tuple[str, bytes]], boundary: str = "b") -> bytes:

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
+from glimpse_serve.inference.decoder import DecodedImage
 from glimpse_serve.inference.explanation import draw_explanation, explain_image
-from glimpse_serve.inference.jobs import DecodedImage, ExplainJob
+from glimpse_serve.inference.jobs import ExplainJob
 from glimpse_serve.models import bundled
 from tests.support.toys import noise
 

@@ -3,7 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from glimpse_serve.inference.jobs import ClassifyJob, DecodedImage, ExplainJob, InferJob
+from glimpse_serve.inference.decoder import DecodedImage
+from glimpse_serve.inference.jobs import ClassifyJob, ExplainJob, InferJob
 
 CANVAS = DecodedImage(np.zeros((2, 3, 1), np.uint8), 5, 6)
 

@@ -6,10 +6,10 @@ import pytest
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
+from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
 from glimpse_serve.inference.jobs import (
     ClassifyJob,
     ClassifyResult,
-    DecodedImage,
     ExplainJob,
     ExplainResult,
     InferJob,
@@ -65,7 +65,7 @@ def test_a_bad_image_fails_alone(models):
 def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):
     model = models["adaptive"]
     image = noise(100, 80, 3)
-    decoded = model.decode(png(image), "a", 10**5)
+    decoded = decode_image(png(image), DecodeRequest("a", 10**5, model.canvas))
     assert isinstance(decoded, DecodedImage)
     assert decoded.pixels.shape == (20, 30, 1)
     one, other = model.run_batch([ClassifyJob(decoded), ClassifyJob(png(image))])
@@ -115,7 +115,7 @@ def test_tensors_that_fail_in_the_graph_fail_alone(models):
 def test_an_image_can_be_explained(models, graph):
     model = models[graph]
     image = noise(60, 40, 3)
-    decoded = model.decode(png(image), "a", 10**5)
+    decoded = decode_image(png(image), DecodeRequest("a", 10**5, model.canvas))
     (seen,) = model.run_batch([ExplainJob(decoded, 4, 0.6)])
     assert isinstance(seen, ExplainResult)
     expected = model.session.predict_one(image, max_glimpses=4, confidence=0.6)
@@ -129,3 +129,40 @@ def test_sessions_are_kept_as_they_are(models, tmp_path: Path):
     session = GlimpseSession(toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE))
     model = ServedModel("owl", 3, session)
     assert (model.name, model.version, model.session, model.card) == ("owl", 3, session, session.card)
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> ServedModel:
+    session = GlimpseSession(toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE))
+    return ServedModel("toy", 1, toys.spoil(session))
+
+
+def black_and_white() -> tuple[Any, Any]:
+    black, white = noise(20, 30, 1), noise(20, 30, 1)
+    black[0, 0], white[0, 0] = 0, 255
+    return black, white
+
+
+def test_an_image_for_which_a_model_returns_nan_fails_alone_and_is_logged(spoilt, caplog):
+    black, white = black_and_white()
+    first, failed, last = spoilt.run_batch([ClassifyJob(png(image)) for image in (black, white, black)])
+    assert isinstance(first, ClassifyResult)
+    assert isinstance(last, ClassifyResult)
+    assert isinstance(failed, HTTPError)
+    assert (failed.status, failed.kind) == (500, "output")
+    assert "a finite result of the model 'toy', got NaN or infinity, which is the model's fault" in failed.message
+    assert "toy version 1: expected finite numbers of 'probabilities' from the model" in caplog.text
+    decoded = decode_image(png(white), DecodeRequest("a", 10**5, spoilt.canvas))
+    assert spoilt.run_batch([ExplainJob(decoded)])[0].status == 500
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [({}, 500), ({"confidence": np.array(0.5, np.float32)}, 500), ({"state": np.zeros((1, 3), np.float32)}, 422)],
+)
+def test_nan_is_the_clients_fault_where_its_tensors_may_have_led_to_it(spoilt, more, status):
+    black, white = (image.transpose(2, 0, 1)[None] for image in black_and_white())
+    jobs = [InferJob({"images": image, **more}, ("probabilities",), "key", 1) for image in (black, white)]
+    fine, failed = spoilt.run_batch(jobs)
+    assert isinstance(fine, InferResult)
+    assert (type(failed), failed.status) == (HTTPError, status)

@@ -13,6 +13,7 @@ from glimpse.contract.seal import read_seal
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.models import bundled
 from glimpse_serve.models.bundled import HARD, SOFT, BundledModel
+from tests.support import toys
 
 IMAGES = 400
 LARGEST = 3_000_000
@@ -54,7 +55,22 @@ def test_they_are_the_only_files_of_their_kind_in_the_folder():
 def test_a_file_is_sealed_and_under_3_megabytes(model, session):
     content = model.path.read_bytes()
     assert len(content) < LARGEST
-    assert read_seal(content) == session.sha256
+    assert read_seal(content) == session.sha256 == model.sha256
+
+
+def test_an_unchanged_file_of_the_package_is_known_and_no_other_is(model, tmp_path, monkeypatch):
+    assert bundled.is_bundled(model.path)
+    copied = tmp_path / model.path.name
+    copied.write_bytes(model.path.read_bytes())
+    assert not bundled.is_bundled(copied)
+    monkeypatch.setattr(BundledModel, "path", copied)
+    assert bundled.is_bundled(copied)
+    copied.write_bytes(toys.write_toy(tmp_path / "toy.onnx", toys.EPISODE).read_bytes())
+    assert not bundled.is_bundled(copied)
+    copied.write_bytes(b"damaged")
+    assert not bundled.is_bundled(copied)
+    copied.unlink()
+    assert not bundled.is_bundled(copied)
 
 
 def test_a_card_is_complete(model, session):

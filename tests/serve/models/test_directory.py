@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glimpse_serve.models.directory import ModelDirectory, list_files
 from glimpse_serve.models.registry import Registry
-from tests.serve.models.test_registry import EchoExecutor, Events
+from tests.serve.models.test_registry import EchoExecutor, Events, Tries
 from tests.support import toys
 
 
@@ -246,6 +247,114 @@ def test_it_scans_periodically(toy, directory):
         while not models.names:
             await asyncio.sleep(0.01)
         task.cancel()
+
+    play(directory, scene)
+
+
+def tried(directory: Path, tries: Tries) -> tuple[ModelDirectory, Registry, Events]:
+    events = Events()
+    models = Registry(EchoExecutor, events, trial=tries)
+    return ModelDirectory(directory, models), models, events
+
+
+def stuck(*names: str) -> Tries:
+    """Trials that do not end for these files, until they are told to."""
+    tries = Tries()
+    tries.waits |= {name: asyncio.Event() for name in names}
+    return tries
+
+
+async def scan_until(watch: ModelDirectory, reached: Callable[[], bool]) -> None:
+    while not reached():
+        await watch.begin_scan()
+        await asyncio.sleep(0.02)
+
+
+def test_a_file_that_takes_long_does_not_hold_up_the_others(toy, other, directory):
+    async def main() -> None:
+        tries = stuck("bad")
+        watch, models, _ = tried(directory, tries)
+        put(toy, directory / "bad.onnx")
+        put(toy, directory / "owl.onnx")
+        await watch.begin_scan(complete=True)
+        await scan_until(watch, lambda: models.names == ["owl"])
+        await watch.settle(0.01)
+        put(toy, directory / "cat.onnx")
+        put(other, directory / "owl.onnx")
+        await scan_until(watch, lambda: sorted(models.names) == ["cat", "owl"])
+        await scan_until(watch, lambda: models.find("owl").model.card.data == "other")
+        (directory / "cat.onnx").unlink()
+        await scan_until(watch, lambda: models.names == ["owl"])
+        assert [path.stem for path in tries.tried].count("bad") == 1
+        tries.waits["bad"].set()
+        await scan_until(watch, lambda: sorted(models.names) == ["bad", "owl"])
+
+    asyncio.run(main())
+
+
+def test_a_trial_ends_when_its_file_changes_or_is_gone(toy, other, directory):
+    async def main() -> None:
+        tries = stuck("bad", "gone")
+        watch, models, events = tried(directory, tries)
+        put(toy, directory / "bad.onnx")
+        gone = put(toy, directory / "gone.onnx")
+        await watch.begin_scan(complete=True)
+        gone.unlink()
+        del tries.waits["bad"]
+        put(other, directory / "bad.onnx")
+        await scan_until(watch, lambda: models.names == ["bad"])
+        assert models.find("bad").model.card.data == "other"
+        assert models.names == ["bad"]
+        assert not [event for event in events.events if event[0] == "refused"]
+        await scan_until(watch, lambda: not watch._loads)
+
+    asyncio.run(main())
+
+
+def test_of_two_files_of_one_name_the_other_follows_when_the_trial_of_the_first_fails(toy, directory):
+    (directory / "owl/1").mkdir(parents=True)
+    (directory / "owl/1/model.onnx").write_bytes(b"bad")
+    put(toy, directory / "owl.onnx")
+
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
+        assert models.names == ["owl"]
+        assert list(models.rejected) == [str(directory / "owl/1/model.onnx")]
+
+    play(directory, scene)
+
+
+def test_ending_the_watch_ends_the_trials(toy, directory):
+    async def main() -> None:
+        tries = stuck("bad")
+        watch, models, _ = tried(directory, tries)
+        put(toy, directory / "bad.onnx")
+        task = asyncio.create_task(watch.run(0.01))
+        while not tries.tried:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        await watch.settle(10)
+        assert models.names == []
+
+    asyncio.run(main())
+
+
+def test_an_unexpected_error_concerns_its_file_alone(toy, directory, monkeypatch, caplog):
+    load = Registry.load
+
+    async def failing(self: Registry, name: str, version: int, path: Path) -> Any:
+        if name == "bad":
+            raise OSError("the disk is gone")
+        return await load(self, name, version, path)
+
+    monkeypatch.setattr(Registry, "load", failing)
+    put(toy, directory / "bad.onnx")
+    put(toy, directory / "owl.onnx")
+
+    async def scene(watch: ModelDirectory, models: Registry) -> None:
+        assert models.names == ["owl"]
+        await watch.scan()
+        assert caplog.text.count("loading the model bad failed") == 1
 
     play(directory, scene)
 

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import platform
 import time
 from dataclasses import replace
@@ -11,8 +12,11 @@ import pytest
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.models import registry as registry_module
+from glimpse_serve.models.bundled import SOFT
+from glimpse_serve.models.loading import open_model
 from glimpse_serve.models.names import ModelError
 from glimpse_serve.models.registry import Registry
+from glimpse_serve.models.trial import Trial
 from tests.support import toys
 
 
@@ -160,6 +164,90 @@ def test_a_model_without_valid_probabilities_is_rejected(file, monkeypatch):
     monkeypatch.setattr(GlimpseSession, "run", nonsense)
     with pytest.raises(ModelError, match="sum to one"):
         load(registry(), ("owl", 1, file))
+
+
+class Tries(Trial):
+    """A trial that says what it was told to, when it was told to."""
+
+    def __init__(self, sha256: str = "") -> None:
+        super().__init__(1.0, 1024)
+        self.sha256, self.tried = sha256, list[Path]()
+        self.waits: dict[str, asyncio.Event] = {}
+
+    async def run(self, path: Path) -> str:
+        self.tried.append(path)
+        if path.stem in self.waits:
+            await self.waits[path.stem].wait()
+        return self.sha256 or open_model(path).sha256
+
+
+def tried(tries: Tries, events: Events | None = None) -> Registry:
+    return Registry(EchoExecutor, events or Events(), trial=tries)
+
+
+def test_a_file_is_tried_before_it_is_loaded_and_bundled_ones_are_not(file):
+    tries = Tries()
+    load(tried(tries), ("owl", 1, file), ("digits", 1, SOFT.path))
+    assert tries.tried == [file]
+
+
+def test_a_file_that_was_replaced_after_its_trial_is_not_loaded(file):
+    with pytest.raises(ModelError, match="it was replaced"):
+        load(tried(Tries("0" * 64)), ("owl", 1, file))
+
+
+def test_models_are_listed_in_the_order_in_which_their_loading_began(file, tmp_path):
+    slow = toys.write_toy(tmp_path / "slow.onnx", toys.EPISODE)
+
+    async def main() -> None:
+        tries = Tries()
+        tries.waits["slow"] = asyncio.Event()
+        models = tried(tries)
+        first = asyncio.create_task(models.load("slow", 1, slow))
+        await asyncio.sleep(0)
+        await models.load("owl", 1, file)
+        assert models.names == ["owl"]
+        assert models.find().model.name == "owl"
+        with pytest.raises(HTTPError, match="a model out of 'owl', got 'slow'"):
+            models.find("slow")
+        tries.waits["slow"].set()
+        await first
+        assert models.names == ["slow", "owl"]
+        assert models.find().model.name == "slow"
+
+    asyncio.run(main())
+
+
+def test_a_load_that_is_cancelled_or_fails_leaves_no_name_behind(file, tmp_path):
+    async def main() -> None:
+        tries = Tries()
+        tries.waits["toy"] = asyncio.Event()
+        models = tried(tries)
+        task = asyncio.create_task(models.load("owl", 1, file))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        bad = tmp_path / "bad.onnx"
+        bad.write_bytes(b"bad")
+        with pytest.raises(ModelError):
+            await models.load("cat", 1, bad)
+        assert models.names == []
+        with pytest.raises(HTTPError, match="none is yet"):
+            models.find()
+
+    asyncio.run(main())
+
+
+def test_a_reason_is_printable_whatever_the_file_is_called(caplog):
+    path = Path(os.fsdecode(b"models/stra\xdfe\x1b[2J.onnx"))
+    models = registry()
+    with pytest.raises(ModelError):
+        load(models, (path.stem, 1, path))
+    reason = models.rejected[str(path)]
+    assert reason.isprintable()
+    assert r"stra\udcdfe\x1b[2J" in reason
+    assert "\x1b" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", "a b", ".hidden", "x" * 65, "ö"])

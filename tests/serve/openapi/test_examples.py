@@ -8,16 +8,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from glimpse_serve.models.bundled import SOFT
 from glimpse_serve.openapi import examples
 from glimpse_serve.openapi.examples import ERRORS, MODEL, SAMPLES, Sample
 from glimpse_serve.settings import Settings
 from tests.support.service import Running, ServiceResponse, running, toy_files
+from tests.support.toys import ADAPTIVE, STEP, write_toy
 
 FILE = Path(examples.__file__).with_name("examples.json")
 RECORD = bool(os.environ.get("GLIMPSE_RECORD"))
@@ -147,3 +150,47 @@ def test_the_key_goes_along_where_one_is_wanted(tmp_path, monkeypatch):
         assert "glimpses" in run([sys.executable, "-"], examples.python(made.address, True), tmp_path)
         program = examples.triton(made.address, True, "adaptive")
         assert "[" in run([sys.executable, "-W", "ignore", "-"], program, tmp_path)
+
+
+DIGITS = ("digits-hard", "digits-soft", "seven", "mnist", "handwritten", "base64,iVBOR")
+"""What the examples of the bundled models are known by."""
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_examples_of_the_bundled_models_are_shown_where_they_are_served(bundled, toys, path):
+    shown = bundled.request("GET", path).body.decode()
+    assert all(word in shown for word in ("digits-hard", "seven"))
+    other = toys.request("GET", path).body.decode()
+    assert not [word for word in DIGITS if word in other]
+    assert "adaptive" in other
+
+
+@pytest.mark.parametrize("name", ["digits-hard", "hawk"])
+def test_another_model_under_the_name_of_a_bundled_one_is_none(tmp_path, name):
+    models = (f"{name}={write_toy(tmp_path / 'x.onnx', ADAPTIVE)}", f"digits-soft={SOFT.path}")
+    with running(Settings(models=models)) as made:
+        assert not examples.are_bundled(made.service.context.registry)
+        assert "seven" not in made.request("GET", "/docs").body.decode()
+
+
+@pytest.mark.parametrize(("input_type", "channels"), [("uint8", 3), ("float32", 1), ("float32", 3)])
+def test_the_request_that_is_made_from_a_card_is_answered(tmp_path, input_type, channels):
+    step = f"step={write_toy(tmp_path / 'step.onnx', STEP)}"
+    card = replace(ADAPTIVE, input_type=input_type, channels=channels)
+    with running(Settings(models=(step, f"stork={write_toy(tmp_path / 'stork.onnx', card)}"))) as made:
+        infer = made.request("GET", "/openapi.json").json["paths"]["/v2/models/{model}/infer"]["post"]
+        sent = infer["requestBody"]["content"]["application/json"]["examples"]["request"]["value"]
+        response = made.request("POST", "/v2/models/stork/infer", json.dumps(sent).encode())
+        assert [output["name"] for output in response.json["outputs"]] == ["probabilities"]
+
+
+def test_without_a_fitting_model_no_request_is_shown():
+    assert set(examples.shown_for([])) == set(examples.GENERAL)
+
+
+@pytest.mark.child
+def test_the_commands_for_a_file_of_ones_own_work_as_they_are_pasted(toys, tmp_path):
+    (tmp_path / "image.png").write_bytes(examples.example_image())
+    pasted = examples.curl(toys.address, False, drawn=False).replace("curl", "curl -sS --fail-with-body")
+    assert run(["bash", "-e"], pasted, tmp_path).count('"class"') > 2
+    assert "glimpses" in run([sys.executable, "-"], examples.python(toys.address, False, drawn=False), tmp_path)

@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from glimpse_serve.openapi import examples, operations
@@ -9,26 +7,6 @@ from glimpse_serve.settings import Settings
 @pytest.fixture(scope="module")
 def reported():
     return operations.operations(Settings(), ["owl"], 7)
-
-
-def test_every_operation_has_the_common_errors():
-    assert list(operations.errors()) == ["500", "503"]
-    assert list(operations.errors(404, 400)) == ["400", "404", "500", "503"]
-
-
-def test_an_error_is_shown_where_it_fits():
-    def shown(found: dict[str, Any]) -> set[str]:
-        return {status for status, answer in found.items() if "examples" in answer["content"]["application/json"]}
-
-    assert shown(operations.errors(400, 404, 415, 422, of_images=True)) == {"400", "404", "415", "422"}
-    assert shown(operations.errors(400, 404)) == {"404"}
-
-
-def test_the_headers_of_errors_are_described(reported):
-    found = operations.errors(401, 429)
-    assert found["401"]["headers"]["WWW-Authenticate"]["schema"] == {"const": "Bearer"}
-    assert "Retry-After" in found["429"]["headers"]
-    assert "Retry-After" not in found["500"]["headers"]
 
 
 def test_operations_with_a_body_describe_its_errors(reported):
@@ -42,3 +20,22 @@ def test_the_picture_of_an_example_is_cut_short(reported):
     assert len(shown["explained"]["value"]["picture"]) < 100
     assert len(examples.responses()["explained"]["picture"]) > 1000
     assert shown["classified"]["summary"] == "one image"
+
+
+def test_only_the_examples_that_are_handed_over_are_shown():
+    live = {"live": {"live": True}}
+    shown = [
+        example
+        for operation in operations.operations(Settings(), ["owl"], 7, live).values()
+        for answer in operation["responses"].values()
+        for content in answer.get("content", {}).values()
+        for example in content.get("examples", {}).values()
+    ]
+    assert shown == [{"value": {"live": True}}]
+
+
+def test_a_raw_binary_request_is_described(reported):
+    infer = reported["POST /v2/models/{model}/infer"]
+    assert "raw binary request" in infer["description"]
+    assert infer["parameters"][0]["schema"]["minimum"] == 0
+    assert "422" in infer["responses"]

@@ -93,12 +93,12 @@ def test_it_lists_the_models_and_how_to_use_them(service, written):
 
 @pytest.mark.parametrize("host", ["evil'; rm -rf / #", "a b", "<script>", "x" * 300, "a:b"])
 def test_a_strange_host_does_not_get_into_the_commands(service, host):
-    words = Reader(service.request("GET", "/docs", Host=host).body.decode()).words
-    assert "http://localhost/v1/classify" in words
-    assert "rm -rf" not in words
+    response = service.request("GET", "/docs", Host=host)
+    assert response.status in (400, 421)
+    assert "v1/classify" not in response.body.decode()
 
 
-@pytest.mark.parametrize("host", ["example.com", "[::1]:8000", "10.0.0.1:80"])
+@pytest.mark.parametrize("host", ["app.localhost", "[::1]:8000", "10.0.0.1:80"])
 def test_the_commands_use_the_host_of_the_request(service, host):
     assert f"http://{host}/v1/classify" in Reader(service.request("GET", "/docs", Host=host).body.decode()).words
 

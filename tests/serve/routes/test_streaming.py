@@ -1,4 +1,6 @@
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +12,12 @@ from websockets.sync.client import ClientConnection, connect
 
 from glimpse.images.lazy import ArrayImage, Corners
 from glimpse.runtime.session import GlimpseSession
-from glimpse_serve.routes import streaming
+from glimpse_serve.routes import streaming, streaming_places
 from glimpse_serve.routes.streaming_messages import MAX_MESSAGE_BYTES
 from glimpse_serve.server import _uvicorn_config
 from glimpse_serve.settings import Settings
 from tests.support.service import Running, png, running, toy_files
-from tests.support.toys import STEP, noise, write_toy
+from tests.support.toys import STEP, noise, spoil, write_toy
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +205,39 @@ def test_a_session_that_takes_too_long_is_ended(tmp_path):
         assert (messages["type"], messages["status"]) == ("error", 408)
 
 
+def test_a_session_without_a_first_message_is_ended(tmp_path):
+    with running(Settings(models=toy_files(tmp_path), header_seconds=0.2)) as service, talk(service) as socket:
+        message = json.loads(socket.recv(timeout=20))
+        assert (message["status"], "the first message within 0.2 s" in message["error"]) == (408, True)
+
+
+def test_silent_sessions_make_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming_places, "PATIENCE_SECONDS", 0.0)
+    with running(Settings(models=toy_files(tmp_path), max_looks=3)) as service, contextlib.ExitStack() as open_until:
+        silent = [open_until.enter_context(talk(service)) for _ in range(3)]
+        begin(silent[0], Virtual())
+        assert json.loads(silent[0].recv())["type"] == "ask"
+        for _ in range(3):
+            with talk(service) as socket:
+                messages, _ = look(socket, Virtual(), max_glimpses=1)
+            assert messages[-1]["type"] == "answer"
+        ended = json.loads(silent[1].recv(timeout=20))
+        assert (ended["status"], "while other sessions wait" in ended["error"]) == (503, True)
+        with pytest.raises(ConnectionClosed):
+            silent[1].recv(timeout=20)
+        assert silent[1].close_code == 1013
+
+
+def test_a_page_under_a_foreign_name_may_not_connect(service):
+    headers = {"Origin": "http://rebound.example", "X-Forwarded-Host": "localhost"}
+    with pytest.raises(InvalidStatus) as error, socket.create_connection((service.host, service.port), 10) as line:
+        connect("ws://rebound.example/v1/look?model=adaptive", sock=line, additional_headers=headers)
+    response = error.value.response
+    assert response.status_code == 421
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Request-ID"]
+
+
 def test_a_session_gets_an_error_when_the_service_stops(tmp_path):
     with running(Settings(models=toy_files(tmp_path))) as service, talk(service) as socket:
         begin(socket, Virtual())
@@ -232,3 +267,16 @@ def test_an_internal_error_at_a_handshake_gets_an_error_in_json(service, monkeyp
     assert response.status_code == 500
     assert "see its log" in json.loads(response.body)["error"]
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["probabilities", "next_state"])
+def test_a_session_ends_with_an_error_where_the_model_returns_nan(tmp_path, name):
+    image = np.full((400, 500, 1), 255, np.uint8)
+    with running(Settings(models=toy_files(tmp_path))) as spoilt:
+        spoil(spoilt.service.context.registry.find("adaptive").model.session, name)
+        with talk(spoilt) as socket:
+            begin(socket, ArrayImage(image))
+            socket.send(ArrayImage(image).read(tuple(json.loads(socket.recv())["box"])).tobytes())
+            message = json.loads(socket.recv())
+    assert (message["type"], message["status"]) == ("error", 500)
+    assert "a finite result of the model 'adaptive', got NaN or infinity" in message["error"]

@@ -13,6 +13,8 @@ from PIL import Image
 
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.settings import Settings
+from tests.support import toys
+from tests.support.costly_images import jpeg_with_scans
 from tests.support.service import Running, png, running, toy_files
 from tests.support.toys import noise
 
@@ -196,6 +198,8 @@ def test_unknown_models_are_errors(service, path, status, message):
         (form(("a", b"x"))[0][:-12], "multipart/form-data; boundary=frame", 400, "cut short"),
         (form(*[("a", b"x")] * 6)[0], "multipart/form-data; boundary=frame", 413, "at most 5 images"),
         (png(np.zeros((1001, 1000, 1), np.uint8)), "image/png", 413, "announces 1000 x 1001 pixels"),
+        (jpeg_with_scans(100, 200), "image/jpeg", 422, "more than 100 scans"),
+        (jpeg_with_scans(900, 9000), "image/jpeg", 422, "more than 100 scans"),
     ],
 )
 def test_bodies_that_are_no_images_are_rejected_with_a_message(service, body, kind, status, message):
@@ -223,3 +227,42 @@ def test_a_response_is_compressed_for_clients_that_accept_it(service):
     assert packed.headers["content-encoding"] == "gzip"
     assert len(packed.body) < len(plain.body)
     assert gzip.decompress(packed.body)[:20] == plain.body[:20]
+
+
+def test_of_the_large_files_of_a_form_two_are_processed_at_once(service, monkeypatch):
+    monkeypatch.setattr("glimpse_serve.routes.v1.LARGE_BYTES", 100)
+    images = service.service.context.images
+    decode, running, most = images.decode, [0], [0]
+
+    async def counted(*args: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        try:
+            return await decode(*args)
+        finally:
+            running[0] -= 1
+
+    monkeypatch.setattr(images, "decode", counted)
+    body, kind = form(*[(f"{number}.png", png(noise(200, 200, 1))) for number in range(5)])
+    response = service.request("POST", "/v1/classify", body, Content_Type=kind)
+    assert [image["width"] for image in response.json["images"]] == [200] * 5
+    assert most == [2]
+
+
+@pytest.mark.parametrize("name", ["probabilities", "locations", "boxes"])
+@pytest.mark.parametrize("query", ["", "?confidence=0.9", "?explain=path", "?max_glimpses=1&model=episode"])
+def test_no_result_that_is_not_finite_is_sent(tmp_path, name, query):
+    black, white = noise(20, 30, 1), noise(20, 30, 1)
+    black[0, 0], white[0, 0] = 0, 255
+    with running(Settings(models=toy_files(tmp_path))) as spoilt:
+        for loaded in spoilt.service.context.registry:
+            toys.spoil(loaded.model.session, name, np.inf)
+        response = spoilt.request("POST", f"/v1/classify{query}", png(white))
+        assert response.status == 500
+        assert "a finite result of the model" in response.error
+        assert spoilt.request("POST", f"/v1/classify{query}", png(black)).status == 200
+        body, media_type = form(("black.png", png(black)), ("white.png", png(white)))
+        assert spoilt.request("POST", f"/v1/classify{query}", body, Content_Type=media_type).status == 500
+        metrics = spoilt.request("GET", "/metrics").body.decode()
+    assert 'glimpse_refusals_total{kind="output"} 2.0' in metrics
+    assert "nan" not in metrics.lower()

@@ -238,6 +238,34 @@ def test_errors_are_raised_with_our_message(client, call, message):
         call(client)
 
 
+def test_a_raw_body_is_answered_as_binary_tensors(service, session):
+    batch = images()
+    raw = {"Inference_Header_Content_Length": "0", "Content_Type": "application/octet-stream"}
+    for sent, encoding in ((batch.tobytes(), {}), (gzip.compress(batch.tobytes()), {"Content_Encoding": "gzip"})):
+        response = service.request("POST", "/v2/models/adaptive/infer", sent, **raw, **encoding)
+        assert (response.status, response.headers["content-type"]) == (200, "application/octet-stream")
+        length = int(response.headers["inference-header-content-length"])
+        result = triton.InferenceServerClient.parse_response_body(response.body, header_length=length)
+        same(result, session.infer({"images": batch}, session.card.outputs))
+    assert service.request("POST", "/v2/models/adaptive/versions/1/infer", batch.tobytes(), **raw).status == 200
+    assert "expected 600 bytes" in service.request("POST", "/v2/models/episode/infer", bytes(601), **raw).error
+    assert service.request("POST", "/v2/models/step/infer", bytes(600), **raw).status == 400
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize(("name", "value"), [("state", 3.4e38), ("state", -3e38), ("glimpse", 3.4e38)])
+def test_tensors_that_lead_to_nan_are_an_error_of_the_client(service, client, name, value, binary):
+    tensors: dict[str, Any] = {"images": images(), "state": np.zeros((1, 3), np.float32)}
+    if name == "glimpse":
+        tensors = {"glimpse": np.zeros((1, 2, 1, 4, 4), np.float32), "location": np.zeros((1, 2), np.float32)} | {
+            "state": tensors["state"]
+        }
+    tensors[name] = np.full_like(tensors[name], value)
+    with pytest.raises(InferenceServerException, match=f"values of .*'{name}'.* finite.*; send smaller ones") as error:
+        client.infer("step" if name == "glimpse" else "adaptive", given(binary, **tensors))
+    assert error.value.status() == "422"
+
+
 def test_a_short_timeout_is_an_error(client, service, monkeypatch):
     real = GlimpseSession.infer
 

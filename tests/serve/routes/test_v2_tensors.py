@@ -208,6 +208,75 @@ def test_nan_in_bytes_and_floats_that_are_no_pixels_are_rejected():
         read_request(make_request(images(datatype="FP32", data=[*PIXELS[:-1], 2.0])), card=floats)
 
 
+FLOATS = replace(toys.ADAPTIVE, input_type="float32")
+COLOUR = replace(toys.EPISODE, channels=3, any_size=False)
+
+
+@pytest.mark.parametrize(
+    ("card", "dtype"), [(toys.ADAPTIVE, "u1"), (toys.EPISODE, "u1"), (COLOUR, "u1"), (FLOATS, "<f4")]
+)
+@pytest.mark.parametrize("header", ["0", "000"])
+def test_a_raw_body_is_one_image_of_the_models_size(card, dtype, header):
+    pixels = (np.arange(card.channels * 600) % 2).astype(dtype)
+    request = read_request(pixels.tobytes(), header, card)
+    np.testing.assert_array_equal(request.job.inputs["images"], pixels.reshape(1, card.channels, 20, 30))
+    assert request.job.outputs == card.outputs
+    assert request.binary == set(card.outputs)
+    assert (request.id, request.timeout_seconds, request.job.size) == ("", None, 1)
+
+
+def test_a_raw_body_shares_batches_with_the_same_request_in_json():
+    outputs = [{"name": name} for name in toys.ADAPTIVE.outputs]
+    assert read_request(bytes(600), "0").job.key == read_request(make_request(images(), outputs=outputs)).job.key
+
+
+@pytest.mark.parametrize(
+    ("body", "card", "message"),
+    [
+        (b"", toys.ADAPTIVE, r"expected 600 bytes, UINT8 of shape \[1, 1, 20, 30\].*got 0; send other sizes"),
+        (bytes(599), toys.ADAPTIVE, "got 599"),
+        (bytes(1200), toys.ADAPTIVE, "got 1200; send other sizes and several images with JSON before them"),
+        (bytes(600), COLOUR, "expected 1800 bytes"),
+        (bytes(600), FLOATS, r"expected 2400 bytes, FP32 of shape"),
+        (np.full(600, np.nan, "<f4").tobytes(), FLOATS, "finite numbers for 'images'"),
+        (np.full(600, -np.inf, "<f4").tobytes(), FLOATS, "finite numbers for 'images'"),
+        (np.full(600, 255, "<f4").tobytes(), FLOATS, r"images in \[0, 1\], got 255 to 255"),
+        (make_request(images()), toys.ADAPTIVE, "got 1"),
+        (bytes(128), toys.STEP, "the model has the inputs glimpse, location, state and a raw binary request has one"),
+    ],
+)
+def test_a_raw_body_that_does_not_fit_is_rejected(body, card, message):
+    with pytest.raises(HTTPError, match=message) as error:
+        read_request(body, "0", card)
+    assert error.value.status == 400
+
+
+@pytest.mark.parametrize("value", [1e38, -1.7e7, 2**25])
+def test_a_frame_beyond_whole_numbers_is_rejected(value):
+    with pytest.raises(HTTPError, match="a frame of at most 16,777,216 pixels"):
+        read_request(make_request(images(), option("frame", "FP32", [4], [0, value, 30, 20])))
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e400", "9" * 4000, "[" * 2000 + "]" * 2000])
+@pytest.mark.parametrize("name", ["state", "confidence", "images"])
+def test_json_of_no_finite_number_is_rejected(text, name):
+    tensors = {
+        "state": option("state", "FP32", [1, 3], [0, "X", 0]),
+        "confidence": option("confidence", "FP32", [], ["X"]),
+    }
+    tensors["images"] = images(data=["X", *PIXELS[1:]])
+    body = make_request(*{"images": images(), name: tensors[name]}.values()).replace(b'"X"', text.encode())
+    with pytest.raises(HTTPError, match="expected JSON") as error:
+        read_request(body)
+    assert error.value.status == 400
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "BOOL", "FP16", "BF16", "INT8", "UINT64", "uint8", ""])
+def test_other_data_types_are_rejected_by_name(datatype):
+    with pytest.raises(HTTPError, match=f"expected 'images' as UINT8, got \"{datatype}\""):
+        read_request(make_request(images(datatype=datatype)))
+
+
 def test_a_model_that_takes_images_in_as_a_whole_takes_no_huge_ones():
     big = make_request(images(shape=[1, 1, 1100, 1000], data=[0] * 1_100_000))
     with pytest.raises(HTTPError, match="at most 1,048,576 pixels") as error:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from glimpse.cli.classify.images import IMAGE_SUFFIXES, ImagePathError, find_images
+from glimpse.cli.classify.images import ImagePathError, find_images
 from glimpse.images import pixels
+from glimpse.images.formats import IMAGE_SUFFIXES
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -182,8 +183,8 @@ def test_a_short_name_is_ours_even_where_a_user_has_one_like_it(folder, capsys, 
         "likeness.HardAttentionTraining",
         "likeness.ImageData",
     )
-    assert class_names.CLASSES["ImageData"] is ImageData is datamodule.ImageData
-    assert class_names.CLASSES["HardAttentionTraining"] is hard.HardAttentionTraining
+    assert resolve_name(class_names.CLASSES["ImageData"]) is ImageData is datamodule.ImageData
+    assert resolve_name(class_names.CLASSES["HardAttentionTraining"]) is hard.HardAttentionTraining
 
 
 FAMILY_NAMES = ", ".join(family.__name__ for family in FAMILIES.values())
@@ -238,3 +239,20 @@ def test_a_class_that_there_is_not_is_refused_with_its_file_and_the_right_name(g
 def test_a_users_class_that_cannot_be_imported_is_refused_with_the_reason(given, reason, folder, capsys):
     sentence = f"model: expected a class that can be imported, got '{given}': {reason}; correct the path, or add"
     assert sentence in refused(capsys, "--model", given)
+
+
+@pytest.mark.parametrize(
+    ("args", "recipe", "alone"),
+    [
+        ([], {}, True),
+        (["--model=glimpse.training.soft.SoftAttentionTraining"], {"trainer": {"callbacks": None}}, True),
+        (["--model", "SoftAttentionTraining", "--data.root", "a.b"], {"model": {"class_path": "ImageData"}}, False),
+        (["--model", f"{MODULE}.Mine"], {}, False),
+        ([], {"data": {"class_path": "their.Data"}}, False),
+        ([], {"trainer": {"callbacks": [{"class_path": "pytorch_lightning.callbacks.EarlyStopping"}]}}, False),
+        (["--trainer.callbacks+=EarlyStopping"], {}, False),
+        (["--trainer.logger", "CSVLogger"], {}, False),
+    ],
+)
+def test_a_training_may_be_of_our_own_classes_alone(args, recipe, alone):
+    assert class_names.names_own_alone(args, {"own.yaml": recipe}) == alone

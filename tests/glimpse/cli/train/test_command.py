@@ -75,7 +75,7 @@ def test_the_subcommand_hands_its_arguments_on(monkeypatch):
         *(
             (
                 ["--trainer.precision", precision],
-                f"--trainer.precision: expected one of 32-true, bf16-mixed, 16-mixed; got {precision}; the model's",
+                f"--trainer.precision: expected one of auto, 32-true, bf16-mixed, 16-mixed; got {precision}; the m",
             )
             for precision in ("64-true", "64", "bf16-true", "16-true")
         ),

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 
 from glimpse.cli.train.command import main
 from glimpse.cli.usage import invocation
+from glimpse.training import precision
 from glimpse.training.callbacks import EpochLog
 from tests.glimpse.cli.train.test_command import refused
 
@@ -165,3 +166,33 @@ def test_a_fault_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("glimpse.training.hard.losses", broken)
     with pytest.raises(ValueError, match="a fault of ours"):
         train()
+
+
+@pytest.mark.parametrize(
+    ("fast", "given", "used", "output", "warning"),
+    [
+        (True, (), "bf16-mixed", "precision: bfloat16; so it is\n", ""),
+        (False, (), "32-true", "precision: float32; so it is\n", ""),
+        (False, ("--trainer.precision", "32-true"), "32-true", "", ""),
+        (
+            False,
+            ("--trainer.precision", "bf16"),
+            "bf16-mixed",
+            "",
+            "warning: --trainer.precision bf16-mixed: so it is: bfloat16 is likely to be several times slower than "
+            "float32; auto takes the faster one\n",
+        ),
+    ],
+)
+def test_the_precision_is_told_and_recorded(fast, given, used, output, warning, folder, capsys, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_support", lambda device: precision.Support(fast, "so it is"))
+    assert train("--trainer.max_epochs", "1", *given) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("precision: ") == bool(output)
+    assert output in printed.out
+    assert ("warning: --trainer.precision" in printed.err) == bool(warning)
+    assert warning in printed.err
+    assert torch.load("runs/tiny/last.ckpt", weights_only=True)["precision"] == used
+    text = (folder / "runs" / "tiny" / "config.yaml").read_text()
+    assert f"\n# computed in {used}\n" in text
+    assert f"\n  precision: {given[1] if given else 'auto'}\n" in text

@@ -12,6 +12,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.seal import SEAL_KEY
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -225,6 +226,13 @@ def test_a_part_of_a_larger_image_answers_as_the_whole_does(steps, target, batch
     assert (found[BOXES][..., 0] >= left).all()
 
 
+@pytest.mark.parametrize("size", [(24, 32), (90, 41), (5, 200)])
+def test_an_image_with_its_channels_last_answers_as_its_planes_do(steps, size):
+    ask, planes = Graph(steps["mlp-gru"], "adaptive"), steps["mlp-gru"].images(1, *size)
+    last = planes.permute(0, 2, 3, 1).reshape(planes.shape)
+    agree(ask(last, **{CHANNELS_LAST: np.int64(1)}), ask(planes), atol=0)
+
+
 def of_step(stepping: Any, batch: int = 3) -> Numbers:
     generator = np.random.default_rng(1)
     return {
@@ -262,22 +270,23 @@ def operators(nodes: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("graph", ["episode", "adaptive"])
-def test_only_a_processors_graph_has_a_form_for_single_images(stepping, graph):
-    assert {"Pad", "If", "GatherElements"} <= set(operators(made(stepping, graph, "cpu").graph.node))
-    on_gpu = operators(made(stepping, graph, "gpu").graph.node)
-    assert not {"Pad", "If"} & set(on_gpu)
-    assert ("Loop" in on_gpu) is (graph == "adaptive")
+@TARGETS
+@pytest.mark.parametrize("graph", ["episode", "step"])
+def test_an_episode_and_a_step_have_no_control_flow(stepping, graph, target):
+    found = operators(made(stepping, graph, target).graph.node)
+    assert not {"If", "Loop", "Scan", "SequenceMap"} & set(found)
+    assert found.count("Pad") == (graph == "episode" and target == "cpu")
 
 
 @TARGETS
 def test_an_adaptive_graph_has_its_glimpses_in_a_loop_and_an_episode_has_none(stepping, target):
     forms = 2 if target == "cpu" else 1
+    assert ("If" in operators(made(stepping, "adaptive", target).graph.node)) is (target == "cpu")
     assert operators(made(stepping, "adaptive", target).graph.node).count("Loop") == forms
     cuts = "Pad" if target == "cpu" else "GatherElements"
-    assert operators(made(stepping, "episode", target).graph.node).count(cuts) == 4
-    assert operators(made(stepping, "adaptive", target).graph.node).count(cuts) == 1
-    assert "Loop" not in operators(made(stepping, "episode", target).graph.node)
+    layouts = 1 + stepping.card("adaptive", target=target).takes_channels_last
+    assert operators(made(stepping, "adaptive", target).graph.node).count(cuts) == layouts
+    assert operators(made(stepping, "episode", target).graph.node).count("GatherElements") == 4
 
 
 @TARGETS
@@ -298,14 +307,15 @@ def test_the_weights_are_stored_once(stepping, graph, target):
 @pytest.mark.parametrize("graph", ["episode", "adaptive", "step"])
 def test_a_graph_has_the_contracts_names_and_types(stepping, graph, target):
     model = made(stepping, graph, target)
-    card = stepping.card(graph)
+    card = stepping.card(graph, target=target)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     assert [entry.name for entry in model.graph.input] == [*card.inputs, *card.options]
     assert [entry.name for entry in model.graph.output] == list(card.outputs)
     stored = {tensor.name for tensor in model.graph.initializer}
     assert stored & {*card.inputs, *card.options} == set(card.options)
     kinds = {entry.name: entry.type.tensor_type.elem_type for entry in (*model.graph.input, *model.graph.output)}
-    whole = {INPUT: onnx.TensorProto.UINT8, MAX_GLIMPSES: onnx.TensorProto.INT64, GLIMPSES: onnx.TensorProto.INT64}
+    whole = dict.fromkeys((MAX_GLIMPSES, GLIMPSES, CHANNELS_LAST), onnx.TensorProto.INT64)
+    whole[INPUT] = onnx.TensorProto.UINT8
     assert kinds == {name: whole.get(name, onnx.TensorProto.FLOAT) for name in kinds}
 
 
@@ -336,6 +346,7 @@ def test_a_graph_has_the_contracts_shapes(steps):
         MAX_GLIMPSES: (),
         STATE: ("states", 20),
         FRAME: (4,),
+        CHANNELS_LAST: (),
         **{name: ("batch", "time", *rest) for name, rest in several.items()},
         GLIMPSES: ("batch",),
         NEXT_STATE: ("batch", 20),
@@ -376,8 +387,8 @@ def test_some_of_the_outputs_are_those_of_the_whole(steps, graph, outputs, batch
 
 def test_an_episodes_last_step_chooses_no_further_place(steps):
     stepping = steps["mlp-lstm"]
-    assert operators(made(stepping, "episode", "gpu").graph.node).count("ArgMax") == 3
-    assert operators(made(stepping, "episode", "cpu").graph.node).count("ArgMax") == 6
+    for target in ("gpu", "cpu"):
+        assert operators(made(stepping, "episode", target).graph.node).count("ArgMax") == 3
 
 
 def test_a_file_carries_its_card_and_the_place_of_its_seal(steps):

@@ -25,7 +25,7 @@ class Cutting:
 
     def __init__(
         self,
-        single: bool,
+        form: str,
         dtype: str = "uint8",
         channels: int = 1,
         size: int = 4,
@@ -34,10 +34,10 @@ class Cutting:
         frame: bool = False,
         shaped: bool = True,
     ) -> None:
-        self.single, self.retina = single, (size, num_scales, zoom)
+        self.form, self.retina = form, (size, num_scales, zoom)
         builder = GraphBuilder()
         canvas = ImageInput(INPUT, dtype, channels, FRAME if frame else None)
-        pixels = RetinaNodes(builder, canvas, *self.retina, single, shaped)(builder, LOCATION)
+        pixels = RetinaNodes(builder, canvas, *self.retina, form, shaped)(builder, LOCATION)
         builder("Mul", pixels, builder.floats(canvas.unit), name="glimpse")
         inputs = [
             value(INPUT, dtype, ["batch", channels, "height", "width"]),
@@ -51,7 +51,7 @@ class Cutting:
 
     def __call__(self, images: Any, places: Any, **more: Any) -> npt.NDArray[np.float32]:
         """Cut, one by one where the graph takes single images."""
-        rows = [slice(row, row + 1) for row in range(len(places))] if self.single else [slice(None)]
+        rows = [slice(row, row + 1) for row in range(len(places))] if self.form == "pad" else [slice(None)]
         found = [self.session.run(None, {INPUT: images[row], LOCATION: places[row], **more})[0] for row in rows]
         return np.concatenate(found)
 
@@ -62,7 +62,8 @@ def noise(channels: int, height: int, width: int, dtype: str = "uint8", batch: i
     return images if dtype == "uint8" else (images / np.float32(255)).astype(np.float32)
 
 
-FORMS = pytest.mark.parametrize("single", [True, False], ids=["pad", "gather"])
+FORMS = pytest.mark.parametrize("form", ["pad", "gather", "border"])
+FRAMED = pytest.mark.parametrize("form", ["pad", "gather"])
 SIZES = [(28, 28), (13, 31), (40, 17), (6, 5), (1, 1), (3, 50)]
 
 
@@ -70,8 +71,8 @@ SIZES = [(28, 28), (13, 31), (40, 17), (6, 5), (1, 1), (3, 50)]
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("size", "num_scales", "zoom"), [(4, 1, 2), (5, 2, 2), (4, 3, 2), (3, 2, 3), (5, 3, 1)])
-def test_the_cut_is_that_of_the_retina_and_of_numpy(single, dtype, channels, size, num_scales, zoom):
-    cutting = Cutting(single, dtype, channels, size, num_scales, zoom)
+def test_the_cut_is_that_of_the_retina_and_of_numpy(form, dtype, channels, size, num_scales, zoom):
+    cutting = Cutting(form, dtype, channels, size, num_scales, zoom)
     for height, width in SIZES:
         images = noise(channels, height, width, dtype)
         found = cutting(images, PLACES)
@@ -82,34 +83,34 @@ def test_the_cut_is_that_of_the_retina_and_of_numpy(single, dtype, channels, siz
 
 @FORMS
 @pytest.mark.parametrize("channels", [1, 3])
-def test_bytes_are_cut_exactly(single, channels):
-    cutting, images = Cutting(single, channels=channels, size=7), noise(channels, 21, 34)
+def test_bytes_are_cut_exactly(form, channels):
+    cutting, images = Cutting(form, channels=channels, size=7), noise(channels, 21, 34)
     expected = crop.extract_glimpse(images, PLACES, 7, 1, 2)
     np.testing.assert_array_equal(np.round(cutting(images, PLACES) * 255), np.round(expected * 255))
 
 
 @FORMS
-def test_what_hangs_over_an_edge_or_a_corner_is_black(single):
+def test_what_hangs_over_an_edge_or_a_corner_is_black(form):
     images = np.full((9, 1, 10, 12), 255, np.uint8)
     corners = np.array([(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)], np.float32)
-    found = Cutting(single, size=4)(images, corners)[:, 0, 0]
+    found = Cutting(form, size=4)(images, corners)[:, 0, 0]
     lit = np.array([[0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
     for row, (x, y) in enumerate(corners.astype(int)):
         np.testing.assert_allclose(found[row], np.outer(lit[y + 1], lit[x + 1]), atol=1e-6)
 
 
 @FORMS
-def test_a_window_beyond_the_image_sees_nothing(single):
-    found = Cutting(single, size=3)(np.full((2, 1, 8, 8), 255, np.uint8), np.array([(3, 0), (0, -9)], np.float32))
+def test_a_window_beyond_the_image_sees_nothing(form):
+    found = Cutting(form, size=3)(np.full((2, 1, 8, 8), 255, np.uint8), np.array([(3, 0), (0, -9)], np.float32))
     assert not found.any()
 
 
-@FORMS
+@FRAMED
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_part_of_a_larger_image_gives_the_glimpse_of_the_whole(single, dtype, channels):
+def test_a_part_of_a_larger_image_gives_the_glimpse_of_the_whole(form, dtype, channels):
     height, width, retina = 90, 70, (4, 2, 2)
-    cutting, (whole,) = Cutting(single, dtype, channels, *retina, frame=True), noise(channels, height, width, dtype, 1)
+    cutting, (whole,) = Cutting(form, dtype, channels, *retina, frame=True), noise(channels, height, width, dtype, 1)
     for left, top, right, bottom in ((0, 0, 70, 90), (20, 35, 52, 61), (0, 50, 25, 90), (45, 0, 70, 30)):
         half = 4 + 1
         across = np.linspace(left + half, right - half, 5) / width * 2 - 1
@@ -121,10 +122,10 @@ def test_a_part_of_a_larger_image_gives_the_glimpse_of_the_whole(single, dtype, 
         np.testing.assert_allclose(cutting(parts, places, frame=frame), expected, atol=3e-7, rtol=0)
 
 
-@FORMS
-def test_a_part_at_the_edge_of_the_larger_image_is_black_beyond_it(single):
+@FRAMED
+def test_a_part_at_the_edge_of_the_larger_image_is_black_beyond_it(form):
     (whole,) = noise(1, 60, 80, batch=1)
-    cutting = Cutting(single, size=6, frame=True)
+    cutting = Cutting(form, size=6, frame=True)
     places = np.array([(1, 1), (0.97, 0.9)], np.float32)
     parts = np.repeat(whole[None, :, 40:, 50:], 2, 0)
     found = cutting(parts, places, frame=np.array([50, 40, 80, 60], np.float32))
@@ -132,26 +133,26 @@ def test_a_part_at_the_edge_of_the_larger_image_is_black_beyond_it(single):
     np.testing.assert_allclose(found, expected, atol=3e-7, rtol=0)
 
 
-@FORMS
-def test_without_a_frame_an_image_is_its_own(single):
-    images, cutting = noise(1, 15, 22), Cutting(single, size=5, frame=True)
+@FRAMED
+def test_without_a_frame_an_image_is_its_own(form):
+    images, cutting = noise(1, 15, 22), Cutting(form, size=5, frame=True)
     found = cutting(images, PLACES, frame=np.zeros(4, np.float32))
-    np.testing.assert_array_equal(found, Cutting(single, size=5)(images, PLACES))
+    np.testing.assert_array_equal(found, Cutting(form, size=5)(images, PLACES))
 
 
 @FORMS
-def test_without_a_shape_scales_and_channels_are_one_axis(single):
+def test_without_a_shape_scales_and_channels_are_one_axis(form):
     images = noise(3, 15, 22)
     options = {"channels": 3, "size": 4, "num_scales": 2}
-    flat, shaped = (Cutting(single, **options, shaped=way)(images, PLACES) for way in (False, True))  # type: ignore[arg-type]
+    flat, shaped = (Cutting(form, **options, shaped=way)(images, PLACES) for way in (False, True))  # type: ignore[arg-type]
     assert flat.shape == (len(PLACES), 6, 4, 4)
     np.testing.assert_array_equal(flat.reshape(shaped.shape), shaped)
 
 
-@pytest.mark.parametrize(("single", "kinds"), [(True, {"Shape", "Pad"}), (False, {"Shape", "Reshape"})])
+@pytest.mark.parametrize(("form", "kinds"), [("pad", {"Shape", "Pad"}), ("gather", {"Shape", "Reshape"})])
 @pytest.mark.parametrize("frame", [True, False])
-def test_no_node_touches_the_image_as_a_whole(single, kinds, frame):
-    nodes = Cutting(single, channels=3, num_scales=3, frame=frame).model.graph.node
+def test_no_node_touches_the_image_as_a_whole(form, kinds, frame):
+    nodes = Cutting(form, channels=3, num_scales=3, frame=frame).model.graph.node
     assert {node.op_type for node in nodes if INPUT in node.input} == kinds
     for flat in (node.output[0] for node in nodes if INPUT in node.input and node.op_type == "Reshape"):
         assert {node.op_type for node in nodes if flat in node.input} == {"GatherElements"}
@@ -159,9 +160,9 @@ def test_no_node_touches_the_image_as_a_whole(single, kinds, frame):
 
 @FORMS
 @pytest.mark.parametrize("width", [4, 5, 12])
-def test_windows_start_where_the_geometry_says(single, width):
+def test_windows_start_where_the_geometry_says(form, width):
     builder = GraphBuilder()
-    start = Grid(builder, ImageInput(INPUT, "uint8", 1), width, single).start(builder, LOCATION)
+    start = Grid(builder, ImageInput(INPUT, "uint8", 1), width, form != "gather").start(builder, LOCATION)
     builder("Identity", start, name="start")
     inputs = [value(INPUT, np.uint8, ["batch", 1, "height", "width"]), value(LOCATION, np.float32, ["batch", 2])]
     session = session_of(builder.model(inputs, [value("start", np.float32, ["batch", 2])], {}).SerializeToString())
@@ -175,7 +176,7 @@ def test_windows_start_where_the_geometry_says(single, width):
 
 
 def test_the_widest_window_is_cut_once():
-    for single, operator in ((True, "Pad"), (False, "GatherElements")):
-        nodes = Cutting(single, num_scales=3).model.graph.node
+    for form, operator in (("pad", "Pad"), ("gather", "GatherElements"), ("border", "GatherElements")):
+        nodes = Cutting(form, num_scales=3).model.graph.node
         assert sum(node.op_type == operator for node in nodes) == 1
         assert sum(node.op_type == "AveragePool" for node in nodes) == len(windows(4, 3, 2)) - 1

@@ -1,9 +1,13 @@
-"""Messages of Lightning that do not help the user, suppressed."""
+"""Lightning as a training needs it: imported without what it does not use, and without messages that do not help."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from typing import Any
 
 QUIET_WARNINGS = (
     # Small data sets live in memory: there is nothing for worker processes to do.
@@ -24,10 +28,46 @@ QUIET_LOGS = {
         "TPU available",
         "`Trainer.fit` stopped",
         "to estimate number of stepping batches",
+        "Automatic Mixed Precision",
     ),
     "lightning_fabric.utilities.seed": ("Seed set to",),
 }
 """Messages that do not help the user: advertising, rare hardware, and what the command line prints itself."""
+
+
+UNUSED = ("scipy", "matplotlib", "torchvision")
+"""Packages that torchmetrics imports for metrics that no model of ours uses: a quarter of a training's fixed cost."""
+
+
+def import_metrics_lightly() -> None:
+    """Import torchmetrics, which Lightning imports, as if the packages of :data:`UNUSED` were not installed.
+
+    Torchmetrics leaves out the metrics that need them, for as long as the process runs; a training with a class of the
+    user's own may want these. The packages themselves can be imported afterwards as ever.
+    """
+    if "torchmetrics" in sys.modules:
+        return
+    import torch  # noqa: F401 (what it imports is not to be hidden from it)
+
+    # Any, since it exports no name of those that are needed.
+    imports: Any = import_module("lightning_utilities.core.imports")
+    hidden = [name for name in UNUSED if name not in sys.modules]
+    version = imports._version
+
+    def version_unless_hidden(name: str) -> str:
+        if name in hidden:
+            raise PackageNotFoundError(name)
+        return str(version(name))
+
+    imports._version = version_unless_hidden
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        import torchmetrics  # noqa: F401
+    finally:
+        imports._version = version
+        for name in hidden:
+            del sys.modules[name]
+        imports.package_available.cache_clear()
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 import logging
+import subprocess
+import sys
 import warnings
 
 import pytest
 
-from glimpse.cli.train.lightning_output import QUIET_LOGS, quiet
+from glimpse.cli.train.lightning_setup import QUIET_LOGS, quiet
 
 
 def test_what_helps_nobody_is_left_out_and_the_rest_is_not(caplog):
@@ -31,3 +33,18 @@ def test_warnings_of_ours_still_come():
         warnings.simplefilter("always", append=True)
         warnings.warn("the loader does not have many workers", UserWarning, stacklevel=1)
     assert caught == []
+
+
+@pytest.mark.child
+@pytest.mark.slow
+def test_metrics_are_imported_without_what_nobody_uses_and_that_can_be_imported_afterwards():
+    program = (
+        "import sys; from glimpse.cli.train.lightning_setup import UNUSED, import_metrics_lightly;"
+        "import_metrics_lightly(); import pytorch_lightning, torchmetrics;"
+        "print([name for name in UNUSED if name in sys.modules]);"
+        "import matplotlib, scipy.signal, torchvision;"
+        "print(matplotlib.__name__, scipy.signal.__name__, torchvision.__name__);"
+        "import_metrics_lightly(); print(all(sys.modules[name] for name in UNUSED))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["[]", "matplotlib scipy.signal torchvision", "True"]

@@ -1,8 +1,4 @@
-"""The service under faults: ``python -m benchmarks.serving.faults [--minutes N] [--output FILE]``.
-
-Each fault is one function, with a real service in a process of its own, real clients, and the models that come with
-the package. ``--quick`` plays them all in short form; ``--only NAME`` one of them.
-"""
+"""Faults of processes and model files: stops, kills, damaged files, reloads, and all of it for a long time."""
 
 import asyncio
 import contextlib
@@ -11,76 +7,16 @@ import random
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.command_line import command_parser, options_of
-from benchmarks.harness.machine import describe, in_words, settle_threads
-from benchmarks.harness.reports import figures_table, hand_back
-
-settle_threads()
-
-from benchmarks.serving.clients import Crowd, Service, ended, request, serving  # noqa: E402
-from benchmarks.serving.labelled_images import labelled_images  # noqa: E402
-from glimpse_serve.models import bundled  # noqa: E402
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Duration and size of the faults.
-
-    Attributes:
-        clients: That overload the service.
-        requests: That each of them sends.
-        steady: Clients where a fault comes from elsewhere.
-        reloads: Of a model under load.
-        kills: Of workers.
-        slow: Connections that send slowly or half.
-        leaving: Requests whose clients leave.
-        minutes: Of the soak.
-    """
-
-    clients: int
-    requests: int
-    steady: int
-    reloads: int
-    kills: int
-    slow: int
-    leaving: int
-    minutes: float
-
-
-LONG = Sizes(clients=300, requests=40, steady=16, reloads=100, kills=5, slow=200, leaving=2000, minutes=30.0)
-SHORT = Sizes(clients=300, requests=2, steady=4, reloads=5, kills=1, slow=20, leaving=60, minutes=0.1)
-
-
-async def overload(sizes: Sizes) -> dict[str, Any]:
-    """Many clients against a queue of 32: each request gets a prediction or 503 at once, and none is lost."""
-    async with serving("--max-queue", "32", "--log-level", "warning") as service:
-        tally = await Crowd(service.port, *labelled_images()).gathered(sizes.clients, sizes.requests)
-        counted = (await service.get("/metrics"))[1]
-    total = sum(tally.statuses.values())
-    return {
-        "sent": sizes.clients * sizes.requests,
-        "answered": tally.statuses[200],
-        "refused": tally.statuses[503],
-        "lost": len(tally.lost) + tally.unconnected + sizes.clients * sizes.requests - total,
-        "wrong": len(tally.wrong),
-        "counted": int(
-            sum(
-                float(found)
-                for found in re.findall(r'requests_total\{.*route="/v1/classify",status="\d+"} ([\d.]+)', counted)
-            )
-        ),
-        "median_seconds": tally.of(0.5),
-        "p99_seconds": tally.of(0.99),
-        "longest_seconds": tally.of(1.0),
-    }
+from benchmarks.serving.clients import Crowd, Service, ended, request, serving
+from benchmarks.serving.faults.sizes import Sizes
+from benchmarks.serving.labelled_images import labelled_images
+from glimpse_serve.models import bundled
 
 
 async def stop(sizes: Sizes) -> dict[str, Any]:
@@ -225,77 +161,6 @@ async def reload(sizes: Sizes) -> dict[str, Any]:
     }
 
 
-async def slow(sizes: Sizes) -> dict[str, Any]:
-    """Headers sent byte by byte, and bodies that stop half-way: they are closed, and other clients are served."""
-    args = ("--header-seconds", "1", "--body-seconds", "1", "--log-level", "warning")
-    files, labels = labelled_images()
-    whole = request("POST", "/v1/classify", files[0])
-
-    async def dribble() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        with contextlib.suppress(OSError):
-            for byte in whole[:60]:
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.1)
-                if reader.at_eof() or reader._buffer:  # type: ignore[attr-defined]
-                    break
-        return await _rest(reader, writer)
-
-    async def half() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        writer.write(whole[: len(whole) - 20])
-        return await _rest(reader, writer)
-
-    async with serving(*args) as service:
-        crowd = Crowd(service.port, files, labels)
-        asking = asyncio.create_task(crowd.gathered(2))
-        responses = await asyncio.gather(*(which() for _ in range(sizes.slow) for which in (dribble, half)))
-        crowd.stopped = True
-        tally = await asking
-    return {
-        "slow": len(responses),
-        "closed_with_408": sum(answer.startswith(b"HTTP/1.1 408") for answer in responses),
-        "answered_beside": tally.statuses[200],
-        "failed_beside": sum(tally.statuses.values()) - tally.statuses[200] + len(tally.lost) + tally.unconnected,
-        "longest_seconds_beside": tally.of(1.0),
-    }
-
-
-async def _rest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    try:
-        return await asyncio.wait_for(reader.read(), 20)
-    except (OSError, TimeoutError) as error:
-        return type(error).__name__.encode()
-    finally:
-        writer.close()
-
-
-async def leave(sizes: Sizes) -> dict[str, Any]:
-    """Clients that disconnect without waiting for the response: their places become free, and nothing is left over."""
-    files, labels = labelled_images()
-    async with serving("--log-level", "warning") as service:
-        before = service.resident()
-        for _ in range(0, sizes.leaving, 20):
-            for _ in range(20):
-                _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-                writer.write(request("POST", "/v1/classify", files[0]))
-                writer.transport.abort()
-        tally = await Crowd(service.port, files, labels).gathered(sizes.steady, 20)
-        counted = (await service.get("/metrics"))[1]
-        after = service.resident()
-    return {
-        "left": sizes.leaving,
-        "answered_then": tally.statuses[200],
-        "failed_then": sizes.steady * 20 - tally.statuses[200],
-        "wrong": len(tally.wrong),
-        "still_running": sum(float(found) for found in re.findall(r"^glimpse_requests_running (\S+)", counted, re.M))
-        - 1,
-        "still_waiting": sum(float(found) for found in re.findall(r"^glimpse_queue_waiting\S* (\S+)", counted, re.M)),
-        "resident_before_mebibytes": before,
-        "resident_after_mebibytes": after,
-    }
-
-
 async def soak(sizes: Sizes) -> dict[str, Any]:
     """For a long time: good and damaged images, clients that leave, reloads; nothing fails, nothing grows."""
     chance = random.Random(0)
@@ -339,46 +204,3 @@ async def soak(sizes: Sizes) -> dict[str, Any]:
         "files_open_at_last": files_open[-1],
         "exit_status": status,
     }
-
-
-FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
-    "overload": overload,
-    "stop": stop,
-    "kill": kill,
-    "corrupt": corrupt,
-    "reload": reload,
-    "slow": slow,
-    "leave": leave,
-    "soak": soak,
-}
-
-
-def main(args: Sequence[str]) -> int:
-    """Produce the faults and report their figures.
-
-    Args:
-        args: The command line.
-    """
-    parser = command_parser("benchmarks.serving.faults", __doc__)
-    parser.add_argument("--only", choices=FAULTS, action="append", help="one fault; may be given several times")
-    parser.add_argument("--minutes", type=float, help="of the soak; 30 if left out")
-    options = options_of(args, parser)
-    sizes = SHORT if options.quick else LONG
-    if options.minutes is not None:
-        sizes = Sizes(**{**asdict(sizes), "minutes": options.minutes})
-    before = describe()
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.only or FAULTS:
-        found[name] = asyncio.run(FAULTS[name](sizes))  # type: ignore[arg-type]
-        print(name, found[name], file=sys.stderr, flush=True)
-    texts = [in_words(before)]
-    for name, figures in found.items():
-        title = (FAULTS[name].__doc__ or name).splitlines()[0]
-        texts.append(figures_table(f"{name}. {title}", figures))
-    result = {"quick": options.quick, "machine": before, "sizes": asdict(sizes), "faults": found}
-    hand_back("\n\n".join(texts), result, options.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""The help of a training that fits a screen. No torch."""
+
+import textwrap
+
+from glimpse.cli.train.options.names import families_by_name
+from glimpse.cli.train.options.signatures import keys_of, text_of
+from glimpse.cli.train.recipes import DEFAULT_RECIPE, recipes
+
+DATASETS_MODULE = "glimpse.data.datasets"
+
+TRAIN_HELP = """\
+usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+
+Train a model of visual attention. Without arguments: the recipe {default!r}.
+
+recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
+  {recipes}
+
+the options most often wanted (one that is true or false is a flag: --data.download is --data.download true):
+  --data.dataset NAME         {datasets} (one folder a class)
+  --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
+  --data.download             let torchvision download what is not there
+  --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
+  --data.num_pieces N         pieces of clutter on each canvas
+  --model FAMILY              {families}
+  --model.num_glimpses N      glimpses in an episode
+  --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
+  --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
+  --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
+  --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
+  --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
+  --trainer.max_epochs N      how long to train
+  --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, bf16-mixed
+  --seed N                    fixes the whole run: weights, order, canvases, exploration
+  --output DIR                where the run goes; runs/RECIPE when left out
+  --overwrite                 replace the run that the output folder holds
+  --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
+  --tensorboard               write TensorBoard's files as well
+  --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
+  --print_config              print the resolved configuration and stop
+  --help-all                  every option there is
+
+examples:
+  {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
+  {program} --data.dataset folder --data.root ~/images --output runs/mine
+
+training uses one thread unless OMP_NUM_THREADS is set"""
+
+
+def short_help(program: str) -> str:
+    """Help that fits a screen."""
+    families = textwrap.fill(", ".join(families_by_name()), 88)
+    return TRAIN_HELP.format(
+        datasets=f"{', '.join(keys_of(DATASETS_MODULE, 'SOURCES'))}, or {text_of(DATASETS_MODULE, 'FOLDER')}",
+        program=program,
+        default=DEFAULT_RECIPE,
+        recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),
+        families=textwrap.indent(families, 30 * " ").lstrip(),
+    )

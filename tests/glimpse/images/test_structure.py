@@ -1,0 +1,165 @@
+import contextlib
+import io
+import random
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glimpse.images import structure
+from glimpse.images.pixels import FORMATS, ImageError, decode
+from glimpse.images.structure import StructureError, count_scans, examine
+from tests.support.costly_images import (
+    chunk,
+    encode,
+    jpeg_with_scans,
+    png_with,
+    segment,
+    tiff_of_jpeg,
+    tiff_with_fields,
+    tiff_with_strips,
+)
+
+
+def scans(data: bytes) -> int:
+    return examine(io.BytesIO(data)).scans
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_scans_of_ordinary_jpegs_are_counted(mode):
+    picture = Image.new(mode, (40, 30), 7)
+    assert scans(encode(picture, "JPEG")) == 1
+    assert scans(encode(picture, "JPEG", progressive=True)) == {"L": 6, "RGB": 10, "CMYK": 18}[mode]
+    assert scans(encode(picture, "JPEG", restart_marker_blocks=1)) == 1
+
+
+def test_marks_within_segments_and_data_are_no_scans():
+    """A thumbnail in the metadata is a JPEG of its own."""
+    thumbnail = encode(Image.new("RGB", (16, 16)), "JPEG", progressive=True)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    data = encode(picture, "JPEG", quality=100)
+    assert scans(data[:2] + segment(0xE1, b"Exif\0\0" + thumbnail) + data[2:]) == 1
+    assert scans(data + thumbnail) == 1  # behind the end of the image, as in an MPO
+
+
+@pytest.mark.parametrize("extra", [1, 50, 94])
+def test_a_jpeg_with_some_more_scans_is_decoded(extra):
+    data = jpeg_with_scans(64, extra)
+    assert scans(data) == 6 + extra
+    np.testing.assert_array_equal(decode(data), decode(jpeg_with_scans(64, 0)))
+
+
+@pytest.mark.parametrize("extra", [95, 4000])
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: tiff_of_jpeg(data, 64)])
+def test_a_jpeg_with_very_many_scans_is_refused_alone_and_within_a_tiff(extra, wrap):
+    with pytest.raises(ImageError, match="more than 100 scans, each of which is decoded over all pixels"):
+        decode(wrap(jpeg_with_scans(64, extra)), "a.jpg")
+
+
+def test_many_scans_of_many_pixels_are_refused(monkeypatch):
+    data = jpeg_with_scans(256, 60)
+    decode(data)
+    monkeypatch.setattr("glimpse.images.pixels.MAX_PIXEL_SCANS", 256 * 256 * 65)
+    with pytest.raises(ImageError, match=r"'a\.jpg' announces 66 scans of 256 x 256 pixels"):
+        decode(data, "a.jpg", max_pixels=256 * 256 * 3)
+
+
+def plain_ppm(comments: int) -> bytes:
+    return b"P2 2 2 255\n" + b"#\n" * comments + b"1 2 3 4\n"
+
+
+def gif_with_blocks(blocks: int) -> bytes:
+    data = encode(Image.new("P", (4, 4)), "GIF")
+    place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    return data[:place] + b"!\xfe" + b"\x01a" * blocks + b"\0" + data[place:]
+
+
+JPEG = encode(Image.new("RGB", (8, 8)), "JPEG")
+PROFILE = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2**20 - 1)))
+TEXT = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20 - 1)))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (JPEG[:2] + segment(0xFE, b"") * 10_001 + JPEG[2:], "marker segments"),
+        (JPEG[:2] + b"\xff" * 70_000 + JPEG[2:], "bytes between them"),
+        (JPEG[:2] + b"\xff\x00" * 40_000 + JPEG[2:], "bytes between them"),
+        (JPEG[:2] + b"\xff\xd9" * 20_000 + JPEG[2:], "marker segments"),
+        (png_with(before=chunk(b"vpAg", b"") * 65_600), "65,536 chunks"),
+        (png_with(behind=chunk(b"vpAg", b"") * 65_600), "65,536 chunks"),
+        (png_with(before=PROFILE * 33), "compressed texts or profiles"),
+        (png_with(behind=TEXT * 33), "compressed texts or profiles"),
+        (png_with(before=PROFILE * 16, behind=TEXT * 17), "compressed texts or profiles"),
+        (gif_with_blocks(70_000), "65,536 blocks"),
+        (plain_ppm(1001), "1,000 comments"),
+        (plain_ppm(50_000), "1,000 comments"),
+        (b"P6 #" + b" " * 70_000 + b"\n2 2 255 " + bytes(12), "header of more"),
+        (b"P5" + b"\n" * 70_000 + b"2 2 255 " + bytes(4), "header of more"),
+        (b"P4 2" + b" " * 70_000 + b"2 " + bytes(2), "header of more"),
+        (tiff_with_fields(1001), "1,000 fields"),
+        (tiff_with_fields(70_000, large=True), "1,000 fields"),
+        (tiff_with_strips(2**17 + 1), "strips or tiles"),
+    ],
+)
+def test_files_whose_marks_cost_more_than_their_pixels_are_refused(data, message):
+    with pytest.raises(StructureError, match=message):
+        examine(io.BytesIO(data))
+    with pytest.raises(ImageError, match=message):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        JPEG[:2] + segment(0xE2, bytes(65_000)) * 255 + segment(0xFE, b"by hand") * 1000 + b"\xff" * 99 + JPEG[2:],
+        png_with(before=PROFILE, behind=TEXT * 20 + chunk(b"tEXt", b"a\0b") * 10_000),
+        gif_with_blocks(60_000),
+        plain_ppm(500),
+        b"P4 600 900\n" + b" " * (75 * 900),
+        b"P5 300 300 255\n" + b"#" * 90_000,
+        b"P1 300 300\n" + b"1" * 90_000,
+        tiff_with_strips(3000),
+    ],
+)
+def test_rich_files_are_decoded(data):
+    assert decode(data).size > 0
+
+
+def test_the_first_page_and_the_first_frame_alone_are_looked_at():
+    pages = [Image.new("RGB", (9, 9), (index, 0, 0)) for index in range(60)]
+    for form in ("TIFF", "GIF", "PNG", "WEBP"):
+        data = encode(pages[0], form, save_all=True, append_images=pages[1:])
+        assert examine(io.BytesIO(data)) == structure.Structure()
+        assert decode(data).shape == (9, 9, 3)
+
+
+def test_overlapping_strips_of_a_tiff_are_refused():
+    with pytest.raises(StructureError, match="overlap"):
+        examine(io.BytesIO(tiff_of_jpeg(jpeg_with_scans(64, 50), 64, overlapping=200)))
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "progressive"])
+def test_a_damaged_file_is_left_to_the_decoder(form):
+    options: dict[str, Any] = {"progressive": True} if form == "progressive" else {}
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8))
+    data = encode(picture, "JPEG" if form == "progressive" else form, **options)
+    choose = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(data[: choose.randrange(len(data))] if choose.random() < 0.5 else data)
+        for _ in range(choose.randrange(4)):
+            if damaged:
+                damaged[choose.randrange(len(damaged))] = choose.choice((0, 0xFF, 0xDA, choose.randrange(256)))
+        stream = io.BytesIO(bytes(damaged))
+        with contextlib.suppress(StructureError):  # a number of strips that was damaged, for one
+            assert examine(stream).scans >= 1
+        assert stream.tell() == 0
+
+
+def test_a_stream_without_a_mark_has_no_scan():
+    assert count_scans(b"") == 0
+    assert count_scans(b"\xff" * 100_000 + b"\0") == 0
+    assert count_scans(struct.pack(">HH", 0xFFD8, 0xFFD9)) == 0
