@@ -76,7 +76,8 @@ def test_headers_that_come_byte_by_byte_are_not_waited_for_either(service, opene
     for byte in HEAD * 10:
         try:
             line.sendall(bytes([byte]))
-            answer += line.recv(65536)
+            answer += (part := line.recv(65536))
+        assert part, answer
             break
         except TimeoutError:
             continue
@@ -144,7 +145,8 @@ def test_pipelined_requests_all_get_a_response(service, opened):
     line.sendall((HEAD + IMAGE) * 3)
     answer = b""
     while answer.count(b"HTTP/1.1 200") < 3:
-        answer += line.recv(65536)
+        answer += (part := line.recv(65536))
+        assert part, answer
 
 
 def test_a_client_that_does_not_read_its_response_is_disconnected(files, monkeypatch):
