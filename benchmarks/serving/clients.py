@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving.processes import tree
+
 START_SECONDS = 120.0
 ANSWER_SECONDS = 30.0
 """A request that has no answer after this time is lost."""
@@ -52,18 +54,20 @@ class Service:
         return sorted(found)
 
     def resident(self) -> float:
-        """MiB of memory that it and its workers have resident."""
-        pages = [
-            int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in (self.process.pid, *self.children())
-        ]
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """MiB of memory that it and all processes that it started have resident."""
+        pages = 0
+        for each in tree(self.process.pid):
+            with contextlib.suppress(OSError):
+                pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def processor_seconds(self) -> float:
-        """Processor time that it and its running child processes have used, and that of children that ended."""
+        """Processor time that it and all processes that it started have used, those that ended as well."""
         ticks = 0
-        for each in (self.process.pid, *self.children()):
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(int(field) for field in fields[11:15])
+        for each in tree(self.process.pid):
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(int(field) for field in fields[11:15])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     async def get(self, path: str) -> tuple[int, Any]:
