@@ -179,7 +179,9 @@ def _counts(parts: Parts) -> str:
     for part, of_class in parts.items():
         counts = {name: len(paths) for name, paths in of_class.items()}
         fewest, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        spread = f"{counts[fewest]} of {fewest} to {counts[most]} of {most}"
+        spread = f"{counts[fewest]:,} of {fewest} to {counts[most]:,} of {most}"
+        if counts[fewest] == counts[most]:
+            spread = f"{counts[most]:,} a class"
         described.append(f"{sum(counts.values()):,} in the {part} part ({spread})")
     return f"{len(next(iter(parts.values())))} classes; images: {', '.join(described)}"
 

@@ -1,8 +1,10 @@
 """Parts of a folder that are not laid out: files are split off the training part, a group of files never in two parts.
 
 A number in [0, 1) that follows from a file's (or its group's) name alone determines the part. Adding files therefore
-moves no other file to another part, and the parts have their shares whatever the files are called. Where a class is so
-small that a part would have no image of it, the group whose number lies nearest to that part is moved there.
+moves no other file to another part, and the parts have their shares whatever the files are called. There are two
+exceptions. With so few groups that chance would give a part less than half or more than one and a half times its share,
+the groups are dealt out in the order of their numbers until each part has its share. And where a class is so small that
+a part would have no image of it, the group whose number lies nearest to that part is moved there.
 """
 
 import hashlib
@@ -13,6 +15,9 @@ from glimpse.data.tree import PARTS, TEST, TRAIN, VALIDATION
 
 SHARES = {TEST: 0.2, VALIDATION: 0.1}
 """Shares of the images that are split off for parts that are not laid out."""
+
+TOLERATED = (0.5, 1.5)
+"""How many times its share a part may have by chance."""
 
 Files = Mapping[str, list[Path]]
 """The files of each class."""
@@ -37,21 +42,42 @@ def split_off(
         for path in paths:
             members.setdefault(group(name, path), {}).setdefault(name, []).append(path)
     ranks = {key: _rank(key) for key in members}
-    bounds, low = {}, 0.0
+    bounds, start = {}, 0.0
     for part in (TEST, VALIDATION):
         if part in shares:
-            bounds[part] = (low, low + shares[part])
-            low += shares[part]
-    bounds[TRAIN] = (low, 1.0)
+            bounds[part] = (start, start + shares[part])
+            start += shares[part]
+    bounds[TRAIN] = (start, 1.0)
+    low, high = TOLERATED
     places = {
         key: next(part for part, (start, end) in bounds.items() if start <= rank < end) for key, rank in ranks.items()
     }
+    sizes = {key: sum(map(len, of_class.values())) for key, of_class in members.items()}
+    if any(not low <= _share(part, places, sizes) / (end - start) <= high for part, (start, end) in bounds.items()):
+        places = _dealt_out(sizes, ranks, bounds)
     _give_each_class_every_part(members, places, ranks, bounds)
     split: dict[str, dict[str, list[Path]]] = {part: {name: [] for name in files} for part in PARTS if part in bounds}
     for key, of_class in members.items():
         for name, paths in of_class.items():
             split[places[key]][name] += paths
     return {part: {name: sorted(paths) for name, paths in named.items()} for part, named in split.items()}
+
+
+def _share(part: str, places: Mapping[str, str], sizes: Mapping[str, int]) -> float:
+    """The share of the images that a part has."""
+    return sum(size for key, size in sizes.items() if places[key] == part) / sum(sizes.values())
+
+
+def _dealt_out(
+    sizes: Mapping[str, int], ranks: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
+) -> dict[str, str]:
+    """The part of each group: the one within whose bounds its middle image lies, in the order of the numbers."""
+    total, before, places = sum(sizes.values()), 0, {}
+    for key in sorted(sizes, key=ranks.__getitem__):
+        middle = (before + sizes[key] / 2) / total
+        places[key] = next(part for part, (start, end) in bounds.items() if start <= middle < end)
+        before += sizes[key]
+    return places
 
 
 def _give_each_class_every_part(

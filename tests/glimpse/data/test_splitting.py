@@ -71,3 +71,15 @@ def test_a_group_of_several_classes_moves_as_a_whole():
 def test_a_class_with_fewer_groups_than_parts_lacks_some():
     split = split_off({"cat": numbered(20), "dog": numbered(9)}, SHARES, lambda name, path: f"{name} {len(path.stem)}")
     assert sum(bool(of_class["dog"]) for of_class in split.values()) == 1
+
+
+@pytest.mark.parametrize("groups", [10, 12, 20])
+@pytest.mark.parametrize("name", ["{:05}", "track{}", "{}", "burst-{}-x"])
+def test_few_groups_are_dealt_out_so_that_the_shares_hold(groups, name):
+    def burst(label: str, path: Path) -> str:
+        return name.format(int(path.stem.split("_")[0]))
+
+    files = [Path(f"{number}_{frame}.png") for number in range(groups) for frame in range(15)]
+    split = split_off({"cat": files, "dog": files}, SHARES, burst)
+    for part, share in SHARES.items():
+        assert abs(len(split[part]["cat"]) / len(files) - share) <= 1 / groups
