@@ -109,6 +109,8 @@ def test_images_of_any_number_and_size_give_the_same_answers(stepping, runtime, 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_openvino_agrees_when_it_is_told_the_sizes_beforehand(stepping, target, batch, tmp_path):
+    if stepping.name == "mlp-plain":
+        pytest.skip("OpenVINO 2026.4.1 crashes on a plain core with a gaze core of its own, see docs/deployment.md")
     model = graph_of(stepping, "episode", target)
     feeds = images_of(stepping, batch, 20, 26)
     agree(model, in_openvino(model, tmp_path, feeds)(feeds), feeds)
