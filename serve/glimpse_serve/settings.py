@@ -41,8 +41,8 @@ class Settings:
         port: Port to listen on; 0 for a free one.
         path_prefix: Path under which a proxy serves the service, such as ``/glimpse``; empty for none.
         allowed_hosts: Names under which the service may be called, beside localhost, ``host`` and all IP addresses;
-            ``.example.org`` for all names below it, ``*`` for any name. Not checked if empty on all addresses
-            (``0.0.0.0``, ``::``).
+            ``.example.org`` for all names below it, ``*`` for any name. If empty, not checked while the service
+            listens on all addresses.
         workers: Processes that share the port; on Ray, replicas of the models.
         max_workers: On Ray, largest number of replicas under load; 0 for no autoscaling.
         ray: Whether to run on Ray Serve.

@@ -212,7 +212,7 @@ def test_somebody_chooses_a_picture(site, tmp_path):
 def test_a_copy_without_defaults_stops_early(site):
     if site.card.graph != "adaptive":
         pytest.skip("the model does not stop early")
-    (_, _, copy) = examples("python")
+    *_, copy = examples("python")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{copy}"],
         capture_output=True,

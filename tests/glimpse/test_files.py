@@ -314,6 +314,7 @@ DIRECT = {
     "glimpse/cli/app.py": "output that nobody reads any more goes to os.devnull",
     "glimpse/export/model.py": "into a draft",
     "glimpse/export/targets/triton.py": "into drafts",
+    "serve/glimpse_serve/models/trial.py": "a setting of its own process, under /proc",
 }
 """Modules that write in another way than by glimpse.files, each with the reason."""
 

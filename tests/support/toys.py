@@ -15,6 +15,7 @@ from glimpse.contract.card import CARD_KEY, ModelCard
 from glimpse.contract.seal import SEAL_KEY, seal
 from glimpse.contract.tensors import (
     BOXES,
+    CHANNELS_LAST,
     CONFIDENCE,
     FIRST_LOCATION,
     FRAME,
@@ -317,6 +318,7 @@ def adaptive(card: ModelCard) -> onnx.ModelProto:
         MAX_GLIMPSES: np.array(card.num_glimpses),
         STATE: np.zeros((1, card.state_size), np.float32),
         FRAME: np.zeros(4, np.float32),
+        **({CHANNELS_LAST: np.array(0)} if card.takes_channels_last else {}),
     }
     return finish(draft, card, defaults)
 
@@ -334,6 +336,7 @@ def finish(draft: Draft, card: ModelCard, defaults: dict[str, Any]) -> onnx.Mode
         MAX_GLIMPSES: ("int64", []),
         STATE: ("float32", ["batch" if card.graph == "step" else "states", card.state_size]),
         FRAME: ("float32", [4]),
+        CHANNELS_LAST: ("int64", []),
         GLIMPSE: ("float32", ["batch", scales, card.channels, *square]),
         LOCATION: ("float32", ["batch", 2]),
         LOGITS: ("float32", ["batch", *time, classes]),

@@ -1,10 +1,16 @@
 """The images that a command line names: files, folders, patterns, lists of paths, and standard input.
 
-Standard library only. Nothing is opened but the lists; a missing image is reported when it is read, so that one wrong
+Nothing is opened but the lists; a missing image is reported when it is read, so that one wrong
 name among thousands stops nothing.
 """
 
-from typing import TYPE_CHECKING
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,14 +20,6 @@ from glimpse.images.formats import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from glimpse.images.lazy import LazyImage
-
-import glob
-import os
-import re
-import sys
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
 
 STANDARD_INPUT = "-"
 

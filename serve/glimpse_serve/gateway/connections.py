@@ -204,7 +204,8 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             self._bytes.end_head(_body_length(self.headers))
             _apply_absolute_target(self.url, self.headers)
             super().on_headers_complete()
-            self.cycle.transport = self._writer = ResponseWriter(self.transport)
+            if not self.parser.should_upgrade():
+                self.cycle.transport = self._writer = ResponseWriter(self.transport)
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on."""

@@ -101,7 +101,7 @@ def test_the_chain_has_the_products_of_the_graph(results):
     graph = onnx.load(str(results / "episode.onnx"))
     chain = chain_of(graph)
     gemms = [node for node in graph.graph.node if node.op_type in ("Gemm", "FusedGemm", "MatMul")]
-    windows = 2 * 6  # two products place each glimpse's window
+    windows = 6  # one product places each glimpse's window
     assert chain.products == share["products"] == len(gemms) - windows
     left = products_of(optimised(chain.model, {}))
     assert len(left) == chain.products

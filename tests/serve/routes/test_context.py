@@ -29,7 +29,7 @@ def run_job(
     """Run a job on a service, and return its metrics as well."""
 
     async def main() -> tuple[ClassifyResult, Request, str]:
-        service = Service(Settings(models=toy_files(tmp_path), **changes))
+        service = Service(Settings(models=toy_files(tmp_path), load_seconds=0.0, **changes))
         try:
             await service._load()
             request = make_request()

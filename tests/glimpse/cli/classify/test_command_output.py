@@ -140,10 +140,10 @@ def test_a_table_has_a_column_for_each_class(model, bright, dark, capsys, tmp_pa
     assert len(others) == 1
 
 
-def test_a_name_that_would_upset_the_terminal_is_quoted(model, bright, tmp_path, capsys):
+def test_a_name_that_would_upset_the_terminal_is_shown_with_escapes(model, bright, tmp_path, capsys):
     odd = tmp_path / "odd\x1b[31mname\n.png"
     odd.write_bytes(bright.read_bytes())
     assert run(model, odd) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert r"odd\x1b[31mname\n.png'" in out
+    assert r"odd\x1b[31mname\n.png: " in out

@@ -75,7 +75,7 @@ def test_text_says_why_it_stopped_when_something_was_limited(reason, taken, endi
 
 def test_text_names_the_pictures():
     output = tell(TextFormat(6, limited=False), answer(picture="out/a.png", animation="out/\x1b.gif"))
-    assert output.splitlines()[-3:-1] == ["  drawn in out/a.png", r"  animated in 'out/\x1b.gif'"]
+    assert output.splitlines()[-3:-1] == ["  drawn in out/a.png", r"  animated in out/\x1b.gif"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
