@@ -81,7 +81,7 @@ class ClassifierEvaluation:
     pixels_of_image: int
     multiply_accumulates: int
     parameters: int
-    first_location: str | None
+    first_location: str | None = None
 
     def to_json(self) -> str:
         """Write the figures as JSON."""

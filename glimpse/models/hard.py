@@ -182,7 +182,7 @@ def rollout_hard(
 
 
 class HardObserver(Observer):
-    """A hard model with its roll-out over whole images: from the centre or a given location, then at the mode of its policy.
+    """A hard model with its roll-out over whole images: from the centre or a given location, then at its policy's mode.
 
     Args:
         model: The model.

@@ -140,7 +140,7 @@ class HardAttentionTraining(HardModelTraining):
             batch_idx: Which batch of the validation images they are.
         """
         if self.first_location == "centre":
-            return self(images)
+            return super().validate(images, batch_idx)
         generator = generator_for(images.device, self.seed, 3, batch_idx)
         first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
         trace: Trace = self.observer(images, first)

@@ -222,7 +222,8 @@ def test_counting_costs_leaves_the_observer_as_it_was_even_if_it_fails(monkeypat
 def test_first_glimpses_are_taken_where_they_are_asked_for_in_every_size_of_batch(where):
     observer = observing(model_of(), 3)
     first = evaluate.first_locations(where, 30, np.random.default_rng(evaluate.RANDOM_FIRST_LOCATIONS))
-    assert first.shape == (30, 2) and first.abs().max() <= 1
+    assert first.shape == (30, 2)
+    assert first.abs().max() <= 1
     assert (first.std(0) > 0.3).all() == (where == "random")
     whole, _ = evaluate.beliefs(observer, batches_of(30), first_location=where)
     with torch.no_grad():
