@@ -86,6 +86,7 @@ def _facts(model: ModelFile) -> dict[str, str]:
         widest = (card.glimpse_size or 0) * (card.zoom or 1) ** ((card.num_scales or 1) - 1)
         scales = f"{card.num_scales} scale{'s' * ((card.num_scales or 1) > 1)}"
         facts["retina"] = f"{card.glimpse_size} x {card.glimpse_size} pixels at {scales}, the widest window {widest}"
+        facts["trained from"] = "random first locations" if card.first_location == "random" else "the centre"
     facts |= {
         "data": card.data,
         "test error": "not measured" if card.test_error is None else f"{card.test_error:.2%}",

@@ -19,6 +19,7 @@ from glimpse.contract.card import (
     ContractError,
     ModelCard,
 )
+from glimpse.contract.episode import FIRST_LOCATIONS
 from glimpse.contract.texts import LONGEST_NAME, LONGEST_TEXT, name_fault, text_fault, visible
 
 MAX_CLASSES = 2**16
@@ -69,6 +70,7 @@ def _check_choices(card: ModelCard) -> None:
         "precision": PRECISIONS,
         "target": TARGETS,
         "size_policy": SIZE_POLICIES,
+        "first_location": FIRST_LOCATIONS,
     }
     for name, choices in known.items():
         if getattr(card, name) not in choices:

@@ -81,6 +81,9 @@ class ModelCard:
         size_policy: What to do with an image of another size: ``fit`` scales it, keeping its proportions, and centres
             it on black.
         num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
+        first_location: Where its first glimpses were in training, one of
+            :data:`glimpse.contract.episode.FIRST_LOCATIONS`; so they were where its figures were measured. A graph
+            begins at the centre whatever this says, unless its caller gives it another location.
         glimpse_size: Side of a glimpse in pixels, the same at every scale; None for a model without a retina.
         num_scales: Windows in a glimpse; None for a model without a retina.
         zoom: How many times wider each window is than the one before it; None for a model without a retina.
@@ -119,6 +122,7 @@ class ModelCard:
     precision: str = "float32"
     target: str = "cpu"
     size_policy: str = "fit"
+    first_location: str = "centre"
     state_size: int | None = None
     temperature: float = 1.0
     multiply_accumulates: tuple[int, ...] = ()
@@ -198,6 +202,7 @@ class ModelCard:
                 f"expected a model card of schema version {SCHEMA_VERSION}, got {version!r:.60}; "
                 "export the model again with this version of Glimpse, or use the version that wrote it"
             )
+        values.setdefault("first_location", "centre")  # a card of before there was a choice
         _check_names(values, cls, "the model's card")
         for name, (expected, types) in _ENTRIES.items():
             value = values[name]
@@ -257,6 +262,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "glimpse_size": _WHOLE_OR_NULL,
     "num_scales": _WHOLE_OR_NULL,
     "zoom": _WHOLE_OR_NULL,
+    "first_location": _TEXT,
     "state_size": _WHOLE_OR_NULL,
     "has_maps": _TRUTH,
     "any_size": _TRUTH,

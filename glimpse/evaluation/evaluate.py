@@ -1,6 +1,7 @@
 """The figures of a trained model: error after each glimpse, with its own and other fixations, and its cost.
 
-Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. Beside the own fixations of a
+Every figure is deterministic: the policy's mode, one run, nothing averaged over samples. First locations at random are
+drawn with a fixed seed, so that each image has its own, whatever the size of the batches. Beside the own fixations of a
 model with a retina the *same weights* are run under others, so that the gaze's share in the result can be seen.
 """
 
@@ -8,12 +9,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from glimpse.contract.episode import FIRST_LOCATIONS
 from glimpse.data.held_out import generator_for
 from glimpse.images.geometry import grid
 from glimpse.models.observer import Observer
@@ -23,6 +26,11 @@ FIXATIONS = ("own", "random", "centre", "grid")
 CALIBRATION_BINS = 15
 RANDOM_FIXATIONS = 3
 """Seed of the random fixations."""
+RANDOM_FIRST_LOCATIONS = 5
+"""Seed of the random first locations."""
+
+FirstLocation = str | tuple[float, float]
+"""Where the first glimpses are taken: one of :data:`glimpse.contract.episode.FIRST_LOCATIONS`, or (x, y) in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class ClassifierEvaluation:
         pixels_of_image: Pixels of the image, over all channels.
         multiply_accumulates: Of one episode on one image.
         parameters: Trained numbers in the model.
+        first_location: Where the first glimpses were taken, in words; None of a model without a retina.
     """
 
     images: int
@@ -72,10 +81,34 @@ class ClassifierEvaluation:
     pixels_of_image: int
     multiply_accumulates: int
     parameters: int
+    first_location: str | None = None
 
     def to_json(self) -> str:
         """Write the figures as JSON."""
         return json.dumps(asdict(self), indent=2)
+
+
+def first_locations(where: FirstLocation, batch: int, generator: np.random.Generator) -> Float[Tensor, "batch 2"]:
+    """Locations of the first glimpses, (x, y) in [-1, 1].
+
+    Args:
+        where: Where they are taken.
+        batch: How many images.
+        generator: Where the randomness comes from. Batches one after another get what one large batch would get.
+
+    Raises:
+        ValueError: When there is no such choice, or the location lies outside the image.
+    """
+    if where == "random":
+        return torch.from_numpy(generator.uniform(-1, 1, (batch, 2)).astype(np.float32))
+    if where == "centre":
+        return torch.zeros(batch, 2)
+    if isinstance(where, str) or not all(-1 <= each <= 1 for each in where):
+        raise ValueError(
+            f"expected a first location out of {', '.join(FIRST_LOCATIONS)}, or (x, y) in [-1, 1], got {where!r}; "
+            "choose one of them, (0, 0) is the image's centre"
+        )
+    return torch.tensor([where], dtype=torch.float32).expand(batch, -1)
 
 
 def baseline_locations(
@@ -84,7 +117,7 @@ def baseline_locations(
     """Fixations that no policy chose.
 
     Args:
-        kind: ``random``: the centre first, as the model begins, then uniform over the image. ``centre``: always the
+        kind: ``random``: the centre first, then uniform over the image. ``centre``: always the
             centre. ``grid``: the middles of the cells of the squarest grid with at least so many cells, row by row.
         batch: How many images.
         num_glimpses: How many fixations each.
@@ -112,6 +145,7 @@ def beliefs(
     observer: Observer,
     batches: Iterable[tuple[Tensor, Tensor]],
     fixations: str = "own",
+    first_location: FirstLocation = "centre",
 ) -> tuple[Float[Tensor, "images time classes"], Int64[Tensor, " images"]]:
     """Run a model over a part of a data set.
 
@@ -119,20 +153,27 @@ def beliefs(
         observer: The model; it is run as it is, in evaluation mode.
         batches: Images and labels.
         fixations: ``own``, or for a model with a retina one of the baselines, see :func:`baseline_locations`.
+        first_location: Where a model with a retina begins, under its own and under random fixations.
 
     Returns:
         The logits after each glimpse, and the labels, on the CPU.
+
+    Raises:
+        ValueError: When there are no such fixations, or there is no such first location.
     """
     was_training = observer.training
     observer.eval()
     logits, labels = [], []
-    generator = generator_for("cpu", RANDOM_FIXATIONS)
+    generator, of_first = generator_for("cpu", RANDOM_FIXATIONS), np.random.default_rng(RANDOM_FIRST_LOCATIONS)
     for images, truth in batches:
         placed = images.to(observer.device)
+        first = first_locations(first_location, len(placed), of_first)
         if fixations == "own":
-            trace = observer(placed)
+            trace = observer(placed, first.to(placed.device)) if observer.retina else observer(placed)
         else:
             locations = baseline_locations(fixations, len(placed), observer.num_glimpses, generator)
+            if fixations == "random":
+                locations[:, 0] = first
             trace = observer.following(placed, locations.to(placed.device))
         logits.append(trace.logits.float().cpu())
         labels.append(truth.cpu())
@@ -184,6 +225,7 @@ def evaluate_classifier(
     batches: Iterable[tuple[Tensor, Tensor]],
     classes: tuple[str, ...],
     image_shape: tuple[int, ...],
+    first_location: FirstLocation = "centre",
 ) -> ClassifierEvaluation:
     """Evaluate a model on one part of a data set.
 
@@ -192,11 +234,15 @@ def evaluate_classifier(
         batches: Images and labels; gone through once for each kind of fixations.
         classes: Class names, in the order of the labels.
         image_shape: Channels, height and width.
+        first_location: Where a model with a retina begins.
+
+    Raises:
+        ValueError: When there is no such first location.
     """
-    logits, labels = beliefs(observer, batches)
+    logits, labels = beliefs(observer, batches, "own", first_location)
     errors = {"own": errors_of(logits, labels)}
     for kind in FIXATIONS[1:] if observer.retina else ():
-        errors[kind] = errors_of(*beliefs(observer, batches, kind))
+        errors[kind] = errors_of(*beliefs(observer, batches, kind, first_location))
     predictions = logits[:, -1].argmax(1)
     counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
     counts.index_put_((labels, predictions), torch.ones_like(labels), accumulate=True)
@@ -226,7 +272,12 @@ def evaluate_classifier(
         pixels_of_image=channels * height * width,
         multiply_accumulates=multiply_accumulates(observer, image_shape),
         parameters=sum(parameter.numel() for parameter in observer.parameters()),
+        first_location=_in_words(first_location) if observer.retina else None,
     )
+
+
+def _in_words(where: FirstLocation) -> str:
+    return where if isinstance(where, str) else f"{where[0]:g},{where[1]:g}"
 
 
 def evaluation_table(evaluation: ClassifierEvaluation) -> str:
@@ -237,6 +288,8 @@ def evaluation_table(evaluation: ClassifierEvaluation) -> str:
         f"error {evaluation.error:.2%} on {evaluation.images:,} images{glimpses} "
         f"(calibration error {evaluation.calibration_error:.2%})",
     ]
+    if evaluation.first_location is not None:
+        lines.append(f"first glimpses: {evaluation.first_location}")
     several = evaluation.num_glimpses > 1 or len(evaluation.errors) > 1
     if several:
         lines += ["", "error after glimpse   " + "".join(f"{time:>8}" for time in times)]

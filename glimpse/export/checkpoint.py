@@ -203,7 +203,7 @@ def _with_measurements(card: ModelCard, training: ClassifierTraining, data: Imag
     Raises:
         ExportError: When less precision raises the test error by more than ``MAX_ERROR_INCREASE``.
     """
-    in_torch = partial(beliefs, training.observer)
+    in_torch = partial(beliefs, training.observer, first_location=training.first_location)
     exact = card.precision == "float32"
     predict = in_torch if exact else logits_of_file(training.observer, card, _parity_images(data))
     test_error = errors_of(*predict(data.test_dataloader()))[-1]
@@ -245,6 +245,7 @@ def card_of(training: ClassifierTraining, data: ImageData) -> ModelCard:
         height=height,
         width=width,
         num_glimpses=observer.num_glimpses,
+        first_location=training.first_location,
         glimpse_size=retina.size if retina else None,
         num_scales=retina.num_scales if retina else None,
         zoom=retina.zoom if retina else None,

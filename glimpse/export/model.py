@@ -22,8 +22,9 @@ from torch import Tensor
 import glimpse
 from glimpse.contract.card import GRAPHS, INPUT_TYPES, PRECISIONS, TARGETS, Budget, ModelCard
 from glimpse.contract.seal import seal
-from glimpse.contract.tensors import INPUT, LOGITS, MAX_GLIMPSES
+from glimpse.contract.tensors import FIRST_LOCATION, INPUT, LOGITS, MAX_GLIMPSES
 from glimpse.errors import Argument, ArgumentError, Sentence, Setting
+from glimpse.evaluation.evaluate import RANDOM_FIRST_LOCATIONS, first_locations
 from glimpse.export.graph.annotations import drop_annotations
 from glimpse.export.graph.assembly import GraphPlan, assemble, metadata
 from glimpse.export.graph.fragment import Fragment, export_step, state_sizes
@@ -197,9 +198,13 @@ def logits_of_file(
 
     def predict(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         logits, labels = [], []
+        generator = np.random.default_rng(RANDOM_FIRST_LOCATIONS)
         for pixels, batch_labels in batches:
             inputs = pixels if card.input_type == "uint8" else fractions(pixels)
-            logits.append(torch.from_numpy(session.run([LOGITS], {INPUT: inputs.numpy()})[0]))
+            feeds = {INPUT: inputs.numpy()}
+            if card.has_retina:
+                feeds[FIRST_LOCATION] = first_locations(card.first_location, len(pixels), generator).numpy()
+            logits.append(torch.from_numpy(session.run([LOGITS], feeds)[0]))
             labels.append(batch_labels)
         return torch.cat(logits), torch.cat(labels)
 

@@ -182,7 +182,7 @@ def rollout_hard(
 
 
 class HardObserver(Observer):
-    """A hard model with its roll-out over whole images: from the centre, then at the mode of its policy.
+    """A hard model with its roll-out over whole images: from the centre or a given location, then at its policy's mode.
 
     Args:
         model: The model.
@@ -195,9 +195,18 @@ class HardObserver(Observer):
         self.model: HardAttention
         self.retina: Retina
 
-    def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
-        """Classify with deterministic locations, as :meth:`glimpse.models.observer.Observer.forward`."""
-        return rollout_hard(self.model, self.retina, images, self.num_glimpses)
+    def forward(
+        self,
+        images: Shaped[Tensor, "batch channels height width"],
+        first_location: Float[Tensor, "batch 2"] | None = None,
+    ) -> Trace:
+        """Classify with deterministic locations, as :meth:`glimpse.models.observer.Observer.forward`.
+
+        Args:
+            images: uint8 in [0, 255], or floating point in [0, 1].
+            first_location: Location of the first glimpse, (x, y) in [-1, 1]; the image's centre when left out.
+        """
+        return rollout_hard(self.model, self.retina, images, self.num_glimpses, first_location=first_location)
 
     def following(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]

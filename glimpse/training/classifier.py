@@ -54,6 +54,8 @@ class ClassifierTraining(lightning.LightningModule):
     figures: ClassVar[tuple[str, ...]] = ("train_loss",)
     """The figures that a training step logs."""
     observer: Observer
+    first_location: str = "centre"
+    """Where the first glimpses are taken, one of :data:`glimpse.contract.episode.FIRST_LOCATIONS`."""
 
     def __init__(
         self,
@@ -119,6 +121,16 @@ class ClassifierTraining(lightning.LightningModule):
             self.figures_of_steps.clear()
             self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
 
+    def validate(self, images: Tensor, batch_idx: int) -> Trace:
+        """Look at validation images; a family that begins at random locations does so here, too.
+
+        Args:
+            images: uint8 NCHW.
+            batch_idx: Which batch of the validation images they are.
+        """
+        trace: Trace = self(images)
+        return trace
+
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Deterministic error on the validation images, spread of the gaze, and what of it is owed to the image.
 
@@ -126,7 +138,7 @@ class ClassifierTraining(lightning.LightningModule):
         reaction is the spread over the images alone, the mean over time. Both are standard deviations, in half images.
         """
         images, labels = batch
-        trace = self(images)
+        trace = self.validate(images, batch_idx)
         found = {"val_error": (trace.logits[:, -1].argmax(1) != labels).float().mean()}
         chosen = trace.locations[:, 1:]
         if chosen.shape[1]:

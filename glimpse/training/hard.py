@@ -45,7 +45,8 @@ class HardAttentionTraining(HardModelTraining):
         classes: Class names, taken from the data.
         image_shape: Channels, height and width of the images, taken from the data.
         policy: Location policy: gaussian or grid.
-        first_location: First location in training: centre, or random as in the paper. Evaluation begins at the centre.
+        first_location: First location in training: centre, or random as in the paper; evaluation begins as
+            training does, with locations that are the same in every run.
         reward: improvement of the true class's log-probability, terminal (0 or 1 at the end), or dense (a share of 1
             for each glimpse after which the prediction is right).
         discount: Factor in [0, 1] for rewards further away.
@@ -130,6 +131,20 @@ class HardAttentionTraining(HardModelTraining):
         if self.roll_out is not None and labels is not None:
             return self.roll_out(model, retina, images, labels, len(self.classes), self.rule, choose, first)
         return rollout_hard(model, retina, images, self.rule.num_glimpses, choose, first)
+
+    def validate(self, images: Tensor, batch_idx: int) -> Trace:
+        """Look at validation images, from locations that are the same in every epoch.
+
+        Args:
+            images: uint8 NCHW.
+            batch_idx: Which batch of the validation images they are.
+        """
+        if self.first_location == "centre":
+            return super().validate(images, batch_idx)
+        generator = generator_for(images.device, self.seed, 3, batch_idx)
+        first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
+        trace: Trace = self.observer(images, first)
+        return trace
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One step of the hybrid objective: classification, policy gradient, baseline."""

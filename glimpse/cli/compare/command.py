@@ -72,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
         training, _ = load_with_data(candidate.checkpoint, args.root)
         observers.append(training.observer)
         evaluation = evaluate_classifier(
-            training.observer, data.test_dataloader(), training.classes, training.image_shape
+            training.observer,
+            data.test_dataloader(),
+            training.classes,
+            training.image_shape,
+            training.first_location,
         )
         entries.append(measured_model(candidate, training.kind, evaluation))
     order = sorted(range(len(entries)), key=lambda place: (entries[place].evaluation.error, entries[place].name))

@@ -165,3 +165,11 @@ def test_every_entry_of_a_card_is_checked():
         wrong: object = [] if name in {"recipe", "versions"} else {}
         with pytest.raises(ContractError, match=f"under '{name}', got "):
             ModelCard.from_json(changed(**{name: wrong}))
+
+
+def test_a_card_says_where_training_began_and_one_that_does_not_means_the_centre():
+    card = replace(CARD, first_location="random")
+    assert ModelCard.from_json(card.to_json()) == card
+    values = json.loads(CARD.to_json())
+    del values["first_location"]
+    assert ModelCard.from_json(json.dumps(values)).first_location == "centre"

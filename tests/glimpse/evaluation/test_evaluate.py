@@ -2,6 +2,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -215,3 +216,42 @@ def test_counting_costs_leaves_the_observer_as_it_was_even_if_it_fails(monkeypat
     with pytest.raises(RuntimeError, match="out of memory"):
         evaluate.costs_of(observer, (1, 16, 24))
     assert observer.num_glimpses == 3
+
+
+@pytest.mark.parametrize("where", ["random", (0.75, -0.5)])
+def test_first_glimpses_are_taken_where_they_are_asked_for_in_every_size_of_batch(where):
+    observer = observing(model_of(), 3)
+    first = evaluate.first_locations(where, 30, np.random.default_rng(evaluate.RANDOM_FIRST_LOCATIONS))
+    assert first.shape == (30, 2)
+    assert first.abs().max() <= 1
+    assert (first.std(0) > 0.3).all() == (where == "random")
+    whole, _ = evaluate.beliefs(observer, batches_of(30), first_location=where)
+    with torch.no_grad():
+        ((images, _),) = batches_of(30)
+        torch.testing.assert_close(whole, rollout_hard(observer.model, RETINA, images, 3, first_location=first).logits)
+    split, _ = evaluate.beliefs(observer, batches_of(1, 4, 17, 8), first_location=where)
+    torch.testing.assert_close(split, whole)
+    assert not torch.allclose(whole, evaluate.beliefs(observer, batches_of(30))[0], atol=1e-5)
+
+
+def test_random_fixations_begin_where_the_model_begins():
+    observer = observing(model_of(), 1)
+    own, _ = evaluate.beliefs(observer, batches_of(20), "own", "random")
+    torch.testing.assert_close(evaluate.beliefs(observer, batches_of(20), "random", "random")[0], own)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"), [("random", "random"), ("centre", "centre"), ((0.25, -1.0), "0.25,-1"), ((-1.0, 1.0), "-1,1")]
+)
+def test_an_evaluation_says_where_it_began(where, named):
+    result = evaluate.evaluate_classifier(
+        observing(model_of(), 2), batches_of(9), ("a", "b", "c"), (1, 16, 24), first_location=where
+    )
+    assert result.first_location == named
+    assert f"first glimpses: {named}" in evaluate.evaluation_table(result)
+
+
+@pytest.mark.parametrize("where", ["corner", (1.5, 0.0), (0.0, math.nan)])
+def test_a_first_location_outside_the_image_is_refused(where):
+    with pytest.raises(ValueError, match=r"expected a first location out of centre, random, or \(x, y\) in \[-1, 1\]"):
+        evaluate.beliefs(observing(model_of(), 2), batches_of(5), first_location=where)

@@ -150,6 +150,21 @@ def test_an_export_is_calibrated_on_the_validation_images(checkpoint, written):
     assert [budget.max_glimpses for budget in card.budgets if budget.confidence is None] == [1, 2]
 
 
+def test_an_export_is_measured_from_where_the_model_was_trained(checkpoint, written, monkeypatch):
+    def loaded(*given):
+        training, data = load_with_data(*given)
+        training.first_location = "random"
+        return training, data
+
+    monkeypatch.setattr(checkpoint_module, "load_with_data", loaded)
+    card = export_checkpoint(checkpoint).card
+    training, data = load_with_data(checkpoint)
+    logits, labels = beliefs(training.observer, data.val_dataloader(), first_location="random")
+    assert card.first_location == "random"
+    assert card.temperature == fit_temperature(logits, labels)
+    assert card.test_error == evaluate_checkpoint(checkpoint, first_location="random").error
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "found"),
@@ -182,9 +197,9 @@ def test_how_a_model_was_made_goes_into_the_cards_recipe(checkpoint, written):
 def test_weights_are_rounded_before_anything_is_measured(checkpoint, written, monkeypatch):
     seen = []
 
-    def believed(observer, batches):
+    def believed(observer, batches, **options):
         seen.append(observer)
-        return beliefs(observer, batches)
+        return beliefs(observer, batches, **options)
 
     monkeypatch.setattr(checkpoint_module, "beliefs", believed)
     card = export_checkpoint(checkpoint, options=ExportOptions(weights="float16")).card

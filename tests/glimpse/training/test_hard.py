@@ -304,3 +304,13 @@ def test_rewards_are_made_of_unrounded_logits_under_autocast():
         trace = training(images)
     assert {part.dtype for part in trace if part is not None} == {torch.float32}
     assert not torch.equal(trace.logits, trace.logits.bfloat16().float())
+
+
+def test_validation_begins_where_training_does_and_is_the_same_each_time():
+    images = data_of().source.train.images[:40]
+    module = module_of(first_location="random")
+    start = module.validate(images, 0).locations[:, 0]
+    assert start.min() < -0.5 < 0.5 < start.max()
+    assert torch.equal(module.validate(images, 0).locations[:, 0], start)
+    assert not torch.equal(module.validate(images, 1).locations[:, 0], start)
+    assert not module_of(first_location="centre").validate(images, 0).locations[:, 0].any()
