@@ -201,13 +201,13 @@ def test_a_model_without_a_retina_is_given_whole_images():
 
 def test_maps_of_several_sizes_do_not_make_a_batch():
     views = [to_view(noise(9, 7, 1), "it", PLAIN), to_view(noise(5, 7, 1), "it", PLAIN)]
-    same = stepping.run_one_by_one(Recorded(), views[:1] * 2)
+    same = whole_episode.run_one_by_one(Recorded(), views[:1] * 2)
     assert same.maps is not None
     assert same.maps.shape == (2, 1, 9, 7)
     with pytest.raises(
         pixels.ImageError, match=r"attention maps are of one size, got maps of \[\(5, 7\), \(9, 7\)\] cel"
     ):
-        stepping.run_one_by_one(Recorded(), views)
+        whole_episode.run_one_by_one(Recorded(), views)
 
 
 def test_a_window_beyond_the_image_is_black():
