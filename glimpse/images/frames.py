@@ -4,6 +4,7 @@ In a frame of locations the edges lie at -1 and 1, x to the right, y down; boxes
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,13 @@ class Frames:
         self._corner = np.array([(place.left, place.top) for place in places])
         self._scaled = np.array([(place.width, place.height) for place in places])
 
-    def locations_on_canvas(self, locations: npt.NDArray[np.floating]) -> Float32[np.ndarray, "batch 2"]:
+    def locations_on_canvas(self, locations: npt.NDArray[Any]) -> Float32[np.ndarray, "batch 2"]:
         """Move locations from the images onto the canvas.
 
         Args:
             locations: (batch, 2), one for each image, or (2,), the same in each.
         """
-        return ((2 * self._corner + (locations + 1) * self._scaled) / self._canvas - 1).astype(np.float32)
+        return np.asarray((2 * self._corner + (locations + 1) * self._scaled) / self._canvas - 1, np.float32)
 
     def locations_on_images(self, locations: Float[np.ndarray, "batch time 2"]) -> Float32[np.ndarray, "batch time 2"]:
         """Move locations from the canvas onto the images.
@@ -44,7 +45,7 @@ class Frames:
         """
         stretch = self._canvas / self._scaled
         shift = (self._canvas - 2 * self._corner - self._scaled) / self._scaled
-        return (locations * stretch[:, None] + shift[:, None]).astype(np.float32)
+        return np.asarray(locations * stretch[:, None] + shift[:, None], np.float32)
 
     def boxes_on_images(
         self, boxes: Float[np.ndarray, "batch time scales 4"]
@@ -55,4 +56,4 @@ class Frames:
             boxes: (left, top, right, bottom), pixels.
         """
         corners = np.tile(self._corner, 2)[:, None, None]
-        return ((boxes - corners) * np.tile(self._own / self._scaled, 2)[:, None, None]).astype(np.float32)
+        return np.asarray((boxes - corners) * np.tile(self._own / self._scaled, 2)[:, None, None], np.float32)

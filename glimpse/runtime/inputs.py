@@ -25,7 +25,7 @@ Locations = npt.NDArray[np.float32]
 """(batch, 2): (x, y) of each image's next glimpse, in [-1, 1] within what the model takes."""
 Sizes = Sequence[tuple[int, int]] | None
 """Each image's (height, width) before it was fitted onto the canvas, pixels; None where none was."""
-FirstLocation = tuple[float, float] | npt.NDArray[Any]
+FirstLocation = Sequence[Any] | npt.NDArray[Any]
 """(x, y) in [-1, 1] of each image, or (batch, 2), one for each."""
 
 

@@ -283,7 +283,7 @@ def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[
         ),
         "first_location": (
             "Where the first glimpse is taken, for a model with a retina: `x,y`, both in [-1, 1] of the image; by default "
-            "its centre, `0,0`.",
+            "its centre.",
             {"type": "string", "pattern": _LOCATION_PATTERN, "examples": ["0.5,-0.25"]},
         ),
         "explain": (

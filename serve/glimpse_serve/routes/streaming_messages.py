@@ -123,7 +123,7 @@ def _first_location(given: Any) -> tuple[float, float] | None:
         raise HTTPError(
             400, f"expected first_location as [x, y], got {given!r:.40}; leave it out, or write two numbers", "limit"
         )
-    return given[0], given[1]
+    return float(given[0]), float(given[1])
 
 
 def pixels_of(content: bytes, box: Corners, channels: int) -> npt.NDArray[np.uint8]:
