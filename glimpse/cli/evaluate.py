@@ -1,11 +1,10 @@
 """``glimpse evaluate``: measure a trained model on held-out images. torch is imported when it runs."""
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.parser import add_checkpoint, add_json, add_root
+from glimpse.cli.parser import add_checkpoint, add_json, add_root, parse_location
 from glimpse.cli.usage import UsageError
 from glimpse.contract.episode import FIRST_LOCATIONS
 
@@ -97,11 +96,8 @@ def parse_first_location(text: str) -> "FirstLocation":
     if text in FIRST_LOCATIONS:
         return text
     try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = math.nan
-    if not (-1 <= x <= 1 and -1 <= y <= 1):
+        return parse_location(text)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
             f"expected {', '.join(FIRST_LOCATIONS)}, or X,Y, both in [-1, 1], got {text!r}; 0,0 is the image's centre"
-        )
-    return x, y
+        ) from None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.parser import add_checkpoint, add_output_folder
+from glimpse.cli.parser import add_checkpoint, add_output_folder, parse_location
 from glimpse.cli.usage import UsageError
 from glimpse.contract.texts import visible, visible_lines
 from glimpse.errors import suggestion
@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="label", metavar="NAME", help="the class whose logit is explained; the answer if left out"
     )
+    parser.add_argument(
+        "--first-location",
+        type=parse_location,
+        metavar="X,Y",
+        help="where the first glimpse is taken, both in [-1, 1] of the image; its centre, 0,0, if left out",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,19 +60,23 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         CheckpointError: When the checkpoint is none of ours.
-        UsageError: When the model has no such class.
+        UsageError: When the model has no such class, or no first glimpse whose location could be chosen.
     """
     from glimpse.drawing.album import PictureFolder
     from glimpse.images import pixels
     from glimpse.training.checkpoint import load_training
 
     training, _ = load_training(args.checkpoint)
+    if args.first_location is not None and training.observer.retina is None:
+        raise UsageError("--first-location: the model has no retina, so it has no first glimpse; leave it out")
     output = None if args.label is None else class_number(training, args.label)
     album = PictureFolder(args.output, args.images)
     failed = False
     for path in args.images:
         try:
-            picture, answer = explain(training, pixels.decode(path), args.methods or ["jacobian"], output)
+            picture, answer = explain(
+                training, pixels.decode(path), args.methods or ["jacobian"], output, args.first_location
+            )
             place = shlex.quote(str(album.add(picture, path.stem)))
             print(visible(f"{path}: {answer}; drawn in {place}"), flush=True)
         except (pixels.ImageError, OSError) as error:
@@ -92,6 +102,7 @@ def explain(
     image: "np.ndarray",
     methods: list[str],
     output: int | None = None,
+    first_location: tuple[float, float] | None = None,
 ) -> "tuple[Image, str]":
     """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
 
@@ -103,6 +114,7 @@ def explain(
         image: uint8 (height, width, channels), grey or RGB, of any size.
         methods: Names out of :data:`glimpse.evaluation.maps.MAP_METHODS`.
         output: The class whose logit is explained; the model's answer when left out.
+        first_location: Where a model with a retina begins, (x, y) in [-1, 1] of the image; the centre when left out.
 
     Returns:
         The picture, and the answer in words.
@@ -115,13 +127,18 @@ def explain(
     from glimpse.drawing.text import to_picture
     from glimpse.evaluation.maps import explicit_maps, implicit_maps
     from glimpse.images import pixels
+    from glimpse.images.frames import Frames
 
     observer = training.observer
     channels, height, width = training.image_shape
     canvas = pixels.fit(image, height, width, channels)
     images = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))[None].to(observer.device)
+    first: tuple[torch.Tensor, ...] = ()
+    if first_location is not None:
+        frames = Frames([(image.shape[0], image.shape[1])], height, width)
+        first = (torch.from_numpy(frames.locations_on_canvas(np.array(first_location))).to(observer.device),)
     with torch.no_grad():
-        trace = observer(images)
+        trace = observer(images, *first)
     belief = trace.logits[0, -1].float().softmax(0)
     best = int(belief.argmax())
     answer = f"{training.classes[best]} ({belief[best]:.1%})"
@@ -132,7 +149,7 @@ def explain(
         title = "where it attended" if trace.maps is not None else "where it looked"
         maps.append((title, explicit[0].cpu().numpy()))
     for method in methods:
-        implicit = implicit_maps(observer, images, explained, method)
+        implicit = implicit_maps(observer, images, explained, method, *first)
         maps.append((TITLES[method], implicit[0].float().cpu().numpy()))
     held = ", its fixations held where they were" if observer.retina else ""
     note = (

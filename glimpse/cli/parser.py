@@ -1,6 +1,7 @@
 """The command line's parser, and the arguments that several subcommands share."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from glimpse.errors import suggestion
 
 ArgumentSplitter = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 """Divides arguments into those of a subcommand's own parser and those of another parser."""
+
+
+_NEGATIVE_NUMBERS = re.compile(r"-\.?\d[\d.,eE+-]*$")
+"""Arguments that begin with a minus sign and are no options: a number, or numbers with commas in between."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -25,6 +30,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, fill: "Callable[[CommandParser], None] | None" = None, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+        self._negative_number_matcher = _NEGATIVE_NUMBERS  # argparse's own takes "-0.5,1" for an option
         self._fill = fill
         self._split: tuple[ArgumentSplitter, str] | None = None
 
@@ -108,6 +114,24 @@ def add_output_folder(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path(default), metavar="DIR", help=f"folder to write; {default} if left out"
     )
+
+
+def parse_location(text: str) -> tuple[float, float]:
+    """Read a location within an image, ``X,Y``.
+
+    Args:
+        text: As it was given on the command line.
+
+    Raises:
+        ArgumentTypeError: When it is no two numbers in [-1, 1].
+    """
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = math.nan
+    if not (-1 <= x <= 1 and -1 <= y <= 1):
+        raise argparse.ArgumentTypeError(f"expected X,Y, both in [-1, 1], got {text!r}; 0,0 is the image's centre")
+    return x, y
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -49,6 +49,7 @@ def implicit_maps(
     images: Shaped[Tensor, "batch channels height width"],
     outputs: Int64[Tensor, " batch"],
     method: str = "jacobian",
+    first_location: Float[Tensor, "batch 2"] | None = None,
 ) -> Float[Tensor, "batch height width"]:
     """Map how much each pixel would change one logit of the last glimpse.
 
@@ -61,6 +62,7 @@ def implicit_maps(
         images: uint8 in [0, 255], or floating point in [0, 1].
         outputs: The class whose logit is explained, for each image.
         method: One of ``MAP_METHODS``: jacobian, smoothed, or through captum integrated.
+        first_location: Where a model with a retina begins, (x, y) in [-1, 1]; the image's centre when left out.
 
     Returns:
         Maps that each sum to one; see :func:`glimpse.evaluation.attribution.saliency`.
@@ -74,13 +76,15 @@ def implicit_maps(
     was_training = observer.training
     observer.eval()
     try:
-        return saliency(MAP_METHODS[method](last_logits(observer, images), fractions(images), outputs))
+        return saliency(MAP_METHODS[method](last_logits(observer, images, first_location), fractions(images), outputs))
     finally:
         observer.train(was_training)
 
 
 def last_logits(
-    observer: Observer, images: Shaped[Tensor, "batch channels height width"]
+    observer: Observer,
+    images: Shaped[Tensor, "batch channels height width"],
+    first_location: Float[Tensor, "batch 2"] | None = None,
 ) -> Callable[[Float[Tensor, "batch channels height width"]], Float[Tensor, "batch classes"]]:
     """The model as a function of pixels, for all of :mod:`glimpse.evaluation.attribution`: what it believes in the end.
 
@@ -88,9 +92,10 @@ def last_logits(
         observer: The model.
         images: What it looks at. A model with a retina keeps the fixations of these images, whatever images the
             function is then called with.
+        first_location: Where a model with a retina begins, (x, y) in [-1, 1]; the image's centre when left out.
     """
     if observer.retina is None:
         return lambda pixels: observer(pixels).logits[:, -1]
     with torch.no_grad():
-        locations = observer(images).locations
+        locations = observer(images, first_location).locations
     return lambda pixels: observer.following(pixels, locations).logits[:, -1]

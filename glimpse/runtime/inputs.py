@@ -4,7 +4,7 @@ Images are uint8 (height, width, channels), grey or RGB; a model whose card has 
 [0, 1] as well. The functions return pixels of the card's type, with its channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +12,21 @@ import numpy.typing as npt
 from jaxtyping import Shaped
 
 from glimpse.contract.card import ModelCard
+from glimpse.errors import Argument, ArgumentError
 from glimpse.images import pixels
+from glimpse.images.frames import Frames
 from glimpse.images.geometry import Box
 from glimpse.images.lazy import ArrayImage, LazyImage, unreadable
 from glimpse.images.pixels import MAX_PIXELS, ImageError
 
 Image = npt.NDArray[Any] | LazyImage
 Pixels = Shaped[np.ndarray, "height width channels"]
+Locations = npt.NDArray[np.float32]
+"""(batch, 2): (x, y) of each image's next glimpse, in [-1, 1] within what the model takes."""
+Sizes = Sequence[tuple[int, int]] | None
+"""Each image's (height, width) before it was fitted onto the canvas, pixels; None where none was."""
+FirstLocation = Sequence[Any] | npt.NDArray[Any]
+"""(x, y) in [-1, 1] of each image, or (batch, 2), one for each."""
 
 
 class ImageView(NamedTuple):
@@ -55,9 +63,7 @@ GraphInput = npt.NDArray[Any] | list[ImageView]
 """A batch on the canvas, (batch, channels, height, width), or images in their own sizes."""
 
 
-def graph_inputs(
-    images: list[Any], names: list[str], size: str | None, card: ModelCard
-) -> tuple[GraphInput, list[tuple[int, int]] | None]:
+def graph_inputs(images: list[Any], names: list[str], size: str | None, card: ModelCard) -> tuple[GraphInput, Sizes]:
     """Take images of any size as a model's input.
 
     Args:
@@ -104,6 +110,57 @@ def graph_inputs(
     fitted = [to_canvas(*each, card) for each in zip(images, names, strict=True)]
     canvases = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
     return to_nchw(canvases, card), [(image.shape[0], image.shape[1]) for image in images]
+
+
+def first_locations(location: FirstLocation, batch: int, sizes: Sizes, card: ModelCard) -> Locations:
+    """Take the first locations in the frames of the images into the frames of what the model takes.
+
+    Args:
+        location: (x, y) in [-1, 1] of each image, or (batch, 2), one for each.
+        batch: How many images there are.
+        sizes: Each image's (height, width) before it was fitted onto the canvas, pixels; None where none was.
+        card: The model's card.
+
+    Raises:
+        ArgumentError: When it is no such location, or the model has no retina.
+    """
+    given = check_first_location(location, card, batch)
+    if sizes is not None:
+        given = Frames(sizes, card.height, card.width).locations_on_canvas(given)
+    return np.array(np.broadcast_to(given, (batch, 2)), np.float32)
+
+
+def check_first_location(location: FirstLocation, card: ModelCard, batch: int = 1) -> npt.NDArray[np.float64]:
+    """Check where a caller wants the first glimpses.
+
+    Args:
+        location: (x, y) in [-1, 1], or (batch, 2).
+        card: The model's card.
+        batch: How many images there are.
+
+    Returns:
+        (2,) or (batch, 2), as it was given.
+
+    Raises:
+        ArgumentError: When it is no such location, or the model has no retina.
+    """
+    if card.retina is None:
+        raise ArgumentError(
+            "expected no ",
+            Argument("first_location"),
+            f", since the model takes an image in at once ({card.model}), got {location!r:.60}; leave it out",
+        )
+    try:
+        given = np.asarray(location)
+    except ValueError:  # of rows of several lengths
+        given = np.empty(0)
+    if given.shape not in ((2,), (batch, 2)) or given.dtype.kind not in "iuf" or not (np.abs(given) <= 1).all():
+        raise ArgumentError(
+            "expected a ",
+            Argument("first_location"),
+            f" (x, y), both in [-1, 1], got {location!r:.60}; leave it out to begin at the image's centre, (0, 0)",
+        )
+    return given.astype(np.float64)
 
 
 def to_canvas(image: Any, name: str, card: ModelCard) -> Pixels:

@@ -1,23 +1,23 @@
 """Running an exported model: onnxruntime and numpy, no torch."""
 
-import operator
 import time
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
 
 from glimpse.contract.card import ModelCard
-from glimpse.contract.tensors import INPUT
+from glimpse.contract.tensors import FIRST_LOCATION, INPUT
 from glimpse.errors import Argument, Setting
 from glimpse.images import pixels
+from glimpse.images.frames import Frames
 from glimpse.images.pixels import ImageError
-from glimpse.runtime import inputs, stepping
+from glimpse.runtime import inputs, stepping, whole_episode
 from glimpse.runtime.graph import Arrays, InferenceGraph
-from glimpse.runtime.inputs import GraphInput, Image
+from glimpse.runtime.inputs import FirstLocation, GraphInput, Image, Locations, Sizes
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
@@ -26,6 +26,16 @@ MAX_THREADS = 1024
 """A larger number raises an error, since no processor has so many cores."""
 SHRINKING = 32
 """Images in a batch from which on it pays to call an adaptive graph once a glimpse, for those that have not stopped."""
+
+
+class _Wish(NamedTuple):
+    """What a caller wants of the images, checked."""
+
+    limit: Limits
+    started: float | None
+    """When the time began to run, on :func:`time.perf_counter`; None for when the first glance is requested."""
+    first: Locations | None
+    """Where to begin, in the frame of what the graph takes; None for the centre."""
 
 
 class GlimpseSession:
@@ -51,6 +61,10 @@ class GlimpseSession:
     glimpse, then reads only the pixels under its windows. Lazy images (:mod:`glimpse.images.lazy`) are always native.
     An array that is mapped from a file (``np.memmap``, as ``np.load(path, mmap_mode="r")`` makes it) is treated like a
     lazy image, unless ``size="fit"`` is given.
+
+    The first glimpse is taken at the centre of what the model takes, even if it was trained with random first locations:
+    an answer is the same every time. ``first_location`` is another place, (x, y) in [-1, 1] of the image as given: one
+    for all images, or (batch, 2), one for each. A model without a retina raises an error for it.
 
     Every result is finite. Where the graph returns NaN or infinity, every method raises an
     :class:`~glimpse.runtime.graph.OutputError`.
@@ -118,6 +132,7 @@ class GlimpseSession:
         max_glimpses: int | None = None,
         confidence: float | None = None,
         seconds: float | None = None,
+        first_location: FirstLocation | None = None,
     ) -> Prediction:
         """Classify images that lie on the model's canvas already; locations and boxes are in the canvas's frame.
 
@@ -126,15 +141,18 @@ class GlimpseSession:
             max_glimpses: Glimpses at most.
             confidence: Probability of a class at which the model stops for an image.
             seconds: Time for the whole batch.
+            first_location: Where to begin, in the canvas's frame (:meth:`onto_canvas`); the centre when left out.
 
         Raises:
             ImageError: When the canvases are of another type, or not of the model's size and channels, or hold values
                 that are no pixels.
             LimitError: When a limit is out of its range.
+            ArgumentError: When the first location is outside the image, or the model has no retina.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
-        return self._predict(inputs.to_nchw(canvases, self.card), limit, started)
+        images = inputs.to_nchw(canvases, self.card)
+        return self._predict(images, _Wish(limit, started, self._first(first_location, len(images), None)))
 
     def predict(
         self,
@@ -144,6 +162,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
+        first_location: FirstLocation | None = None,
     ) -> Prediction:
         """Classify images of any size.
 
@@ -154,6 +173,7 @@ class GlimpseSession:
             confidence: Probability of a class at which the model stops for an image.
             seconds: Time for all the images together.
             size: ``fit`` puts them onto the model's canvas, ``native`` keeps their size.
+            first_location: Where to begin, in the image's own frame; the centre when left out.
 
         Returns:
             Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
@@ -163,6 +183,7 @@ class GlimpseSession:
         Raises:
             ImageError: When there is no image, or one of them is none, or can't be taken in its size.
             LimitError: When a limit is out of its range.
+            ArgumentError: When the first location is outside the image, or the model has no retina.
             ValueError: When the size is neither ``fit`` nor ``native``.
         """
         started = time.perf_counter()
@@ -180,11 +201,12 @@ class GlimpseSession:
         if not len(images):
             raise ImageError("expected at least one image, got none")
         if isinstance(images, np.ndarray) and self._are_canvases(images, size):
-            return self._predict(inputs.to_nchw(images, self.card), limit, started)
-        graph_input, sizes = inputs.graph_inputs(
-            list(images), [f"image {index}" for index in range(len(images))], size, self.card
-        )
-        return self._in_their_frames(self._predict(graph_input, limit, started), sizes)
+            graph_input, sizes = inputs.to_nchw(images, self.card), None
+        else:
+            names = [f"image {index}" for index in range(len(images))]
+            graph_input, sizes = inputs.graph_inputs(list(images), names, size, self.card)
+        wish = _Wish(limit, started, self._first(first_location, len(images), sizes))
+        return self._in_their_frames(self._predict(graph_input, wish), sizes)
 
     def predict_one(
         self,
@@ -194,6 +216,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
+        first_location: FirstLocation | None = None,
     ) -> ImagePrediction:
         """Classify one image of any size.
 
@@ -203,6 +226,7 @@ class GlimpseSession:
             confidence: Probability of a class at which the model stops.
             seconds: Time for it.
             size: ``fit`` puts it onto the model's canvas, ``native`` keeps its size.
+            first_location: Where to begin, in the image's own frame; the centre when left out.
 
         Returns:
             Locations and boxes in the image's own frame.
@@ -210,14 +234,17 @@ class GlimpseSession:
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
             LimitError: When a limit is out of its range.
+            ArgumentError: When the first location is outside the image, or the model has no retina.
             ValueError: When the size is neither ``fit`` nor ``native``.
         """
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
-            return self._predict(inputs.to_nchw(image[None], self.card), limit, started).first()
-        graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
-        return self._in_their_frames(self._predict(graph_input, limit, started), sizes).first()
+            graph_input, sizes = inputs.to_nchw(image[None], self.card), None
+        else:
+            graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
+        wish = _Wish(limit, started, self._first(first_location, 1, sizes))
+        return self._in_their_frames(self._predict(graph_input, wish), sizes).first()
 
     def scan(
         self,
@@ -227,6 +254,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
+        first_location: FirstLocation | None = None,
     ) -> Iterator[Glance]:
         """Classify one image of any size and yield the prediction after each glimpse.
 
@@ -236,6 +264,7 @@ class GlimpseSession:
             confidence: Probability of a class at which the model stops.
             seconds: Time since the first glance is requested; it includes the caller's time between the glances.
             size: ``fit`` puts it onto the model's canvas, ``native`` keeps its size.
+            first_location: Where to begin, in the image's own frame; the centre when left out.
 
         Returns:
             Glances, the last of which has the reason for the end. With an adaptive and a step graph each glimpse is
@@ -244,11 +273,12 @@ class GlimpseSession:
         Raises:
             ImageError: When it is no such image, or can't be taken in its size.
             LimitError: When a limit is out of its range.
+            ArgumentError: When the first location is outside the image, or the model has no retina.
             ValueError: When the size is neither ``fit`` nor ``native``.
         """
         limit = self._limits(max_glimpses, confidence, seconds)
         graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
-        return self._glances(graph_input, sizes, limit)
+        return self._glances(graph_input, sizes, _Wish(limit, None, self._first(first_location, 1, sizes)))
 
     def infer(self, given: Arrays, outputs: Sequence[str] | None = None) -> Arrays:
         """Run the graph itself, once, on its own tensors.
@@ -280,6 +310,18 @@ class GlimpseSession:
         """
         self._graph.interrupt(seconds)
 
+    def onto_canvas(self, first_location: FirstLocation | None, sizes: Sequence[tuple[int, int]]) -> Locations | None:
+        """Move first locations from the images' frames to that of the canvas, for :meth:`run`.
+
+        Args:
+            first_location: In the images' frames; None for the centre.
+            sizes: Each image's (height, width) before it is fitted, pixels.
+
+        Raises:
+            ArgumentError: When it is outside the image, or the model has no retina.
+        """
+        return self._first(first_location, len(sizes), sizes)
+
     def onto_images(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Prediction:
         """Move a prediction's locations and boxes from the canvas's frame to that of the images that were put onto it.
 
@@ -289,18 +331,9 @@ class GlimpseSession:
         """
         if all(size == (self.card.height, self.card.width) for size in sizes):
             return prediction
-        canvas = np.array([self.card.width, self.card.height])
-        own = np.array([(width, height) for height, width in sizes])
-        places = [pixels.placement(height, width, self.card.height, self.card.width) for height, width in sizes]
-        corner = np.array([(place.left, place.top) for place in places])
-        scaled = np.array([(place.width, place.height) for place in places])
-        stretch, shift = canvas / scaled, (canvas - 2 * corner - scaled) / scaled
-        locations = prediction.locations * stretch[:, None] + shift[:, None]
-        boxes = prediction.boxes
-        if boxes is not None:
-            corners = np.tile(corner, 2)[:, None, None]
-            boxes = ((boxes - corners) * np.tile(own / scaled, 2)[:, None, None]).astype(np.float32)
-        return prediction._replace(locations=locations.astype(np.float32), boxes=boxes)
+        frames = Frames(sizes, self.card.height, self.card.width)
+        boxes = None if prediction.boxes is None else frames.boxes_on_images(prediction.boxes)
+        return prediction._replace(locations=frames.locations_on_images(prediction.locations), boxes=boxes)
 
     def _limits(self, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:
         if seconds is not None and self.card.graph == "episode":
@@ -321,21 +354,25 @@ class GlimpseSession:
             and not isinstance(images, np.memmap)
         )
 
-    def _in_their_frames(self, prediction: Prediction, sizes: list[tuple[int, int]] | None) -> Prediction:
+    def _in_their_frames(self, prediction: Prediction, sizes: Sizes) -> Prediction:
         return prediction if sizes is None else self.onto_images(prediction, sizes)
 
-    def _predict(self, images: GraphInput, limit: Limits, started: float) -> Prediction:
-        graph = self.card.graph
+    def _first(self, location: FirstLocation | None, batch: int, sizes: Sizes) -> Locations | None:
+        return None if location is None else inputs.first_locations(location, batch, sizes, self.card)
+
+    def _predict(self, images: GraphInput, wish: _Wish) -> Prediction:
+        graph, limit, first = self.card.graph, wish.limit, wish.first
         if graph == "adaptive" and isinstance(images, list) and limit.seconds is None:
-            return stepping.run_views(self._graph, self.card, images, limit)
+            return whole_episode.run_views(self._graph, self.card, images, limit, first)
         by_glimpses = isinstance(images, list) or limit.seconds is not None or self._shrinks(images, limit)
         if graph == "step" or (graph == "adaptive" and by_glimpses):
-            return stepping.collect(self._steps(images, limit, started))
+            return stepping.collect(self._steps(images, wish))
         if isinstance(images, list):
-            return truncate(stepping.run_one_by_one(self._graph, images), limit)
+            return truncate(whole_episode.run_one_by_one(self._graph, images, first), limit)
+        start = {} if first is None else {FIRST_LOCATION: first}
         if graph == "episode":
-            return truncate(stepping.prediction_of(self._graph({INPUT: images})), limit)
-        return stepping.run_adaptive(self._graph, images, limit)
+            return truncate(whole_episode.prediction_of(self._graph({INPUT: images, **start})), limit)
+        return whole_episode.run_adaptive(self._graph, images, limit, start)
 
     def _shrinks(self, images: npt.NDArray[Any], limit: Limits) -> bool:
         """Whether a batch is large enough to be worth leaving out the images for which the model has stopped.
@@ -344,33 +381,20 @@ class GlimpseSession:
         """
         return limit.confidence is not None and len(images) >= SHRINKING
 
-    def _steps(self, images: GraphInput, limit: Limits, started: float | None) -> Iterator[stepping.StepState]:
+    def _steps(self, images: GraphInput, wish: _Wish) -> Iterator[stepping.StepState]:
         if self.card.graph == "step":
             take_glimpse = stepping.from_step_graph(self._graph, self.card, images)
         elif isinstance(images, list):
             take_glimpse = stepping.from_windows(self._graph, self.card, images)
         else:
             take_glimpse = stepping.from_images(self._graph, images)
-        return stepping.step_through(take_glimpse, len(images), self.card.state_size or 0, limit, started)
+        return stepping.step_through(take_glimpse, len(images), self.card.state_size or 0, *wish)
 
-    def _glances(self, images: GraphInput, sizes: list[tuple[int, int]] | None, limit: Limits) -> Iterator[Glance]:
+    def _glances(self, images: GraphInput, sizes: Sizes, wish: _Wish) -> Iterator[Glance]:
         if self.card.graph == "episode":
             started = time.perf_counter()
-            steps = stepping.replay(self._predict(images, limit, started), started)
+            steps = stepping.replay(self._predict(images, wish), started)
         else:
-            steps = self._steps(images, limit, started=None)
+            steps = self._steps(images, wish)
         for index, step in enumerate(steps):
-            in_frame = self._in_their_frames(step.prediction, sizes)
-            probabilities, location, boxes, map_ = in_frame.map_arrays(operator.itemgetter((0, 0)))
-            label = int(probabilities.argmax())
-            yield Glance(
-                index,
-                location,
-                boxes,
-                map_,
-                probabilities,
-                label,
-                float(probabilities[label]),
-                step.seconds,
-                step.reasons[0],
-            )
+            yield stepping.glance_of(index, step, self._in_their_frames(step.prediction, sizes))

@@ -14,30 +14,21 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from glimpse.contract.card import ModelCard, RetinaGeometry
-from glimpse.contract.tensors import (
-    BOXES,
-    CHANNELS_LAST,
-    CONFIDENCE,
-    FIRST_LOCATION,
-    FRAME,
-    GLIMPSE,
-    GLIMPSES,
-    INPUT,
-    LOCATION,
-    LOCATIONS,
-    MAPS,
-    MAX_GLIMPSES,
-    NEXT_LOCATION,
-    NEXT_STATE,
-    PROBABILITIES,
-    STATE,
-)
+from glimpse.contract.tensors import GLIMPSE, INPUT, LOCATION, NEXT_LOCATION, NEXT_STATE, PROBABILITIES, STATE
 from glimpse.images import crop, geometry
-from glimpse.images.pixels import ImageError
 from glimpse.runtime.graph import Arrays, Call
-from glimpse.runtime.inputs import ImageView
+from glimpse.runtime.inputs import ImageView, Locations
 from glimpse.runtime.limits import Limits
-from glimpse.runtime.prediction import Prediction, concatenate, stop_reasons
+from glimpse.runtime.prediction import Glance, Prediction, concatenate
+from glimpse.runtime.whole_episode import (
+    batch_of,
+    clipped,
+    one_nchw,
+    prediction_of,
+    step_inputs,
+    widest_window,
+    window_inputs,
+)
 
 
 class GlimpseResult(NamedTuple):
@@ -70,9 +61,14 @@ class StepState(NamedTuple):
 
 
 def step_through(
-    take_glimpse: GlimpseFunction, batch: int, state_size: int, limit: Limits, started: float | None = None
+    take_glimpse: GlimpseFunction,
+    batch: int,
+    state_size: int,
+    limit: Limits,
+    started: float | None = None,
+    first: Locations | None = None,
 ) -> Iterator[StepState]:
-    """Take glimpses of a batch of images, from their middles on, until each is confident or a limit is reached.
+    """Take glimpses of a batch of images until each is confident or a limit is reached.
 
     Args:
         take_glimpse: How to take one glimpse.
@@ -80,10 +76,12 @@ def step_through(
         state_size: Length of the model's state.
         limit: When to stop.
         started: When the time began to run, on :func:`time.perf_counter`; by default when the first step is requested.
+        first: Where to begin, (x, y); at their middles when left out.
     """
     started = time.perf_counter() if started is None else started
     rows = np.arange(batch)
-    locations, state = np.zeros((batch, 2), np.float32), np.zeros((batch, state_size), np.float32)
+    locations = np.zeros((batch, 2), np.float32) if first is None else first.copy()
+    state = np.zeros((batch, state_size), np.float32)
     glimpses = np.zeros(batch, np.int64)
     reasons: list[str | None] = [None] * batch
     prediction: Prediction | None = None
@@ -129,102 +127,18 @@ def replay(prediction: Prediction, started: float) -> Iterator[StepState]:
         yield StepState(step, np.array([index + 1]), reasons, seconds)
 
 
-def run_adaptive(graph: Call, images: npt.NDArray[Any], limit: Limits, layout: Arrays | None = None) -> Prediction:
-    """Run an adaptive graph on whole images, with the loop over the glimpses in the graph.
+def glance_of(time: int, step: StepState, prediction: Prediction) -> Glance:
+    """The first image's part of a step.
 
     Args:
-        graph: The graph.
-        images: As the graph takes them, (batch, channels, height, width).
-        limit: When to stop; its time does not count.
-        layout: Inputs that tell how the pixels lie in memory; planes without.
+        time: Which glimpse it was, from 0.
+        step: The step.
+        prediction: That of the step, in the frame in which the glance has its location and its boxes.
     """
-    inputs = {INPUT: images, MAX_GLIMPSES: np.array(limit.max_glimpses, np.int64), **(layout or {})}
-    if limit.confidence is not None:
-        inputs[CONFIDENCE] = np.array(limit.confidence, np.float32)
-    outputs = graph(inputs)
-    reasons = stop_reasons(limit.early_exit(outputs[PROBABILITIES][:, -1]))
-    return prediction_of(outputs)._replace(glimpses=outputs[GLIMPSES], reasons=reasons)
-
-
-def run_views(graph: Call, card: ModelCard, views: Sequence[ImageView], limit: Limits) -> Prediction:
-    """Run an adaptive graph on images of any size, one after another.
-
-    An image that lies in memory, or is mapped into it, is handed over where it lies, in one call: the graph crops its
-    windows out of it, so that the cost doesn't depend on the image's size. Of other images each call gets the pixels
-    under the widest window. A model without a retina gets the whole image, in one call.
-
-    Args:
-        graph: The graph.
-        card: The model's card.
-        views: The images.
-        limit: When to stop; its time does not count.
-
-    Raises:
-        ImageError: When the attention maps are not of one size, or a whole image has too many pixels.
-    """
-
-    def of_one(view: ImageView) -> Prediction:
-        if card.retina is None:
-            return run_adaptive(graph, _to_nchw(view.whole()), limit)
-        pixels = view.pixels
-        if pixels is not None and pixels.flags.c_contiguous:
-            where_it_lies = pixels.reshape(1, card.channels, view.height, view.width)
-            if card.channels == 1:
-                return run_adaptive(graph, where_it_lies, limit)
-            if card.takes_channels_last:
-                return run_adaptive(graph, where_it_lies, limit, {CHANNELS_LAST: np.array(1, np.int64)})
-        return _through_windows(graph, card.retina, view, limit)
-
-    found = [of_one(view) for view in views]
-    most = max(each.probabilities.shape[1] for each in found)
-
-    def repeat_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array[:, np.minimum(np.arange(most), array.shape[1] - 1)]
-
-    return _batch_of([Prediction(*each.map_arrays(repeat_last)) for each in found])._replace(
-        glimpses=np.array([each.probabilities.shape[1] for each in found]),
-        reasons=tuple(each.reasons[0] for each in found),
-    )
-
-
-def _through_windows(graph: Call, retina: RetinaGeometry, view: ImageView, limit: Limits) -> Prediction:
-    """The prediction for one image, of which each call of an adaptive graph gets the pixels under a window."""
-    location, state, taken = np.zeros((1, 2), np.float32), None, list[Arrays]()
-    confident = np.array([False])
-    while not confident[0] and len(taken) < limit.max_glimpses:
-        taken.append(graph(_window_inputs(retina, view, location, state)))
-        location, state = taken[-1][NEXT_LOCATION], taken[-1][NEXT_STATE]
-        confident = limit.early_exit(taken[-1][PROBABILITIES][:, 0])
-    names = [name for name in (PROBABILITIES, LOCATIONS, BOXES) if name in taken[0]]
-    joined = {name: np.concatenate([outputs[name] for outputs in taken], axis=1) for name in names}
-    return prediction_of(joined)._replace(reasons=stop_reasons(confident))
-
-
-def run_one_by_one(graph: Call, views: Sequence[ImageView]) -> Prediction:
-    """Run an episode graph on whole images of any size.
-
-    Args:
-        graph: The graph.
-        views: The images.
-
-    Raises:
-        ImageError: When one has too many pixels, or their attention maps are not of one size.
-    """
-    return _batch_of([prediction_of(graph({INPUT: _to_nchw(view.whole())})) for view in views])
-
-
-def prediction_of(outputs: Arrays) -> Prediction:
-    """The prediction in the outputs of a graph that takes images, without the glimpses and the reasons.
-
-    Args:
-        outputs: By their names.
-    """
-    return Prediction(
-        outputs[PROBABILITIES],
-        outputs[LOCATIONS],
-        outputs.get(BOXES),
-        outputs.get(MAPS),
-    )
+    probabilities, location, boxes, map_ = prediction.map_arrays(operator.itemgetter((0, 0)))
+    label = int(probabilities.argmax())
+    sure = float(probabilities[label])
+    return Glance(time, location, boxes, map_, probabilities, label, sure, step.seconds, step.reasons[0])
 
 
 def from_images(graph: Call, images: npt.NDArray[Any]) -> GlimpseFunction:
@@ -236,7 +150,7 @@ def from_images(graph: Call, images: npt.NDArray[Any]) -> GlimpseFunction:
     """
 
     def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
-        return _result_of(graph({INPUT: _select(images, rows), **_step_inputs(locations, state)}))
+        return _result_of(graph({INPUT: _select(images, rows), **step_inputs(locations, state)}))
 
     return take_glimpse
 
@@ -256,15 +170,15 @@ def from_windows(graph: Call, card: ModelCard, views: Sequence[ImageView]) -> Gl
 
     def of_one(view: ImageView, location: Any, state: Any) -> GlimpseResult:
         if card.retina:
-            return _result_of(graph(_window_inputs(card.retina, view, location, state)))
-        return _result_of(graph({INPUT: _to_nchw(view.whole()), **_step_inputs(location, state)}))
+            return _result_of(graph(window_inputs(card.retina, view, location, state)))
+        return _result_of(graph({INPUT: one_nchw(view.whole()), **step_inputs(location, state)}))
 
     def take_glimpse(rows: Any, locations: Any, state: Any) -> GlimpseResult:
         results = [
             of_one(views[row], locations[place : place + 1], state[place : place + 1]) for place, row in enumerate(rows)
         ]
         return GlimpseResult(
-            _batch_of([result.prediction for result in results]),
+            batch_of([result.prediction for result in results]),
             np.concatenate([result.state for result in results]),
             np.concatenate([result.next_location for result in results]),
         )
@@ -305,24 +219,8 @@ def from_step_graph(graph: Call, card: ModelCard, images: npt.NDArray[Any] | Seq
     return take_glimpse
 
 
-def _to_nchw(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One image as a graph takes it: a batch of one, channels first."""
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
-
-
 def _select(images: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return images if len(rows) == len(images) else images[rows]
-
-
-def _batch_of(predictions: Sequence[Prediction]) -> Prediction:
-    """Join the predictions for single images into a batch."""
-    sizes = sorted({part.maps.shape[2:] for part in predictions if part.maps is not None})
-    if len(sizes) > 1:
-        raise ImageError(
-            f"expected images whose attention maps are of one size, got maps of {sizes} cells; "
-            "hand them over one by one"
-        )
-    return concatenate(predictions, axis=0)
 
 
 def _reached_limit(taken: int, seconds: float, limit: Limits) -> str | None:
@@ -342,44 +240,16 @@ def _updated(prediction: Prediction, rows: npt.NDArray[np.int64], of_rows: Predi
     return Prediction(*prediction.map_arrays(update, of_rows))
 
 
-def _step_inputs(locations: npt.NDArray[np.float32], state: npt.NDArray[np.float32] | None) -> Arrays:
-    """Inputs with which an adaptive graph takes one glimpse, at these locations and from this state, or the first."""
-    inputs: Arrays = {FIRST_LOCATION: locations, MAX_GLIMPSES: np.array(1, np.int64)}
-    return inputs if state is None else {**inputs, STATE: state}
-
-
-def _window_inputs(retina: RetinaGeometry, view: ImageView, location: Any, state: Any) -> Arrays:
-    """Inputs with which an adaptive graph takes one glimpse of one image, at a location (1, 2), from its window."""
-    box = _clipped(_widest_window(retina, view, location), view)
-    frame = np.array([box.left, box.top, view.width, view.height], np.float32)
-    return {INPUT: _to_nchw(view.read(box)), FRAME: frame, **_step_inputs(location, state)}
-
-
 def _result_of(outputs: Arrays) -> GlimpseResult:
     return GlimpseResult(prediction_of(outputs), outputs[NEXT_STATE], outputs[NEXT_LOCATION])
-
-
-def _widest_window(retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]) -> geometry.Box:
-    """The widest window at a location (1, 2), in whole pixels of the image."""
-    width = retina.size * retina.zoom ** (retina.num_scales - 1)
-    left = int(geometry.window_start(location[:, 0], view.width, width).item())
-    top = int(geometry.window_start(location[:, 1], view.height, width).item())
-    return geometry.Box(left, top, left + width, top + width)
-
-
-def _clipped(box: geometry.Box, view: ImageView) -> geometry.Box:
-    """The part of a box that the image has, or the pixel nearest to it where it has none."""
-    left, top = min(max(box.left, 0), view.width - 1), min(max(box.top, 0), view.height - 1)
-    right, bottom = min(max(box.right, left + 1), view.width), min(max(box.bottom, top + 1), view.height)
-    return geometry.Box(left, top, right, bottom)
 
 
 def _crop(
     retina: RetinaGeometry, view: ImageView, location: npt.NDArray[np.float32]
 ) -> Float32[np.ndarray, "1 scales channels size size"]:
     """Crop one glimpse, reading no more than the pixels under the widest window."""
-    box = _widest_window(retina, view, location)
-    part = _clipped(box, view)
+    box = widest_window(retina, view, location)
+    part = clipped(box, view)
     pixels = view.read(part)
     window = np.zeros((1, pixels.shape[2], box.bottom - box.top, box.right - box.left), pixels.dtype)
     top, left = part.top - box.top, part.left - box.left

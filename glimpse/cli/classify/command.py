@@ -147,7 +147,7 @@ def _predictions(
 ) -> Iterator[tuple[_Input, FramedPrediction | str]]:
     """Predict the images of a batch; for one that fails the error message comes instead."""
     whole = [entry for entry in batch if entry.failure is None]
-    limits = _given(max_glimpses=args.max_glimpses, confidence=args.confidence)
+    limits = _given(max_glimpses=args.max_glimpses, confidence=args.confidence, first_location=args.first_location)
     if native:
         for entry in batch:
             try:
@@ -223,17 +223,23 @@ def _report(message: str) -> int:
 
 
 def predict_fitted(
-    session: "GlimpseSession", images: Sequence[npt.NDArray[Any]], **limits: Any
+    session: "GlimpseSession",
+    images: Sequence[npt.NDArray[Any]],
+    first_location: tuple[float, float] | None = None,
+    **limits: Any,
 ) -> list[FramedPrediction]:
     """Predict images that are fitted to the model's size, all of them in one batch.
 
     Args:
         session: The model.
         images: uint8 (height, width, channels), grey or RGB, each of any size; at least one.
+        first_location: Where to begin, (x, y) in [-1, 1] of each image; the centre when left out.
         limits: When it stops: any of ``max_glimpses``, ``confidence`` and ``seconds``.
     """
-    on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
-    on_image = session.onto_images(on_canvas, [extent(image) for image in images])
+    sizes = [extent(image) for image in images]
+    first = session.onto_canvas(first_location, sizes)
+    on_canvas = session.run(np.stack([session.fit(image) for image in images]), first_location=first, **limits)
+    on_image = session.onto_images(on_canvas, sizes)
     return [FramedPrediction(on_canvas.select(index), on_image.select(index)) for index in range(len(images))]
 
 
@@ -245,7 +251,7 @@ def predict_native(
     Args:
         session: The model.
         image: Grey or RGB, 0 to 255.
-        limits: See :func:`predict_fitted`.
+        limits: See :func:`predict_fitted`; and ``first_location``.
 
     Raises:
         ImageError: When the model can't take the image in its size.

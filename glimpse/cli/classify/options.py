@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from glimpse.cli.parser import parse_location
 from glimpse.cli.usage import UsageError
 from glimpse.contract.card import ModelCard
 from glimpse.drawing.album import FILM_FORMATS
@@ -50,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prediction.add_argument(
         "--time", type=_positive, metavar="MS", help="begin no glimpse when an image has taken so many milliseconds"
+    )
+    prediction.add_argument(
+        "--first-location",
+        type=parse_location,
+        metavar="X,Y",
+        help="where the first glimpse is taken, both in [-1, 1] of the image; its centre, 0,0, if left out, also for a "
+        "model that was trained with random ones",
     )
     prediction.add_argument(
         "--size",
@@ -110,6 +118,11 @@ def check_classify_options(args: argparse.Namespace, card: ModelCard) -> None:
         raise UsageError(
             f"--max-glimpses: expected at most {card.num_glimpses}, those that the model was trained to take, got "
             f"{args.max_glimpses}; lower it"
+        )
+    if args.first_location is not None and not card.has_retina:
+        raise UsageError(
+            f"--first-location: the model takes an image in at once ({card.model}), so it has no first glimpse; leave "
+            "it out"
         )
     if args.size == "native" and not card.any_size:
         raise UsageError(

@@ -96,6 +96,7 @@ class Client:
         version: str | None = None,
         confidence: float | None = None,
         max_glimpses: int | None = None,
+        first_location: tuple[float, float] | None = None,
         explain: str | None = None,
     ) -> Classification:
         """Classify an image.
@@ -106,13 +107,19 @@ class Client:
             version: Version of the model; the greatest by default.
             confidence: Probability at which the model stops.
             max_glimpses: Largest number of glimpses.
+            first_location: Where the first glimpse is taken, (x, y) in [-1, 1] of the image; its centre by default.
             explain: ``path`` or ``attention``: returns a picture that explains the prediction.
 
         Raises:
             ServiceError: When the service returns an error or can't be reached.
         """
         params = _without_none(
-            model=model, version=version, confidence=confidence, max_glimpses=max_glimpses, explain=explain
+            model=model,
+            version=version,
+            confidence=confidence,
+            max_glimpses=max_glimpses,
+            first_location=None if first_location is None else ",".join(str(float(each)) for each in first_location),
+            explain=explain,
         )
         data, kind = _image_file(image), {"Content-Type": "application/octet-stream"}
         content = self._request("POST", "/v1/classify", params=params, content=data, headers=kind).json()
@@ -207,6 +214,7 @@ class Client:
         version: str | None = None,
         confidence: float | None = None,
         max_glimpses: int | None = None,
+        first_location: tuple[float, float] | None = None,
     ) -> "StreamingSession":
         """Classify an image of any size over a WebSocket: only the pixels of the glimpses are sent.
 
@@ -217,6 +225,7 @@ class Client:
             version: Version of the model; the greatest by default.
             confidence: Probability at which the model stops.
             max_glimpses: Largest number of glimpses.
+            first_location: Where the first glimpse is taken, (x, y) in [-1, 1] of the image; its centre by default.
 
         Returns:
             An iterator of the glimpses as they are taken; afterwards it has the ``classification``.
@@ -228,8 +237,9 @@ class Client:
             image = ArrayImage(image)
         elif isinstance(image, str | Path):
             image = open_lazily(Path(image))
-        start = {"width": image.size[0], "height": image.size[1], "channels": image.channels}
+        start: dict[str, Any] = {"width": image.size[0], "height": image.size[1], "channels": image.channels}
         start |= _without_none(confidence=confidence, max_glimpses=max_glimpses)
+        start |= {} if first_location is None else {"first_location": [float(each) for each in first_location]}
         query = httpx.QueryParams(_without_none(model=model, version=version))
         address = f"ws{self._url.removeprefix('http')}/v1/look" + (f"?{query}" if query else "")
         return StreamingSession(image, start, address, self._headers, self._timeout, self._verify)

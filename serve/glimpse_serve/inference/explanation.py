@@ -20,9 +20,13 @@ def explain_image(session: GlimpseSession, job: ExplainJob) -> ExplainResult:
         job: The image and its limits.
     """
     canvas = job.canvas
-    glances = list(session.scan(canvas.pixels, max_glimpses=job.max_glimpses, confidence=job.confidence))
+    sizes = [(canvas.height, canvas.width)]
+    first = session.onto_canvas(job.first_location, sizes)
+    glances = list(
+        session.scan(canvas.pixels, max_glimpses=job.max_glimpses, confidence=job.confidence, first_location=first)
+    )
     on_canvas = from_glances(glances)
-    on_image = session.onto_images(on_canvas, [(canvas.height, canvas.width)])
+    on_image = session.onto_images(on_canvas, sizes)
     return ExplainResult(on_canvas, on_image, tuple(glance.seconds for glance in glances))
 
 

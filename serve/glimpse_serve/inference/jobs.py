@@ -28,17 +28,19 @@ class ClassifyJob:
         name: The image's name in error messages.
         max_glimpses: Glimpses at most; None for those of the card. Already validated.
         confidence: Probability at which the prediction is returned early; None for never. Already validated.
+        first_location: Where to begin, (x, y) in [-1, 1] of the image; None for the centre. Already validated.
     """
 
     image: bytes | DecodedImage
     name: str = "the image"
     max_glimpses: int | None = None
     confidence: float | None = None
+    first_location: tuple[float, float] | None = None
 
     @property
     def key(self) -> Hashable:
-        """Images with the same limits may share a batch."""
-        return self.max_glimpses, self.confidence
+        """Images with the same limits and the same first location may share a batch."""
+        return self.max_glimpses, self.confidence, self.first_location
 
     @property
     def size(self) -> int:
@@ -104,11 +106,13 @@ class ExplainJob:
         canvas: The image on the model's canvas.
         max_glimpses: Glimpses at most; None for those of the card. Already validated.
         confidence: Probability at which the prediction is returned early; None for never. Already validated.
+        first_location: Where to begin, (x, y) in [-1, 1] of the image; None for the centre. Already validated.
     """
 
     canvas: DecodedImage
     max_glimpses: int | None = None
     confidence: float | None = None
+    first_location: tuple[float, float] | None = None
 
     @property
     def key(self) -> Hashable | None:

@@ -120,8 +120,10 @@ class ServedModel:
 
     def _look_at(self, canvases: Sequence[DecodedImage], job: ClassifyJob) -> Prediction:
         batch = np.stack([canvas.pixels for canvas in canvases])
-        found = self.session.run(batch, max_glimpses=job.max_glimpses, confidence=job.confidence)
-        return self.session.onto_images(found, [(canvas.height, canvas.width) for canvas in canvases])
+        sizes = [(canvas.height, canvas.width) for canvas in canvases]
+        first = self.session.onto_canvas(job.first_location, sizes)
+        found = self.session.run(batch, max_glimpses=job.max_glimpses, confidence=job.confidence, first_location=first)
+        return self.session.onto_images(found, sizes)
 
     def _explain(self, job: ExplainJob) -> Any:
         try:

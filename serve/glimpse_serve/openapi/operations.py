@@ -19,8 +19,8 @@ HTML = "text/html; charset=utf-8"
 VERSION: Schema = {"type": "string", "pattern": schemas.VERSION_PATTERN, "examples": ["1"]}
 _CONVERSATION = """\
 A streaming session over a WebSocket, for images that are too large to send. All messages are JSON, except the pixels. \
-The client starts with `{"width": 40000, "height": 30000, "channels": 3}`, and optionally `confidence` and \
-`max_glimpses`.
+The client starts with `{"width": 40000, "height": 30000, "channels": 3}`, and optionally `confidence`, \
+`max_glimpses` and `first_location`, `[x, y]`.
 
 The service sends `{"type": "ask", "time": 0, "box": [left, top, right, bottom]}`, a box of whole pixels inside the \
 image. The client sends its pixels as one binary message: uint8, row by row, or an image file of the box's size. After \
@@ -29,6 +29,8 @@ each glimpse the service sends `{"type": "glimpse", ...}` with the fields of `Gl
 `{"type": "error", "status": 422, "error": "..."}`.
 
 OpenAPI can't describe WebSocket messages; `glimpse_serve.client` implements them."""
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_LOCATION_PATTERN = f"^{_NUMBER},{_NUMBER}$"
 _BODY = (400, 408, 413, 415)
 """Statuses of errors of any request with a body."""
 
@@ -278,6 +280,11 @@ def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[
         "max_glimpses": (
             "Largest number of glimpses; by default, and at most, the number that the model was trained for.",
             {"type": "integer", "minimum": 1, "maximum": max_glimpses},
+        ),
+        "first_location": (
+            "Where the first glimpse is taken, for a model with a retina: `x,y`, both in [-1, 1] of the image; by default "
+            "its centre.",
+            {"type": "string", "pattern": _LOCATION_PATTERN, "examples": ["0.5,-0.25"]},
         ),
         "explain": (
             "Adds a picture and the time of each glimpse: `path` for a model with a retina, `attention` for a model "

@@ -1,6 +1,7 @@
 """The components that all routes share: settings, models, body reader, metrics, readiness."""
 
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from glimpse_serve.http.bodies import BodyReader
@@ -93,8 +94,7 @@ class AppContext(NamedTuple):
         work = self.images.decode(image, DecodeRequest(job.name, self.settings.max_pixels, loaded.model.canvas))
         canvas = await cancel_on_disconnect(request.receive, work, limit)
         left = max(0.0, limit - (time.monotonic() - started))
-        decoded = ClassifyJob(canvas, job.name, job.max_glimpses, job.confidence)
-        return await self.submit(request, loaded, decoded, left)
+        return await self.submit(request, loaded, replace(job, image=canvas), left)
 
     def _count(self, request: Request, loaded: LoadedModel, result: Any, seconds: float) -> None:
         name, metrics = loaded.model.name, self.metrics

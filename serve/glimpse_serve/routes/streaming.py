@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from glimpse.errors import ArgumentError
 from glimpse.images import geometry
 from glimpse.images.lazy import Corners
 from glimpse.images.pixels import ImageError
@@ -240,9 +241,16 @@ class _StreamingSession:
         message = await self._first_message()
         card, session = self._loaded.model.card, self._loaded.model.session
         self._start = read_start(message.get("text"), card.num_glimpses)
-        steps = session.scan(
-            self, confidence=self._start.confidence, max_glimpses=self._start.max_glimpses, size="native"
-        )
+        try:
+            steps = session.scan(
+                self,
+                confidence=self._start.confidence,
+                max_glimpses=self._start.max_glimpses,
+                size="native",
+                first_location=self._start.first_location,
+            )
+        except ArgumentError as error:
+            raise HTTPError(400, str(error), "limit") from error
         glances: list[Glance] = []
         payloads: list[dict[str, Any]] = []
         while not glances or glances[-1].reason is None:

@@ -1,15 +1,15 @@
 """Messages of a streaming session.
 
 All are JSON texts, except the pixels. The client starts with ``{"width", "height", "channels"}`` and, optionally,
-``"confidence"`` and ``"max_glimpses"``. The service sends ``{"type": "ask", "time", "box"}`` with the box in whole
-pixels inside the image, right and bottom exclusive. The client replies with one binary message: if it has exactly width
-* height * channels bytes of the box, it is its pixels, row by row; otherwise it is an image file of the box's size.
-After each glimpse the service sends ``{"type": "glimpse", ...}``, at the end ``{"type": "answer", ...}`` with the
-fields of ``/v1/classify``, and closes with code 1000. An error is sent as ``{"type": "error", "status", "error"}``
-before the connection is closed with another code.
+``"confidence"``, ``"max_glimpses"`` and ``"first_location"``, ``[x, y]``. The service sends ``{"type": "ask", "time",
+"box"}`` with the box in whole pixels inside the image, right and bottom exclusive. The client replies with one binary
+message: if it has exactly width * height * channels bytes of the box, it is its pixels, row by row; otherwise it is an
+image file of the box's size. After each glimpse the service sends ``{"type": "glimpse", ...}``, at the end ``{"type":
+"answer", ...}`` with the fields of ``/v1/classify``, and closes with code 1000. An error is sent as ``{"type": "error",
+"status", "error"}`` before the connection is closed with another code.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class StreamStart(NamedTuple):
         channels: 1 (grey) or 3 (RGB).
         confidence: Probability at which to stop; None for never.
         max_glimpses: Glimpses at most; None for those of the card.
+        first_location: Where to begin, (x, y) of the image; None for its centre. Two numbers, whose range is checked
+            with the model.
     """
 
     width: int
@@ -51,6 +53,7 @@ class StreamStart(NamedTuple):
     channels: int
     confidence: float | None
     max_glimpses: int | None
+    first_location: tuple[float, float] | None = None
 
 
 def read_start(text: str | None, most: int) -> StreamStart:
@@ -103,7 +106,24 @@ def read_start(text: str | None, most: int) -> StreamStart:
         check_limits(most, max_glimpses, confidence, None)
     except LimitError as error:
         raise HTTPError(400, str(error), "limit") from error
-    return StreamStart(content["width"], content["height"], content["channels"], confidence, max_glimpses)
+    return StreamStart(
+        content["width"],
+        content["height"],
+        content["channels"],
+        confidence,
+        max_glimpses,
+        _first_location(content.get("first_location")),
+    )
+
+
+def _first_location(given: Any) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != 2 or not all(type(each) in (int, float) for each in given):
+        raise HTTPError(
+            400, f"expected first_location as [x, y], got {given!r:.40}; leave it out, or write two numbers", "limit"
+        )
+    return float(given[0]), float(given[1])
 
 
 def pixels_of(content: bytes, box: Corners, channels: int) -> npt.NDArray[np.uint8]:

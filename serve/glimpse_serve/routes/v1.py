@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glimpse.contract.texts import visible
+from glimpse.errors import ArgumentError
+from glimpse.runtime.inputs import check_first_location
 from glimpse.runtime.limits import LimitError, check_limits
 from glimpse.runtime.payload import image_payload
 from glimpse_serve.errors import HTTPError
@@ -22,7 +24,7 @@ from glimpse_serve.models.registry import LoadedModel
 from glimpse_serve.routes.context import AppContext
 
 EXPLAIN = ("path", "attention")
-CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "explain")
+CLASSIFY_QUERY = ("model", "version", "confidence", "max_glimpses", "first_location", "explain")
 MODEL_QUERY = ("version",)
 MAX_AT_ONCE = MAX_LARGE_IMAGES // 2
 """Images of one form that are processed at once, so that a single form never overloads the service."""
@@ -31,6 +33,14 @@ MAX_LARGE_AT_ONCE = 2
 """Files of one form of more bytes than that which are processed at once: each may take seconds."""
 MAX_DRAWN_PIXELS = 2**22
 """Pixels of an image up to which an explanation is drawn."""
+
+
+class _Wish(NamedTuple):
+    """What the query of a request says of the glimpses, checked."""
+
+    max_glimpses: int | None
+    confidence: float | None
+    first_location: tuple[float, float] | None
 
 
 class V1Routes:
@@ -72,19 +82,19 @@ class V1Routes:
         query = request.query(*CLASSIFY_QUERY)
         loaded = self._context.registry.find(query.get("model"), query.get("version"))
         request.model = loaded.model.name
-        limits = _limits(loaded, query)
+        wish = _Wish(*_limits(loaded, query), _first_location(loaded, query.get("first_location")))
         explain = query.get("explain")
         _check_explain(loaded, explain)
         async with self._context.bodies.read(request.headers, request.receive) as body:
             request.bytes_in = len(body)
             uploads = parse_images(request.headers, body, self._context.settings.max_images)
             if not is_form(request.headers):
-                payload = await self._classify_one(request, loaded, uploads[0], limits, explain)
+                payload = await self._classify_one(request, loaded, uploads[0], wish, explain)
                 content = {"model": model_reference(loaded), **payload}
             else:
                 content = {
                     "model": model_reference(loaded),
-                    "images": await self._classify_many(request, loaded, uploads, limits, explain),
+                    "images": await self._classify_many(request, loaded, uploads, wish, explain),
                 }
         accepted = request.headers.get("accept-encoding", "")
         if explain is None:
@@ -97,12 +107,12 @@ class V1Routes:
         request: Request,
         loaded: LoadedModel,
         upload: UploadedImage,
-        limits: tuple[int | None, float | None],
+        wish: _Wish,
         explain: str | None,
     ) -> dict[str, Any]:
         if explain:
-            return await self._explain(request, loaded, upload, limits)
-        job = ClassifyJob(upload.content, upload.name, *limits)
+            return await self._explain(request, loaded, upload, wish)
+        job = ClassifyJob(upload.content, upload.name, *wish)
         result: ClassifyResult = await self._context.submit(request, loaded, job)
         payload = image_payload(result.prediction, loaded.model.card.classes, result.height, result.width)
         payload["milliseconds"] = round(result.model_seconds * 1e3, 3)
@@ -113,7 +123,7 @@ class V1Routes:
         request: Request,
         loaded: LoadedModel,
         uploads: list[UploadedImage],
-        limits: tuple[int | None, float | None],
+        wish: _Wish,
         explain: str | None,
     ) -> list[dict[str, Any]]:
         """Classify all images; one that can't be read has an error in place of its result, unless none can be read."""
@@ -121,7 +131,7 @@ class V1Routes:
 
         async def classify_one(upload: UploadedImage) -> dict[str, Any]:
             async with large if len(upload.content) > LARGE_BYTES else small:
-                return await self._classify_one(request, loaded, upload, limits, explain)
+                return await self._classify_one(request, loaded, upload, wish, explain)
 
         results = await asyncio.gather(*(classify_one(upload) for upload in uploads), return_exceptions=True)
         payloads: list[dict[str, Any]] = []
@@ -143,7 +153,7 @@ class V1Routes:
         return payloads
 
     async def _explain(
-        self, request: Request, loaded: LoadedModel, upload: UploadedImage, limits: tuple[int | None, float | None]
+        self, request: Request, loaded: LoadedModel, upload: UploadedImage, wish: _Wish
     ) -> dict[str, Any]:
         model, settings = loaded.model, self._context.settings
         most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
@@ -151,7 +161,7 @@ class V1Routes:
         work = self._context.images.decode(upload.content, DecodeRequest(upload.name, most))
         image, height, width = await cancel_on_disconnect(request.receive, work, limit)
         canvas = DecodedImage(await asyncio.to_thread(model.session.fit, image), height, width)
-        result = await self._context.submit(request, loaded, ExplainJob(canvas, *limits))
+        result = await self._context.submit(request, loaded, ExplainJob(canvas, *wish))
         payload = image_payload(result.on_image, model.card.classes, height, width, maps=True)
         payload["milliseconds"] = round(result.seconds[-1] * 1e3, 3)
         for time, glimpse in enumerate(payload["glimpses"]):
@@ -184,6 +194,24 @@ def _limits(loaded: LoadedModel, query: Mapping[str, str]) -> tuple[int | None, 
     except LimitError as error:
         raise HTTPError(400, str(error), "limit") from error
     return None if glimpses is None else checked.max_glimpses, checked.confidence
+
+
+def _first_location(loaded: LoadedModel, text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise HTTPError(
+            400,
+            f"expected a first_location x,y such as 0.5,-0.25, got {text!r:.40}; leave it out, or write two numbers",
+            "limit",
+        ) from None
+    try:
+        check_first_location((x, y), loaded.model.card)
+    except ArgumentError as error:
+        raise HTTPError(400, str(error), "limit") from error
+    return x, y
 
 
 def _check_explain(loaded: LoadedModel, explain: str | None) -> None:

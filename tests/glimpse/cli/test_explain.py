@@ -127,3 +127,31 @@ def test_the_map_of_a_photograph_lies_where_the_canvas_shows_it(monkeypatch):
     expected = implicit_maps(training.observer, canvas, torch.tensor([2]))[0, :, 12:20].numpy()
     assert drawn.shape[:2] == map_.shape == (120, 40)
     np.testing.assert_array_equal(map_, expected.repeat(5, axis=0).repeat(5, axis=1))
+
+
+def test_the_maps_begin_at_the_first_location(monkeypatch):
+    training, first = training_of("hard"), torch.tensor([[0.5, -0.75]])
+    images, _ = data().test_dataloader().dataset[0]
+    shown: list[np.ndarray] = []
+
+    def watched(canvas: np.ndarray, maps: list[tuple[str, np.ndarray]], **_: Any) -> Image.Image:
+        shown.extend(values for _, values in maps)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("glimpse.drawing.heatmap.draw_maps", watched)
+    explain(training, images[3].permute(1, 2, 0).numpy(), ["jacobian"], 4, (0.5, -0.75))
+    observer = training.observer
+    with torch.no_grad():
+        looked = explicit_maps(observer, observer(images[3:4], first), 24, 32)
+    np.testing.assert_allclose(shown[0], looked[0])
+    np.testing.assert_allclose(shown[1], implicit_maps(observer, images[3:4], torch.tensor([4]), "jacobian", first)[0])
+    assert not np.allclose(shown[1], implicit_maps(observer, images[3:4], torch.tensor([4]))[0])
+
+
+def test_the_first_location_is_an_option_for_models_with_a_retina(checkpoint, image, tmp_path, capsys):
+    asked = ["explain", str(checkpoint), str(image), "--output", str(tmp_path / "maps"), "--first-location", "-1,0.5"]
+    if checkpoint.stem == "hard":
+        assert main(asked) == 0
+    else:
+        assert main(asked) == 2
+        assert "--first-location: the model has no retina" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from glimpse.cli.parser import (
     add_output_folder,
     add_root,
     options_by_argument,
+    parse_location,
 )
 from glimpse.cli.usage import UsageError
 
@@ -108,3 +109,15 @@ def test_options_go_by_the_names_of_the_librarys_arguments(command, expected):
     found = options_by_argument(import_module(module).add_arguments)
     assert expected.items() <= found.items()
     assert "help" not in found
+
+
+@pytest.mark.parametrize(("text", "location"), [("0,0", (0, 0)), ("-0.5,1", (-0.5, 1)), ("-.5,-1e-1", (-0.5, -0.1))])
+def test_a_location_may_begin_with_a_minus_sign(parser, text, location):
+    parser.add_argument("--first-location", type=parse_location)
+    assert parser.parse_args(["a.ckpt", "--first-location", text]).first_location == location
+
+
+@pytest.mark.parametrize("text", ["", "0", "0,0,0", "centre", "1.01,0", "0,-2", "nan,0", "0,inf"])
+def test_what_is_no_location_is_told(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected X,Y, both in \[-1, 1\], got"):
+        parse_location(text)

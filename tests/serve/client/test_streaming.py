@@ -70,3 +70,10 @@ def test_every_iteration_starts_a_new_session(client):
     first, second = list(streaming), list(streaming)
     assert [glimpse.label for glimpse in first] == [glimpse.label for glimpse in second]
     assert streaming.bytes_sent <= 2 * 64
+
+
+def test_the_first_location_is_chosen(client, session):
+    image, first = noise(300, 200, 1), (0.5, -0.75)
+    streaming = client.look(image, first_location=first)
+    expected = session.predict_one(image, size="native", first_location=first)
+    np.testing.assert_allclose([glimpse.location for glimpse in streaming], expected.locations, atol=1e-5)

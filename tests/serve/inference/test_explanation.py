@@ -18,6 +18,15 @@ def session(request: pytest.FixtureRequest) -> GlimpseSession:
     return GlimpseSession(next(model.path for model in bundled.models() if model.name == request.param))
 
 
+def test_an_explanation_begins_where_it_is_told(session):
+    if session.card.has_retina:
+        image, first = noise(90, 60, 3), (0.5, -0.75)
+        seen = explain_image(session, ExplainJob(DecodedImage(session.fit(image), 90, 60), 3, None, first))
+        expected = session.predict_one(image, max_glimpses=3, first_location=first)
+        np.testing.assert_allclose(seen.on_image.locations[0], expected.locations, atol=1e-5)
+        np.testing.assert_allclose(seen.on_image.locations[0, 0], first, atol=1e-6)
+
+
 def test_an_explanation_is_the_prediction_and_can_be_drawn(session):
     image = noise(90, 60, 3)
     job = ExplainJob(DecodedImage(session.fit(image), 90, 60), 3)

@@ -13,6 +13,8 @@ def test_images_with_equal_limits_share_a_key():
     assert ClassifyJob(b"a", "a", 3, 0.5).key == ClassifyJob(CANVAS, "b", 3, 0.5).key
     assert ClassifyJob(b"a", "a", 3, 0.5).key != ClassifyJob(b"a", "a", 3, None).key
     assert ClassifyJob(b"a", "a", 3, None).key != ClassifyJob(b"a", "a", None, None).key
+    assert ClassifyJob(b"a", "a", 3, 0.5, (0.5, 0.0)).key == ClassifyJob(CANVAS, "b", 3, 0.5, (0.5, 0.0)).key
+    assert len({ClassifyJob(b"a", first_location=each).key for each in (None, (0.5, 0.0), (0.0, 0.5))}) == 3
     assert ExplainJob(CANVAS).key is None
 
 
@@ -20,7 +22,7 @@ def test_images_with_equal_limits_share_a_key():
     "job",
     [
         ClassifyJob(b"a", "a", 3, 0.5),
-        ClassifyJob(CANVAS),
+        ClassifyJob(CANVAS, first_location=(0.5, -1.0)),
         ExplainJob(CANVAS, 2),
         InferJob({"images": CANVAS.pixels}, ("logits",), ("k", 1), 2),
     ],

@@ -30,14 +30,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 
 
 @pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
-@pytest.mark.parametrize("limits", [(None, None), (3, None), (None, 0.45), (4, 0.5)])
+@pytest.mark.parametrize("limits", [(None, None), (3, None), (None, 0.45), (4, 0.5), (None, None, (0.5, -0.75))])
 def test_images_in_a_batch_are_classified_as_each_alone(models, graph, limits):
     images = [noise(*shape, seed=seed) for seed, shape in enumerate([(20, 30, 1), (50, 31, 3), (8, 9, 1), (20, 30, 1)])]
     jobs = [ClassifyJob(png(image), f"image {number}", *limits) for number, image in enumerate(images)]
     model = models[graph]
     for image, result in zip(images, model.run_batch(jobs), strict=True):
         assert isinstance(result, ClassifyResult)
-        expected = model.session.predict_one(image, max_glimpses=limits[0], confidence=limits[1])
+        expected = model.session.predict_one(
+            image, max_glimpses=limits[0], confidence=limits[1], first_location=limits[2] if limits[2:] else None
+        )
         np.testing.assert_allclose(result.prediction.probabilities[0], expected.probabilities, atol=1e-5)
         np.testing.assert_allclose(result.prediction.locations[0], expected.locations, atol=1e-5)
         assert result.prediction.reasons == (expected.reasons,)

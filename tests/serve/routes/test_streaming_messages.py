@@ -22,6 +22,8 @@ def test_the_first_message_gives_the_size_and_the_limits():
     assert read_start(json.dumps(START), 5) == StreamStart(40, 30, 3, None, None)
     limited = {**START, "confidence": 1, "max_glimpses": 2}
     assert read_start(json.dumps(limited), 5) == StreamStart(40, 30, 3, 1.0, 2)
+    placed = {**START, "first_location": [0.5, -1]}
+    assert read_start(json.dumps(placed), 5) == StreamStart(40, 30, 3, None, None, (0.5, -1.0))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,9 @@ def test_the_first_message_gives_the_size_and_the_limits():
         (json.dumps(START) + " " * MAX_START_CHARACTERS, "as the first message"),
         (json.dumps({**START, "width": True}), "the width in whole pixels"),
         (json.dumps({**START, "channels": 1.0}), "channels, got 1.0"),
+        (json.dumps({**START, "first_location": "0,0"}), r"first_location as \[x, y\], got '0,0'"),
+        (json.dumps({**START, "first_location": [0]}), r"first_location as \[x, y\], got \[0\]"),
+        (json.dumps({**START, "first_location": [0, True]}), r"first_location as \[x, y\], got \[0, True\]"),
         (json.dumps({**START, "confidence": 2}), "a confidence above 0 and up to 1"),
     ],
 )

@@ -3,6 +3,7 @@ import gzip
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -82,12 +83,41 @@ def test_an_image_is_classified_as_by_the_session(service, session, shape):
         ("confidence=0.4", {"confidence": 0.4}),
         ("max_glimpses=2", {"max_glimpses": 2}),
         ("max_glimpses=3&confidence=0.5", {"max_glimpses": 3, "confidence": 0.5}),
+        ("first_location=0.5,-0.75", {"first_location": (0.5, -0.75)}),
+        ("max_glimpses=2&first_location=-1,.25e0", {"max_glimpses": 2, "first_location": (-1.0, 0.25)}),
     ],
 )
 def test_limits_are_kept(service, session, query, limits):
     for seed in range(4):
         image = noise(20, 30, 1, seed=seed)
         same(service.request("POST", f"/v1/classify?{query}", png(image)).json, session, image, **limits)
+
+
+@pytest.mark.parametrize("shape", [(90, 40, 3), (10, 60, 1), (700, 400, 1)])
+@pytest.mark.parametrize("explain", ["", "&explain=path"])
+def test_the_first_location_is_that_of_the_image_as_it_was_sent(service, session, shape, explain):
+    image = noise(*shape)
+    answer = service.request("POST", f"/v1/classify?first_location=0.9,-0.6{explain}", png(image)).json
+    same(answer, session, image, first_location=(0.9, -0.6))
+    assert answer["glimpses"][0]["location"] == pytest.approx([0.9, -0.6], abs=1e-5)
+
+
+def test_requests_at_once_with_other_first_locations_keep_their_own(service, session):
+    image, places = noise(33, 21, 1), [(round(-1 + number / 8, 3), 0.5) for number in range(16)]
+
+    def ask(place: tuple[float, float]) -> Any:
+        return service.request("POST", f"/v1/classify?first_location={place[0]},{place[1]}", png(image)).json
+
+    with ThreadPoolExecutor(16) as pool:
+        for place, answer in zip(places, pool.map(ask, places), strict=True):
+            same(answer, session, image, first_location=place)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0,0,0", "centre", "1.5,0", "0,-1.1", "nan,0", "0,inf", "0%2C", "0;0"])
+def test_what_is_no_first_location_is_rejected(service, text):
+    response = service.request("POST", f"/v1/classify?first_location={text}", png(noise(20, 30, 1)))
+    assert response.status == 400
+    assert "first_location" in response.error
 
 
 def test_another_model_can_be_used(service):

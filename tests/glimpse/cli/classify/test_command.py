@@ -260,3 +260,19 @@ def test_when_the_time_is_up_no_further_glimpse_is_begun(graph, bright, tmp_path
     model = toys.write_toy(tmp_path / "toy.onnx", getattr(toys, graph))
     assert run(model, bright, "--time", 1e-6) == 0
     assert "stopped after 1 of 5 glimpses: time is up" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["fit", "native"])
+def test_the_first_location_is_that_of_each_image(tmp_path, capsys, size):
+    path = toys.write_toy(tmp_path / "toy.onnx", toys.ADAPTIVE)
+    images = [toys.noise(90, 40, 1), toys.noise(10, 60, 1)]
+    files = [tmp_path / f"{number}.png" for number in range(2)]
+    for image, file in zip(images, files, strict=True):
+        Image.fromarray(image[..., 0]).save(file)
+    assert run(path, *files, "--json", "--size", size, "--first-location", "-0.5,0.25") == 0
+    answers = json.loads(capsys.readouterr().out)["images"]
+    for image, answer in zip(images, answers, strict=True):
+        expected = GlimpseSession(path).predict_one(image, size=size, first_location=(-0.5, 0.25))
+        found = [glimpse["location"] for glimpse in answer["glimpses"]]
+        np.testing.assert_allclose(found, expected.locations, atol=1e-3)
+        np.testing.assert_allclose(found[0], (-0.5, 0.25), atol=1e-3)

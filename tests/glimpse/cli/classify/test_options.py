@@ -54,13 +54,15 @@ def test_what_is_left_out_is_not_set():
     left = vars(parse("a.png"))
     assert {name for name, value in left.items() if value is None} == {
         *("max_glimpses", "confidence", "time", "size", "batch_size", "provider", "threads", "output", "draw"),
-        *("animate", "format"),
+        *("animate", "format", "first_location"),
     }
 
 
 def test_numbers_are_read():
     chosen = parse("a.png", "--max-glimpses", "3", "--confidence", "0.95", "--time", "2.5", "--batch-size", "8")
     assert (chosen.max_glimpses, chosen.confidence, chosen.time, chosen.batch_size) == (3, 0.95, 2.5, 8)
+    for arguments in (["--first-location", "-0.5,.25"], ["--first-location=-0.5,0.25"]):
+        assert parse("a.png", *arguments).first_location == (-0.5, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_numbers_are_read():
         (["--confidence", "95"], "expected a probability above 0 and up to 1, such as 0.95, got '95'"),
         (["--confidence", "sure"], "expected a probability above 0 and up to 1, such as 0.95, got 'sure'"),
         (["--time", "nan"], "argument --time: expected a number above 0, got 'nan'"),
+        (["--first-location", "1.5,0"], "argument --first-location: expected X,Y, both in [-1, 1], got '1.5,0'"),
         (["--size", "large"], "expected one of fit, native; got 'large'"),
         (["--format", "mp4"], "expected one of gif, webp; got 'mp4'"),
         (["--csv", "--json"], "argument --json: not allowed with argument --csv"),
@@ -92,6 +95,11 @@ def test_a_mistake_is_told(options, sentence):
         (["--time", "5"], {"graph": "episode"}, "--time: the graph of the model takes all glimpses at once"),
         (["--size", "native"], {"any_size": False}, "--size: the graph of the model takes images of 30 x 20 pixels"),
         (
+            ["--first-location", "0,0"],
+            {"model": "cnn", "glimpse_size": None},
+            "--first-location: the model takes an image in at once (cnn), so it has no first glimpse; leave it out",
+        ),
+        (
             ["--animate", "films"],
             {"model": "cnn", "glimpse_size": None},
             "--animate: the model takes an image in at once (cnn), so there is no gaze to animate",
@@ -105,7 +113,20 @@ def test_what_a_model_cannot_do_is_refused(options: list[str], changes: dict[str
 
 
 def test_what_a_model_can_do_is_let_through():
-    options = ("--max-glimpses", "4", "--time", "5", "--size", "native", "--animate", "films", "--format", "gif")
+    options = (
+        "--max-glimpses",
+        "4",
+        "--time",
+        "5",
+        "--size",
+        "native",
+        "--animate",
+        "films",
+        "--format",
+        "gif",
+        "--first-location",
+        "-1,1",
+    )
     check_classify_options(parse("a.png", *options), CARD)
 
 
