@@ -28,7 +28,7 @@ def slow_images() -> dict[str, bytes]:
         "BMP": ("BMP", picture, {}),
         "TIFF, LZW": ("TIFF", picture, {"compression": "tiff_lzw"}),
     }
-    files = {"JPEG of 94 scans more": scan_bomb(SIDE, 90)}
+    files = {"JPEG with 90 scans more": scan_bomb(SIDE, 90)}
     for name, (file_format, image, options) in forms.items():
         stream = io.BytesIO()
         image.save(stream, file_format, **options)
