@@ -117,3 +117,9 @@ def test_hostile_models_are_refused_and_stop_neither_the_watch_nor_the_exit():
     assert found["answered"] > 0
     assert (found["failed"], found["wrong"]) == (0, 0)
     assert found["exit_status_in_a_load"] == 0
+
+
+def test_slow_images_are_decoded_and_their_cost_is_estimated():
+    found = played("decoding")
+    assert len(found) == 11
+    assert all(figures["estimated_seconds"] > 0 and figures["processor_seconds"] > 0 for figures in found.values())

@@ -17,6 +17,7 @@ from benchmarks.harness.reports import figures_table, hand_back
 settle_threads()
 
 from benchmarks.serving.faults.crowds import leave, overload, slow  # noqa: E402
+from benchmarks.serving.faults.decoding import decoding  # noqa: E402
 from benchmarks.serving.faults.files import hostile_models, large_images, scan_bombs  # noqa: E402
 from benchmarks.serving.faults.handshakes import handshakes  # noqa: E402
 from benchmarks.serving.faults.lifecycle import corrupt, kill, reload, soak, stop  # noqa: E402
@@ -34,6 +35,7 @@ FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
     "endless": endless,
     "upgrade": upgrade,
     "handshakes": handshakes,
+    "decoding": decoding,
     "scan_bombs": scan_bombs,
     "large_images": large_images,
     "hostile_models": hostile_models,

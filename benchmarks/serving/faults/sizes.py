@@ -20,6 +20,7 @@ class Sizes:
         upgrades: Requests with ``Upgrade``.
         handshakes: Connections that never begin their TLS handshake.
         bombs: Images that are small files and long to decode.
+        decodings: Of each slow image.
         large: Requests of each client with large images.
         minutes: Of the soak.
     """
@@ -36,6 +37,7 @@ class Sizes:
     upgrades: int
     handshakes: int
     bombs: int
+    decodings: int
     large: int
     minutes: float
 
@@ -53,6 +55,7 @@ LONG = Sizes(
     upgrades=50,
     handshakes=400,
     bombs=40,
+    decodings=5,
     large=12,
     minutes=30.0,
 )
@@ -69,6 +72,7 @@ SHORT = Sizes(
     upgrades=5,
     handshakes=40,
     bombs=2,
+    decodings=1,
     large=1,
     minutes=0.1,
 )

@@ -2,7 +2,8 @@
 
 A connection counts from the moment it is accepted, before its TLS handshake. When all places are taken, the oldest
 connections that have not begun a request make room, as in nginx ("reusing connections"); a few further places are for
-health checks, so that a full service is not taken for a dead one.
+health checks, so that a full service is not taken for a dead one. In these places the oldest makes room at once: a
+flood of connections that send nothing keeps no health check out.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 GRACE_SECONDS = 0.5
-"""Time that a connection has for its request before it may have to make room."""
+"""Time that a connection has for its request before it may have to make room for others than health checks."""
 HEALTH_PLACES = 32
 """Connections beyond the limit, for health checks alone."""
 HEALTH_PATH = re.compile("/v2/health/(live|ready)")
@@ -43,21 +44,21 @@ class Connection:
         raise NotImplementedError
 
 
-def admit(connections: Iterable[object], now: float, most: int) -> Admission:
+def admit(connections: Iterable[object], newest: Connection, most: int) -> Admission:
     """Decide about the newest connection; another one may be ended for it.
 
     Args:
         connections: All connections, the newest included. Those that are no :class:`Connection` have begun.
-        now: The time, by the clock of the event loop, s.
+        newest: The one that has just been accepted.
         most: Number of connections at once.
     """
     staying = [each for each in connections if not (isinstance(each, Connection) and each.leaving)]
     surplus = len(staying) - most
     if surplus <= 0:
         return Admission.ALL
-    silent = [each for each in staying if isinstance(each, Connection) and not each.begun]
+    silent = [each for each in staying if isinstance(each, Connection) and not each.begun and each is not newest]
     for each in sorted(silent, key=lambda each: each.accepted_at)[:surplus]:
-        if each.accepted_at <= now - GRACE_SECONDS:
+        if each.accepted_at <= newest.accepted_at - GRACE_SECONDS or surplus > HEALTH_PLACES:
             each.leaving = True
             each.make_room()
             surplus -= 1

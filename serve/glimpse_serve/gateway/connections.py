@@ -96,7 +96,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
         self.flow = HoldingFlow(transport)
         self.accepted_at = self.loop.time()
         if self.admission is None:  # else it was admitted before its TLS handshake
-            self.admission = admit(self.connections, self.accepted_at, self._limits.max_connections)
+            self.admission = admit(self.connections, self, self._limits.max_connections)
         if self.admission is Admission.NOTHING:
             self._reject_surplus()
         else:

@@ -68,7 +68,7 @@ class TLSConnection(Connection, asyncio.Protocol):
         self._transport = transport
         self.accepted_at = self._loop.time()
         self._connections.add(self)
-        self._next.admission = admit(self._connections, self.accepted_at, self._settings.max_connections)
+        self._next.admission = admit(self._connections, self, self._settings.max_connections)
         if self._next.admission is Admission.NOTHING:
             GuardedProtocol.count("many")
             self._transport.abort()

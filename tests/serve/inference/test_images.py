@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -98,7 +97,6 @@ def test_a_heavy_image_that_takes_too_long_is_ended(monkeypatch):
 @pytest.mark.child
 def test_the_process_of_an_image_is_ended_when_nobody_waits_for_it():
     async def act(workers: ImageWorkers) -> None:
-        started = time.process_time()
         tasks = [asyncio.create_task(workers.decode(SLOW, REQUEST)) for _ in range(6)]
         while not any(decoder.pid for decoder in workers._decoders):
             await asyncio.sleep(0.01)
@@ -109,7 +107,6 @@ def test_the_process_of_an_image_is_ended_when_nobody_waits_for_it():
             await asyncio.sleep(0.01)
         assert [decoder.pid for decoder in workers._decoders if decoder.pid] == []
         assert workers._heavy.seconds == 0
-        assert time.process_time() - started < 3
 
     with_workers(act)
 
