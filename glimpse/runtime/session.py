@@ -201,7 +201,8 @@ class GlimpseSession:
         if not len(images):
             raise ImageError("expected at least one image, got none")
         if isinstance(images, np.ndarray) and self._are_canvases(images, size):
-            graph_input, sizes = inputs.to_nchw(images, self.card), None
+            graph_input: GraphInput = inputs.to_nchw(images, self.card)
+            sizes: Sizes = None
         else:
             names = [f"image {index}" for index in range(len(images))]
             graph_input, sizes = inputs.graph_inputs(list(images), names, size, self.card)
@@ -240,7 +241,8 @@ class GlimpseSession:
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
-            graph_input, sizes = inputs.to_nchw(image[None], self.card), None
+            graph_input: GraphInput = inputs.to_nchw(image[None], self.card)
+            sizes: Sizes = None
         else:
             graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
         wish = _Wish(limit, started, self._first(first_location, 1, sizes))
@@ -375,10 +377,7 @@ class GlimpseSession:
         return whole_episode.run_adaptive(self._graph, images, limit, start)
 
     def _shrinks(self, images: npt.NDArray[Any], limit: Limits) -> bool:
-        """Whether a batch is large enough to be worth leaving out the images for which the model has stopped.
-
-        The graph's own loop goes on for all images until it has stopped for the last one.
-        """
+        """Whether it pays to leave out the images that have stopped; the graph's own loop takes all to the last's end."""
         return limit.confidence is not None and len(images) >= SHRINKING
 
     def _steps(self, images: GraphInput, wish: _Wish) -> Iterator[stepping.StepState]:
