@@ -62,9 +62,9 @@ class GlimpseSession:
     An array that is mapped from a file (``np.memmap``, as ``np.load(path, mmap_mode="r")`` makes it) is treated like a
     lazy image, unless ``size="fit"`` is given.
 
-    The first glimpse is taken at the centre of what the model takes, even if it was trained with random first locations:
-    an answer is the same every time. ``first_location`` is another place, (x, y) in [-1, 1] of the image as given: one
-    for all images, or (batch, 2), one for each. A model without a retina raises an error for it.
+    The first glimpse is taken at the centre of what the model takes, even if it was trained with random first ones, so
+    that an answer is the same every time. ``first_location`` is another place, (x, y) in [-1, 1] of the image as given:
+    one for all images, or (batch, 2), one for each. A model without a retina raises an error for it.
 
     Every result is finite. Where the graph returns NaN or infinity, every method raises an
     :class:`~glimpse.runtime.graph.OutputError`.

@@ -237,8 +237,9 @@ def predict_fitted(
         limits: When it stops: any of ``max_glimpses``, ``confidence`` and ``seconds``.
     """
     sizes = [extent(image) for image in images]
-    first = session.onto_canvas(first_location, sizes)
-    on_canvas = session.run(np.stack([session.fit(image) for image in images]), first_location=first, **limits)
+    if first_location is not None:
+        limits["first_location"] = session.onto_canvas(first_location, sizes)
+    on_canvas = session.run(np.stack([session.fit(image) for image in images]), **limits)
     on_image = session.onto_images(on_canvas, sizes)
     return [FramedPrediction(on_canvas.select(index), on_image.select(index)) for index in range(len(images))]
 

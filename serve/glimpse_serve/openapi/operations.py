@@ -282,8 +282,8 @@ def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[
             {"type": "integer", "minimum": 1, "maximum": max_glimpses},
         ),
         "first_location": (
-            "Where the first glimpse is taken, for a model with a retina: `x,y`, both in [-1, 1] of the image; by default "
-            "its centre.",
+            "Where a model with a retina takes the first glimpse: `x,y`, both in [-1, 1] of the image; its centre by "
+            "default.",
             {"type": "string", "pattern": _LOCATION_PATTERN, "examples": ["0.5,-0.25"]},
         ),
         "explain": (

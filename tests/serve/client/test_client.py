@@ -61,14 +61,14 @@ def test_an_image_of_any_kind_is_classified_as_by_the_session(client, session, t
 
 
 def test_the_first_location_is_chosen(client, session):
-    image, first = noise(50, 40, 3), (0.5, -1)
+    image, first = noise(50, 40, 3), (0.5, -1.0)
     expected = session.predict_one(image, first_location=first).locations
     found = [glimpse.location for glimpse in client.classify(image, first_location=first).glimpses]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     for call in (
         lambda: client.classify(image, model="soft", first_location=first),
-        lambda: client.classify(image, first_location=(2, 0)),
-        lambda: list(client.look(image, first_location=(2, 0))),
+        lambda: client.classify(image, first_location=(2.0, 0.0)),
+        lambda: list(client.look(image, first_location=(2.0, 0.0))),
         lambda: list(client.look(image, model="soft", first_location=first)),
     ):
         with pytest.raises(ServiceError, match="first_location") as error:

@@ -190,7 +190,10 @@ def test_explain_path_returns_times_and_a_picture(service, session):
         ("max_glimpses=²", "max_glimpses from 1 to 5, got '²'"),
         ("explain=magic", "explain=path or explain=attention, got 'magic'"),
         ("explain=attention", "for a model with attention maps.*ask for explain=path"),
-        ("colour=red", "parameters out of model, version, confidence, max_glimpses, explain, got 'colour'"),
+        (
+            "colour=red",
+            "parameters out of model, version, confidence, max_glimpses, first_location, explain, got 'colour'",
+        ),
         ("confidence=0.5&confidence=0.6", "'confidence' once, got it twice"),
         ("model", "got others"),
         ("model=%ff", "UTF-8"),

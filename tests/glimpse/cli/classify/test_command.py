@@ -269,7 +269,7 @@ def test_the_first_location_is_that_of_each_image(tmp_path, capsys, size):
     files = [tmp_path / f"{number}.png" for number in range(2)]
     for image, file in zip(images, files, strict=True):
         Image.fromarray(image[..., 0]).save(file)
-    assert run(path, *files, "--json", "--size", size, "--first-location", "-0.5,0.25") == 0
+    assert run(path, *files, "--json", "--size", size, "--first-location=-0.5,0.25") == 0
     answers = json.loads(capsys.readouterr().out)["images"]
     for image, answer in zip(images, answers, strict=True):
         expected = GlimpseSession(path).predict_one(image, size=size, first_location=(-0.5, 0.25))
