@@ -25,7 +25,7 @@ Locations = npt.NDArray[np.float32]
 """(batch, 2): (x, y) of each image's next glimpse, in [-1, 1] within what the model takes."""
 Sizes = Sequence[tuple[int, int]] | None
 """Each image's (height, width) before it was fitted onto the canvas, pixels; None where none was."""
-FirstLocation = Sequence[Any] | npt.NDArray[Any]
+FirstLocations = Sequence[Any] | npt.NDArray[Any]
 """(x, y) in [-1, 1] of each image, or (batch, 2), one for each."""
 
 
@@ -112,7 +112,7 @@ def graph_inputs(images: list[Any], names: list[str], size: str | None, card: Mo
     return to_nchw(canvases, card), [(image.shape[0], image.shape[1]) for image in images]
 
 
-def first_locations(location: FirstLocation, batch: int, sizes: Sizes, card: ModelCard) -> Locations:
+def onto_input(location: FirstLocations, batch: int, sizes: Sizes, card: ModelCard) -> Locations:
     """Take the first locations in the frames of the images into the frames of what the model takes.
 
     Args:
@@ -130,7 +130,7 @@ def first_locations(location: FirstLocation, batch: int, sizes: Sizes, card: Mod
     return np.array(np.broadcast_to(given, (batch, 2)), np.float32)
 
 
-def check_first_location(location: FirstLocation, card: ModelCard, batch: int = 1) -> npt.NDArray[np.float64]:
+def check_first_location(location: FirstLocations, card: ModelCard, batch: int = 1) -> npt.NDArray[np.float64]:
     """Check where a caller wants the first glimpses.
 
     Args:

@@ -17,7 +17,7 @@ from glimpse.images.frames import Frames
 from glimpse.images.pixels import ImageError
 from glimpse.runtime import inputs, stepping, whole_episode
 from glimpse.runtime.graph import Arrays, InferenceGraph
-from glimpse.runtime.inputs import FirstLocation, GraphInput, Image, Locations, Sizes
+from glimpse.runtime.inputs import FirstLocations, GraphInput, Image, Locations, Sizes
 from glimpse.runtime.limits import LimitError, Limits, check_limits, is_whole
 from glimpse.runtime.model_file import load_model_file
 from glimpse.runtime.prediction import Glance, ImagePrediction, Prediction, truncate
@@ -132,7 +132,7 @@ class GlimpseSession:
         max_glimpses: int | None = None,
         confidence: float | None = None,
         seconds: float | None = None,
-        first_location: FirstLocation | None = None,
+        first_location: FirstLocations | None = None,
     ) -> Prediction:
         """Classify images that lie on the model's canvas already; locations and boxes are in the canvas's frame.
 
@@ -162,7 +162,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
-        first_location: FirstLocation | None = None,
+        first_location: FirstLocations | None = None,
     ) -> Prediction:
         """Classify images of any size.
 
@@ -201,7 +201,8 @@ class GlimpseSession:
         if not len(images):
             raise ImageError("expected at least one image, got none")
         if isinstance(images, np.ndarray) and self._are_canvases(images, size):
-            graph_input, sizes = inputs.to_nchw(images, self.card), None
+            graph_input: GraphInput = inputs.to_nchw(images, self.card)
+            sizes: Sizes = None
         else:
             names = [f"image {index}" for index in range(len(images))]
             graph_input, sizes = inputs.graph_inputs(list(images), names, size, self.card)
@@ -216,7 +217,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
-        first_location: FirstLocation | None = None,
+        first_location: FirstLocations | None = None,
     ) -> ImagePrediction:
         """Classify one image of any size.
 
@@ -240,7 +241,8 @@ class GlimpseSession:
         started = time.perf_counter()
         limit = self._limits(max_glimpses, confidence, seconds)
         if isinstance(image, np.ndarray) and self._are_canvases(image[None], size):
-            graph_input, sizes = inputs.to_nchw(image[None], self.card), None
+            graph_input: GraphInput = inputs.to_nchw(image[None], self.card)
+            sizes: Sizes = None
         else:
             graph_input, sizes = inputs.graph_inputs([image], ["the image"], size, self.card)
         wish = _Wish(limit, started, self._first(first_location, 1, sizes))
@@ -254,7 +256,7 @@ class GlimpseSession:
         confidence: float | None = None,
         seconds: float | None = None,
         size: str | None = None,
-        first_location: FirstLocation | None = None,
+        first_location: FirstLocations | None = None,
     ) -> Iterator[Glance]:
         """Classify one image of any size and yield the prediction after each glimpse.
 
@@ -310,7 +312,7 @@ class GlimpseSession:
         """
         self._graph.interrupt(seconds)
 
-    def onto_canvas(self, first_location: FirstLocation | None, sizes: Sequence[tuple[int, int]]) -> Locations | None:
+    def onto_canvas(self, first_location: FirstLocations | None, sizes: Sequence[tuple[int, int]]) -> Locations | None:
         """Move first locations from the images' frames to that of the canvas, for :meth:`run`.
 
         Args:
@@ -357,8 +359,8 @@ class GlimpseSession:
     def _in_their_frames(self, prediction: Prediction, sizes: Sizes) -> Prediction:
         return prediction if sizes is None else self.onto_images(prediction, sizes)
 
-    def _first(self, location: FirstLocation | None, batch: int, sizes: Sizes) -> Locations | None:
-        return None if location is None else inputs.first_locations(location, batch, sizes, self.card)
+    def _first(self, location: FirstLocations | None, batch: int, sizes: Sizes) -> Locations | None:
+        return None if location is None else inputs.onto_input(location, batch, sizes, self.card)
 
     def _predict(self, images: GraphInput, wish: _Wish) -> Prediction:
         graph, limit, first = self.card.graph, wish.limit, wish.first
@@ -375,10 +377,7 @@ class GlimpseSession:
         return whole_episode.run_adaptive(self._graph, images, limit, start)
 
     def _shrinks(self, images: npt.NDArray[Any], limit: Limits) -> bool:
-        """Whether a batch is large enough to be worth leaving out the images for which the model has stopped.
-
-        The graph's own loop goes on for all images until it has stopped for the last one.
-        """
+        """Whether it pays to leave out images that have stopped; the graph's own loop takes all to the last stop."""
         return limit.confidence is not None and len(images) >= SHRINKING
 
     def _steps(self, images: GraphInput, wish: _Wish) -> Iterator[stepping.StepState]:

@@ -143,6 +143,7 @@ def test_the_maps_begin_at_the_first_location(monkeypatch):
     observer = training.observer
     with torch.no_grad():
         looked = explicit_maps(observer, observer(images[3:4], first), 24, 32)
+    assert looked is not None
     np.testing.assert_allclose(shown[0], looked[0])
     np.testing.assert_allclose(shown[1], implicit_maps(observer, images[3:4], torch.tensor([4]), "jacobian", first)[0])
     assert not np.allclose(shown[1], implicit_maps(observer, images[3:4], torch.tensor([4]))[0])

@@ -166,9 +166,9 @@ def test_what_is_no_image_at_all_is_rejected():
 
 def test_first_locations_are_moved_onto_the_canvas():
     sizes = [(20, 30), (40, 20)]  # the second is drawn 10 x 20, in the middle of 30 x 20
-    one = inputs.first_locations((0.5, -0.75), 2, sizes, ADAPTIVE)
+    one = inputs.onto_input((0.5, -0.75), 2, sizes, ADAPTIVE)
     np.testing.assert_allclose(one, [[0.5, -0.75], [0.5 / 3, -0.75]], atol=1e-6)
-    each = inputs.first_locations(np.array([[1, 1], [-1, 0]]), 2, None, ADAPTIVE)
+    each = inputs.onto_input(np.array([[1, 1], [-1, 0]]), 2, None, ADAPTIVE)
     np.testing.assert_array_equal(each, np.array([[1, 1], [-1, 0]], np.float32))
     np.testing.assert_array_equal(inputs.check_first_location([0.5, 1], ADAPTIVE), [0.5, 1])
     with pytest.raises(ArgumentError, match="expected a first_location"):

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ GRAPHS = pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
 FIRST = (0.5, -0.75)
 
 
-def torch_trace(made, image, first):
+def torch_trace(made: Any, image: Any, first: tuple[float, float]) -> Any:
     """What torch answers for one image, with its first glimpse at a location of what it is given."""
     images = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
     observer = made.observer(4)
@@ -185,7 +187,7 @@ def test_each_image_of_a_batch_may_begin_elsewhere(kinds, graph, limit, size):
 )
 def test_what_is_no_location_of_the_image_is_rejected(kinds, graph, wrong):
     session, image = kinds[graph], noise(20, 30, 1)
-    calls = (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: session.run(image[None], first_location=wrong),
         lambda: session.predict([image], first_location=wrong),
         lambda: session.predict_one(image, first_location=wrong),

@@ -69,7 +69,6 @@ def test_the_first_location_is_chosen(client, session):
         lambda: client.classify(image, model="soft", first_location=first),
         lambda: client.classify(image, first_location=(2.0, 0.0)),
         lambda: list(client.look(image, first_location=(2.0, 0.0))),
-        lambda: list(client.look(image, model="soft", first_location=first)),
     ):
         with pytest.raises(ServiceError, match="first_location") as error:
             call()
