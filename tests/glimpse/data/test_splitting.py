@@ -77,7 +77,7 @@ def test_a_class_with_fewer_groups_than_parts_lacks_some():
 @pytest.mark.parametrize("name", ["{:05}", "track{}", "{}", "burst-{}-x"])
 def test_few_groups_are_dealt_out_so_that_the_shares_hold(groups, name):
     def burst(label: str, path: Path) -> str:
-        return name.format(int(path.stem.split("_")[0]))
+        return str(name.format(int(path.stem.split("_")[0])))
 
     files = [Path(f"{number}_{frame}.png") for number in range(groups) for frame in range(15)]
     split = split_off({"cat": files, "dog": files}, SHARES, burst)
