@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from glimpse_serve.gateway.admission import HEALTH_PATH, Admission, Connection, admit
 from glimpse_serve.gateway.rejections import Headers, rejection
-from glimpse_serve.gateway.request_bytes import MAX_HEADER_BYTES, MAX_TRAILER_BYTES, RequestBytes
+from glimpse_serve.gateway.request_bytes import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TRAILER_BYTES, RequestBytes
 from glimpse_serve.gateway.websocket_connections import GuardedWebSocket, handshake_error
 from glimpse_serve.http.response_writer import ResponseWriter
 from glimpse_serve.settings import STREAMING_PATH, Settings
@@ -182,6 +182,7 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; drop a trailer (RFC 9110, 6.5.1: it may be neither credential nor framing)."""
         if self._bytes.in_head:
+            self._bytes.headers += 1
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -203,6 +204,8 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             self._discarded = 0
             self._bytes.end_head(_body_length(self.headers))
             _apply_absolute_target(self.url, self.headers)
+            if self.parser.get_http_version() == "1.0":
+                self.expect_100_continue = False  # it knows no interim responses (RFC 9110, 10.1.1)
             super().on_headers_complete()
             if not self.parser.should_upgrade():
                 self.cycle.transport = self._writer = ResponseWriter(self.transport)
@@ -304,7 +307,9 @@ class GuardedProtocol(Connection, HttpToolsProtocol):
             self._header_timer = self.loop.call_later(self._limits.header_seconds, self._header_timeout)
 
     def _reject_headers(self) -> None:
-        message = f"expected headers of at most {MAX_HEADER_BYTES} bytes, got more; send fewer"
+        message = (
+            f"expected at most {MAX_HEADERS} headers and at most {MAX_HEADER_BYTES} bytes of them, got more; send fewer"
+        )
         self._reject(431, message, "headers")
 
     def _reject_surplus(self) -> None:

@@ -8,6 +8,8 @@ PIECE_BYTES = 2**10
 """Longest piece where the end of the part is not known in advance."""
 MAX_HEADER_BYTES = 2**16
 """Longest head of a request: empty lines before it, request line, headers."""
+MAX_HEADERS = 256
+"""Most headers of a request: each takes some hundred bytes of memory, however short it is."""
 MAX_TRAILER_BYTES = 2**13
 """Most bytes without content at one place of a chunked body: the extensions of a chunk, or the trailers."""
 MAX_FRAMING_BYTES = 2**16
@@ -23,14 +25,15 @@ class RequestBytes:
     Attributes:
         in_head: Whether its head has not ended.
         head: Bytes of the head so far.
+        headers: Headers so far.
         left: Bytes of the body that have not come; None for a chunked body.
     """
 
-    __slots__ = ("_blank", "_content", "_framing", "_raw", "_tail", "head", "in_head", "left")
+    __slots__ = ("_blank", "_content", "_framing", "_raw", "_tail", "head", "headers", "in_head", "left")
 
     def __init__(self) -> None:
         self.in_head = True
-        self.head = 0
+        self.head = self.headers = 0
         self.left: int | None = 0
         self._raw = self._content = self._framing = 0
         self._tail = b""
@@ -84,8 +87,8 @@ class RequestBytes:
 
     @property
     def too_many_headers(self) -> bool:
-        """Whether the head is too long."""
-        return self.head > MAX_HEADER_BYTES
+        """Whether the head is too long, or has too many headers."""
+        return self.head > MAX_HEADER_BYTES or self.headers > MAX_HEADERS
 
     @property
     def too_much_framing(self) -> bool:

@@ -140,6 +140,29 @@ def test_a_wrong_handshake_ends_the_connection(service, headers):
     assert b"x-content-type-options: nosniff\r\n" in answer
 
 
+@pytest.mark.parametrize("before", [b"", LIVE.replace(b"Connection: close\r\n", b"")])
+@pytest.mark.parametrize("headers", [b"", b"Content-Length: 0\r\n"])
+def test_a_handshake_is_accepted_as_the_first_request_and_as_a_later_one(service, before, headers):
+    head = b"GET /v1/look?model=adaptive HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + headers + b"\r\n"
+    close = b"\x88\x80\0\0\0\0"
+    assert statuses(talk(service, before + head, close)) == [200] * bool(before) + [101]
+
+
+def test_http_1_0_gets_no_interim_response(service):
+    head = b"POST /v1/classify HTTP/1.%d\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(IMAGE)
+    assert statuses(talk(service, head % 0, IMAGE)) == [200]
+    assert statuses(talk(service, head % 1, IMAGE)) == [100, 200]
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n"])
+def test_too_many_headers_are_rejected_however_short_they_are(service, end):
+    head = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
+    assert statuses(talk(service, head + b"a:\r\n" * 300 + end)) == [431]
+    assert statuses(talk(service, head + b"a:\r\n" * 200 + b"Connection: close\r\n\r\n")) == [200]
+
+
 def test_bytes_behind_a_handshake_end_the_connection(service):
     head = b"GET /v1/look?model=adaptive HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     head += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

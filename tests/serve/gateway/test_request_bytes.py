@@ -3,6 +3,7 @@ import pytest
 from glimpse_serve.gateway.request_bytes import (
     MAX_FRAMING_BYTES,
     MAX_HEADER_BYTES,
+    MAX_HEADERS,
     MAX_TRAILER_BYTES,
     PIECE_BYTES,
     RequestBytes,
@@ -42,6 +43,14 @@ def test_a_body_of_known_length_is_one_piece_and_nothing_behind_it_is_in_it():
 
 def test_other_pieces_are_short():
     assert [len(piece) for piece in pieces(RequestBytes(), b"x" * 2500)] == [PIECE_BYTES, PIECE_BYTES, 452]
+
+
+def test_a_head_may_have_a_number_of_headers_and_no_more():
+    counted = RequestBytes()
+    counted.headers = MAX_HEADERS
+    assert not counted.too_many_headers
+    counted.headers += 1
+    assert counted.too_many_headers
 
 
 def test_a_head_may_have_its_limit_and_no_byte_more():
