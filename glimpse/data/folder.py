@@ -61,9 +61,6 @@ def image_folder(
     files = [path for of_class in tree.parts.values() for paths in of_class.values() for path in paths]
     if group is not None:
         named |= groups_by_pattern(group, root, files)
-    groups = Groups(root, files, named)
-    parts, notes = _split(tree, groups)
-    _check_classes(parts, tree)
     needed = len(files) * channels * height * width
     if needed > MEMORY_LIMIT:
         raise DataError(
@@ -73,6 +70,9 @@ def image_folder(
             " and ",
             Argument("image_width"),
         )
+    groups = Groups(root, files, named)
+    parts, notes = _split(tree, groups)
+    _check_classes(parts, tree)
     faults: dict[Path, str] = {}
     read = {part: _read(of_class, tree.classes, (height, width, channels), faults) for part, of_class in parts.items()}
     if faults:

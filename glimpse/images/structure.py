@@ -20,6 +20,9 @@ MAX_SCANS = 100
 """Scans of a JPEG. Encoders write 1, 6 (grey), 10 (colour) or 18 (CMYK); libtiff stops at 100 as well."""
 MAX_SEGMENTS = 10_000
 """Marker segments of a JPEG."""
+MAX_METADATA = 64
+"""Segments of a JPEG with EXIF or Photoshop's data: Pillow joins the first anew at each, and takes the second apart.
+Cameras write one of each, and up to some ten where they are longer than a segment."""
 MAX_FILL = 2**16
 """Bytes between the segments in front of a JPEG's first scan, and bytes of a PPM's header."""
 MAX_CHUNKS = 2**16
@@ -43,6 +46,8 @@ _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """A marker of a JPEG; 0 behind 0xFF is data, 0xD0 to 0xD7 restart the decoder within a scan."""
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _FIRST_SEGMENT = 0xD8, 0xD9, 0xDA, 0xC0
 _COMPRESSION, _STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 259, 273, 279, 324, 325
+_METADATA = {0xE1: b"Exif\0\0", 0xED: b"Photoshop 3.0\0"}
+"""Markers of segments with metadata that Pillow reads, and what they begin with."""
 _TIFF_JPEG = 7
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 """Types of a TIFF's values that may count or place something, as codes of :mod:`struct`."""
@@ -98,9 +103,9 @@ def count_scans(data: bytes) -> int:
         0 for one without a scan.
 
     Raises:
-        StructureError: When there are more scans, segments or fill bytes than in ordinary files.
+        StructureError: When there are more scans, segments, metadata or fill bytes than in ordinary files.
     """
-    place = scans = segments = fill = 0
+    place = scans = segments = fill = metadata = 0
     while found := _MARKER.search(data, place):
         fill += 0 if scans else found.start() - place
         segments += 1
@@ -112,6 +117,12 @@ def count_scans(data: bytes) -> int:
         marker, place = data[found.start() + 1], found.end()
         if marker == _END_OF_IMAGE and scans:
             break
+        if marker in _METADATA and data.startswith(_METADATA[marker], place + 2):
+            metadata += 1
+            if metadata > MAX_METADATA:
+                raise StructureError(
+                    f"has more than {MAX_METADATA} segments of EXIF or Photoshop's data; write it again without them"
+                )
         if marker == _START_OF_SCAN:
             scans += 1
             if scans > MAX_SCANS:

@@ -86,6 +86,9 @@ TEXT = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**20 - 1)))
     ("data", "message"),
     [
         (JPEG[:2] + segment(0xFE, b"") * 10_001 + JPEG[2:], "marker segments"),
+        (JPEG[:2] + segment(0xE1, b"Exif\0\0" + bytes(1600)) * 9900 + JPEG[2:], "64 segments of EXIF"),
+        (JPEG[:2] + segment(0xE1, b"Exif\0\0") * 65 + JPEG[2:], "64 segments of EXIF"),
+        (JPEG[:2] + segment(0xED, b"Photoshop 3.0\0" + bytes(60_000)) * 200 + JPEG[2:], "64 segments of EXIF"),
         (JPEG[:2] + b"\xff" * 70_000 + JPEG[2:], "bytes between them"),
         (JPEG[:2] + b"\xff\x00" * 40_000 + JPEG[2:], "bytes between them"),
         (JPEG[:2] + b"\xff\xd9" * 20_000 + JPEG[2:], "marker segments"),
@@ -116,6 +119,8 @@ def test_files_whose_marks_cost_more_than_their_pixels_are_refused(data, message
     "data",
     [
         JPEG[:2] + segment(0xE2, bytes(65_000)) * 255 + segment(0xFE, b"by hand") * 1000 + b"\xff" * 99 + JPEG[2:],
+        JPEG[:2] + segment(0xE1, b"Exif\0\0" + bytes(60_000)) * 12 + segment(0xED, b"Photoshop 3.0\0") * 9 + JPEG[2:],
+        JPEG[:2] + segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000)) * 200 + JPEG[2:],
         png_with(before=PROFILE, behind=TEXT * 20 + chunk(b"tEXt", b"a\0b") * 10_000),
         gif_with_blocks(60_000),
         plain_ppm(500),
