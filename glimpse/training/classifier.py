@@ -63,6 +63,8 @@ class ClassifierTraining(lightning.LightningModule):
     observer: Observer
     first_location: str = "centre"
     """Where the first glimpses are taken, one of :data:`glimpse.contract.episode.FIRST_LOCATIONS`."""
+    is_finetuned: bool
+    """Whether its weights, and the mean and standard deviation that belong to them, are those of another training."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.register_buffer("class_weights", torch.ones(len(classes)) if class_weights == "balanced" else None)
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
+        self.is_finetuned = False
         self.figures_of_steps: list[Tensor] = []
         self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
 
@@ -111,7 +114,6 @@ class ClassifierTraining(lightning.LightningModule):
         """
         if self.trainer.ckpt_path is not None:
             return
-        self.load_pretrained()
         data = getattr(self.trainer, "datamodule", None)
         if self.class_weights is not None:
             if not isinstance(data, ImageData):
@@ -121,6 +123,9 @@ class ClassifierTraining(lightning.LightningModule):
                     f"; got {type(data).__name__}; leave it out",
                 )
             self.class_weights.copy_(balanced_weights(data.class_counts))
+        if self.is_finetuned:
+            return
+        self.load_pretrained()
         if isinstance(data, ImageData):
             sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
             self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
