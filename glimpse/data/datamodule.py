@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.contract.texts import visible
+from glimpse.data.augmentation import Augmentation
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
@@ -84,6 +85,11 @@ class ImageData(LightningDataModule):
         num_pieces: Pieces of clutter on a canvas.
         piece_size: Side of a piece, pixels.
         jitter: Without a canvas: training images are moved by up to so many pixels along each axis.
+        augmentation: Without a canvas: how training images are changed anew in every epoch: ``none``; ``mild`` (small
+            moves, sizes and turns, brightness and contrast); ``strong`` (more of it); ``photographs`` (random crops and
+            colours). None of them mirrors an image.
+        flips: Without a canvas: whether half of the training images are mirrored left to right. Leave it out where that
+            makes another class of an image, as of a letter or a sign with an arrow.
         image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
         image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
@@ -109,6 +115,8 @@ class ImageData(LightningDataModule):
         num_pieces: int = 0,
         piece_size: int = 8,
         jitter: int = 0,
+        augmentation: str = "none",
+        flips: bool = False,
         image_height: int | None = None,
         image_width: int | None = None,
         channels: int | None = None,
@@ -156,13 +164,15 @@ class ImageData(LightningDataModule):
                 ", ",
                 Setting("num_pieces", num_pieces),
             )
-        if jitter and canvas_height:
-            raise DataError(
-                "expected ",
-                Argument("jitter"),
-                f" without a canvas alone, got {jitter} with a canvas of {canvas_height}x{canvas_width}, on which "
-                "images are moved anyway; leave one of them out",
-            )
+        self.augmentation = Augmentation(augmentation, flips)
+        for name, value in (("jitter", jitter), ("augmentation", augmentation), ("flips", flips)):
+            if value and value != "none" and canvas_height:
+                raise DataError(
+                    "expected ",
+                    Argument(name),
+                    f" without a canvas alone, got {value} with a canvas of {canvas_height}x{canvas_width}, on which "
+                    "images are moved anyway; leave one of them out",
+                )
         if chosen["channels"] not in (1, 3):
             raise DataError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {channels}")
         self.save_hyperparameters()
@@ -199,6 +209,11 @@ class ImageData(LightningDataModule):
         return list(
             folder_classes(data_root(self.root), self.labels) if self.dataset == FOLDER else self.source.classes
         )
+
+    @property
+    def class_counts(self) -> Int64[Tensor, " classes"]:
+        """Training images of each class."""
+        return torch.bincount(self.source.train.labels, minlength=len(self.source.classes))
 
     @property
     def image_shape(self) -> list[int]:
@@ -272,20 +287,26 @@ class ImageData(LightningDataModule):
     def draw(
         self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
     ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
-        """Put training images onto new canvases, or jitter them.
+        """Put training images onto new canvases, or jitter and augment them.
 
         Args:
             images: Training images, pixels in [0, 255].
-            epoch: Number of the epoch, from 0. The canvases follow from it, the batch's number and the seed.
+            epoch: Number of the epoch, from 0. Canvases and changes follow from it, the batch's number and the seed.
             batch: Number of the batch in its epoch, from 0.
         """
-        if self.canvas is None and self.jitter == 0:
-            return images
         generator = generator_for(images.device, self.seed, 1, epoch, batch)
         if self.canvas is None:
-            height, width = images.shape[2:]
-            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter).draw(images, images, generator)
-            return wide[:, :, self.jitter : self.jitter + height, self.jitter : self.jitter + width].contiguous()
+            moved = jittered(images, self.jitter, generator) if self.jitter else images
+            return self.augmentation.draw(moved, generator)
         if self._pool is None or self._pool.device != images.device:
             self._pool = self.source.train.images.to(images.device)
         return self.canvas.draw(images, self._pool, generator)
+
+
+def jittered(
+    images: UInt8[Tensor, "batch channels height width"], most: int, generator: torch.Generator
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Move each image by up to some pixels along each axis; what comes into view is black."""
+    height, width = images.shape[2:]
+    wide = Canvas(height + 2 * most, width + 2 * most).draw(images, images, generator)
+    return wide[:, :, most : most + height, most : most + width].contiguous()

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import LabelledBatch
-from glimpse.errors import Argument, ArgumentError
+from glimpse.errors import Argument, ArgumentError, Setting
+from glimpse.evaluation.scores import balanced_accuracy, count_confusion
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
+from glimpse.training.objectives import balanced_weights, classification_loss
 
+VALIDATION_ERROR, BALANCED_ERROR = "val_error", "val_balanced_error"
+"""The shares of wrong predictions among the validation images, and their mean over the classes."""
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
 SAMPLE = 2000
 """Training images that the pixels' mean and standard deviation are measured on."""
@@ -28,6 +32,7 @@ OPTIMISATION = {
     "seed": (0, math.inf),
 }
 """Ranges of the options that every family has."""
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 class ClassifierTraining(lightning.LightningModule):
@@ -40,6 +45,8 @@ class ClassifierTraining(lightning.LightningModule):
         classes: Class names, taken from the data.
         image_shape: Channels, height and width of the images, taken from the data.
         smoothing: Label smoothing, in [0, 1).
+        class_weights: Weights of the classes in the cross-entropy: none, or balanced, under which each class has the
+            same share of it however many training images it has.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
@@ -56,12 +63,15 @@ class ClassifierTraining(lightning.LightningModule):
     observer: Observer
     first_location: str = "centre"
     """Where the first glimpses are taken, one of :data:`glimpse.contract.episode.FIRST_LOCATIONS`."""
+    is_finetuned: bool
+    """Whether its weights, and the mean and standard deviation that belong to them, are those of another training."""
 
     def __init__(
         self,
         classes: list[str],
         image_shape: list[int],
         smoothing: float = 0.0,
+        class_weights: str = "none",
         learning_rate: float = 1.5e-3,
         warm_up: float = 0.15,
         weight_decay: float = 0.01,
@@ -72,9 +82,13 @@ class ClassifierTraining(lightning.LightningModule):
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.smoothing = smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", torch.ones(len(classes)) if class_weights == "balanced" else None)
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
+        self.is_finetuned = False
         self.figures_of_steps: list[Tensor] = []
+        self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
 
     def forward(self, images: Tensor) -> Trace:
         """Classify images with deterministic locations. uint8 or floating point, NCHW."""
@@ -91,14 +105,27 @@ class ClassifierTraining(lightning.LightningModule):
         """
 
     def on_fit_start(self) -> None:
-        """Before a new fit, load pretrained weights, and set the model's mean and standard deviation of the pixels.
+        """Before a new fit, load pretrained weights, and measure the classes' weights and the pixels' distribution.
 
         In ``setup``, which runs earlier, the trainer doesn't know yet whether it resumes from a checkpoint.
+
+        Raises:
+            ArgumentError: When the classes are to be weighed, and their images can't be counted.
         """
         if self.trainer.ckpt_path is not None:
             return
-        self.load_pretrained()
         data = getattr(self.trainer, "datamodule", None)
+        if self.class_weights is not None:
+            if not isinstance(data, ImageData):
+                raise ArgumentError(
+                    "expected data of the class ImageData, whose training images can be counted, with ",
+                    Setting("class_weights", "balanced"),
+                    f"; got {type(data).__name__}; leave it out",
+                )
+            self.class_weights.copy_(balanced_weights(data.class_counts))
+        if self.is_finetuned:
+            return
+        self.load_pretrained()
         if isinstance(data, ImageData):
             sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
             self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
@@ -108,6 +135,16 @@ class ClassifierTraining(lightning.LightningModule):
         model = self.observer.model
         model.get_buffer("mean").copy_(mean)
         model.get_buffer("std").copy_(std)
+
+    def classification(self, logits: Tensor, labels: Tensor, every_glimpse: bool = True) -> Tensor:
+        """The cross-entropy under this training's options, see :func:`glimpse.training.objectives.classification_loss`.
+
+        Args:
+            logits: Belief after each glimpse, (batch, time, classes).
+            labels: True classes.
+            every_glimpse: Whether each glimpse counts, or the last alone.
+        """
+        return classification_loss(logits, labels, every_glimpse, self.smoothing, self.class_weights)
 
     def note(self, *figures: Tensor) -> None:
         """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss.
@@ -139,12 +176,23 @@ class ClassifierTraining(lightning.LightningModule):
         """
         images, labels = batch
         trace = self.validate(images, batch_idx)
-        found = {"val_error": (trace.logits[:, -1].argmax(1) != labels).float().mean()}
+        predictions = trace.logits[:, -1].argmax(1)
+        self.confusion += count_confusion(predictions, labels, len(self.classes))
+        found = {VALIDATION_ERROR: (predictions != labels).float().mean()}
         chosen = trace.locations[:, 1:]
         if chosen.shape[1]:
             found["gaze_spread"] = chosen.flatten(0, 1).std(0, correction=0).mean()
             found["gaze_reaction"] = chosen.std(0, correction=0).mean()
         self.log_dict(found, batch_size=len(labels))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self.confusion = torch.zeros_like(self.confusion, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the balanced error, of the images of all processes together."""
+        counts = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
+        self.log(BALANCED_ERROR, 1 - balanced_accuracy(counts), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a one-cycle learning rate."""
@@ -211,7 +259,7 @@ def check_training_options(
     for name, (least, most) in {**(ranges or {}), **OPTIMISATION}.items():
         if not least <= options[name] <= most:
             raise ArgumentError("expected ", Argument(name), f" from {least:g} to {most:g}, got {options[name]}")
-    for name, names in (choices or {}).items():
+    for name, names in {**(choices or {}), "class_weights": CLASS_WEIGHTS}.items():
         if options[name] not in names:
             raise ArgumentError("expected ", Argument(name), f" out of {', '.join(names)}; got {options[name]!r}")
     if options["learning_rate"] <= 0:

@@ -154,7 +154,7 @@ class HardAttentionTraining(HardModelTraining):
             labels = labels.repeat_interleave(self.num_rollouts)
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
         trace = self.explore(images, generator, labels)
-        parts = losses(trace, labels, self.rule, **self.objective)
+        parts = losses(trace, labels, self.rule, class_weights=self.class_weights, **self.objective)
         total = (
             parts.classification
             + self.policy_weight * parts.policy

@@ -14,7 +14,6 @@ from glimpse.nn.core import CORES
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
 from glimpse.training.classifier import ClassifierTraining, check_training_options
-from glimpse.training.objectives import classification_loss
 
 _COUNTS = ("num_glimpses", "hidden", "window")
 _RANGES = {"coverage": (0.0, math.inf)}
@@ -120,7 +119,7 @@ class SoftAttentionTraining(ClassifierTraining):
         images, labels = batch
         trace = self(images)
         assert trace.maps is not None
-        classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        classification = self.classification(trace.logits, labels, self.every_glimpse)
         penalty = coverage_penalty(trace.maps)
         self.note(classification, penalty, trace.entropy.mean())
         return classification + self.coverage * penalty

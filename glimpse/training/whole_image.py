@@ -11,7 +11,6 @@ from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.training.classifier import ClassifierTraining, check_training_options
-from glimpse.training.objectives import classification_loss
 
 
 class WholeImageTraining(ClassifierTraining):
@@ -20,7 +19,7 @@ class WholeImageTraining(ClassifierTraining):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
-        loss = classification_loss(self(images).logits, labels, smoothing=self.smoothing)
+        loss = self.classification(self(images).logits, labels)
         self.note(loss)
         return loss
 

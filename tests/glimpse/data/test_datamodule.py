@@ -323,3 +323,30 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
 def test_an_option_that_does_not_fit_is_refused(options, sentence):
     with rejected(sentence, "data"):
         ImageData(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"augmentation": "strong"}, {"flips": True}, {"augmentation": "mild", "jitter": 2}]
+)
+def test_augmentation_follows_from_seed_epoch_and_batch(options) -> None:
+    data = ImageData(**options)
+    images = data.source.train.images[:40]
+    drawn = data.draw(images, 2, 3)
+    torch.testing.assert_close(drawn, ImageData(**options).draw(images, 2, 3))
+    for other in (data.draw(images, 2, 4), data.draw(images, 3, 3), ImageData(**options, seed=1).draw(images, 2, 3)):
+        assert not drawn.equal(other)
+    held_out, _ = next(iter(data.val_dataloader()))
+    torch.testing.assert_close(held_out, data.source.validation.images)
+
+
+@pytest.mark.parametrize(("option", "value"), [("augmentation", "mild"), ("flips", True), ("jitter", 3)])
+def test_images_on_canvases_are_not_changed_otherwise(option, value) -> None:
+    with pytest.raises(
+        DataError, match=rf"expected {option} without a canvas alone, got {value} with a canvas of 40x50"
+    ):
+        ImageData(canvas_height=40, canvas_width=50, **{option: value})
+
+
+def test_training_images_are_counted_by_class() -> None:
+    data = ImageData()
+    assert data.class_counts.tolist() == [int((data.source.train.labels == label).sum()) for label in range(10)]

@@ -1,0 +1,54 @@
+"""The loggers that ``--logger`` names: Lightning's, each in the run's folder. It imports torch."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from glimpse.cli.usage import UsageError
+
+PROJECT = "glimpse"
+"""The project or experiment of all runs, where a service groups them."""
+
+
+class NamedLogger(NamedTuple):
+    """A logger, and what it needs."""
+
+    package: str | None
+    """The package without which it can't be made; None where there is none."""
+    make: Callable[[Path], Logger]
+    """Makes it for a run's folder."""
+
+
+LOGGERS = {
+    "csv": NamedLogger(None, lambda output: CSVLogger(str(output), name="csv")),
+    "mlflow": NamedLogger(
+        "mlflow",
+        lambda output: MLFlowLogger(PROJECT, run_name=output.name, save_dir=str(output.absolute() / "mlruns")),
+    ),
+    "tensorboard": NamedLogger("tensorboard", lambda output: TensorBoardLogger(str(output), name="", version="")),
+    "wandb": NamedLogger("wandb", lambda output: WandbLogger(name=output.name, project=PROJECT, save_dir=str(output))),
+}
+
+
+def make_logger(name: str, output: Path) -> Logger:
+    """Make a logger; it opens no file and no connection before the training starts.
+
+    Args:
+        name: One of :data:`LOGGERS`.
+        output: The run's folder.
+
+    Raises:
+        UsageError: When there is no such logger, or its package is not installed.
+    """
+    if name not in LOGGERS:
+        raise UsageError(f"--logger: expected one of {', '.join(LOGGERS)}; got {name!r}")
+    package, make = LOGGERS[name]
+    if package is not None and find_spec(package) is None:
+        raise UsageError(
+            f"--logger {name}: expected the package {package}, which is not installed; install it with "
+            f"'pip install {package}', or choose another logger (csv needs none)"
+        )
+    return make(output)

@@ -1,0 +1,45 @@
+"""Loggers by name: each in the run's folder, and a sentence where a package is missing."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from glimpse.cli.train import loggers
+from glimpse.cli.train.loggers import LOGGERS, make_logger
+from glimpse.cli.usage import UsageError
+
+
+@pytest.mark.parametrize(("name", "kind"), [("csv", CSVLogger), ("tensorboard", TensorBoardLogger)])
+def test_a_logger_writes_into_the_runs_folder_and_nothing_before_the_training(name, kind, tmp_path) -> None:
+    output = tmp_path / "run"
+    logger = make_logger(name, output)
+    assert type(logger) is kind
+    assert Path(logger.log_dir).is_relative_to(output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb", "tensorboard"])
+def test_a_missing_package_is_named_with_its_installation(name, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    sentence = rf"--logger {name}: expected the package {name}, .*'pip install {name}', or choose another logger"
+    with pytest.raises(UsageError, match=sentence):
+        make_logger(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "made"), [("mlflow", "MLFlowLogger"), ("wandb", "WandbLogger")])
+def test_an_installed_package_gets_the_runs_folder_and_name(name, made, monkeypatch, tmp_path) -> None:
+    given: dict[str, str] = {}
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(loggers, "find_spec", lambda package: True)
+    monkeypatch.setattr(loggers, made, lambda *args, **options: given.update(options))
+    make_logger(name, tmp_path / "mine")
+    assert (given["name"] if name == "wandb" else given["run_name"]) == "mine"
+    assert given["save_dir"].startswith(str(tmp_path / "mine"))
+
+
+def test_an_unknown_logger_is_refused_with_those_there_are(tmp_path) -> None:
+    with pytest.raises(UsageError, match=f"--logger: expected one of {', '.join(LOGGERS)}; got 'neptune'"):
+        make_logger("neptune", tmp_path)
