@@ -9,7 +9,8 @@ from torch import Tensor
 from glimpse.data.held_out import LabelledBatch
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
-from glimpse.nn.backbones import Backbone, torchvision_backbone
+from glimpse.nn.backbones import Backbone
+from glimpse.nn.backbones import backbone as make_backbone
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
@@ -79,7 +80,7 @@ class SoftAttentionTraining(ClassifierTraining):
         channels, height, width = image_shape
         encoder: ImageEncoder | Backbone
         if backbone:
-            encoder = torchvision_backbone(backbone, layer=backbone_layer)
+            encoder = make_backbone(backbone, layer=backbone_layer)
         else:
             encoder = ImageEncoder(channels, tuple(widths), tuple(depths))
         if score in ("dot", "scaled-dot") and hidden != encoder.features:
@@ -111,7 +112,7 @@ class SoftAttentionTraining(ClassifierTraining):
     def load_pretrained(self) -> None:
         """Load the backbone's weights, see :meth:`ClassifierTraining.load_pretrained`."""
         if self.pretrained is not None:
-            source = torchvision_backbone(self.hparams["backbone"], self.pretrained, self.hparams["backbone_layer"])
+            source = make_backbone(self.hparams["backbone"], self.pretrained, self.hparams["backbone_layer"])
             self.observer.model.encoder.load_state_dict(source.state_dict())
             self.pretrained = None
 
