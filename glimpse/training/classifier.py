@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as lightning
@@ -16,6 +16,7 @@ from glimpse.errors import Argument, ArgumentError
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
+from glimpse.training.objectives import distillation_loss
 
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
 SAMPLE = 2000
@@ -25,6 +26,8 @@ OPTIMISATION = {
     "warm_up": (0.0, 1.0),
     "weight_decay": (0.0, math.inf),
     "smoothing": (0.0, 0.99),
+    "teacher_weight": (0.0, 1.0),
+    "teacher_temperature": (0.01, 1000.0),
     "seed": (0, math.inf),
 }
 """Ranges of the options that every family has."""
@@ -43,6 +46,9 @@ class ClassifierTraining(lightning.LightningModule):
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
+        teacher: A checkpoint of a trained model, whose belief about the whole image is imitated (Hinton et al. 2015).
+        teacher_weight: Its share of the classifier's loss, in [0, 1]; the labels have the rest.
+        teacher_temperature: What both beliefs' logits are divided by before they are compared, above 0.
         seed: Fixes whatever is random in the training: the order of the images, the canvases, and the exploration,
             first locations and noise of a family that has them.
     """
@@ -65,6 +71,9 @@ class ClassifierTraining(lightning.LightningModule):
         learning_rate: float = 1.5e-3,
         warm_up: float = 0.15,
         weight_decay: float = 0.01,
+        teacher: str | None = None,
+        teacher_weight: float = 0.5,
+        teacher_temperature: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -74,6 +83,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.smoothing = smoothing
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
+        self.teacher: Callable[[Tensor], Tensor] | None = None
         self.figures_of_steps: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Trace:
@@ -91,23 +101,52 @@ class ClassifierTraining(lightning.LightningModule):
         """
 
     def on_fit_start(self) -> None:
-        """Before a new fit, load pretrained weights, and set the model's mean and standard deviation of the pixels.
+        """Load the teacher. Before a new fit, load pretrained weights, and set the model's mean and std of the pixels.
 
         In ``setup``, which runs earlier, the trainer doesn't know yet whether it resumes from a checkpoint.
         """
+        if self.hparams["teacher"] is not None and self.teacher is None:
+            from glimpse.training.transfer.teacher import Teacher  # which knows all families
+
+            self.teacher = Teacher(self.hparams["teacher"], self.classes, self.image_shape[0])
         if self.trainer.ckpt_path is not None:
             return
         self.load_pretrained()
+        statistics = self.pixel_statistics()
+        if statistics is not None:
+            self.normalise_by(*statistics)
+
+    def pixel_statistics(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation of each channel, which the model begins with: those of the training images."""
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageData):
-            sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
-            self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
+        if not isinstance(data, ImageData):
+            return None
+        sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
+        return sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
 
     def normalise_by(self, mean: Tensor, std: Tensor) -> None:
         """Have the model normalise pixels by these, one number a channel."""
         model = self.observer.model
         model.get_buffer("mean").copy_(mean)
         model.get_buffer("std").copy_(std)
+
+    def taught(
+        self, classification: Tensor, images: Tensor, logits: Tensor, every_glimpse: bool = True, repeats: int = 1
+    ) -> Tensor:
+        """The classifier's loss with the teacher's share in it, where there is a teacher.
+
+        Args:
+            classification: The loss by the labels.
+            images: uint8 NCHW.
+            logits: Belief after each glimpse, (batch, time, classes).
+            every_glimpse: Whether the belief after each glimpse is trained, or that after the last.
+            repeats: Roll-outs an image, next to one another along the batch of the logits.
+        """
+        if self.teacher is None:
+            return classification
+        belief = self.teacher(images).repeat_interleave(repeats, 0)
+        temperature, weight = self.hparams["teacher_temperature"], self.hparams["teacher_weight"]
+        return classification.lerp(distillation_loss(logits, belief, temperature, every_glimpse), weight)
 
     def note(self, *figures: Tensor) -> None:
         """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss.
@@ -146,13 +185,20 @@ class ClassifierTraining(lightning.LightningModule):
             found["gaze_reaction"] = chosen.std(0, correction=0).mean()
         self.log_dict(found, batch_size=len(labels))
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, in groups with the peak of their learning rates: here all that is not frozen, in one."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": self.learning_rate}]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a one-cycle learning rate."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        groups = self.parameter_groups()
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         # A rate that rises in a single step would be divided by zero.
         steps = schedule_steps(self.trainer)
         rise = max(self.warm_up, 2 / steps)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=rise)
+        peaks = [group["lr"] for group in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def progress(self) -> float:

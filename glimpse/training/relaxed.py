@@ -122,7 +122,8 @@ class RelaxedAttentionTraining(HardModelTraining):
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
         trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
-        total = classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        total = classification = self.taught(classification, images, trace.logits, self.every_glimpse)
         if self.mixed:
             parts = losses(trace, labels, self.rule, discount=self.discount)
             total = total + self.policy_weight * parts.policy + parts.baseline

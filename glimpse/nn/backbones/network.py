@@ -1,11 +1,15 @@
 """A network that makes a map of features out of an image."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from glimpse.nn.backbones.stages import stages_of
 
 PROBE = 224
 """Side of the square image, pixels, that a network is tried on: some take no other size."""
@@ -32,6 +36,8 @@ class Backbone(nn.Module):
         features: Channels of the map.
         stride: Pixels from one place of the map to the next.
         normalisation: What its weights were trained with; None for random weights, which expect nothing.
+        any_size: Whether an exported graph of it can leave the images' height and width open. Padding as TensorFlow
+            has it (``SAME``) is computed from them, by a graph that torch would take many minutes to write.
 
     Args:
         body: From standardised images of three channels to a dictionary with a ``map``.
@@ -47,6 +53,8 @@ class Backbone(nn.Module):
         self.body = body
         self.name = name
         self.normalisation = normalisation
+        self.any_size = not any(type(part).__name__.endswith("Same") for part in body.modules())
+        self._frozen: tuple[nn.Module, ...] = ()
         _, self.features, rows, _ = self._probe(PROBE, PROBE).shape
         self.stride = 2 ** round(math.log2(PROBE / rows))
 
@@ -58,6 +66,49 @@ class Backbone(nn.Module):
         """
         rows, columns = self._probe(height, width).shape[2:]
         return rows, columns
+
+    def freeze(self, stages: int | None = None) -> None:
+        """Train a part of the network no longer: no gradient for its weights, and none of its averages moves.
+
+        Args:
+            stages: How many stages (:func:`glimpse.nn.backbones.stages.stages_of`), from the first on; all when left
+                out.
+
+        Raises:
+            ValueError: When there are not so many.
+        """
+        parts = [self.body]
+        if stages is not None:
+            with self._evaluating():
+                found = stages_of(self.body, self._black(PROBE, PROBE))
+            if not 0 <= stages <= len(found):
+                raise ValueError(
+                    f"expected 0 to {len(found)} stages of {self.name} to freeze, got {stages}; give such a number"
+                )
+            parts = [part for stage in found[:stages] for part in stage]
+        for part in parts:
+            for parameter in part.parameters(recurse=stages is None):
+                parameter.requires_grad_(False)
+        self._frozen = tuple(parts)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Turn training on or off; frozen parts always stay in evaluation."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
+
+    def glimpse_features(
+        self, glimpse: Float[Tensor, "batch scales channels size size"]
+    ) -> Float[Tensor, "batch scales features 1 1"]:
+        """Encode each window of glimpses by the same weights: the mean of its map.
+
+        Args:
+            glimpse: Pixels, standardised.
+        """
+        pooled = self(glimpse.flatten(0, 1)).mean((2, 3), keepdim=True)
+        return pooled.unflatten(0, (-1, glimpse.shape[1]))  # type: ignore[no-any-return]
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -76,16 +127,23 @@ class Backbone(nn.Module):
 
     def _probe(self, height: int, width: int) -> Tensor:
         """The map of a black image, made without touching the running averages."""
-        like = next(self.body.parameters())
-        training = self.body.training
         try:
-            with torch.no_grad():
-                self.body.eval()
-                return self.body(like.new_zeros(1, 3, height, width))["map"]  # type: ignore[no-any-return]
+            with torch.no_grad(), self._evaluating():
+                return self.body(self._black(height, width))["map"]  # type: ignore[no-any-return]
         except UNTAKEN as error:
             raise ValueError(
                 f"expected images that {self.name} can take, got {height} x {width} pixels (height x width): {error}; "
                 "scale them up, or choose a backbone or an earlier layer of a smaller stride"
             ) from error
+
+    def _black(self, height: int, width: int) -> Tensor:
+        return next(self.body.parameters()).new_zeros(1, 3, height, width)
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.training
+        try:
+            self.eval()
+            yield
         finally:
-            self.body.train(training)
+            self.train(training)
