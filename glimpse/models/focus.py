@@ -142,7 +142,10 @@ class GlanceAndFocus(nn.Module):
         return torch.minimum(torch.maximum(location, -edge), edge)
 
     def forward(
-        self, evidence: Float[Tensor, "batch classes"], covered: Bool[Tensor, "batch map_height map_width"], state: FocusState
+        self,
+        evidence: Float[Tensor, "batch classes"],
+        covered: Bool[Tensor, "batch map_height map_width"],
+        state: FocusState,
     ) -> FocusStep:
         """Take a window's evidence in, in place of that of the places that it covers.
 

@@ -73,6 +73,30 @@ def balanced_weights(images: Int64[Tensor, " classes"]) -> Float[Tensor, " class
     return images.sum() / ((images > 0).sum() * images.clamp_min(1))
 
 
+def distillation_loss(
+    logits: Float[Tensor, "batch time classes"],
+    taught: Float[Tensor, "batch classes"],
+    temperature: float,
+    every_glimpse: bool = True,
+) -> Float[Tensor, ""]:
+    """Divergence of the student's softened belief from the teacher's, nats (Hinton et al. 2015, section 2).
+
+    It is ``T^2 KL(softmax(z_teacher / T) || softmax(z / T))``, averaged over the batch and over every glimpse, or at
+    the last glimpse only; the factor keeps its gradient as large as that of the cross-entropy at any temperature.
+
+    Args:
+        logits: The student's belief after each glimpse.
+        taught: The teacher's, of the whole image. It gets no gradient.
+        temperature: T, above 0.
+        every_glimpse: Whether each glimpse counts.
+    """
+    counted = logits if every_glimpse else logits[:, -1:]
+    target = (taught.detach() / temperature).log_softmax(1).unsqueeze(1).expand_as(counted)
+    belief = (counted / temperature).log_softmax(2)
+    divergence = functional.kl_div(belief.flatten(0, 1), target.flatten(0, 1), reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
 def rewards_of(
     logits: Float[Tensor, "batch time classes"],
     labels: Int64[Tensor, " batch"],

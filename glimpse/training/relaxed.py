@@ -122,7 +122,7 @@ class RelaxedAttentionTraining(HardModelTraining):
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
         trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
-        total = classification = self.classification(trace.logits, labels, self.every_glimpse)
+        total = classification = self.classification(images, trace.logits, labels, self.every_glimpse)
         if self.mixed:
             parts = losses(trace, labels, self.rule, discount=self.discount)
             total = total + self.policy_weight * parts.policy + parts.baseline

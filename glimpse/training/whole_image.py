@@ -11,6 +11,7 @@ from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.training.classifier import ClassifierTraining, check_training_options
+from glimpse.training.transfer.backbone import BackboneTraining
 
 
 class WholeImageTraining(ClassifierTraining):
@@ -19,7 +20,7 @@ class WholeImageTraining(ClassifierTraining):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
-        loss = self.classification(self(images).logits, labels)
+        loss = self.classification(images, self(images).logits, labels)
         self.note(loss)
         return loss
 
@@ -66,7 +67,7 @@ class SelfAttentionTraining(WholeImageTraining):
         self.observer = SelfAttentionObserver(model)
 
 
-class ConvolutionalTraining(WholeImageTraining):
+class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
     """Train a convolutional network, which attention is compared with.
 
     Args:
@@ -74,8 +75,8 @@ class ConvolutionalTraining(WholeImageTraining):
         image_shape: Channels, height and width of the images, taken from the data.
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
-        pooling: What is taken of a feature's map: max or mean.
-        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+        pooling: What is taken of a feature's map: max or mean. When left out max, of a backbone's map the mean.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -91,14 +92,17 @@ class ConvolutionalTraining(WholeImageTraining):
         image_shape: list[int],
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 2, 3],  # noqa: B006
-        pooling: str = "max",
+        pooling: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_training_options(self.hparams, choices={"pooling": POOLING})
-        model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
-        self.observer = WholeImageObserver(model, any_size=True)
+        channels, height, width = image_shape
+        trunk = self.new_trunk((height, width), "images")
+        pooling = pooling or ("mean" if trunk else "max")
+        check_training_options({**self.hparams, "pooling": pooling}, choices={"pooling": POOLING})
+        model = ConvolutionalNet(len(classes), channels, tuple(widths), tuple(depths), pooling, trunk)
+        self.observer = WholeImageObserver(model, any_size=trunk is None or trunk.any_size)
 
 
 class FullyConnectedTraining(WholeImageTraining):
