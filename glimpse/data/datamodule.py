@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -19,6 +20,9 @@ from glimpse.errors import Argument, Setting
 
 FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
 """What a folder's images are brought to when nothing is said."""
+
+_READ: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
+"""The data sets that somebody holds in memory, so that several trainings in one process read them once."""
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -191,8 +195,16 @@ class ImageData(LightningDataModule):
         self._pool: Tensor | None = None
 
     @property
+    def _key(self) -> tuple[object, ...]:
+        """What the parts are read by."""
+        shape = (*self.folder_shape, self.group, self.labels, self.skip_unreadable)
+        return (self.dataset, data_root(self.root).resolve(), *(shape if self.dataset == FOLDER else ()))
+
+    @property
     def source(self) -> Source:
         """The data set's parts, read when first asked for."""
+        if self._source is None:
+            self._source = _READ.get(self._key)
         if self._source is None:
             if self.dataset == FOLDER:
                 channels, height, width = self.folder_shape
@@ -201,6 +213,7 @@ class ImageData(LightningDataModule):
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
+            _READ[self._key] = self._source
         return self._source
 
     @property

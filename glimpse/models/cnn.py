@@ -58,6 +58,9 @@ class ConvolutionalNet(nn.Module):
         Returns:
             Logits.
         """
+        return precisely(self.classifier, self.pooled_features(images))
+
+    def pooled_features(self, images: Images) -> Float[Tensor, "batch features"]:
+        """What the classifier sees of images, as :meth:`forward` takes them."""
         features = self.encoder(standardise(images, self.mean, self.std))
-        pooled = features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))
-        return precisely(self.classifier, pooled)
+        return features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))
