@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.contract.texts import visible
+from glimpse.data.boxes import on_canvas
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
@@ -91,6 +92,8 @@ class ImageData(LightningDataModule):
             :func:`glimpse.data.folder.image_folder`.
         labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
+        boxes: For ``folder`` alone: where objects are, a CSV file or a folder of masks, or ``none``; found by itself
+            when left out. See :mod:`glimpse.data.boxes`.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -115,6 +118,7 @@ class ImageData(LightningDataModule):
         group: str | None = None,
         labels: str | None = None,
         skip_unreadable: bool = False,
+        boxes: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -125,7 +129,12 @@ class ImageData(LightningDataModule):
                 "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
             )
         shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
-        of_folder = shape | {"group": group, "labels": labels, "skip_unreadable": skip_unreadable or None}
+        of_folder = shape | {
+            "group": group,
+            "labels": labels,
+            "skip_unreadable": skip_unreadable or None,
+            "boxes": boxes,
+        }
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
@@ -171,7 +180,7 @@ class ImageData(LightningDataModule):
         self.download = download
         self.jitter = jitter
         self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
-        self.group, self.labels, self.skip_unreadable = group, labels, skip_unreadable
+        self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -187,7 +196,14 @@ class ImageData(LightningDataModule):
             if self.dataset == FOLDER:
                 channels, height, width = self.folder_shape
                 self._source = image_folder(
-                    data_root(self.root), height, width, channels, self.group, self.labels, self.skip_unreadable
+                    data_root(self.root),
+                    height,
+                    width,
+                    channels,
+                    self.group,
+                    self.labels,
+                    self.skip_unreadable,
+                    self.boxes,
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
@@ -284,8 +300,35 @@ class ImageData(LightningDataModule):
         generator = generator_for(images.device, self.seed, 1, epoch, batch)
         if self.canvas is None:
             height, width = images.shape[2:]
-            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter).draw(images, images, generator)
+            wide = self._room_to_move(height, width).draw(images, images, generator)
             return wide[:, :, self.jitter : self.jitter + height, self.jitter : self.jitter + width].contiguous()
         if self._pool is None or self._pool.device != images.device:
             self._pool = self.source.train.images.to(images.device)
         return self.canvas.draw(images, self._pool, generator)
+
+    def draw_boxes(
+        self, boxes: Float[Tensor, "batch most 4"], epoch: int = 0, batch: int = 0
+    ) -> Float[Tensor, "batch most 4"]:
+        """Move objects' boxes as :meth:`draw` moves the images that they are of.
+
+        Args:
+            boxes: Of training images, as in :attr:`glimpse.data.datasets.Split.boxes`, on the device of the images.
+            epoch: As the images were drawn with.
+            batch: As the images were drawn with.
+
+        Returns:
+            Fractions of the drawn images; NaN where nothing of an object is left.
+        """
+        if self.canvas is None and self.jitter == 0:
+            return boxes
+        height, width = self.source.train.images.shape[2:]
+        generator = generator_for(boxes.device, self.seed, 1, epoch, batch)
+        if self.canvas is None:
+            places = self._room_to_move(height, width).boxes(len(boxes), height, width, generator)
+            return on_canvas(boxes, places - self.jitter, height, width)
+        places = self.canvas.boxes(len(boxes), height, width, generator)
+        return on_canvas(boxes, places, self.canvas.height, self.canvas.width)
+
+    def _room_to_move(self, height: int, width: int) -> Canvas:
+        """A canvas on which images can move by the jitter."""
+        return Canvas(height + 2 * self.jitter, width + 2 * self.jitter)
