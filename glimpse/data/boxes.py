@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int64
+from PIL import Image
 from torch import Tensor
 
 from glimpse.contract.texts import visible
@@ -26,7 +27,7 @@ from glimpse.data.tree import masks_within, named_as_images
 from glimpse.errors import Argument, Setting
 from glimpse.images.formats import IMAGE_SUFFIXES
 from glimpse.images.geometry import Box
-from glimpse.images.pixels import ImageError, decode, upright_size
+from glimpse.images.pixels import FORMATS, ImageError, decode, upright_size
 
 NO_BOXES = "none"
 """Given in place of a table or a folder of masks: those that are there are not read."""
@@ -273,7 +274,7 @@ def _read_masks(name: str, masks: Mapping[Path, Path]) -> ObjectBoxes:
         if mask.shape != (height, width):
             return (
                 path,
-                f"{masks[path]} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {path} has {width}x{height}",
+                f"{visible(str(masks[path]))} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {path} has {width}x{height}",
             )
         return path, boxes_in(mask)
 
@@ -302,14 +303,18 @@ def boxes_in(mask: npt.NDArray[np.bool_]) -> list[Box]:
     near = ndimage.maximum_filter(mask, JOINED + 1, mode="constant")
     regions, _ = ndimage.label(near, np.ones((3, 3)))
     found = ndimage.find_objects(np.where(mask, regions, 0))
-    boxes = [Box(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
+    boxes = [Box(*map(float, (columns.start, rows.start, columns.stop, rows.stop))) for rows, columns in found]
     return sorted(boxes, key=_area, reverse=True)[:MOST_BOXES]
 
 
 def _mask(path: Path) -> npt.NDArray[np.bool_]:
     """Where a mask is not zero; where it is at least half of white, if its file's format changes values a little."""
     pixels = decode(path).max(axis=2)
-    return pixels >= 128 if path.suffix.lower() in _LOSSY else pixels > 0
+    if path.suffix.lower() in _LOSSY:
+        return pixels >= 128
+    with Image.open(path, formats=FORMATS) as picture:
+        wide = picture.mode.startswith("I")  # numbers of objects, which would be scaled to 8 bits
+        return np.asarray(picture) > 0 if wide else pixels > 0
 
 
 def _sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
@@ -330,8 +335,7 @@ def _in_fractions(source: str, boxes: Boxes, sizes: Mapping[Path, tuple[int, int
 
 
 def _area(box: Box) -> float:
-    area: float = (box.right - box.left) * (box.bottom - box.top)
-    return area
+    return float(box.right - box.left) * (box.bottom - box.top)
 
 
 def _text(box: Box) -> str:
