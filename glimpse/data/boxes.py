@@ -50,11 +50,11 @@ class ObjectBoxes:
     """Where objects are in a folder's images.
 
     Attributes:
-        source: The table or the folder of masks, as a user knows it.
+        source: The table, or the folder of masks, the first where there are several.
         of: The boxes of each image that has any, in fractions of the image in [0, 1], (left, top, right, bottom).
     """
 
-    source: str
+    source: Path
     of: Mapping[Path, Float[np.ndarray, "boxes 4"]]
 
     def rows(self, files: Iterable[Path]) -> Float[Tensor, "images most 4"]:
@@ -79,7 +79,8 @@ class ObjectBoxes:
         files = list(files)
         count = sum(path in self.of for path in files)
         use = "they teach the gaze" if count else "none teaches the gaze"
-        return f"boxes of objects for {count:,} of {len(files):,} images ({visible(self.source)}); {use}"
+        name = visible(self.source.name) + "/" * self.source.is_dir()
+        return f"boxes of objects for {count:,} of {len(files):,} images ({name}); {use}"
 
 
 def find_boxes(root: Path, top: Path, files: Iterable[Path], given: str | None = None) -> ObjectBoxes | None:
@@ -119,7 +120,7 @@ def find_boxes(root: Path, top: Path, files: Iterable[Path], given: str | None =
                     "lay them out in the same folders under the same names, or give another with ",
                     Argument("boxes"),
                 )
-            return _read_masks(source.name, masks)
+            return _read_masks(source, masks)
         return _read_table(source, root, files)
     places = _places(root, top)
     tables = [path for place in places for path in sorted(place.glob("*.csv")) if _box_columns(columns_of(path))]
@@ -131,13 +132,13 @@ def find_boxes(root: Path, top: Path, files: Iterable[Path], given: str | None =
     if tables:
         return _read_table(tables[0], root, files)
     found: dict[Path, Path] = {}
-    names: set[str] = set()
+    sources: list[Path] = []
     for folder in sorted({*places, *_between(root, {path.parent for path in files})}):
         if pair := masks_within(folder):
             more = _masks_of(files, *pair)
             found |= more
-            names |= {pair[0].name} if more else set()
-    return _read_masks(" and ".join(sorted(names)), found) if found else None
+            sources += [pair[0]] if more else []
+    return _read_masks(sources[0], found) if found else None
 
 
 def on_canvas(
@@ -225,7 +226,7 @@ def _read_table(table: Path, root: Path, files: list[Path]) -> ObjectBoxes:
         else:
             boxes.setdefault(path, []).append(box)
     _refuse(faults, f"each line of {table} to name an image and a box in its pixels (left, top, right, bottom)")
-    return _in_fractions(table.name, boxes, sizes)
+    return _in_fractions(table, boxes, sizes)
 
 
 def _image_of(name: str, folders: tuple[Path, ...]) -> Path | None:
@@ -259,7 +260,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {_MASK_ENDINGS.sub("", path.stem): path for path in masks} | {path.stem: path for path in masks}
 
 
-def _read_masks(name: str, masks: Mapping[Path, Path]) -> ObjectBoxes:
+def _read_masks(source: Path, masks: Mapping[Path, Path]) -> ObjectBoxes:
     """Read masks, and check their sizes against those of the images."""
     sizes = _sizes(masks)
     faults: list[str] = []
@@ -272,10 +273,8 @@ def _read_masks(name: str, masks: Mapping[Path, Path]) -> ObjectBoxes:
             return path, str(error)
         width, height = sizes[path]
         if mask.shape != (height, width):
-            return (
-                path,
-                f"{visible(str(masks[path]))} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {path} has {width}x{height}",
-            )
+            shown = f"{visible(str(masks[path]))} has {mask.shape[1]}x{mask.shape[0]} pixels"
+            return path, f"{shown}, its image {visible(path.name)} has {width}x{height}"
         return path, boxes_in(mask)
 
     with ThreadPoolExecutor() as pool:
@@ -285,7 +284,7 @@ def _read_masks(name: str, masks: Mapping[Path, Path]) -> ObjectBoxes:
             elif found:
                 boxes[path] = found
     _refuse(faults, "masks that can be read, each of its image's size")
-    return _in_fractions(f"{name}/", boxes, sizes)
+    return _in_fractions(source, boxes, sizes)
 
 
 def boxes_in(mask: npt.NDArray[np.bool_]) -> list[Box]:
@@ -323,7 +322,7 @@ def _sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     return {path: size[::-1] for path, size in sizes.items() if size is not None}
 
 
-def _in_fractions(source: str, boxes: Boxes, sizes: Mapping[Path, tuple[int, int]]) -> ObjectBoxes:
+def _in_fractions(source: Path, boxes: Boxes, sizes: Mapping[Path, tuple[int, int]]) -> ObjectBoxes:
     largest = {path: sorted(of_image, key=_area, reverse=True)[:MOST_BOXES] for path, of_image in boxes.items()}
     return ObjectBoxes(
         source,

@@ -96,7 +96,7 @@ def image_folder(
             for part, of_class in parts.items()
         }
         _check_classes(parts, tree)
-    notes = [_counts(parts), *notes, *_left_out(tree), *_found_twice(parts, groups, root)]
+    notes = [_counts(parts), *notes, *_left_out(tree, objects), *_found_twice(parts, groups, root)]
     if objects is not None:
         notes.append(
             objects.note(path for part in (TRAIN, VALIDATION) for paths in parts[part].values() for path in paths)
@@ -207,9 +207,10 @@ def _counts(parts: Parts) -> str:
     return f"{len(next(iter(parts.values())))} classes; images: {', '.join(described)}"
 
 
-def _left_out(tree: Tree) -> list[str]:
-    reasons = Counter(tree.left_out.values())
-    examples = {reason: path for path, reason in reversed(list(tree.left_out.items()))}
+def _left_out(tree: Tree, objects: ObjectBoxes | None) -> list[str]:
+    left_out = {path: why for path, why in tree.left_out.items() if objects is None or path != objects.source}
+    reasons = Counter(left_out.values())
+    examples = {reason: path for path, reason in reversed(list(left_out.items()))}
     return [
         f"left out: {count} x {reason}, such as {visible(str(examples[reason]))}" for reason, count in reasons.items()
     ]

@@ -72,7 +72,7 @@ def test_a_table_of_boxes_is_found_by_its_columns(tmp_path, header):
         )
     (tmp_path / "any name.csv").write_text("\n".join(lines))
     assert found(tmp_path) == {"bolt/0.png": [[10, 5, 30.5, 20]], "nut/2.png": [[10, 5, 30.5, 20]]}
-    assert read(tmp_path).source == "any name.csv"
+    assert read(tmp_path).source == tmp_path / "any name.csv"
 
 
 def test_an_image_may_have_several_boxes_or_a_line_without_one(tmp_path):
@@ -221,7 +221,10 @@ def test_masks_that_mirror_the_images_are_found(tmp_path, pictures, masks):
         (folder / "bolt/0.jpg").as_posix(): [[30, 0, 40, 5]],
     }
     assert read_tree(tmp_path).classes == CLASSES
-    assert read(tmp_path).source == f"{Path(masks).parts[-1 if pictures == 'train/images' else 0]}/"
+    shown = Path(masks).parts[-1 if pictures == "train/images" else 0]
+    assert f"for 2 of 6 images ({shown}/); they" in read(tmp_path).note(
+        path for of_class in read_tree(tmp_path).parts["train"].values() for path in of_class
+    )
 
 
 def test_masks_in_every_class_are_found(tmp_path):
@@ -257,8 +260,7 @@ def test_all_faults_of_masks_are_reported_at_once(tmp_path):
         read(tmp_path)
     for fault in (
         "expected masks that can be read, each of its image's size",
-        "1.png has 20x40 pixels, its image",
-        "1.png has 40x20",
+        "1.png has 20x40 pixels, its image 1.png has 40x20",
         "2.png' is empty",
         "mend or remove them",
     ):
