@@ -100,6 +100,38 @@ class Augmentation:
         chunks = zip(images.split(CHUNK), maps.split(CHUNK), *(each.split(CHUNK) for each in colours), strict=True)
         return torch.cat([recolour(resample(pixels, each), *factors) for pixels, each, *factors in chunks])
 
+    def draw_boxes(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch most 4"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "batch most 4"]:
+        """Move boxes as :meth:`draw` moves their images, given a generator in the same state.
+
+        Args:
+            images: The images, as they were given to :meth:`draw`.
+            boxes: (left, top, right, bottom), fractions of the image; NaN where there is none.
+            generator: Where the randomness comes from.
+
+        Returns:
+            The upright boxes around the moved ones, clipped to the image; NaN where nothing of an object is left.
+        """
+        policy = POLICIES[self.name]
+        if self.flips:
+            left, top, right, bottom = boxes.unbind(-1)
+            mirrored = torch.stack((1 - right, top, 1 - left, bottom), -1)
+            boxes = torch.where(_coin(images, generator)[:, None, None], mirrored, boxes)
+        if policy == Policy():
+            return boxes
+        maps = affine_maps(policy, images, generator)
+        corners = 2 * torch.stack([boxes[..., [x, y]] for x in (0, 2) for y in (1, 3)], 2) - 1
+        back = torch.linalg.inv(maps[:, :, :2])  # from places in the old image to places in the new
+        moved = torch.einsum("bij,bmkj->bmki", back, corners - maps[:, None, None, :, 2])
+        around = (torch.cat((moved.amin(2), moved.amax(2)), -1) + 1) / 2
+        clipped = around.clamp(0, 1)
+        seen = (clipped[..., 2:] > clipped[..., :2]).all(-1, keepdim=True)
+        return torch.where(seen, clipped, torch.nan)
+
 
 def affine_maps(
     policy: Policy, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator

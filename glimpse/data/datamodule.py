@@ -5,13 +5,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
+from glimpse.data.boxes import on_canvas
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import folder_classes, image_folder
@@ -63,14 +64,22 @@ class EpochBatches(Sampler[Tensor]):
         yield from order[: len(self) * self.batch_size].split(self.batch_size)
 
 
-class Batches(Dataset[LabelledBatch]):
-    """A part of a data set, indexed by whole batches."""
+class Batches(Dataset[tuple[Tensor, ...]]):
+    """A part of a data set, indexed by whole batches: images, labels, and boxes where they are wanted and known.
 
-    def __init__(self, part: Split) -> None:
+    Args:
+        part: The part.
+        with_boxes: Whether the boxes of objects are wanted.
+    """
+
+    def __init__(self, part: Split, with_boxes: bool) -> None:
         self.part = part
+        self.with_boxes = with_boxes and part.boxes is not None
 
-    def __getitem__(self, places: Int64[Tensor, " batch"]) -> LabelledBatch:
+    def __getitem__(self, places: Int64[Tensor, " batch"]) -> tuple[Tensor, ...]:
         chosen = self.part.take(places)
+        if self.with_boxes and chosen.boxes is not None:
+            return chosen.images, chosen.labels, chosen.boxes
         return chosen.images, chosen.labels
 
 
@@ -101,6 +110,8 @@ class ImageData(LightningDataModule):
             :func:`glimpse.data.folder.image_folder`.
         labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
+        boxes: For ``folder`` alone: where objects are, a CSV file or a folder of masks, or ``none``; found by itself
+            when left out. See :mod:`glimpse.data.boxes`.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -127,6 +138,7 @@ class ImageData(LightningDataModule):
         group: str | None = None,
         labels: str | None = None,
         skip_unreadable: bool = False,
+        boxes: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -137,7 +149,12 @@ class ImageData(LightningDataModule):
                 "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
             )
         shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
-        of_folder = shape | {"group": group, "labels": labels, "skip_unreadable": skip_unreadable or None}
+        of_folder = shape | {
+            "group": group,
+            "labels": labels,
+            "skip_unreadable": skip_unreadable or None,
+            "boxes": boxes,
+        }
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
@@ -185,7 +202,7 @@ class ImageData(LightningDataModule):
         self.download = download
         self.jitter = jitter
         self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
-        self.group, self.labels, self.skip_unreadable = group, labels, skip_unreadable
+        self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -209,7 +226,14 @@ class ImageData(LightningDataModule):
             if self.dataset == FOLDER:
                 channels, height, width = self.folder_shape
                 self._source = image_folder(
-                    data_root(self.root), height, width, channels, self.group, self.labels, self.skip_unreadable
+                    data_root(self.root),
+                    height,
+                    width,
+                    channels,
+                    self.group,
+                    self.labels,
+                    self.skip_unreadable,
+                    self.boxes,
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
@@ -250,11 +274,12 @@ class ImageData(LightningDataModule):
         """Read the data."""
         _ = self.source
 
-    def train_dataloader(self) -> DataLoader[LabelledBatch]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Batches in the order of the epoch."""
         part = self.source.train
         sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
-        return DataLoader(Batches(part), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+        taught = getattr(getattr(self.trainer, "lightning_module", None), "takes_boxes", False)
+        return DataLoader(Batches(part, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen validation images."""
@@ -286,16 +311,18 @@ class ImageData(LightningDataModule):
     def _test_blocks(self) -> FrozenBlocks:
         return FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
 
-    def on_after_batch_transfer(
-        self, batch: LabelledBatch, dataloader_idx: int
-    ) -> tuple[UInt8[Tensor, "batch channels canvas_height canvas_width"], Int64[Tensor, " batch"]]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Draw the training canvases, on the device that the batch has come to."""
         if self.trainer is None or not self.trainer.training:
             return batch
-        images, labels = batch
+        images, labels, *boxes = batch
         # Lightning counts the batch that is on its way once this hook has returned.
         number = self.trainer.fit_loop.epoch_loop.batch_idx + 1
-        return self.draw(images, self.trainer.current_epoch, number), labels
+        epoch = self.trainer.current_epoch
+        drawn = self.draw(images, epoch, number)
+        if not boxes:
+            return drawn, labels
+        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number)
 
     def draw(
         self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
@@ -314,6 +341,35 @@ class ImageData(LightningDataModule):
         if self._pool is None or self._pool.device != images.device:
             self._pool = self.source.train.images.to(images.device)
         return self.canvas.draw(images, self._pool, generator)
+
+    def draw_boxes(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch most 4"],
+        epoch: int = 0,
+        batch: int = 0,
+    ) -> Float[Tensor, "batch most 4"]:
+        """Move objects' boxes as :meth:`draw` moves the images that they are of.
+
+        Args:
+            images: The training images, as :meth:`draw` gets them.
+            boxes: Of these images, as in :attr:`glimpse.data.datasets.Split.boxes`.
+            epoch: As the images were drawn with.
+            batch: As the images were drawn with.
+
+        Returns:
+            Fractions of the drawn images; NaN where nothing of an object is left.
+        """
+        height, width = images.shape[2:]
+        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        if self.canvas is not None:
+            places = self.canvas.boxes(len(boxes), height, width, generator)
+            return on_canvas(boxes, places, self.canvas.height, self.canvas.width)
+        if self.jitter:
+            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter)
+            places = wide.boxes(len(boxes), height, width, generator)
+            boxes = on_canvas(boxes, places - self.jitter, height, width)
+        return self.augmentation.draw_boxes(images, boxes, generator)
 
 
 def jittered(

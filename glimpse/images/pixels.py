@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from glimpse.images import kinds
 from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
@@ -21,6 +21,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """Tags of a TIFF. A decoder makes room for a whole tile, of which the image may be a small part."""
+TRANSPOSED = range(5, 9)
+"""EXIF orientations whose rows are the upright image's columns."""
 STRIP = 64
 """Rows that are converted at once: wider numbers of a whole image would take several times its memory."""
 MAX_PIXELS = 2**26
@@ -103,6 +105,28 @@ def decode(
         raise ImageError(f"can't read the image {name!r} ({error.strerror}); check its permissions") from error
     with stream:
         return _decode(stream, name, max_pixels, max_seconds)
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Read the (height, width) of an upright image, pixels, from its header; none of its pixels is decoded.
+
+    Args:
+        path: An image file.
+
+    Returns:
+        None when the header can't be read; :func:`decode` says why.
+    """
+    try:
+        with path.open("rb") as stream:
+            examine(stream)
+            with Image.open(stream, formats=FORMATS) as picture:
+                width, height = picture.size
+                # Pillow would decode a PNG to look for an orientation behind its pixels.
+                known = picture.format != "PNG" or "exif" in picture.info
+                orientation = picture.getexif().get(ExifTags.Base.Orientation) if known else None
+    except Exception:  # noqa: BLE001 - as in decoding, hostile bytes are met with a dozen kinds of exception
+        return None
+    return (width, height) if orientation in TRANSPOSED else (height, width)
 
 
 def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:

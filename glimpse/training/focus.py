@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from glimpse.data.held_out import LabelledBatch, generator_for
+from glimpse.data.held_out import generator_for
 from glimpse.errors import Argument, ArgumentError
 from glimpse.models.focus import ERASED, FocusObserver, FocusState, GlanceAndFocus
 from glimpse.nn.encoders import ImageEncoder, middles
@@ -59,6 +59,8 @@ class FocusTraining(ClassifierTraining):
     kind: ClassVar[str] = "focus"
     title: ClassVar[str] = "glance and focus"
     figures: ClassVar[tuple[str, ...]] = ("train_loss", "glance_loss", "window_loss")
+    takes_boxes: ClassVar[bool] = True
+    """Whether a training batch has the boxes of objects, where they are known."""
     observer: FocusObserver
 
     def __init__(
@@ -95,7 +97,7 @@ class FocusTraining(ClassifierTraining):
         model = GlanceAndFocus(glance, focus, len(classes), channels, window, reduction, dropout)
         self.observer = FocusObserver(model, num_glimpses)
 
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """One step of all parts of the loss."""
         images, labels, *given = batch
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)

@@ -1,9 +1,11 @@
 import hashlib
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
@@ -161,6 +163,29 @@ def test_jitter_moves_by_a_few_pixels_and_keeps_the_size():
     assert torch.equal(ImageData("digits", jitter=0).draw(images), images)
 
 
+@pytest.mark.parametrize("options", [{"jitter": 3}, {"canvas_height": 30, "canvas_width": 40}, {}])
+def test_boxes_of_objects_move_with_the_images(tmp_path, options):
+    lines = ["path,left,top,right,bottom"]
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            pixels = np.zeros((16, 20), np.uint8)
+            pixels[4 : 6 + number, 5:9] = 255
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+            lines.append(f"{name}/{number}.png,5,4,9,{6 + number}")
+    (tmp_path / "legs.csv").write_text("\n".join(lines))
+    data = ImageData("folder", str(tmp_path), image_height=16, image_width=20, channels=1, seed=5, **options)
+    part = data.source.train
+    assert part.boxes.shape == (len(part), 1, 4)
+    drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.boxes, 2, 7)
+    height, width = drawn.shape[2:]
+    for image, box in zip(drawn, boxes, strict=True):
+        rows, columns = image[0].nonzero().unbind(1)
+        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert (box[0] * torch.tensor([width, height, width, height])).round().tolist() == expected
+    assert ImageData("folder", str(tmp_path), boxes="none").source.train.boxes is None
+
+
 def test_an_epoch_shows_every_image_as_often_as_asked():
     batches = EpochBatches(10, 4, 2, seed=0)
     assert len(batches) == 5
@@ -312,6 +337,7 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
             r"expected --data\.image_height with the data set folder alone, got 64 with mnist, .*; leave it out",
         ),
         ({"image_width": 64}, r"expected --data\.image_width with the data set folder alone, got 64 with digits"),
+        ({"boxes": "none"}, r"expected --data\.boxes with the data set folder alone, got none with digits"),
         ({"channels": 3}, r"expected --data\.channels with the data set folder alone, got 3 with digits"),
         (
             {"jitter": 2, "canvas_height": 60, "canvas_width": 50},

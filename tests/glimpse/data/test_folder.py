@@ -339,3 +339,38 @@ def test_names_of_people_are_names_of_classes_and_files_may_be_called_anything(t
     source = image_folder(tmp_path, 6, 8, 1)
     assert list(source.classes) == sorted(names)
     assert len(source.train) == len(names)
+
+
+def test_boxes_of_objects_come_with_the_images_and_are_noted(tmp_path):
+    flat(tmp_path)
+    lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
+    (tmp_path / "stings.csv").write_text("\n".join(("path,xmin,ymin,xmax,ymax", *lines)))
+    source = image_folder(tmp_path, 16, 16, 1)
+    for part in parts_of(source):
+        assert part.boxes.shape == (len(part), 1, 4)
+        for image, label, box in zip(part.images, part.labels, part.boxes[:, 0], strict=True):
+            if label == 0:
+                assert box.isnan().all()
+            else:  # 8x6 pixels in the middle of 16x16: twice as large, with 2 black rows above
+                number = int(image.max()) - 101
+                expected = torch.tensor([4, 2 + 6, 2 * (3 + number % 6), 2 + 12]) / 16
+                assert torch.allclose(box, expected)
+    used = len(source.train) + len(source.validation)
+    with_boxes = int(source.train.labels.sum() + source.validation.labels.sum())
+    assert source.notes[-1] == (f"boxes of objects for {with_boxes} of {used} images (stings.csv); they teach the gaze")
+    assert not any("left out" in note for note in source.notes)
+    without = image_folder(tmp_path, 16, 16, 1, boxes="none")
+    assert all(part.boxes is None for part in parts_of(without))
+    assert "left out: 1 x a file ending with .csv" in without.notes[-1]
+
+
+def test_boxes_stay_with_their_images_when_others_cannot_be_read(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "bee" / "0003.png").write_bytes(b"broken")
+    lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
+    (tmp_path / "stings.csv").write_text("\n".join(("path,x1,y1,x2,y2", *lines)))
+    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+    assert sum(map(len, parts_of(source))) == 79
+    for part in parts_of(source):
+        for image, box in zip(part.images[part.labels == 1], part.boxes[part.labels == 1], strict=True):
+            assert torch.allclose(box[0], torch.tensor([2 / 8, 3 / 6, (3 + (int(image.max()) - 101) % 6) / 8, 1]))
