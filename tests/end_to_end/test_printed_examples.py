@@ -69,7 +69,7 @@ def stand_in(root: str | None, download: bool) -> Source:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with folders of classes, and in ``work`` what else the examples name: images, trained and exported models."""
+    """A home with folders of classes, and in ``work`` what else the examples name: images and models."""
     home = tmp_path_factory.mktemp("home")
     work = home / "work"
     for seed, root in enumerate((home / "pictures", home / "images", home / "others", work / "DIR")):
