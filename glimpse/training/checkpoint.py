@@ -129,19 +129,19 @@ def finetune(training: ClassifierTraining, path: str | Path) -> Transfer:
     weights = {name: weight for name, weight in checkpoint["state_dict"].items() if name != CLASS_WEIGHTS}
     own = {name: weight for name, weight in training.state_dict().items() if name != CLASS_WEIGHTS}
     same_classes = tuple(given["classes"]) == training.classes
-    anew = {name for name in own if name.startswith(CLASSIFIER) and not same_classes}
-    for name in sorted((own.keys() | weights.keys()) - anew):
+    taken = {name for name in own.keys() | weights.keys() if same_classes or not name.startswith(CLASSIFIER)}
+    for name in sorted(taken):
         there, here = (_shape(name, group) for group in (weights, own))
-        if there != here and not (name.startswith(CLASSIFIER) and not same_classes):
+        if there != here:
             raise CheckpointError(
                 f"{path}: expected weights of the same shapes as those of the model that is to be trained, got "
                 f"{name.removeprefix(MODEL)} with {there}, not {here}",
                 *_differences(given, dict(training.hparams)),
                 "; give the same options",
             )
-    training.load_state_dict({name: weights[name] for name in own.keys() - anew}, strict=False)
+    training.load_state_dict({name: weights[name] for name in taken}, strict=False)
     training.is_finetuned = True
-    return Transfer(_parts(own.keys() - anew), _parts(anew))
+    return Transfer(_parts(taken), _parts(own.keys() - taken))
 
 
 def _shape(name: str, weights: Mapping[str, torch.Tensor]) -> str:

@@ -69,30 +69,32 @@ def stand_in(root: str | None, download: bool) -> Source:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that the examples name: images, two trained models, exported models."""
+    """A home with folders of classes, and in ``work`` what else the examples name: images and models."""
     home = tmp_path_factory.mktemp("home")
-    for root in ("pictures", "images", "others", "DIR"):
+    work = home / "work"
+    for seed, root in enumerate((home / "pictures", home / "images", home / "others", work / "DIR")):
+        kinds = ("ant", "bee") if root.name == "others" else ("ant", "bee", "cat")
         for number in range(36):
-            kind = ("ant", "bee", "cat")[number % (2 if root == "others" else 3)]
-            draw(home / root / kind / f"sign_{number // 2:05}_{number % 2:04}.png", hash((root, number)) % 2**32)
-    rows = [f"{path.relative_to(home / 'DIR')},{path.parent.name}" for path in (home / "DIR").rglob("*.png")]
-    (home / "labels.csv").write_text("\n".join(["path,label", *rows]))
-    for name in ("photo.png", "slide.tif", "photos/one.png", "photos/two.jpg"):
-        draw(home / name, 1)
-    with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
+            name = f"sign_{number // 2:05}_{number % 2:04}.png"
+            draw(root / kinds[number % len(kinds)] / name, 100 * seed + number)
+    rows = [f"{path.relative_to(work / 'DIR')},{path.parent.name}" for path in (work / "DIR").rglob("*.png")]
+    (work / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    for name in ("photo.png", "slide.tif", "photos/one.png", "photos/two.jpg", "images/one.png"):
+        draw(work / name, 1)
+    with contextlib.chdir(work), pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         assert app.main(["train", "--config", "folder", "--data.root", "~/pictures", *QUICK]) == 0
         assert app.main(["train", *QUICK]) == 0
-    shutil.copytree(home / "runs" / "folder", home / "runs" / "mine")
+    shutil.copytree(work / "runs" / "folder", work / "runs" / "mine")
     for name in ("runs/folder/model.onnx", "runs/digits/model.onnx", "model.onnx", "other.onnx", "models/a.onnx"):
-        (home / name).parent.mkdir(exist_ok=True)
-        write_toy(home / name, ADAPTIVE)
+        (work / name).parent.mkdir(exist_ok=True)
+        write_toy(work / name, ADAPTIVE)
     return home
 
 
 @pytest.mark.parametrize(("place", "command"), EXAMPLES, ids=[f"{place}: {command}" for place, command in EXAMPLES])
 def test_a_printed_command_does_what_it_says(place, command, home, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(home)
+    monkeypatch.chdir(home / "work")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setitem(SOURCES, "mnist", stand_in)
     _, name, *args = shlex.split(command, comments=True)

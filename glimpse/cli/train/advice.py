@@ -44,12 +44,11 @@ def notes_before(
     notes = []
     if measure_of(model, data) == BALANCED_ERROR and isinstance(data, ImageData):
         least, most = int(data.class_counts.min()), int(data.class_counts.max())
-        weighed = model.hparams["class_weights"] == "balanced"
+        weigh = "--model.class_weights balanced makes them count alike in training, too"
         notes.append(
             f"data: the classes are unbalanced, with {least:,} to {most:,} training images: {BEST_FILE} is chosen by "
             "the balanced error, in which each class counts alike"
-            + "; --model.class_weights balanced makes them count alike in training, too"
-            * (not weighed)
+            + ("" if model.hparams["class_weights"] == "balanced" else f"; {weigh}")
         )
     if patience is not None:
         course = _epochs(epochs) if epochs and epochs > 0 else "the whole training"
@@ -60,21 +59,21 @@ def notes_before(
     return notes
 
 
-def stopped_early(trainer: Trainer, model: LightningModule) -> str | None:
+def stopped_early(trainer: Trainer) -> str | None:
     """The sentence about a training that early stopping has ended; None for any other.
 
     Args:
         trainer: After the fit.
-        model: What was trained.
     """
     stopping = trainer.early_stopping_callback
     if not isinstance(stopping, EarlyStopping) or not stopping.stopped_epoch:
         return None
-    rate = trainer.optimizers[0].param_groups[0]["lr"] / model.hparams["learning_rate"]
+    group = trainer.optimizers[0].param_groups[0]
     of = f" of {trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+    rate = f"; the learning rate was at {group['lr'] / group['max_lr']:.0%} of its peak" if "max_lr" in group else ""
     return (
         f"stopped early, after epoch {stopping.stopped_epoch + 1}{of}: no better model for "
-        f"{_epochs(stopping.patience)}; the learning rate was at {rate:.0%} of its peak"
+        f"{_epochs(stopping.patience)}{rate}"
     )
 
 
@@ -111,8 +110,8 @@ def compare_models(
     for name in (BEST_FILE, LAST_FILE):
         checkpoint = read_checkpoint(output / name)
         model.load_state_dict(checkpoint["state_dict"])
-        beliefs_at, labels = beliefs(model.observer, data.val_dataloader(), "own", model.first_location)
-        candidates.append(Candidate(name, checkpoint["epoch"] + 1, beliefs_at[:, -1]))
+        logits, labels = beliefs(model.observer, data.val_dataloader(), "own", model.first_location)
+        candidates.append(Candidate(name, checkpoint["epoch"] + 1, logits[:, -1]))
     model.to("cpu")
     balanced = measure_of(model, data) == BALANCED_ERROR
     chosen, reason = recommend(*candidates, labels, balanced, is_finished(trainer))
@@ -134,7 +133,7 @@ def conclude(trainer: Trainer, model: LightningModule, data: LightningDataModule
     chosen, lines, reason = output / LAST_FILE, [""], ""
     if not chosen.exists():
         return []
-    if sentence := stopped_early(trainer, model):
+    if sentence := stopped_early(trainer):
         lines.append(sentence)
     if isinstance(model, ClassifierTraining) and isinstance(data, ImageData) and (output / BEST_FILE).exists():
         table, chosen, reason = compare_models(trainer, model, data, output)

@@ -1,9 +1,9 @@
 """The loggers that ``--logger`` names: Lightning's, each in the run's folder. It imports torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -31,6 +31,23 @@ LOGGERS = {
     "tensorboard": NamedLogger("tensorboard", lambda output: TensorBoardLogger(str(output), name="", version="")),
     "wandb": NamedLogger("wandb", lambda output: WandbLogger(name=output.name, project=PROJECT, save_dir=str(output))),
 }
+
+
+def choose_loggers(given: Any, names: Iterable[str | None], output: Path) -> Any:
+    """The trainer's loggers: those that are named, or those that the trainer's own options make; none by default.
+
+    Args:
+        given: What the trainer's option ``logger`` is.
+        names: Names out of :data:`LOGGERS`, each once however often it is given; None for nothing.
+        output: The run's folder.
+
+    Raises:
+        UsageError: When both are given, or a logger can't be made.
+    """
+    named = sorted(set(names) - {None})
+    if given and named:
+        raise UsageError("expected --logger or --trainer.logger, got both; leave one of them out")
+    return given or [make_logger(name, output) for name in named] or False
 
 
 def make_logger(name: str, output: Path) -> Logger:

@@ -17,7 +17,7 @@ import glimpse
 from glimpse.cli.train.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
-from glimpse.cli.train.loggers import make_logger
+from glimpse.cli.train.loggers import choose_loggers
 from glimpse.cli.train.messages import options_of, sentence_of
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
@@ -187,7 +187,7 @@ class TrainingCLI(LightningCLI):
         chosen = self._get(self.config_init, "trainer")
         terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
         callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning(self.spell)]
-        measure = measure_of(self._get(self.config_init, "model"), self._get(self.config_init, "data"))
+        measure = measure_of(self.model, self.datamodule)
         if chosen["enable_checkpointing"] is not False:
             callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0, measure=measure)
         patience = self._get(self.config, "early_stopping")
@@ -197,8 +197,8 @@ class TrainingCLI(LightningCLI):
             callbacks += [EpochLog(self.output), FitReport(self.output)]
         if terminal:
             callbacks.append(EpochBar(leave=False))
-        named = {self._get(self.config, "logger"), "tensorboard" if self._get(self.config, "tensorboard") else None}
-        logger = chosen["logger"] or [make_logger(name, self.output) for name in sorted(named - {None})] or False
+        named = (self._get(self.config, "logger"), "tensorboard" if self._get(self.config, "tensorboard") else None)
+        logger = choose_loggers(chosen["logger"], named, self.output)
         ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
@@ -236,7 +236,7 @@ class TrainingCLI(LightningCLI):
         ):
             print(note)
         if self.transfer:
-            anew = f"; begun anew: {', '.join(self.transfer.anew)}" if self.transfer.anew else ""
+            anew = f"; begun anew, for other classes: {', '.join(self.transfer.anew)}" if self.transfer.anew else ""
             print(f"taken from {self._get(self.config, 'finetune')}: {', '.join(self.transfer.taken)}{anew}")
         self.tell_precision()
 
@@ -290,7 +290,7 @@ class TrainingCLI(LightningCLI):
             print(line)
 
 
-def check_patience(patience: int | None, validation: float | None) -> None:
+def check_patience(patience: int | None, validation: int | float | None) -> None:
     """Reject early stopping that could never stop.
 
     Args:

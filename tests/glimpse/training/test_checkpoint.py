@@ -150,7 +150,7 @@ def test_the_pixels_are_measured_by_those_that_the_weights_were_trained_for(chec
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"hidden": 16}, r"got .*weight with .*8.*, not .*16.*: hidden was 8, is 16; give the same options"),
+        ({"hidden": 16}, r"got core\.cell\.bias_hh with 24, not 48: hidden was 8, is 16; give the same options"),
         ({"num_scales": 3, "what": "conv"}, r"num_scales was 2, is 3.*what was mlp, is conv; give the same options"),
         ({"policy": "grid"}, r"got policy\.mean\.bias with 2, not nothing: policy was gaussian, is grid"),
     ],

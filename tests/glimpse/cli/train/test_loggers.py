@@ -8,7 +8,7 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from glimpse.cli.train import loggers
-from glimpse.cli.train.loggers import LOGGERS, make_logger
+from glimpse.cli.train.loggers import LOGGERS, choose_loggers, make_logger
 from glimpse.cli.usage import UsageError
 
 
@@ -32,12 +32,27 @@ def test_a_missing_package_is_named_with_its_installation(name, monkeypatch, tmp
 @pytest.mark.parametrize(("name", "made"), [("mlflow", "MLFlowLogger"), ("wandb", "WandbLogger")])
 def test_an_installed_package_gets_the_runs_folder_and_name(name, made, monkeypatch, tmp_path) -> None:
     given: dict[str, str] = {}
+
+    def make(*args: str, **options: str) -> CSVLogger:
+        given.update(options)
+        return CSVLogger(tmp_path)
+
     monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(loggers, "find_spec", lambda package: True)
-    monkeypatch.setattr(loggers, made, lambda *args, **options: given.update(options))
+    monkeypatch.setattr(loggers, made, make)
     make_logger(name, tmp_path / "mine")
     assert (given["name"] if name == "wandb" else given["run_name"]) == "mine"
     assert given["save_dir"].startswith(str(tmp_path / "mine"))
+
+
+def test_loggers_are_named_or_made_by_the_trainers_own_options(tmp_path) -> None:
+    own = CSVLogger(tmp_path)
+    assert choose_loggers(own, [None, None], tmp_path) is own
+    assert choose_loggers(None, [None, None], tmp_path) is False
+    kinds = [type(each) for each in choose_loggers(False, ["tensorboard", "csv", "tensorboard"], tmp_path)]
+    assert kinds == [CSVLogger, TensorBoardLogger]
+    with pytest.raises(UsageError, match=r"expected --logger or --trainer\.logger, got both; leave one of them out"):
+        choose_loggers(own, ["csv"], tmp_path)
 
 
 def test_an_unknown_logger_is_refused_with_those_there_are(tmp_path) -> None:
