@@ -1,5 +1,6 @@
 """Training of glance and focus: from class labels alone, or with boxes that tell where the objects are."""
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -7,15 +8,20 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import Split
 from glimpse.data.held_out import generator_for
 from glimpse.errors import Argument, ArgumentError
 from glimpse.models.focus import ERASED, FocusObserver, FocusState, GlanceAndFocus
 from glimpse.nn.encoders import ImageEncoder, middles
+from glimpse.nn.retina import extract_glimpse
 from glimpse.training.classifier import ClassifierTraining, check_training_options
 
-_COUNTS = ("num_glimpses", "window", "reduction", "candidates")
+_COUNTS = ("num_glimpses", "window", "reduction", "candidates", "crops")
 CORE = 0.5
 """Share of a box's sides within which a place counts as on the object."""
+AROUND = 0.75
+"""Share of the crops of an image with objects that are cut around one."""
 SEEN = 0.8
 """Share of a window's sides within which the middle of an object must lie for the window to show it."""
 
@@ -44,6 +50,10 @@ class FocusTraining(ClassifierTraining):
         window: Side of a window, pixels.
         reduction: How many times smaller the glance sees the image than it is.
         candidates: Windows of each image that a training step looks at.
+        crop: Side of the square crops that the first part of a training with boxes is on, pixels; 0 for none. A crop
+            holds an object that would take up far less of the whole image, and costs less.
+        crop_share: Share of the training that is on crops, in [0, 1).
+        crops: Crops of each image in a batch.
         widths: Channels of each stage of the glance's encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         focus_widths: Channels of each stage of the windows' encoder.
@@ -71,6 +81,9 @@ class FocusTraining(ClassifierTraining):
         window: int = 64,
         reduction: int = 2,
         candidates: int = 4,
+        crop: int = 0,
+        crop_share: float = 0.6,
+        crops: int = 4,
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 1, 3],  # noqa: B006
         focus_widths: list[int] = [32, 64, 96],  # noqa: B006
@@ -81,7 +94,7 @@ class FocusTraining(ClassifierTraining):
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, float("inf"))}
+        ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, math.inf), "crop_share": (0.0, 0.99)}
         check_training_options(self.hparams, _COUNTS, ranges)
         channels, height, width = image_shape
         if min(height, width) < window:
@@ -91,7 +104,14 @@ class FocusTraining(ClassifierTraining):
                 Argument("window"),
                 ", or use larger images",
             )
+        if crop and not window <= crop <= min(height, width):
+            raise ArgumentError(
+                "expected ",
+                Argument("crop"),
+                f" of 0, or from a window's {window} to the images' {min(height, width)} pixels, got {crop}",
+            )
         self.candidates, self.policy_weight = candidates, policy_weight
+        self.empty_class: int | None = None
         glance = ImageEncoder(channels, tuple(widths), tuple(depths))
         focus = ImageEncoder(channels, tuple(focus_widths), tuple(focus_depths))
         model = GlanceAndFocus(glance, focus, len(classes), channels, window, reduction, dropout)
@@ -101,7 +121,10 @@ class FocusTraining(ClassifierTraining):
         """One step of all parts of the loss."""
         images, labels, *given = batch
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
-        losses = self.losses(images, labels, given[0] if given else None, generator)
+        boxes = given[0] if given else None
+        if boxes is not None and self.hparams["crop"] and self.progress() < self.hparams["crop_share"]:
+            images, labels, boxes = self._cropped(images, labels, boxes, generator)
+        losses = self.losses(images, labels, boxes, generator)
         total = losses["glance"] + losses["answer"] + losses["windows"] + self.policy_weight * losses["policy"]
         self.note(losses["answer"], losses["glance"], losses["windows"])
         return total
@@ -134,10 +157,52 @@ class FocusTraining(ClassifierTraining):
             policy = self._policy_loss(state, windows, before, labels, log_prob)
             return {"glance": glance, "answer": answer, "windows": answer.new_zeros(()), "policy": policy}
         glance = _placed_loss(state, labels, boxes)
-        told = self._look(images, state, self._near(boxes, size, generator))
+        reach = boxes.new_tensor([model.window / size[1], model.window / size[0]])
+        near = _near(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
+        told = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
         both = Windows(*(torch.cat(pair, dim=1) for pair in zip(windows, told, strict=True)))
         close = _window_loss(both, labels, boxes, model.window / size[1], model.window / size[0])
         return {"glance": glance, "answer": answer, "windows": close, "policy": answer.new_zeros(())}
+
+    def on_fit_start(self) -> None:
+        """Find the class of what shows nothing; see :meth:`ClassifierTraining.on_fit_start`."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ImageData) and data.source.train.boxes is not None:
+            self.empty_class = empty_class(data.source.train, len(self.classes))
+
+    def _cropped(
+        self,
+        images: Tensor,
+        labels: Int64[Tensor, " batch"],
+        boxes: Float[Tensor, "batch most 4"],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Int64[Tensor, " crops"], Float[Tensor, "crops most 4"]]:
+        """Cut crops out of images, most of them around an object where there is one.
+
+        What shows no object is of the class that never has any; without such a class every crop is around an object.
+        """
+        (height, width), side = images.shape[-2:], self.hparams["crop"]
+        count = self.hparams["crops"]
+        images, labels, boxes = (each.repeat_interleave(count, 0) for each in (images, labels, boxes))
+        around = torch.rand(len(boxes), generator=generator, device=boxes.device) < AROUND
+        if self.empty_class is None:
+            around = torch.ones_like(around)
+        reach = boxes.new_tensor([side / width, side / height])
+        location = _near(boxes, reach, around, generator)
+        edge = 1 - reach
+        location = torch.minimum(torch.maximum(location, -edge), edge)
+        pixels = extract_glimpse(images, location, side, 1, 1).squeeze(1)
+        corner = ((location - reach + 1) / 2)[:, None]
+        scale = boxes.new_tensor([width / side, height / side])
+        moved = torch.cat(((boxes[..., :2] - corner) * scale, (boxes[..., 2:] - corner) * scale), -1).clamp(0, 1)
+        seen = (moved[..., 2:] > moved[..., :2]).all(-1, keepdim=True)
+        moved = torch.where(seen, moved, torch.nan)
+        moved = moved.gather(1, moved[..., :1].isnan().long().argsort(dim=1, stable=True).expand(-1, -1, 4))
+        if self.empty_class is not None:
+            empty = moved[..., 0].isnan().all(1)
+            labels = torch.where(empty, self.empty_class, labels)
+        return pixels, labels, moved
 
     def _look(self, images: Tensor, state: FocusState, locations: Float[Tensor, "batch windows 2"]) -> Windows:
         model, count = self.observer.model, locations.shape[1]
@@ -157,21 +222,6 @@ class FocusTraining(ClassifierTraining):
         chosen = (log_prob.detach() - (-noise.log()).log()).topk(self.candidates, dim=1).indices
         locations = middles(rows, columns, log_prob.device)[chosen]
         return self.observer.model.inside(locations, size[0], size[1]), log_prob.gather(1, chosen)
-
-    def _near(
-        self, boxes: Float[Tensor, "batch most 4"], size: tuple[int, int] | torch.Size, generator: torch.Generator
-    ) -> Float[Tensor, "batch 1 2"]:
-        """A location near one of each image's objects, so that the window shows it; anywhere where there is none."""
-        model = self.observer.model
-        share = torch.rand(len(boxes), 4, generator=generator, device=boxes.device)
-        known = ~boxes[:, :, 0].isnan()
-        pick = (share[:, :1] * known.sum(1, keepdim=True)).long()  # the first boxes are the known ones
-        chosen = boxes.gather(1, pick[:, :, None].expand(-1, -1, 4)).squeeze(1)
-        middle = (chosen[:, :2] + chosen[:, 2:]) - 1
-        reach = middle.new_tensor([model.window / size[1], model.window / size[0]])
-        near = middle + (share[:, 2:] * 2 - 1) * reach * SEEN
-        location = torch.where(known.any(1, keepdim=True), near, share[:, 2:] * 2 - 1)
-        return model.inside(location, size[0], size[1]).unsqueeze(1)
 
     def _policy_loss(
         self, state: FocusState, windows: Windows, before: Tensor, labels: Tensor, log_prob: Tensor
@@ -196,6 +246,37 @@ class FocusTraining(ClassifierTraining):
             advantages = rewards - (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
             advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
         return -(log_prob * advantages).sum(1).mean()
+
+
+def empty_class(part: Split, classes: int) -> int | None:
+    """The class whose images show no object, while those of all others do; None where there is none, or several.
+
+    Args:
+        part: Training images with boxes.
+        classes: Number of classes.
+    """
+    assert part.boxes is not None
+    has_object = ~part.boxes[:, :, 0].isnan().all(1)
+    empty = [each for each in range(classes) if not has_object[part.labels == each].any()]
+    return empty[0] if len(empty) == 1 else None
+
+
+def _near(
+    boxes: Float[Tensor, "batch most 4"],
+    reach: Float[Tensor, " 2"],
+    wanted: Bool[Tensor, " batch"],
+    generator: torch.Generator,
+) -> Float[Tensor, "batch 2"]:
+    """Locations from which one of each image's objects is within reach; anywhere where none is, or none is wanted."""
+    share = torch.rand(len(boxes), 4, generator=generator, device=boxes.device)
+    known = ~boxes[:, :, 0].isnan()  # those come first
+    pick = (share[:, :1] * known.sum(1, keepdim=True)).long()
+    chosen = boxes.gather(1, pick[:, :, None].expand(-1, -1, 4)).squeeze(1)
+    middle, half = chosen[:, :2] + chosen[:, 2:] - 1, chosen[:, 2:] - chosen[:, :2]
+    # As much of the object as fits is within reach.
+    free = (reach - half).clamp_min(0.1 * reach)
+    offset = share[:, 2:] * 2 - 1
+    return torch.where((known.any(1) & wanted)[:, None], middle + offset * free, offset)
 
 
 def _taken_in(state: FocusState, windows: Windows) -> FocusState:

@@ -110,3 +110,25 @@ def test_colours_are_changed_as_torchvision_does() -> None:
 def test_a_wrong_name_is_an_error() -> None:
     with pytest.raises(ArgumentError, match="expected augmentation out of none, mild, strong, photographs; got 'wild'"):
         Augmentation("wild")
+
+
+@pytest.mark.parametrize(("name", "flips"), [("none", True), ("mild", False), ("strong", True), ("photographs", False)])
+def test_boxes_move_with_what_they_surround(name, flips):
+    images = torch.zeros(40, 1, 64, 64, dtype=torch.uint8)
+    images[:, :, 26:36, 24:42] = 255
+    boxes = torch.tensor([[24, 26, 42, 36], [torch.nan] * 4]) / 64
+    augmentation = Augmentation(name, flips)
+    drawn = augmentation.draw(images, torch.Generator().manual_seed(3))
+    moved = augmentation.draw_boxes(images, boxes.expand(40, 2, 4), torch.Generator().manual_seed(3))
+    assert moved[:, 1].isnan().all()
+    for image, box in zip(drawn[:, 0], moved[:, 0], strict=True):
+        rows, columns = (image > 128).nonzero(as_tuple=True)
+        if box.isnan().any():
+            assert not len(rows)
+            continue
+        # Of a turned object the box is larger than the object by what the corners stick out.
+        found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        sign = torch.tensor([1, 1, -1, -1])
+        slack = (found - 64 * box) * sign
+        assert slack.min() > -2.5
+        assert slack.max() < 7

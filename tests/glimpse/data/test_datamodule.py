@@ -177,7 +177,7 @@ def test_boxes_of_objects_move_with_the_images(tmp_path, options):
     data = ImageData("folder", str(tmp_path), image_height=16, image_width=20, channels=1, seed=5, **options)
     part = data.source.train
     assert part.boxes.shape == (len(part), 1, 4)
-    drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.boxes, 2, 7)
+    drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.images, part.boxes, 2, 7)
     height, width = drawn.shape[2:]
     for image, box in zip(drawn, boxes, strict=True):
         rows, columns = image[0].nonzero().unbind(1)
