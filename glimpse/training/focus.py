@@ -121,10 +121,11 @@ class FocusTraining(ClassifierTraining):
         """One step of all parts of the loss."""
         images, labels, *given = batch
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
-        boxes = given[0] if given else None
+        boxes, candidates = given[0] if given else None, self.candidates
         if boxes is not None and self.hparams["crop"] and self.progress() < self.hparams["crop_share"]:
             images, labels, boxes = self._cropped(images, labels, boxes, generator)
-        losses = self.losses(images, labels, boxes, generator)
+            candidates = max(1, candidates // self.hparams["crops"])
+        losses = self.losses(images, labels, boxes, generator, candidates)
         total = losses["glance"] + losses["answer"] + losses["windows"] + self.policy_weight * losses["policy"]
         self.note(losses["answer"], losses["glance"], losses["windows"])
         return total
@@ -135,6 +136,7 @@ class FocusTraining(ClassifierTraining):
         labels: Int64[Tensor, " batch"],
         boxes: Float[Tensor, "batch most 4"] | None,
         generator: torch.Generator,
+        candidates: int,
     ) -> dict[str, Tensor]:
         """The parts of the loss, each a mean over the batch.
 
@@ -144,10 +146,11 @@ class FocusTraining(ClassifierTraining):
             boxes: Where objects are, (left, top, right, bottom) as fractions of the image, padded with NaN; None where
                 nothing is known of any image. Of an image that has none, the class is in no place.
             generator: Where the randomness comes from.
+            candidates: Windows of each image that are sampled.
         """
         model, size = self.observer.model, images.shape[-2:]
         state = model.look_around(images)
-        sampled, log_prob = self._sample(state, size, generator)
+        sampled, log_prob = self._sample(state, size, generator, candidates)
         windows = self._look(images, state, sampled)
         logits = model.believe(_taken_in(state, windows)).logits
         answer = functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
@@ -213,13 +216,13 @@ class FocusTraining(ClassifierTraining):
         return Windows(locations, evidence.unflatten(0, (-1, count)), covered.unflatten(0, (-1, count)))
 
     def _sample(
-        self, state: FocusState, size: tuple[int, int] | torch.Size, generator: torch.Generator
+        self, state: FocusState, size: tuple[int, int] | torch.Size, generator: torch.Generator, count: int
     ) -> tuple[Float[Tensor, "batch windows 2"], Float[Tensor, "batch windows"]]:
         """Sample places without replacement, by the Gumbel-top-k trick (Kool et al. 2019, section 3)."""
         rows, columns = state.places.shape[2:]
         log_prob = state.places.logsumexp(1).flatten(1).log_softmax(1)
         noise = torch.rand(log_prob.shape, generator=generator, device=log_prob.device).clamp(1e-9, 1 - 1e-7)
-        chosen = (log_prob.detach() - (-noise.log()).log()).topk(self.candidates, dim=1).indices
+        chosen = (log_prob.detach() - (-noise.log()).log()).topk(min(count, rows * columns), dim=1).indices
         locations = middles(rows, columns, log_prob.device)[chosen]
         return self.observer.model.inside(locations, size[0], size[1]), log_prob.gather(1, chosen)
 
