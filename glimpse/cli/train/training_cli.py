@@ -23,7 +23,7 @@ from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
 from glimpse.cli.usage import UsageError, invocation, spelling
-from glimpse.data.datamodule import ImageData
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.errors import Argument, ArgumentError
 from glimpse.files import write_whole
 from glimpse.training.callbacks import (
@@ -322,7 +322,7 @@ def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dic
         f"--{group}.{key} was {was[key]}, is {now[key]}"
         for group, was, now in (
             ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
-            ("data", checkpoint.get("datamodule_hyper_parameters", {}), dict(data.hparams)),
+            ("data", complete_options(checkpoint.get("datamodule_hyper_parameters", {})), dict(data.hparams)),
         )
         for key in now
         if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE
