@@ -157,14 +157,6 @@ class ImageData(LightningDataModule):
                     f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape, parts "
                     "and labels of their own; leave it out",
                 )
-        if (image_height is None) != (image_width is None):
-            raise DataError(
-                "expected both ",
-                Argument("image_height"),
-                " and ",
-                Argument("image_width"),
-                f", or neither, got {image_height} and {image_width}; give both, or leave both to the images' sizes",
-            )
         if fit is not None and fit not in FITS:
             raise DataError("expected ", Argument("fit"), f" out of {', '.join(FITS)}; got {fit!r}; choose one of them")
         for name, value, least in (
@@ -179,6 +171,14 @@ class ImageData(LightningDataModule):
         ):
             if value is not None and value < least:
                 raise DataError("expected ", Argument(name), f" of at least {least}, got {value}; raise it")
+        if (image_height is None) != (image_width is None):
+            raise DataError(
+                "expected both ",
+                Argument("image_height"),
+                " and ",
+                Argument("image_width"),
+                f", or neither, got {image_height} and {image_width}; give both, or leave both to the images' sizes",
+            )
         if bool(canvas_height) != bool(canvas_width) or (num_pieces and not canvas_height):
             raise DataError(
                 "a canvas needs both its sides, and clutter needs a canvas; got ",
