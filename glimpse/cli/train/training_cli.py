@@ -42,6 +42,7 @@ from glimpse.training.callbacks import (
 from glimpse.training.checkpoint import read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.hard_model import HardModelTraining
 from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
@@ -230,6 +231,9 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.datamodule, ImageData):
             for note in self.datamodule.source.notes:
                 print(f"data: {note}")
+        warning = self.model.warning() if isinstance(self.model, HardModelTraining) else None
+        if warning:
+            print(f"warning: {warning.render(self.spell)}", file=sys.stderr, flush=True)
         self.tell_precision()
 
     def tell_precision(self) -> None:
