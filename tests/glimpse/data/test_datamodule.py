@@ -1,14 +1,16 @@
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as lightning
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData
+from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
 from glimpse.data.datasets import DataError
 from tests.support.spellings import rejected
 
@@ -320,7 +322,10 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
             {"dataset": "folder", "image_width": 40},
             r"expected both --data\.image_height and --data\.image_width, or neither, got None and 40; give both",
         ),
-        ({"dataset": "folder", "fit": "crop"}, r"expected --data\.fit out of squash, letterbox; got 'crop'; choose one"),
+        (
+            {"dataset": "folder", "fit": "crop"},
+            r"expected --data\.fit out of squash, letterbox; got 'crop'; choose one",
+        ),
         ({"fit": "squash"}, r"expected --data\.fit with the data set folder alone, got squash with digits"),
         ({"dataset": "folder", "channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
     ],
