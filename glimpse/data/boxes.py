@@ -318,7 +318,7 @@ def _mask(path: Path) -> npt.NDArray[np.bool_]:
 
 def _sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
     """Width and height of each upright image in pixels; images that can't be read are reported where they are."""
-    sizes = {path: upright_size(path) for path in files}
+    sizes = {path: _size(path) for path in files}
     return {path: size[::-1] for path, size in sizes.items() if size is not None}
 
 
@@ -350,3 +350,11 @@ def _refuse(faults: list[str], expected: str) -> None:
             "boxes by ",
             Setting("boxes", NO_BOXES),
         )
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image, pixels; None when its header can't be read, which reading the image reports."""
+    try:
+        return upright_size(path)
+    except ImageError:
+        return None

@@ -1,6 +1,6 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -10,17 +10,30 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
 from glimpse.data.boxes import on_canvas
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
-from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.folder import FITS, folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.errors import Argument, Setting
 
-FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
-"""What a folder's images are brought to when nothing is said."""
+FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64}
+"""What was done to a folder's images where the options of a training name no way."""
+
+
+def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the options that a checkpoint has of :class:`ImageData`: an earlier version left some to its defaults.
+
+    Args:
+        options: By their names.
+    """
+    if options.get("dataset") != FOLDER or "fit" in options:
+        return dict(options)
+    return {**options, **{name: options.get(name) or value for name, value in FORMERLY.items()}}
+
 
 _READ: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
 """The data sets that somebody holds in memory, so that several trainings in one process read them once."""
@@ -103,8 +116,11 @@ class ImageData(LightningDataModule):
             colours). None of them mirrors an image.
         flips: Without a canvas: whether half of the training images are mirrored left to right. Leave it out where that
             makes another class of an image, as of a letter or a sign with an arrow.
-        image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
-        image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
+        image_height: For ``folder`` alone: every image is brought to this height, pixels. When both sides are left out,
+            they follow from the images' sizes, see :func:`glimpse.data.sizes.canvas_size`.
+        image_width: For ``folder`` alone: every image is brought to this width, pixels.
+        fit: For ``folder`` alone: ``squash`` scales every image to height x width, whatever its proportions;
+            ``letterbox`` keeps them, and centres it on black. ``squash`` when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
             :func:`glimpse.data.folder.image_folder`.
@@ -134,6 +150,7 @@ class ImageData(LightningDataModule):
         flips: bool = False,
         image_height: int | None = None,
         image_width: int | None = None,
+        fit: str | None = None,
         channels: int | None = None,
         group: str | None = None,
         labels: str | None = None,
@@ -148,8 +165,11 @@ class ImageData(LightningDataModule):
             raise DataError(
                 "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
             )
-        shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
-        of_folder = shape | {
+        of_folder = {
+            "channels": channels,
+            "image_height": image_height,
+            "image_width": image_width,
+            "fit": fit,
             "group": group,
             "labels": labels,
             "skip_unreadable": skip_unreadable or None,
@@ -163,7 +183,8 @@ class ImageData(LightningDataModule):
                     f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape, parts "
                     "and labels of their own; leave it out",
                 )
-        chosen = FOLDER_SHAPE | {name: value for name, value in shape.items() if value is not None}
+        if fit is not None and fit not in FITS:
+            raise DataError("expected ", Argument("fit"), f" out of {', '.join(FITS)}; got {fit!r}; choose one of them")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("passes", passes, 1),
@@ -171,11 +192,19 @@ class ImageData(LightningDataModule):
             ("seed", seed, 0),
             ("canvas_height", canvas_height, 0),
             ("canvas_width", canvas_width, 0),
-            ("image_height", chosen["image_height"], 1),
-            ("image_width", chosen["image_width"], 1),
+            ("image_height", image_height, 1),
+            ("image_width", image_width, 1),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise DataError("expected ", Argument(name), f" of at least {least}, got {value}; raise it")
+        if (image_height is None) != (image_width is None):
+            raise DataError(
+                "expected both ",
+                Argument("image_height"),
+                " and ",
+                Argument("image_width"),
+                f", or neither, got {image_height} and {image_width}; give both, or leave both to the images' sizes",
+            )
         if bool(canvas_height) != bool(canvas_width) or (num_pieces and not canvas_height):
             raise DataError(
                 "a canvas needs both its sides, and clutter needs a canvas; got ",
@@ -194,14 +223,16 @@ class ImageData(LightningDataModule):
                     f" without a canvas alone, got {value} with a canvas of {canvas_height}x{canvas_width}, on which "
                     "images are moved anyway; leave one of them out",
                 )
-        if chosen["channels"] not in (1, 3):
+        if channels not in (None, 1, 3):
             raise DataError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {channels}")
         self.save_hyperparameters()
+        if dataset == FOLDER:
+            # A checkpoint says what was done, whatever a later version does when nothing is said.
+            self.hparams.update(fit=fit or "squash", channels=channels or 3)
         self.dataset = dataset
         self.root = root
         self.download = download
         self.jitter = jitter
-        self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
         self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
         self.batch_size = batch_size
         self.passes = passes
@@ -214,30 +245,39 @@ class ImageData(LightningDataModule):
     @property
     def _key(self) -> tuple[object, ...]:
         """What the parts are read by."""
-        shape = (*self.folder_shape, self.group, self.labels, self.skip_unreadable)
-        return (self.dataset, data_root(self.root).resolve(), *(shape if self.dataset == FOLDER else ()))
+        said = self.hparams
+        root = data_root(self.root).resolve()
+        if self.dataset != FOLDER:
+            return self.dataset, root
+        shape = (said.image_height, said.image_width, said.channels, said.fit)
+        return root, *shape, self.group, self.labels, self.skip_unreadable, self.boxes
 
     @property
     def source(self) -> Source:
         """The data set's parts, read when first asked for."""
+        key = self._key
         if self._source is None:
-            self._source = _READ.get(self._key)
+            self._source = _READ.get(key)
         if self._source is None:
             if self.dataset == FOLDER:
-                channels, height, width = self.folder_shape
+                said = self.hparams
                 self._source = image_folder(
                     data_root(self.root),
-                    height,
-                    width,
-                    channels,
+                    said.image_height,
+                    said.image_width,
+                    said.channels,
                     self.group,
                     self.labels,
                     self.skip_unreadable,
                     self.boxes,
+                    FITS[said.fit],
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
-            _READ[self._key] = self._source
+            _READ[key] = self._source
+        if self.dataset == FOLDER:
+            height, width = self._source.train.images.shape[2:]
+            self.hparams.update(image_height=height, image_width=width)
         return self._source
 
     @property
@@ -255,12 +295,18 @@ class ImageData(LightningDataModule):
     @property
     def image_shape(self) -> list[int]:
         """Channels, height and width of what the model gets to see."""
-        channels, height, width = (
-            self.folder_shape if self.dataset == FOLDER else tuple(self.source.train.images.shape[1:])
-        )
+        if self.dataset == FOLDER and self.hparams.image_height is not None:
+            channels, height, width = (self.hparams[name] for name in ("channels", "image_height", "image_width"))
+        else:
+            channels, height, width = self.source.train.images.shape[1:]
         if self.canvas:
             return [channels, self.canvas.height, self.canvas.width]
         return [channels, height, width]
+
+    @property
+    def size_policy(self) -> str:
+        """How an image of another size comes onto what the model sees, for a model's card."""
+        return FITS[self.hparams.fit] if self.dataset == FOLDER and self.canvas is None else FIT
 
     def describe(self) -> str:
         """The data in words, for a model's card."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from glimpse.data.datamodule import ImageData
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.data.datasets import DataError, data_root
 from glimpse.errors import Argument, ArgumentError, Part
 from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, arguments_of
@@ -91,7 +91,7 @@ def load_training(
         training.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
-    data = _arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path)
+    data = complete_options(_arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path))
     data["download"] = False
     if root is not None:
         data["root"] = root

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from glimpse.errors import Argument, Sentence
 from glimpse.models.hard import GAZES, HardAttention, HardObserver
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import COMBINE, WHAT
@@ -76,3 +77,26 @@ class HardModelTraining(BackboneTraining):
         model = HardAttention(len(self.classes), channels, policy=policy, backbone=trunk, **chosen)
         retina = Retina(options["glimpse_size"], options["num_scales"], options["zoom"])
         return HardObserver(model, retina, options["num_glimpses"])
+
+    def warning(self) -> Sentence | None:
+        """What to say of windows that take the whole image in, before training; None where there is something to look for.
+
+        A gaze learns nothing where the first glimpse shows everything.
+        """
+        options, (height, width) = self.hparams, self.image_shape[1:]
+        widest = options["glimpse_size"] * options["zoom"] ** (options["num_scales"] - 1)
+        if options["glimpse_size"] >= max(height, width):
+            return Sentence(
+                f"the finest window takes in the whole image of {height}x{width} pixels, so that there is nothing to "
+                "look for: one glimpse sees all of it; lower ",
+                Argument("glimpse_size"),
+                ", or use larger images",
+            )
+        if widest >= max(height, width):
+            return Sentence(
+                f"the widest window of {widest} pixels takes in the whole image of {height}x{width}, so that there may "
+                "be little to look for: the first glimpse sees all of it, coarsely; lower ",
+                Argument("num_scales"),
+                ", or use larger images",
+            )
+        return None

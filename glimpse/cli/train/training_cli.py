@@ -24,7 +24,7 @@ from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
 from glimpse.cli.usage import UsageError, invocation, spelling
-from glimpse.data.datamodule import ImageData
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.errors import Argument, ArgumentError
 from glimpse.files import write_whole
 from glimpse.training.callbacks import (
@@ -39,6 +39,7 @@ from glimpse.training.callbacks import (
 from glimpse.training.checkpoint import Transfer, finetune, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.hard_model import HardModelTraining
 from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
@@ -238,6 +239,9 @@ class TrainingCLI(LightningCLI):
         if self.transfer:
             anew = f"; begun anew, for other classes: {', '.join(self.transfer.anew)}" if self.transfer.anew else ""
             print(f"taken from {self._get(self.config, 'finetune')}: {', '.join(self.transfer.taken)}{anew}")
+        warning = self.model.warning() if isinstance(self.model, HardModelTraining) else None
+        if warning:
+            print(f"warning: {warning.render(self.spell)}", file=sys.stderr, flush=True)
         self.tell_precision()
 
     def tell_precision(self) -> None:
@@ -350,7 +354,7 @@ def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dic
         f"--{group}.{key} was {was[key]}, is {now[key]}"
         for group, was, now in (
             ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
-            ("data", checkpoint.get("datamodule_hyper_parameters", {}), dict(data.hparams)),
+            ("data", complete_options(checkpoint.get("datamodule_hyper_parameters", {})), dict(data.hparams)),
         )
         for key in now
         if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData
+from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
 from glimpse.data.datasets import DataError
 from tests.support.spellings import rejected
 
@@ -310,7 +311,6 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
     assert folder.classes == ["ant", "bee"]
     assert folder.image_shape == [3, 30, 40]
     assert folder.describe() == tmp_path.name
-    assert ImageData("folder", str(tmp_path)).image_shape == [3, 64, 64]
     monkeypatch.chdir(tmp_path)
     assert ImageData("folder", ".").describe() == tmp_path.name
 
@@ -343,6 +343,15 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
             {"jitter": 2, "canvas_height": 60, "canvas_width": 50},
             r"expected --data\.jitter without a canvas alone, got 2 with a canvas of 60x50, .*; leave one of them out",
         ),
+        (
+            {"dataset": "folder", "image_width": 40},
+            r"expected both --data\.image_height and --data\.image_width, or neither, got None and 40; give both",
+        ),
+        (
+            {"dataset": "folder", "fit": "crop"},
+            r"expected --data\.fit out of squash, letterbox; got 'crop'; choose one",
+        ),
+        ({"fit": "squash"}, r"expected --data\.fit with the data set folder alone, got squash with digits"),
         ({"dataset": "folder", "channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
     ],
 )
@@ -376,3 +385,50 @@ def test_images_on_canvases_are_not_changed_otherwise(option, value) -> None:
 def test_training_images_are_counted_by_class() -> None:
     data = ImageData()
     assert data.class_counts.tolist() == [int((data.source.train.labels == label).sum()) for label in range(10)]
+
+
+def folder_of(root: Path, *sizes: tuple[int, int], value: int = 200) -> Path:
+    """Ten images of two classes; their (width, height) come in turn."""
+    for number in range(20):
+        path = root / ("ant", "bee")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", sizes[number % len(sizes)], value + number).save(path)
+    return root
+
+
+def test_a_folder_has_a_canvas_like_its_images_and_its_options_say_which(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (100, 48), (130, 66))))
+    assert data.image_shape == [3, 64, 128]
+    assert (data.source.train.images.amin((1, 2, 3)) >= 200).all()  # no black beside any of them
+    assert data.size_policy == "squash"
+    again = ImageData(**data.hparams)
+    folder_of(tmp_path, (500, 500))
+    assert again.image_shape == [3, 64, 128]
+    assert again.size_policy == "squash"
+
+
+def test_a_letterbox_keeps_proportions_and_leaves_black(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (30, 60))), image_height=40, image_width=40, fit="letterbox")
+    images = data.source.train.images
+    assert (images[..., :10] == 0).all()
+    assert (images[..., 11:29] >= 200).all()
+    assert data.size_policy == "fit"
+
+
+def test_a_canvas_with_clutter_keeps_its_own_policy(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (40, 40))), canvas_height=90, canvas_width=80)
+    assert data.image_shape == [3, 90, 80]
+    assert data.source.train.images.shape[1:] == (3, 48, 48)
+    assert data.size_policy == ImageData("digits").size_policy == "fit"
+
+
+def test_the_options_of_an_earlier_version_mean_what_they_meant():
+    assert complete_options({"dataset": "folder", "image_height": None, "image_width": 96, "seed": 3}) == {
+        "dataset": "folder",
+        "fit": "letterbox",
+        "image_height": 64,
+        "image_width": 96,
+        "seed": 3,
+    }
+    for options in ({"dataset": "mnist"}, {"dataset": "folder", "fit": "squash", "image_height": 48}, {}):
+        assert complete_options(options) == options
