@@ -309,11 +309,11 @@ def boxes_in(mask: npt.NDArray[np.bool_]) -> list[Box]:
 def _mask(path: Path) -> npt.NDArray[np.bool_]:
     """Where a mask is not zero; where it is at least half of white, if its file's format changes values a little."""
     pixels = decode(path).max(axis=2)
-    if path.suffix.lower() in _LOSSY:
-        return pixels >= 128
     with Image.open(path, formats=FORMATS) as picture:
-        wide = picture.mode.startswith("I")  # numbers of objects, which would be scaled to 8 bits
-        return np.asarray(picture) > 0 if wide else pixels > 0
+        if picture.mode.startswith("I"):  # numbers of objects, which would be scaled to 8 bits
+            pixels = np.asarray(picture)
+    mask: npt.NDArray[np.bool_] = pixels >= (128 if path.suffix.lower() in _LOSSY else 1)
+    return mask
 
 
 def _sizes(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
@@ -334,7 +334,7 @@ def _in_fractions(source: Path, boxes: Boxes, sizes: Mapping[Path, tuple[int, in
 
 
 def _area(box: Box) -> float:
-    return float(box.right - box.left) * (box.bottom - box.top)
+    return float((box.right - box.left) * (box.bottom - box.top))
 
 
 def _text(box: Box) -> str:
