@@ -54,6 +54,8 @@ def recommend(
         )
     if not finished and lead >= 0:
         return best, f"since the training ended before the learning rate did, and {last.name} is no better"
+    if lead <= 0:
+        return last, f"since {best.name} is no better on the validation images"
     return last, (
         f"since {best.name}, of {100 * lead:.2f} points less {error} on the validation images, leads by no more than "
         f"chance explains (standard error {100 * deviation:.2f})"

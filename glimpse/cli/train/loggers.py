@@ -1,6 +1,10 @@
-"""The loggers that ``--logger`` names: Lightning's, each in the run's folder. It imports torch."""
+"""The loggers that ``--logger`` names: Lightning's, which write into the run's folder; MLflow's, where MLflow would.
+
+It imports torch.
+"""
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +30,9 @@ LOGGERS = {
     "csv": NamedLogger(None, lambda output: CSVLogger(str(output), name="csv")),
     "mlflow": NamedLogger(
         "mlflow",
-        lambda output: MLFlowLogger(PROJECT, run_name=output.name, save_dir=str(output.absolute() / "mlruns")),
+        lambda output: MLFlowLogger(
+            PROJECT, output.name, tracking_uri=import_module("mlflow").get_tracking_uri(), save_dir=None
+        ),
     ),
     "tensorboard": NamedLogger("tensorboard", lambda output: TensorBoardLogger(str(output), name="", version="")),
     "wandb": NamedLogger("wandb", lambda output: WandbLogger(name=output.name, project=PROJECT, save_dir=str(output))),
@@ -51,7 +57,7 @@ def choose_loggers(given: Any, names: Iterable[str | None], output: Path) -> Any
 
 
 def make_logger(name: str, output: Path) -> Logger:
-    """Make a logger; it opens no file and no connection before the training starts.
+    """Make a logger; it writes nothing into the run's folder before the training starts.
 
     Args:
         name: One of :data:`LOGGERS`.

@@ -29,20 +29,32 @@ def test_a_missing_package_is_named_with_its_installation(name, monkeypatch, tmp
         make_logger(name, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "made"), [("mlflow", "MLFlowLogger"), ("wandb", "WandbLogger")])
-def test_an_installed_package_gets_the_runs_folder_and_name(name, made, monkeypatch, tmp_path) -> None:
-    given: dict[str, str] = {}
+@pytest.fixture
+def given(monkeypatch, tmp_path) -> dict[str, str]:
+    """What a logger is made with, in place of those whose packages are not installed."""
+    found: dict[str, str] = {}
 
-    def make(*args: str, **options: str) -> CSVLogger:
-        given.update(options)
+    def make(experiment: str = "", run: str = "", **options: str) -> CSVLogger:
+        found.update(options, experiment=experiment, run=run)
         return CSVLogger(tmp_path)
 
-    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    package = ModuleType("mlflow")
+    monkeypatch.setattr(package, "get_tracking_uri", lambda: "sqlite:///mine.db", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", package)
     monkeypatch.setattr(loggers, "find_spec", lambda package: True)
-    monkeypatch.setattr(loggers, made, make)
-    make_logger(name, tmp_path / "mine")
-    assert (given["name"] if name == "wandb" else given["run_name"]) == "mine"
-    assert given["save_dir"].startswith(str(tmp_path / "mine"))
+    monkeypatch.setattr(loggers, "MLFlowLogger", make)
+    monkeypatch.setattr(loggers, "WandbLogger", make)
+    return found
+
+
+def test_wandb_gets_the_runs_folder_and_name(given, tmp_path) -> None:
+    make_logger("wandb", tmp_path / "mine")
+    assert (given["name"], given["project"], given["save_dir"]) == ("mine", "glimpse", str(tmp_path / "mine"))
+
+
+def test_mlflow_writes_where_mlflow_would(given, tmp_path) -> None:
+    make_logger("mlflow", tmp_path / "mine")
+    assert (given["experiment"], given["run"], given["tracking_uri"]) == ("glimpse", "mine", "sqlite:///mine.db")
 
 
 def test_loggers_are_named_or_made_by_the_trainers_own_options(tmp_path) -> None:
