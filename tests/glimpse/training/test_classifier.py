@@ -23,7 +23,16 @@ from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
-SMALL: dict[str, Any] = {"smoothing": 0.0, "learning_rate": 1e-2, "warm_up": 0.2, "weight_decay": 0.0, "seed": 0}
+SMALL: dict[str, Any] = {
+    "smoothing": 0.0,
+    "learning_rate": 1e-2,
+    "warm_up": 0.2,
+    "weight_decay": 0.0,
+    "teacher": None,
+    "teacher_weight": 0.3,
+    "teacher_temperature": 2.0,
+    "seed": 0,
+}
 FIT: dict[str, Any] = {
     "accelerator": "cpu",
     "enable_checkpointing": False,
