@@ -28,7 +28,6 @@ SMALL: dict[str, Any] = {
     "learning_rate": 1e-2,
     "warm_up": 0.2,
     "weight_decay": 0.0,
-    "teacher": None,
     "teacher_weight": 0.3,
     "teacher_temperature": 2.0,
     "seed": 0,
@@ -109,7 +108,7 @@ def fit(module: MeanTraining, **options: Any) -> lightning.Trainer:
 def test_the_arguments_of_a_family_and_of_its_bases_are_saved_by_name():
     data = {"classes": list("0123456789"), "image_shape": [1, 24, 32]}
     saved = dict(module_of(warm_up=0.3).hparams)
-    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3}
+    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3, "teacher": None}
     assert saved.keys() == arguments_of(MeanTraining).keys()
 
 

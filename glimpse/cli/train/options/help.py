@@ -27,7 +27,8 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
   --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
   --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
-  --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
+  --model.backbone NAME       a network of torchvision or timm (and --model.backbone_weights, --model.freeze)
+  --model.teacher FILE        a checkpoint whose beliefs are imitated (and --model.teacher_weight)
   --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
   --trainer.max_epochs N      how long to train
   --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, bf16-mixed

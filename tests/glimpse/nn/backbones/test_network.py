@@ -47,7 +47,9 @@ def trained_parts(made: Backbone) -> set[str]:
     """The first level of the network's parts that would change in training: by gradient, or as an average."""
     before = {key: part.clone() for key, part in made.state_dict().items()}
     made.train()
-    made(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    maps = made(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    if maps.requires_grad:
+        maps.square().sum().backward()
     moved = {key for key, part in made.state_dict().items() if not part.equal(before[key])}
     learnt = {key for key, part in made.named_parameters() if part.grad is not None}
     return {key.split(".")[1] for key in moved | learnt}

@@ -38,7 +38,7 @@ def fit(training: Any, checkpoint: Path | None = None, **data: Any) -> lightning
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(training, ImageData("digits", batch_size=8, canvas_height=24, canvas_width=20, **data))
+    trainer.fit(training, ImageData("digits", batch_size=8, canvas_height=24, canvas_width=28, **data))
     if checkpoint:
         trainer.save_checkpoint(checkpoint)
     return trainer
@@ -46,10 +46,10 @@ def fit(training: Any, checkpoint: Path | None = None, **data: Any) -> lightning
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network that was trained on images of 24 x 20 pixels."""
+    """A small network that was trained on images of 24 x 28 pixels."""
     path = tmp_path_factory.mktemp("teacher") / "last.ckpt"
     torch.manual_seed(0)
-    fit(FAMILIES["cnn"](CLASSES, [1, 24, 20], widths=[4, 8], depths=[1, 1]), path)
+    fit(FAMILIES["cnn"](CLASSES, [1, 24, 28], widths=[4, 8], depths=[1, 1]), path)
     return path
 
 
@@ -57,7 +57,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_family_learns_from_a_teacher(kind, checkpoint, tmp_path):
     def loss_of(**options: Any) -> Any:
         torch.manual_seed(0)
-        training = FAMILIES[kind](CLASSES, [1, 24, 20], learning_rate=1e-5, **SMALL[kind], **options)
+        training = FAMILIES[kind](CLASSES, [1, 24, 28], learning_rate=1e-5, **SMALL[kind], **options)
         trainer = fit(training, tmp_path / "last.ckpt")
         return float(trainer.callback_metrics["train_loss"]), training
 
@@ -75,7 +75,7 @@ def test_every_family_learns_from_a_teacher(kind, checkpoint, tmp_path):
 
 def test_a_teacher_answers_about_the_whole_image_at_the_size_it_knows(checkpoint):
     teacher = Teacher(checkpoint, CLASSES, 1)
-    images = torch.randint(0, 255, (3, 1, 24, 20), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(0, 255, (3, 1, 24, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     logits = teacher(images)
     torch.testing.assert_close(logits, teacher.observer(images).logits[:, -1])
     assert not logits.requires_grad
@@ -83,7 +83,7 @@ def test_a_teacher_answers_about_the_whole_image_at_the_size_it_knows(checkpoint
     seen: list[tuple[int, ...]] = []
     teacher.observer.register_forward_pre_hook(lambda part, inputs: seen.append(tuple(inputs[0].shape)))
     assert teacher(larger).shape == (3, 10)
-    assert seen == [(3, 1, 24, 20)]
+    assert seen == [(3, 1, 24, 28)]
 
 
 def test_a_teacher_of_other_classes_or_channels_is_refused(checkpoint, tmp_path):
@@ -92,13 +92,13 @@ def test_a_teacher_of_other_classes_or_channels_is_refused(checkpoint, tmp_path)
     with rejected("a teacher of images of as many channels, 3, got .*, which was trained on 1; .*out --model.teacher"):
         Teacher(checkpoint, CLASSES, 3)
     with rejected("expected a checkpoint at .*absent.ckpt, found nothing; give a .ckpt file"):
-        fit(FAMILIES["mlp"](CLASSES, [1, 24, 20], hidden=4, teacher=str(tmp_path / "absent.ckpt")))
+        fit(FAMILIES["mlp"](CLASSES, [1, 24, 28], hidden=4, teacher=str(tmp_path / "absent.ckpt")))
 
 
 @pytest.mark.parametrize("name", ["teacher_weight", "teacher_temperature"])
 def test_weights_and_temperatures_have_ranges(name):
     with rejected(f"expected --model.{name} from 0.*, got -1"):
-        FAMILIES["mlp"](CLASSES, [1, 24, 20], hidden=4, **{name: -1.0})
+        FAMILIES["mlp"](CLASSES, [1, 24, 28], hidden=4, **{name: -1.0})
 
 
 @pytest.mark.parametrize("every", [True, False])
