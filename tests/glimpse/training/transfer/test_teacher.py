@@ -112,7 +112,7 @@ def test_the_loss_is_the_papers(every):
     expected = 0.0
     for time in counted:
         belief = (logits[:, time] / 2).softmax(1)
-        expected += 4 * float((target * (target / belief).log()).sum(1).mean()) / len(counted)
+        expected += 4 * (target * (target / belief).log()).sum(1).mean().item() / len(counted)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert taught.grad is None
