@@ -230,7 +230,7 @@ def test_images_that_a_backbone_cannot_see_are_refused():
         ([3, 20, 60], "expected images of at least 32 pixels a side, the stride of mobilenet_v3_small, got 20"),
         (
             [4, 60, 60],
-            "expected images of 1 or 3 channels with a backbone, got 4; convert them, or leave out --mod",
+            "expected images of 1 or 3 channels with a backbone, got 4; convert them, or leave",
         ),
     ):
         with rejected(sentence):
