@@ -14,6 +14,7 @@ from glimpse.nn.backbones import Normalisation
 from glimpse.training.checkpoint import load_training
 from glimpse.training.families import FAMILIES
 from glimpse.training.transfer.backbone import BackboneTraining
+from glimpse.training.whole_image import ConvolutionalTraining
 from tests.support.spellings import rejected
 
 pytestmark = [
@@ -31,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cnn": {},
 }
 FAMILY = pytest.mark.parametrize("kind", OPTIONS)
-NETWORK = {"backbone": "resnet18", "backbone_layer": "layer1.1.relu_1"}
+NETWORK: dict[str, Any] = {"backbone": "resnet18", "backbone_layer": "layer1.1.relu_1"}
 
 
 def training_of(kind: str, **options: Any) -> BackboneTraining:
@@ -133,8 +134,7 @@ def test_the_rate_follows_from_the_weights(given, pretrained, factor):
 
 
 def test_coloured_images_take_each_channels_own_numbers():
-    training = FAMILIES["cnn"](CLASSES, [3, 40, 36], **NETWORK)
-    assert isinstance(training, BackboneTraining)
+    training = ConvolutionalTraining(CLASSES, [3, 40, 36], **NETWORK)
     assert training.trunk is not None
     training.trunk.normalisation = Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     statistics = training.pixel_statistics()
@@ -234,4 +234,4 @@ def test_images_that_a_backbone_cannot_see_are_refused():
         ),
     ):
         with rejected(sentence):
-            FAMILIES["cnn"](CLASSES, shape, backbone="mobilenet_v3_small")
+            ConvolutionalTraining(CLASSES, shape, backbone="mobilenet_v3_small")

@@ -8,6 +8,7 @@ import pytorch_lightning as lightning
 import torch
 
 from glimpse.data.datamodule import ImageData
+from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
 from glimpse.training.objectives import distillation_loss
 from glimpse.training.transfer.teacher import Teacher
@@ -24,6 +25,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"widths": [4], "depths": [1]},
     "mlp": {"hidden": 4},
 }
+
+
+def training_of(kind: str, **options: Any) -> ClassifierTraining:
+    return FAMILIES[kind](CLASSES, [1, 24, 28], **(SMALL[kind] | options))
 
 
 def fit(training: Any, checkpoint: Path | None = None, **data: Any) -> lightning.Trainer:
@@ -49,7 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network that was trained on images of 24 x 28 pixels."""
     path = tmp_path_factory.mktemp("teacher") / "last.ckpt"
     torch.manual_seed(0)
-    fit(FAMILIES["cnn"](CLASSES, [1, 24, 28], widths=[4, 8], depths=[1, 1]), path)
+    fit(training_of("cnn", widths=[4, 8], depths=[1, 1]), path)
     return path
 
 
@@ -57,7 +62,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_family_learns_from_a_teacher(kind, checkpoint, tmp_path):
     def loss_of(**options: Any) -> Any:
         torch.manual_seed(0)
-        training = FAMILIES[kind](CLASSES, [1, 24, 28], learning_rate=1e-5, **SMALL[kind], **options)
+        training = training_of(kind, learning_rate=1e-5, **options)
         trainer = fit(training, tmp_path / "last.ckpt")
         return float(trainer.callback_metrics["train_loss"]), training
 
@@ -92,13 +97,13 @@ def test_a_teacher_of_other_classes_or_channels_is_refused(checkpoint, tmp_path)
     with rejected("a teacher of images of as many channels, 3, got .*, which was trained on 1; .*out --model.teacher"):
         Teacher(checkpoint, CLASSES, 3)
     with rejected("expected a checkpoint at .*absent.ckpt, found nothing; give a .ckpt file"):
-        fit(FAMILIES["mlp"](CLASSES, [1, 24, 28], hidden=4, teacher=str(tmp_path / "absent.ckpt")))
+        fit(training_of("mlp", teacher=str(tmp_path / "absent.ckpt")))
 
 
 @pytest.mark.parametrize("name", ["teacher_weight", "teacher_temperature"])
 def test_weights_and_temperatures_have_ranges(name):
     with rejected(f"expected --model.{name} from 0.*, got -1"):
-        FAMILIES["mlp"](CLASSES, [1, 24, 28], hidden=4, **{name: -1.0})
+        training_of("mlp", **{name: -1.0})
 
 
 @pytest.mark.parametrize("every", [True, False])
