@@ -47,7 +47,7 @@ class FocusTraining(ClassifierTraining):
         classes: Class names, taken from the data.
         image_shape: Channels, height and width of the images, taken from the data.
         num_glimpses: Glimpses in an episode: the glance, and windows.
-        window: Side of a window, pixels.
+        window: Side of a window, pixels; a third of the image's shorter side when left out, at most 64.
         reduction: How many times smaller the glance sees the image than it is.
         candidates: Windows of each image that a training step looks at.
         crop: Side of the square crops that the first part of a training with boxes is on, pixels; 0 for none. A crop
@@ -78,7 +78,7 @@ class FocusTraining(ClassifierTraining):
         classes: list[str],
         image_shape: list[int],
         num_glimpses: int = 5,
-        window: int = 64,
+        window: int | None = None,
         reduction: int = 2,
         candidates: int = 4,
         crop: int = 0,
@@ -93,10 +93,12 @@ class FocusTraining(ClassifierTraining):
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
+        channels, height, width = image_shape
+        if window is None:
+            window = min(64, max(8, 8 * round(min(height, width) / 24)))
         self.save_hyperparameters()
         ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, math.inf), "crop_share": (0.0, 0.99)}
         check_training_options(self.hparams, _COUNTS, ranges)
-        channels, height, width = image_shape
         if min(height, width) < window:
             raise ArgumentError(
                 f"expected images at least as large as a window of {window}x{window} pixels, got {height}x{width}; "
@@ -123,7 +125,7 @@ class FocusTraining(ClassifierTraining):
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
         boxes, candidates = given[0] if given else None, self.candidates
         if boxes is not None and self.hparams["crop"] and self.progress() < self.hparams["crop_share"]:
-            images, labels, boxes = self._cropped(images, labels, boxes, generator)
+            images, labels, boxes = self.cropped(images, labels, boxes, generator)
             candidates = max(1, candidates // self.hparams["crops"])
         losses = self.losses(images, labels, boxes, generator, candidates)
         total = losses["glance"] + losses["answer"] + losses["windows"] + self.policy_weight * losses["policy"]
@@ -162,12 +164,12 @@ class FocusTraining(ClassifierTraining):
             glance = functional.cross_entropy(before, labels, label_smoothing=self.smoothing)
             policy = self._policy_loss(state, windows, before, labels, log_prob)
             return {"glance": glance, "answer": answer, "windows": answer.new_zeros(()), "policy": policy}
-        glance = _placed_loss(state, labels, boxes)
+        glance = placed_loss(state, labels, boxes)
         reach = boxes.new_tensor([model.window / size[1], model.window / size[0]])
         near = _near(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
         told = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
         both = Windows(*(torch.cat(pair, dim=1) for pair in zip(windows, told, strict=True)))
-        close = _window_loss(both, labels, boxes, model.window / size[1], model.window / size[0])
+        close = window_loss(both, labels, boxes, model.window / size[1], model.window / size[0])
         return {"glance": glance, "answer": answer, "windows": close, "policy": answer.new_zeros(())}
 
     def on_fit_start(self) -> None:
@@ -177,7 +179,7 @@ class FocusTraining(ClassifierTraining):
         if isinstance(data, ImageData) and data.source.train.boxes is not None:
             self.empty_class = empty_class(data.source.train, len(self.classes))
 
-    def _cropped(
+    def cropped(
         self,
         images: Tensor,
         labels: Int64[Tensor, " batch"],
@@ -294,7 +296,7 @@ def _inside_boxes(
     return ((points[None, :, None] - middle[:, None]).abs() <= half[:, None]).all(3).any(2)
 
 
-def _placed_loss(
+def placed_loss(
     state: FocusState, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"]
 ) -> Float[Tensor, ""]:
     """Minus the log-probability of the true pair of class and place: of any place on the object."""
@@ -313,7 +315,7 @@ def _placed_loss(
     return (every - target).mean()
 
 
-def _window_loss(
+def window_loss(
     windows: Windows, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"], wide: float, high: float
 ) -> Float[Tensor, ""]:
     """Cross-entropy of what each window shows, the class or nothing; a window that cuts an object does not count."""
