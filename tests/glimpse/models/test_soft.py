@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from glimpse.data.datamodule import ImageData
 from glimpse.images.geometry import grid
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
-from glimpse.nn.backbones import backbone
+from glimpse.nn.backbones.torchvision_networks import torchvision_backbone
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
 from glimpse.rollout import Trace
@@ -266,7 +266,7 @@ def test_one_model_takes_any_size_with_global_attention():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_backbone_is_an_encoder_like_any_other(channels):
     torch.manual_seed(0)
-    encoder = backbone("resnet18", layer="layer2.1.relu_1")
+    encoder = torchvision_backbone("resnet18", layer="layer2.1.relu_1")
     observer = SoftObserver(SoftAttention(encoder, CLASSES, channels, HIDDEN), 2).eval()
     trace = watch(observer, pictures(2, channels, 32, 40))
     assert trace.maps is not None
