@@ -120,18 +120,19 @@ class GlanceAndFocus(nn.Module):
         return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places, visited)
 
     def look_closely(
-        self, images: Shaped[Tensor, "batch channels height width"], location: Float[Tensor, "batch 2"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Look at one window of each image: the log-likelihood ratio of each class against nothing.
+        self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch windows 2"]
+    ) -> Float[Tensor, "batch windows classes"]:
+        """Look at windows of each image: the log-likelihood ratio of each class against nothing.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
-            location: Middles of the windows, (x, y) in [-1, 1], as :meth:`inside` gives them.
+            locations: Middles of the windows, (x, y) in [-1, 1], as :meth:`inside` gives them.
         """
-        pixels = extract_glimpse(images, location, self.window, 1, 1).squeeze(1)
-        features = self.focus(standardise(pixels, self.mean, self.std))
+        cut = [extract_glimpse(images, each, self.window, 1, 1) for each in locations.unbind(1)]
+        pixels = torch.cat(cut, dim=1)
+        features = self.focus(standardise(pixels.flatten(0, 1), self.mean, self.std))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return precisely(self.window_classifier, self.dropout(pooled))
+        return precisely(self.window_classifier, self.dropout(pooled)).unflatten(0, pixels.shape[:2])
 
     def inside(self, location: Float[Tensor, "*shape 2"], height: int, width: int) -> Float[Tensor, "*shape 2"]:
         """The nearest locations whose windows lie within the image.
@@ -259,7 +260,7 @@ class FocusObserver(Observer):
 
         return rollout(
             step,
-            lambda choice: None if choice is whole else model.look_closely(images, choice.location),
+            lambda choice: None if choice is whole else model.look_closely(images, choice.location[:, None])[:, 0],
             choose,
             whole,
             glance,

@@ -192,7 +192,7 @@ class FocusTraining(ClassifierTraining):
         """
         (height, width), side = images.shape[-2:], self.hparams["crop"]
         count = self.hparams["crops"]
-        images, labels, boxes = (each.repeat_interleave(count, 0) for each in (images, labels, boxes))
+        labels, boxes = (each.repeat_interleave(count, 0) for each in (labels, boxes))
         around = torch.rand(len(boxes), generator=generator, device=boxes.device) < AROUND
         if self.empty_class is None:
             around = torch.ones_like(around)
@@ -200,7 +200,8 @@ class FocusTraining(ClassifierTraining):
         location = _near(boxes, reach, around, generator)
         edge = 1 - reach
         location = torch.minimum(torch.maximum(location, -edge), edge)
-        pixels = extract_glimpse(images, location, side, 1, 1).squeeze(1)
+        of_each = location.unflatten(0, (-1, count)).unbind(1)
+        pixels = torch.cat([extract_glimpse(images, each, side, 1, 1) for each in of_each], dim=1).flatten(0, 1)
         corner = ((location - reach + 1) / 2)[:, None]
         scale = boxes.new_tensor([width / side, height / side])
         moved = torch.cat(((boxes[..., :2] - corner) * scale, (boxes[..., 2:] - corner) * scale), -1).clamp(0, 1)
@@ -216,9 +217,9 @@ class FocusTraining(ClassifierTraining):
         model, count = self.observer.model, locations.shape[1]
         flat = locations.flatten(0, 1)
         rows, columns = state.places.shape[2:]
-        evidence = model.look_closely(images.repeat_interleave(count, 0), flat)
+        evidence = model.look_closely(images, locations)
         covered = model.covered(flat, rows, columns, images.shape[-2], images.shape[-1])
-        return Windows(locations, evidence.unflatten(0, (-1, count)), covered.unflatten(0, (-1, count)))
+        return Windows(locations, evidence, covered.unflatten(0, (-1, count)))
 
     def _sample(
         self, state: FocusState, size: tuple[int, int] | torch.Size, generator: torch.Generator, count: int

@@ -2,6 +2,7 @@
 
 import html
 import json
+import shlex
 import string
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from glimpse.cli.automatic.trials import Trial
     from glimpse.data.datamodule import ImageData
 
-FIGURES, PAGE = "choice.json", "choice.html"
+MODEL, FIGURES, PAGE = "model.ckpt", "choice.json", "choice.html"
+"""The files of a choice, in the run's folder."""
 
 
 def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial", data: "ImageData") -> None:
@@ -38,17 +40,20 @@ def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial
         final: The model that is recommended.
         data: The images, as the first candidate saw them.
     """
-    training, own_data = load_with_data(final.checkpoint)
+    model = output / MODEL
+    write_whole(model, final.checkpoint.read_bytes())
+    training, own_data = load_with_data(model)
     looking = measure_looking(training, own_data, choice.balanced)
     if looking is not None and looking.kept < training.observer.num_glimpses:
-        keep_glimpses(final.checkpoint, looking.kept)
-    found, cost = scores_on_test(final.checkpoint)
+        keep_glimpses(model, looking.kept)
+    found, cost = scores_on_test(model)
     pixels, pixels_on_test = pixel_regression(data, choice.balanced)
     figures: dict[str, Any] = {
         "images": survey.describe(),
         "measure": "balanced error" if choice.balanced else "error",
         "chosen": final.candidate.name,
-        "model": str(final.checkpoint),
+        "model": str(model),
+        "run": str(final.folder),
         "multiply_accumulates": cost,
         "test_error": found.error,
         "test_balanced_accuracy": found.balanced_accuracy,
@@ -75,13 +80,13 @@ def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial
     if looking is not None:
         print(f"\n{looking.describe()}")
     print(
-        f"\nthe model: {final.checkpoint} ({final.candidate.name}): on test images error {100 * found.error:.2f} %, "
+        f"\nthe model: {model} ({final.candidate.name}): on test images error {100 * found.error:.2f} %, "
         f"balanced accuracy {100 * found.balanced_accuracy:.1f} %; logistic regression on pixels "
         f"{100 * pixels_on_test.error:.2f} %, always {data.classes[found.majority_class]} "
         f"{100 * (1 - found.majority_accuracy):.2f} %"
     )
     print(f"all that was tried: {output / PAGE}, {FIGURES} beside it")
-    print(f"next: {invocation()} export {final.checkpoint}")
+    print(f"next: {invocation()} export {shlex.quote(str(model))}")
 
 
 def _looking(looking: Looking | None) -> dict[str, Any] | None:

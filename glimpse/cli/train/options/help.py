@@ -10,9 +10,11 @@ DATASETS_MODULE = "glimpse.data.datasets"
 AUGMENTATION_MODULE = "glimpse.data.augmentation"
 
 TRAIN_HELP = """\
-usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+usage: {program} DIR [--minutes N] [--data.OPTION VALUE]
+       {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
-Train a model of visual attention. Without arguments: the recipe {default!r}.
+Train a model of visual attention. With a folder of images, one folder a class: several models are tried, and validation
+images choose one, in 20 minutes or as --minutes says. Without arguments: the recipe {default!r}.
 
 recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
   {recipes}
@@ -48,6 +50,7 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --help-all                  every option there is
 
 examples:
+  {program} ~/images --minutes 10
   {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
   {program} --data.dataset folder --data.root ~/images --output runs/mine
   {program} --finetune runs/mine/best.ckpt --data.root ~/others
