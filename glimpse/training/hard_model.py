@@ -76,7 +76,7 @@ class HardModelTraining(ClassifierTraining):
         return HardObserver(model, retina, options["num_glimpses"])
 
     def warning(self) -> Sentence | None:
-        """What to say of windows that take the whole image in, before training; None where there is something to look for.
+        """A warning of windows that take in the whole image; None where there is something to look for.
 
         A gaze learns nothing where the first glimpse shows everything.
         """

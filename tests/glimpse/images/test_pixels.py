@@ -349,5 +349,5 @@ def test_the_size_is_that_of_the_upright_image(tmp_path, orientation):
 @pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
 def test_a_header_that_can_not_be_read_is_an_image_error(tmp_path, content):
     (tmp_path / "image").write_bytes(content)
-    with pytest.raises(pixels.ImageError, match="the header of the image '.*image' can't be read"):
+    with pytest.raises(pixels.ImageError, match=r"the header of the image '.*image' can't be read"):
         pixels.upright_size(tmp_path / "image")
