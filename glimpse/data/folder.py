@@ -37,7 +37,7 @@ def image_folder(
     group: str | None = None,
     labels: str | None = None,
     skip_unreadable: bool = False,
-    size_policy: str = SQUASH,
+    size_policy: str = FIT,
 ) -> Source:
     """Read a folder of classes, in one of the shapes of :mod:`glimpse.data.tree`.
 
@@ -185,7 +185,7 @@ def _read(
             pass
     split = Split(images, torch.tensor([label for _, label in listed]))
     kept = [place for place, (path, _) in enumerate(listed) if path not in faults]
-    return split if len(kept) == len(listed) else split.take(torch.tensor(kept))
+    return split if len(kept) == len(listed) else split.take(torch.tensor(kept, dtype=torch.int64))
 
 
 def _sizes(paths: Iterable[Path]) -> list[tuple[int, int]]:
