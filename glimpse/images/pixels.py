@@ -111,6 +111,8 @@ def decode(
 def upright_size(path: Path) -> tuple[int, int]:
     """Read the (height, width) of an upright image, pixels, from its header; none of its pixels is decoded.
 
+    Of a PNG's orientation nothing is known from its header; its size is that in which it is stored.
+
     Args:
         path: An image file.
 
@@ -122,7 +124,7 @@ def upright_size(path: Path) -> tuple[int, int]:
             examine(stream)
             with Image.open(stream, formats=FORMATS) as picture:
                 width, height = picture.size
-                # Pillow would decode a PNG to look for an orientation behind its pixels.
+                # Pillow would decode the whole of a PNG to look for one.
                 orientation = picture.getexif().get(ExifTags.Base.Orientation) if picture.format != "PNG" else None
     except Exception as error:  # as in decoding, hostile bytes are met with a dozen kinds of exception
         raise ImageError(f"the header of the image {str(path)!r} can't be read ({error}); copy it again") from error
