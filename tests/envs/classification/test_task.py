@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.models.hard import HardAttention
 from glimpse_envs.classification.scenes import FixedScenes, Pictures
