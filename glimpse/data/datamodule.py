@@ -20,7 +20,7 @@ from glimpse.data.folder import FITS, folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.errors import Argument, Setting
 
-FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64}
+FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64, "channels": 3}
 """What was done to a folder's images where the options of a training name no way."""
 
 

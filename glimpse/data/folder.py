@@ -39,7 +39,7 @@ def image_folder(
     labels: str | None = None,
     skip_unreadable: bool = False,
     boxes: str | None = None,
-    size_policy: str = SQUASH,
+    size_policy: str = FIT,
 ) -> Source:
     """Read a folder of classes, in one of the shapes of :mod:`glimpse.data.tree`.
 
@@ -205,7 +205,7 @@ def _read(
         boxes = on_canvas(objects.rows(path for path, _ in listed), places, canvas.height, canvas.width)
     split = Split(images, torch.tensor([label for _, label in listed]), boxes)
     kept = [place for place, (path, _) in enumerate(listed) if path not in faults]
-    return split if len(kept) == len(listed) else split.take(torch.tensor(kept))
+    return split if len(kept) == len(listed) else split.take(torch.tensor(kept, dtype=torch.int64))
 
 
 def _sizes(paths: Iterable[Path]) -> list[tuple[int, int]]:

@@ -34,8 +34,9 @@ def canvas_size(sizes: Sequence[tuple[int, int]], most_pixels: int) -> CanvasSiz
         sizes: Each image's (height, width), pixels; at least one.
         most_pixels: A canvas with more than memory has room for is reduced, until its sides are the least ones.
     """
-    stretch = math.sqrt(median(width / height for height, width in sizes))
     size = median(math.sqrt(height * width) for height, width in sizes)
+    # Of the logarithm, so that as many tall images as wide ones make a square.
+    stretch = math.exp(median(math.log(width / height) for height, width in sizes) / 2)
     middle = (size / stretch, size * stretch)
     scale = min(1.0, LONGEST / max(middle))
     limit = f", at most {LONGEST} a side" if scale < 1 else ""

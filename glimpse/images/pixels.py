@@ -111,6 +111,8 @@ def decode(
 def upright_size(path: Path) -> tuple[int, int]:
     """Read the (height, width) of an upright image, pixels, from its header; none of its pixels is decoded.
 
+    Of a PNG's orientation nothing is known from its header; its size is that in which it is stored.
+
     Args:
         path: An image file.
 

@@ -79,7 +79,7 @@ class HardModelTraining(BackboneTraining):
         return HardObserver(model, retina, options["num_glimpses"])
 
     def warning(self) -> Sentence | None:
-        """What to say before training of windows that take the whole image in; None where there is more to look for.
+        """A warning of windows that take in the whole image; None where there is something to look for.
 
         A gaze learns nothing where the first glimpse shows everything.
         """

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.models.hard import HardAttention
 from glimpse_envs.classification.scenes import FixedScenes, Pictures
@@ -115,7 +116,7 @@ def test_a_folders_images_are_those_of_the_library(tmp_path):
         scenes = Task(dataset="folder", root=str(tmp_path), split="validation", **options).scenes()
         expected = ImageData("folder", str(tmp_path), **options).source.validation.images
         assert isinstance(scenes, FixedScenes)
-        assert scenes.image_shape == tuple(expected.shape[1:])
+        assert torch.equal(scenes.images(torch.arange(len(scenes))), expected)
     with pytest.raises(TaskError, match="expected both image_height and image_width, or neither, got 30 and None"):
         Task(dataset="folder", image_height=30)
     with pytest.raises(TaskError, match="expected image_width of at least 1, got 0"):

@@ -425,6 +425,7 @@ def test_a_canvas_with_clutter_keeps_its_own_policy(tmp_path):
 def test_the_options_of_an_earlier_version_mean_what_they_meant():
     assert complete_options({"dataset": "folder", "image_height": None, "image_width": 96, "seed": 3}) == {
         "dataset": "folder",
+        "channels": 3,
         "fit": "letterbox",
         "image_height": 64,
         "image_width": 96,

@@ -404,7 +404,7 @@ def test_a_folder_is_squashed_as_a_model_is_given_its_images(tmp_path):
         path = tmp_path / ("ant", "bee")[number % 2] / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.roll(wide, number, 1)).save(path)
-    source = image_folder(tmp_path, 20, 24, 3)
+    source = image_folder(tmp_path, 20, 24, 3, size_policy="squash")
     expected = {fit(np.roll(wide, number, 1), 20, 24, 3, "squash").tobytes() for number in range(8)}
     read = {image.permute(1, 2, 0).numpy().tobytes() for part in parts_of(source) for image in part.images}
     assert read == expected

@@ -134,8 +134,13 @@ def test_maps_lie_over_the_canvas_or_over_the_whole_of_a_squashed_image(tmp_path
     (found,) = predict_fitted(session, [image])
     seen = view.view_of(session, image, found)
     under: list[Any] = []
-    monkeypatch.setattr(answer, "draw_attention", lambda canvas, *_: under.append(canvas))
-    monkeypatch.setattr(animation, "animate_maps", lambda canvas, *_: under.append(canvas))
+
+    def remember(canvas: Any, *_: Any) -> Image.Image:
+        under.append(canvas)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(answer, "draw_attention", remember)
+    monkeypatch.setattr(animation, "animate_maps", lambda *arguments: [remember(*arguments)])
     view.draw(session, seen)
     view.animate(session, seen)
     assert [shown.shape[1::-1] for shown in under] == [size, size]

@@ -322,7 +322,7 @@ def test_a_squashed_image_covers_its_canvas(shape):
     assert squashed.shape == (30, 20, 3)
     assert squashed.min() == 9
     assert (squashed[:, -5:] == 200).all()
-    assert pixels.placement(*shape[:2], 30, 20, "squash") == (0, 0, 20, 30)
+    assert pixels.placement(shape[0], shape[1], 30, 20, "squash") == (0, 0, 20, 30)
 
 
 def test_an_unknown_size_policy_is_refused():
