@@ -21,7 +21,7 @@ CHUNK = 16
 
 
 @dataclass(frozen=True)
-class Policy:
+class AugmentationPolicy:
     """How much images are changed at most. Every change is drawn evenly from its range.
 
     Attributes:
@@ -45,11 +45,13 @@ class Policy:
     saturation: float = 0.0
 
 
-POLICIES = {
-    "none": Policy(),
-    "mild": Policy(shift=0.06, scale=1.1, rotation=8.0, brightness=0.2, contrast=0.2),
-    "strong": Policy(shift=0.12, scale=1.3, stretch=1.15, rotation=15.0, brightness=0.4, contrast=0.4, saturation=0.3),
-    "photographs": Policy(stretch=4 / 3, least_area=0.35, brightness=0.3, contrast=0.3, saturation=0.3),
+AUGMENTATIONS = {
+    "none": AugmentationPolicy(),
+    "mild": AugmentationPolicy(shift=0.06, scale=1.1, rotation=8.0, brightness=0.2, contrast=0.2),
+    "strong": AugmentationPolicy(
+        shift=0.12, scale=1.3, stretch=1.15, rotation=15.0, brightness=0.4, contrast=0.4, saturation=0.3
+    ),
+    "photographs": AugmentationPolicy(stretch=4 / 3, least_area=0.35, brightness=0.3, contrast=0.3, saturation=0.3),
 }
 """The policies, by name. None of them mirrors an image: for a sign or a letter that may be another class."""
 
@@ -59,7 +61,7 @@ class Augmentation:
     """What is done to training images.
 
     Attributes:
-        name: The policy, one of :data:`POLICIES`.
+        name: The policy, one of :data:`AUGMENTATIONS`.
         flips: Whether every other image, on average, is mirrored left to right.
 
     Raises:
@@ -70,11 +72,11 @@ class Augmentation:
     flips: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in POLICIES:
+        if self.name not in AUGMENTATIONS:
             raise ArgumentError(
                 "expected ",
                 Argument("augmentation"),
-                f" out of {', '.join(POLICIES)}; got {self.name!r}; choose one of them",
+                f" out of {', '.join(AUGMENTATIONS)}; got {self.name!r}; choose one of them",
             )
 
     def draw(
@@ -89,10 +91,10 @@ class Augmentation:
         Returns:
             Images of the same size, pixels in [0, 255]. What lies beyond the edge of an image is its reflection.
         """
-        policy = POLICIES[self.name]
+        policy = AUGMENTATIONS[self.name]
         if self.flips:
             images = torch.where(_coin(images, generator)[:, None, None, None], images.flip(3), images)
-        if policy == Policy():
+        if policy == AugmentationPolicy():
             return images
         maps = affine_maps(policy, images, generator)
         most = (policy.brightness, policy.contrast, policy.saturation)
@@ -134,7 +136,7 @@ class Augmentation:
 
 
 def affine_maps(
-    policy: Policy, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+    policy: AugmentationPolicy, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
 ) -> Float[Tensor, "batch 2 3"]:
     """Draw where each image's pixels are read: from (x, y, 1) in the new image to (x, y) in the old, both in [-1, 1].
 

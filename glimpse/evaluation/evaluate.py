@@ -68,7 +68,7 @@ class ClassifierEvaluation:
         pixels_of_image: Pixels of the image, over all channels.
         multiply_accumulates: Of one episode on one image.
         parameters: Trained numbers in the model.
-        balanced_accuracy: See :class:`glimpse.evaluation.scores.Scores`, as the next four.
+        balanced_accuracy: See :class:`glimpse.evaluation.scores.PredictionScores`, as the next four.
         macro_f1: Mean F1 of the classes, in [0, 1].
         top5_accuracy: Share of the images whose class is among the five likeliest; None of at most five classes.
         majority_class: The most frequent class of the part.

@@ -10,7 +10,7 @@ from glimpse.evaluation.scores import scores_of
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Finalist:
     """A model of a training, and what it answered.
 
     Attributes:
@@ -25,8 +25,8 @@ class Candidate:
 
 
 def recommend(
-    best: Candidate, last: Candidate, labels: Int64[Tensor, " images"], balanced: bool, finished: bool
-) -> tuple[Candidate, str]:
+    best: Finalist, last: Finalist, labels: Int64[Tensor, " images"], balanced: bool, finished: bool
+) -> tuple[Finalist, str]:
     """Choose one of the two, and say why.
 
     The best was chosen out of as many as there were epochs by the same images, so that part of its lead is luck; the
@@ -62,7 +62,7 @@ def recommend(
     )
 
 
-def _lead(best: Candidate, last: Candidate, labels: Tensor, balanced: bool) -> tuple[float, float]:
+def _lead(best: Finalist, last: Finalist, labels: Tensor, balanced: bool) -> tuple[float, float]:
     """How much lower the error of the best is, and the standard error of that, from the images on which they differ."""
     wrong_best, wrong_last = ((each.logits.argmax(1) != labels).double() for each in (best, last))
     images = labels.bincount()
@@ -71,20 +71,18 @@ def _lead(best: Candidate, last: Candidate, labels: Tensor, balanced: bool) -> t
     return float(differences.sum()), float(differences.square().sum().sqrt())
 
 
-def candidates_table(
-    candidates: list[Candidate], labels: Int64[Tensor, " images"], classes: tuple[str, ...]
-) -> list[str]:
-    """The candidates' figures and the majority line, in columns for a terminal.
+def finalists_table(finalists: list[Finalist], labels: Int64[Tensor, " images"], classes: tuple[str, ...]) -> list[str]:
+    """The finalists' figures and the majority line, in columns for a terminal.
 
     Args:
-        candidates: The models.
+        finalists: The models.
         labels: True classes of the validation images.
         classes: Class names, in the order of the labels.
     """
-    scores = [scores_of(each.logits, labels) for each in candidates]
+    scores = [scores_of(each.logits, labels) for each in finalists]
     constant = f"always {classes[scores[0].majority_class]}, the most frequent class"
     heading = f"on the {len(labels):,} validation images"
-    names = [f"{each.name}, after epoch {each.epoch}" for each in candidates]
+    names = [f"{each.name}, after epoch {each.epoch}" for each in finalists]
     width = max(map(len, (heading, constant, *names))) + 2
     top = scores[0].top5_accuracy is not None
     lines = [f"{heading:<{width}}{'error':>8}{'balanced accuracy':>19}{'macro F1':>10}" + "  top-5 accuracy" * top]

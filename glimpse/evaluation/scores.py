@@ -13,7 +13,7 @@ UNBALANCED = 2.0
 
 
 @dataclass(frozen=True)
-class Scores:
+class PredictionScores:
     """A model's figures on some images, each in [0, 1].
 
     Attributes:
@@ -33,7 +33,7 @@ class Scores:
     majority_class: int
 
 
-def scores_of(logits: Float[Tensor, "images classes"], labels: Int64[Tensor, " images"]) -> Scores:
+def scores_of(logits: Float[Tensor, "images classes"], labels: Int64[Tensor, " images"]) -> PredictionScores:
     """Measure predictions.
 
     Args:
@@ -43,7 +43,7 @@ def scores_of(logits: Float[Tensor, "images classes"], labels: Int64[Tensor, " i
     counts = count_confusion(logits.argmax(1), labels, logits.shape[1])
     frequency = counts.sum(1)
     top = logits.topk(TOP, 1).indices if logits.shape[1] > TOP else None
-    return Scores(
+    return PredictionScores(
         error=1 - int(counts.diagonal().sum()) / len(labels),
         balanced_accuracy=balanced_accuracy(counts),
         macro_f1=macro_f1(counts),

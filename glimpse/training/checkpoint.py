@@ -17,12 +17,12 @@ from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
 """What torch's error contains for a file that would run code when loaded."""
-MODEL = "observer.model."
+MODEL_PREFIX = "observer.model."
 """What the names of a model's weights begin with in a checkpoint."""
-CLASSIFIER = f"{MODEL}classifier."
+CLASSIFIER = f"{MODEL_PREFIX}classifier."
 """The weights of the part of a model whose shape follows from the number of classes, in every family."""
-CLASS_WEIGHTS = "class_weights"
-"""What a checkpoint holds of the training images, beside the model."""
+OF_THE_IMAGES = ("class_weights",)
+"""What a checkpoint's weights hold of the training images, beside the model."""
 ADVICE = "give a .ckpt file that 'glimpse train' wrote"
 
 
@@ -126,8 +126,8 @@ def finetune(training: ClassifierTraining, path: str | Path) -> Transfer:
             f"{FAMILIES[checkpoint['glimpse_model']].__name__}; train that family, or give another checkpoint"
         )
     given = _arguments(checkpoint, "hyper_parameters", type(training), path)
-    weights = {name: weight for name, weight in checkpoint["state_dict"].items() if name != CLASS_WEIGHTS}
-    own = {name: weight for name, weight in training.state_dict().items() if name != CLASS_WEIGHTS}
+    weights = {name: weight for name, weight in checkpoint["state_dict"].items() if name not in OF_THE_IMAGES}
+    own = {name: weight for name, weight in training.state_dict().items() if name not in OF_THE_IMAGES}
     same_classes = tuple(given["classes"]) == training.classes
     taken = {name for name in own.keys() | weights.keys() if same_classes or not name.startswith(CLASSIFIER)}
     for name in sorted(taken):
@@ -135,7 +135,7 @@ def finetune(training: ClassifierTraining, path: str | Path) -> Transfer:
         if there != here:
             raise CheckpointError(
                 f"{path}: expected weights of the same shapes as those of the model that is to be trained, got "
-                f"{name.removeprefix(MODEL)} with {there}, not {here}",
+                f"{name.removeprefix(MODEL_PREFIX)} with {there}, not {here}",
                 *_differences(given, dict(training.hparams)),
                 "; give the same options",
             )
@@ -149,7 +149,7 @@ def _shape(name: str, weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _parts(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({name.removeprefix(MODEL).partition(".")[0] for name in names}))
+    return tuple(sorted({name.removeprefix(MODEL_PREFIX).partition(".")[0] for name in names}))
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Part]:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from glimpse.cli.usage import invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.evaluate import beliefs
-from glimpse.evaluation.recommendation import Candidate, candidates_table, recommend
+from glimpse.evaluation.recommendation import Finalist, finalists_table, recommend
 from glimpse.evaluation.scores import is_unbalanced
 from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE
 from glimpse.training.checkpoint import read_checkpoint
@@ -26,8 +26,9 @@ def measure_of(model: LightningModule | None, data: LightningDataModule | None) 
         model: What is trained.
         data: What it is trained on.
     """
-    ours = isinstance(model, ClassifierTraining) and isinstance(data, ImageData)
-    return BALANCED_ERROR if ours and is_unbalanced(data.class_counts) else VALIDATION_ERROR
+    if isinstance(model, ClassifierTraining) and isinstance(data, ImageData) and is_unbalanced(data.class_counts):
+        return BALANCED_ERROR
+    return VALIDATION_ERROR
 
 
 def notes_before(
@@ -106,16 +107,16 @@ def compare_models(
         A table as lines, the checkpoint to take, and the reason.
     """
     model.to(trainer.strategy.root_device)
-    candidates: list[Candidate] = []
+    finalists: list[Finalist] = []
     for name in (BEST_FILE, LAST_FILE):
         checkpoint = read_checkpoint(output / name)
         model.load_state_dict(checkpoint["state_dict"])
         logits, labels = beliefs(model.observer, data.val_dataloader(), "own", model.first_location)
-        candidates.append(Candidate(name, checkpoint["epoch"] + 1, logits[:, -1]))
+        finalists.append(Finalist(name, checkpoint["epoch"] + 1, logits[:, -1]))
     model.to("cpu")
     balanced = measure_of(model, data) == BALANCED_ERROR
-    chosen, reason = recommend(*candidates, labels, balanced, is_finished(trainer))
-    return candidates_table(candidates, labels, model.classes), output / chosen.name, reason
+    chosen, reason = recommend(finalists[0], finalists[1], labels, balanced, is_finished(trainer))
+    return finalists_table(finalists, labels, model.classes), output / chosen.name, reason
 
 
 def conclude(trainer: Trainer, model: LightningModule, data: LightningDataModule, output: Path) -> list[str]:

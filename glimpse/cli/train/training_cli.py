@@ -17,8 +17,8 @@ import glimpse
 from glimpse.cli.train.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
-from glimpse.cli.train.loggers import choose_loggers
 from glimpse.cli.train.messages import options_of, sentence_of
+from glimpse.cli.train.options.loggers import choose_loggers
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
-from glimpse.data.augmentation import POLICIES, Augmentation, Policy, affine_maps, recolour, resample
+from glimpse.data.augmentation import AUGMENTATIONS, Augmentation, AugmentationPolicy, affine_maps, recolour, resample
 from glimpse.errors import ArgumentError
 
 
@@ -21,7 +21,7 @@ def smooth(batch: int = 6, channels: int = 3, height: int = 24, width: int = 36)
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255).to(torch.uint8)
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "none"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_policy_changes_images_and_follows_from_its_generator(name: str, channels: int) -> None:
     images = smooth(channels=channels)
@@ -48,22 +48,22 @@ def test_without_a_policy_images_stay_and_flips_mirror_half_of_them() -> None:
     assert 70 < int(mirrored.sum()) < 130
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_no_policy_mirrors_an_image(name: str) -> None:
-    maps = affine_maps(POLICIES[name], smooth(500), generator())
+    maps = affine_maps(AUGMENTATIONS[name], smooth(500), generator())
     assert (torch.linalg.det(maps[:, :, :2]) > 0).all()
 
 
 def test_a_map_that_changes_nothing_reads_the_pixels_as_they_are() -> None:
     images = smooth()
-    maps = affine_maps(Policy(), images, generator())
+    maps = affine_maps(AugmentationPolicy(), images, generator())
     ones = torch.ones(len(images))
     torch.testing.assert_close(recolour(resample(images, maps), ones, ones, ones), images)
 
 
 def test_moves_sizes_and_turns_are_those_of_torchvision() -> None:
     images = smooth(8, height=40, width=60)
-    maps = affine_maps(Policy(shift=0.05, scale=1.2, rotation=20.0), images, generator())
+    maps = affine_maps(AugmentationPolicy(shift=0.05, scale=1.2, rotation=20.0), images, generator())
     read = resample(images, maps)
     for image, pixels, ((across, slope, right), (_, down, below)) in zip(images, read, maps.tolist(), strict=True):
         # The angle and the size of a map that turns pixels about the centre of an image of 40x60.
@@ -86,7 +86,7 @@ def test_moves_sizes_and_turns_are_those_of_torchvision() -> None:
 
 
 def test_a_crop_lies_within_the_image_and_keeps_its_share() -> None:
-    policy = replace(POLICIES["photographs"], least_area=0.4)
+    policy = replace(AUGMENTATIONS["photographs"], least_area=0.4)
     maps = affine_maps(policy, smooth(1000), generator())
     sides = torch.stack([maps[:, 0, 0], maps[:, 1, 1]], 1)
     assert (sides + maps[:, :, 2].abs()).max() <= 1 + 1e-6

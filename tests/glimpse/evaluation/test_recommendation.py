@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from glimpse.evaluation.recommendation import Candidate, candidates_table, recommend
+from glimpse.evaluation.recommendation import Finalist, finalists_table, recommend
 
 
-def candidate(name: str, epoch: int, predictions: torch.Tensor, classes: int = 3) -> Candidate:
-    return Candidate(name, epoch, functional.one_hot(predictions, classes).float())
+def finalist(name: str, epoch: int, predictions: torch.Tensor, classes: int = 3) -> Finalist:
+    return Finalist(name, epoch, functional.one_hot(predictions, classes).float())
 
 
 def chosen(labels: torch.Tensor, best: torch.Tensor, last: torch.Tensor, **options: bool) -> tuple[str, str]:
     given = {"balanced": False, "finished": True} | options
-    found, reason = recommend(candidate("best", 3, best), candidate("last", 5, last), labels, **given)
+    found, reason = recommend(finalist("best", 3, best), finalist("last", 5, last), labels, **given)
     return found.name, reason
 
 
@@ -66,13 +66,13 @@ def test_a_training_that_ended_early_gives_the_best() -> None:
 
 
 def test_one_model_is_both() -> None:
-    one = candidate("last.ckpt", 4, LABELS)
-    assert recommend(candidate("best.ckpt", 4, LABELS), one, LABELS, False, True)[0] is one
+    one = finalist("last.ckpt", 4, LABELS)
+    assert recommend(finalist("best.ckpt", 4, LABELS), one, LABELS, False, True)[0] is one
 
 
 def test_the_table_holds_both_models_and_the_majority_line() -> None:
-    both = [candidate("best.ckpt", 12, wrong_at(0)), candidate("last.ckpt", 20, wrong_at(1, 95))]
-    heading, first, second, constant = candidates_table(both, LABELS, ("ant", "bee", "cat"))
+    both = [finalist("best.ckpt", 12, wrong_at(0)), finalist("last.ckpt", 20, wrong_at(1, 95))]
+    heading, first, second, constant = finalists_table(both, LABELS, ("ant", "bee", "cat"))
     assert " ".join(heading.split()) == "on the 100 validation images error balanced accuracy macro F1"
     assert first.startswith("best.ckpt, after epoch 12")
     assert "1.00%" in first
@@ -81,7 +81,7 @@ def test_the_table_holds_both_models_and_the_majority_line() -> None:
 
 
 def test_of_many_classes_the_table_has_the_five_likeliest() -> None:
-    heading, row, _ = candidates_table([candidate("one", 1, LABELS, 7)], LABELS, tuple("abcdefg"))
+    heading, row, _ = finalists_table([finalist("one", 1, LABELS, 7)], LABELS, tuple("abcdefg"))
     assert heading.endswith("top-5 accuracy")
     assert row.endswith("100.00%")
     assert len(heading) == len(row)

@@ -142,7 +142,7 @@ def test_the_pixels_are_measured_by_those_that_the_weights_were_trained_for(chec
     training.observer.model.get_buffer("mean").fill_(0.125)
     data = ImageData("digits", canvas_height=40, canvas_width=44)
     training.trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
-    training.trainer.datamodule = data
+    training.trainer._data_connector.attach_datamodule(training, datamodule=data)
     training.on_fit_start()
     assert training.observer.model.get_buffer("mean").tolist() == [0.125]
 

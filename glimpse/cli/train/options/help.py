@@ -63,7 +63,7 @@ def short_help(program: str) -> str:
     families = textwrap.fill(", ".join(families_by_name()), 88)
     return TRAIN_HELP.format(
         datasets=f"{', '.join(keys_of(DATASETS_MODULE, 'SOURCES'))}, or {text_of(DATASETS_MODULE, 'FOLDER')}",
-        augmentations=", ".join(keys_of(AUGMENTATION_MODULE, "POLICIES")),
+        augmentations=", ".join(keys_of(AUGMENTATION_MODULE, "AUGMENTATIONS")),
         program=program,
         default=DEFAULT_RECIPE,
         recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),

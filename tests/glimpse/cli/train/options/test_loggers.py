@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from glimpse.cli.train import loggers
-from glimpse.cli.train.loggers import LOGGERS, choose_loggers, make_logger
+from glimpse.cli.train.options import loggers
+from glimpse.cli.train.options.loggers import LOGGERS, choose_loggers, make_logger
 from glimpse.cli.usage import UsageError
 
 
@@ -17,7 +17,7 @@ def test_a_logger_writes_into_the_runs_folder_and_nothing_before_the_training(na
     output = tmp_path / "run"
     logger = make_logger(name, output)
     assert type(logger) is kind
-    assert Path(logger.log_dir).is_relative_to(output)
+    assert Path(str(logger.log_dir)).is_relative_to(output)
     assert not output.exists()
 
 

@@ -50,7 +50,7 @@ def choose_loggers(given: Any, names: Iterable[str | None], output: Path) -> Any
     Raises:
         UsageError: When both are given, or a logger can't be made.
     """
-    named = sorted(set(names) - {None})
+    named = sorted({name for name in names if name is not None})
     if given and named:
         raise UsageError("expected --logger or --trainer.logger, got both; leave one of them out")
     return given or [make_logger(name, output) for name in named] or False
