@@ -138,7 +138,10 @@ def test_the_first_page_and_the_first_frame_alone_are_looked_at():
     pages = [Image.new("RGB", (9, 9), (index, 0, 0)) for index in range(60)]
     for form in ("TIFF", "GIF", "PNG", "WEBP"):
         data = encode(pages[0], form, save_all=True, append_images=pages[1:])
-        assert examine(io.BytesIO(data)) == structure.Structure()
+        found = examine(io.BytesIO(data))
+        assert (found.scans, found.inflated) == (1, 0)
+        if form != "PNG":  # of which all chunks are read
+            assert found.parts <= 1 + examine(io.BytesIO(encode(pages[0], form))).parts
         assert decode(data).shape == (9, 9, 3)
 
 
@@ -166,5 +169,5 @@ def test_a_damaged_file_is_left_to_the_decoder(form):
 
 def test_a_stream_without_a_mark_has_no_scan():
     assert count_scans(b"") == 0
-    assert count_scans(b"\xff" * 100_000 + b"\0") == 0
+    assert count_scans(b"\xff" * 60_000 + b"\0") == 0
     assert count_scans(struct.pack(">HH", 0xFFD8, 0xFFD9)) == 0
