@@ -33,6 +33,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture upright, by the orientation of EXIF."""
+MAX_DETAIL = 200
+"""Letters of a decoder's own message that are passed on: some repeat what stands in the file."""
 STRIP = 64
 """Rows that are converted at once: wider numbers of a whole image would take several times its memory."""
 MAX_PIXELS = 2**26
@@ -209,8 +211,8 @@ def _decode(
                 )
             if width * height * structure.scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
                 raise StructureError(
-                    f"announces {structure.scans} scans of {width} x {height} pixels, more than is decoded; write it again as a "
-                    "baseline JPEG, or scale it down"
+                    f"announces {structure.scans} scans of {width} x {height} pixels, more than is decoded; write it "
+                    "again as a baseline JPEG, or scale it down"
                 )
             _check_seconds(estimate_seconds(picture, width * height, size, structure), max_seconds, name)
             if kind := kinds.misread_kind(picture, head):
@@ -235,8 +237,8 @@ def _decode(
         ) from error
     except Exception as error:  # Pillow's decoders meet hostile bytes with a dozen kinds of exception
         raise ImageError(
-            f"the image {name!r} is damaged or cut short ({error}); expected a whole {readable} file, "
-            "copy or download it again"
+            f"the image {name!r} is damaged or cut short ({str(error)[:MAX_DETAIL]}); expected a whole {readable} "
+            "file, copy or download it again"
         ) from error
 
 

@@ -154,8 +154,8 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, list[bytes]]:
             metadata.append(data[place + 2 : place + length])
             if len(metadata) > MAX_METADATA:
                 raise StructureError(
-                    f"has more than {MAX_METADATA} segments of EXIF, of Photoshop's data or with lists of images; write "
-                    "it again without them"
+                    f"has more than {MAX_METADATA} segments of EXIF, of Photoshop's data or with lists of images; "
+                    "write it again without them"
                 )
         if marker == _START_OF_SCAN:
             scans += 1
