@@ -187,9 +187,6 @@ MEASURED = {
     "JPEG, comments": 0.028,
     "JPEG, restart markers": 0.011,
     "TIFF, field 258 of type 3": 0.052,
-    "TIFF, field 282 of type 3": 0.045,
-    "TIFF, field 339 of type 3": 0.109,
-    "TIFF, field 339 of type 12": 0.03,
     "TIFF, directory 34665 of type 3": 0.044,
     "TIFF, directory 34853 of type 3": 0.043,
     "TIFF, strips": 1.09,
@@ -201,7 +198,7 @@ MEASURED = {
     "PPM, white space": 0.001,
 }
 """Seconds of processor time that files of a megabyte took on a core of about 3 GHz."""
-FILES = {size: rich_files(size) for size in (60_000, 1_000_000, 15_000_000)}
+FILES = {size: rich_files(size) for size in (60_000, 1_000_000, 3_000_000)}
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -225,10 +222,10 @@ def test_fractions_and_overlapping_fields_are_refused_at_any_size(name, size):
         decode(FILES[size][name]())
 
 
-@pytest.mark.parametrize("name", FILES[15_000_000])
+@pytest.mark.parametrize("name", FILES[3_000_000])
 def test_no_file_of_many_bytes_costs_more_than_it_is_estimated(name):
     """Each is refused by its marks, or its parts are charged; what has neither is bytes that are passed over."""
-    data = FILES[15_000_000][name]()
+    data = FILES[3_000_000][name]()
     try:
         parts = examine(io.BytesIO(data)).parts
     except StructureError:

@@ -14,6 +14,7 @@ from glimpse_serve.inference import images
 from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
 from glimpse_serve.inference.decoder_process import DecoderProcess
 from glimpse_serve.inference.images import BYTE_SECONDS, IN_THREAD_BYTES, IN_THREAD_SECONDS, ImageWorkers, image_error
+from glimpse_serve.inference.lanes import Lane
 from glimpse_serve.settings import Settings
 from tests.support.costly_images import encode, jpeg_with_scans
 from tests.support.service import png
@@ -140,10 +141,10 @@ def test_images_that_can_not_be_read_are_rejected():
         assert error.value.status == status
 
 
-@pytest.mark.child
 def test_an_image_that_can_not_be_done_in_time_by_its_estimate_is_rejected_unseen():
+    slow = b"P6 800 800 254\n" + bytes(3 * 800 * 800)
     with pytest.raises(HTTPError, match=r"decoded within 0\.5 s, a\.png is estimated to take 1\.\d s") as error:
-        with_workers(lambda workers: workers.decode(SLOW, REQUEST), decode_seconds=0.5)
+        with_workers(lambda workers: workers.decode(slow, REQUEST), decode_seconds=0.5)
     assert error.value.status == 413
 
 
