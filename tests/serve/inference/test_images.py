@@ -121,7 +121,7 @@ def test_a_heavy_image_is_decoded_in_a_process_that_ends_with_the_service():
         assert [decoder.pid for decoder in workers._decoders if decoder.pid]
         return found, workers._decoders
 
-    found, decoders = with_workers(act)
+    found, decoders = with_workers(act, decode_seconds=60.0)
     assert (found.height, found.width, found.pixels.shape) == (4000, 4000, (28, 28, 1))
     assert [decoder.pid for decoder in decoders if decoder.pid] == []
 
