@@ -129,3 +129,10 @@ def test_slow_images_are_decoded_and_their_cost_is_estimated():
     found = played("decoding")
     assert len(found) == 11
     assert all(figures["estimated_seconds"] > 0 and figures["processor_seconds"] > 0 for figures in found.values())
+
+
+def test_files_of_metadata_are_refused_or_estimated():
+    found = played("metadata")
+    assert found["files"] > 60
+    assert found["refused_at_once"] > 20
+    assert found["most_taken_of_estimate"] > 0
