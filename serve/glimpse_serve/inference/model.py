@@ -29,6 +29,8 @@ from glimpse_serve.inference.jobs import (
 SMALL_PIXELS = MOST_BYTES // 4
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
 would delay the other requests of the batch; it is decoded before, apart."""
+SMALL_SECONDS = 0.005
+"""Estimate up to which they are: few pixels may be slow to decode, or stand among much metadata."""
 _UNBOUNDED = (GLIMPSE, LOCATION, STATE, FIRST_LOCATION, FRAME)
 """Inputs whose finite values may be so large that the outputs are not finite; the images are checked to be pixels."""
 
@@ -90,11 +92,11 @@ class ServedModel:
                 continue
             try:
                 canvas = (
-                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas))
+                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas, max_estimate=SMALL_SECONDS))
                     if isinstance(image, bytes)
                     else image
                 )
-            except pixels.TooManyPixelsError:
+            except (pixels.TooManyPixelsError, pixels.TooCostlyError):
                 results[place] = TooLargeInBatch()
             except pixels.ImageError as error:
                 results[place] = HTTPError(422, str(error), "image")

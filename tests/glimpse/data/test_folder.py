@@ -110,7 +110,7 @@ def test_images_are_fitted_turned_upright_and_converted(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(picture).save(path, exif=exif)
-    source = image_folder(tmp_path, 24, 24, 3, size_policy="fit")
+    source = image_folder(tmp_path, 24, 24, 3)
     image = source.train.images[source.train.labels == 0][0]
     assert image.shape == (3, 24, 24)
     assert (image[0, :11, 8:16] > 200).all(), "the red half lies above once the image stands upright"

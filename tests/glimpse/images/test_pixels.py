@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
+from benchmarks.serving.faults.rich_files import tiff
 from glimpse.images import pixels
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3)).astype(np.uint8)
@@ -116,6 +117,42 @@ def test_the_exif_orientation_is_applied_once(file_format, orientation, turn):
     expected = turn(blocks)
     assert decoded.shape == expected.shape
     assert np.abs(decoded.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("place", ["eXIf", "Raw profile type exif", "exif"])
+def test_the_orientation_of_a_png_is_found_wherever_it_stands(place):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    block = exif.tobytes()
+    image = Image.fromarray(RGB)
+    if place == "eXIf":
+        data = encode(image, exif=block)
+    else:
+        text = PngImagePlugin.PngInfo()
+        text.add_text(place, block if place == "exif" else f"\nexif\n{len(block):8}\n{block.hex()}\n")
+        data = encode(image, pnginfo=text)
+    np.testing.assert_array_equal(pixels.decode(data), np.rot90(RGB, 1))
+
+
+def test_the_rest_of_the_metadata_is_not_written_anew(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    files = [encode(Image.fromarray(RGB), form, exif=exif) for form in ("PNG", "WEBP", "JPEG")]
+    monkeypatch.setattr(Image.Exif, "tobytes", refuse)
+    for data in files:
+        assert np.abs(pixels.decode(data).astype(int) - RGB[::-1, ::-1]).mean() < 60
+
+
+def test_a_sentence_never_holds_the_file():
+    for kind, data in ((7, bytes(100_000)), (2, b"a" * 100_000)):
+        for tag in (258, 259, 262):
+            with pytest.raises(pixels.ImageError) as error:
+                pixels.decode(tiff((tag, kind, len(data), data)))
+            assert len(str(error.value)) < 500
 
 
 def test_16_bit_grey_can_be_rotated_too():

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_the_limits_hold():
     with pytest.raises(ImageError, match=r"'a\.png' announces 30 x 40 pixels"):
         decode_image(png(noise(40, 30, 3)), request)
     with pytest.raises(TooCostlyError, match=r"'a\.png' is estimated"):
-        decode_image(png(noise(10, 10, 3)), request, 1e-9)
+        decode_image(png(noise(10, 10, 3)), replace(request, max_estimate=1e-9))
 
 
 def ask(images: list[bytes], request: DecodeRequest, max_bytes: int = 2**31) -> list[tuple[dict[str, object], bytes]]:
@@ -56,6 +57,9 @@ def ask(images: list[bytes], request: DecodeRequest, max_bytes: int = 2**31) -> 
 def test_the_program_replies_to_one_image_after_another_and_ends_with_its_input(policy):
     images = [noise(20, 30, 3), noise(50, 31, 3)]
     canvas = CanvasShape(28, 28, 1, policy)
+    ((reply, _),) = ask([png(images[1])], DecodeRequest("x.png", 5000, max_estimate=1e-5))
+    assert reply["kind"] == "cost"
+    assert 1e-5 < reply["estimate"] < 1e-3
     found = ask([png(images[0]), b"none", png(images[1])], DecodeRequest("x.png", 5000, canvas, 5.0))
     assert [len(pixels) for _, pixels in found] == [784, 0, 784]
     assert found[0][0] == {"shape": [28, 28, 1], "height": 20, "width": 30}
