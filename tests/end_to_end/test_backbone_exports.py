@@ -114,7 +114,7 @@ def test_a_model_on_a_backbone_stops_early(folder, images):
     whole = session.predict_one(pixels(images)[0])
     assert len(whole.probabilities) == 3
     assert len(session.predict_one(pixels(images)[0], max_glimpses=2).probabilities) == 2
-    assert len(session.predict_one(pixels(images)[0], confidence=0.0).probabilities) == 1
+    assert len(session.predict_one(pixels(images)[0], confidence=0.01).probabilities) == 1
 
 
 @pytest.mark.parametrize("file", ["hard-adaptive", "relaxed-adaptive", "soft-episode", "cnn-episode"])
