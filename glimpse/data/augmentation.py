@@ -118,7 +118,7 @@ class Augmentation:
         Returns:
             The upright boxes around the moved ones, clipped to the image; NaN where nothing of an object is left.
         """
-        policy = POLICIES[self.name]
+        policy = AUGMENTATIONS[self.name]
         if self.flips:
             left, top, right, bottom = boxes.unbind(-1)
             mirrored = torch.stack((1 - right, top, 1 - left, bottom), -1)
