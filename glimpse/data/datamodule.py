@@ -222,13 +222,13 @@ class ImageData(LightningDataModule):
                 said = self.hparams
                 self._source = image_folder(
                     data_root(self.root),
-                    said.image_height,
-                    said.image_width,
-                    said.channels,
+                    said["image_height"],
+                    said["image_width"],
+                    said["channels"],
                     self.group,
                     self.labels,
                     self.skip_unreadable,
-                    FITS[said.fit],
+                    FITS[said["fit"]],
                 )
                 height, width = self._source.train.images.shape[2:]
                 said.update(image_height=height, image_width=width)
@@ -246,7 +246,7 @@ class ImageData(LightningDataModule):
     @property
     def image_shape(self) -> list[int]:
         """Channels, height and width of what the model gets to see."""
-        if self.dataset == FOLDER and self.hparams.image_height is not None:
+        if self.dataset == FOLDER and self.hparams["image_height"] is not None:
             channels, height, width = (self.hparams[name] for name in ("channels", "image_height", "image_width"))
         else:
             channels, height, width = self.source.train.images.shape[1:]
@@ -257,7 +257,7 @@ class ImageData(LightningDataModule):
     @property
     def size_policy(self) -> str:
         """How an image of another size comes onto what the model sees, for a model's card."""
-        return FITS[self.hparams.fit] if self.dataset == FOLDER and self.canvas is None else FIT
+        return FITS[self.hparams["fit"]] if self.dataset == FOLDER and self.canvas is None else FIT
 
     def describe(self) -> str:
         """The data in words, for a model's card."""
