@@ -123,10 +123,12 @@ class FocusTraining(ClassifierTraining):
         """One step of all parts of the loss."""
         images, labels, *given = batch
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
-        boxes, candidates = given[0] if given else None, self.candidates
+        boxes, candidates = known_first(given[0]) if given else None, self.candidates
         if boxes is not None and self.hparams["crop"] and self.progress() < self.hparams["crop_share"]:
-            images, labels, boxes = self.cropped(images, labels, boxes, generator)
-            candidates = max(1, candidates // self.hparams["crops"])
+            told = self.is_told(labels, boxes)
+            if told.any():
+                images, labels, boxes = self.cropped(images[told], labels[told], boxes[told], generator)
+                candidates = max(1, candidates // self.hparams["crops"])
         losses = self.losses(images, labels, boxes, generator, candidates)
         total = losses["glance"] + losses["answer"] + losses["windows"] + self.policy_weight * losses["policy"]
         self.note(losses["answer"], losses["glance"], losses["windows"])
@@ -146,7 +148,7 @@ class FocusTraining(ClassifierTraining):
             images: uint8 NCHW.
             labels: Their classes.
             boxes: Where objects are, (left, top, right, bottom) as fractions of the image, padded with NaN; None where
-                nothing is known of any image. Of an image that has none, the class is in no place.
+                nothing is known of any image. See :meth:`is_told` for images that have none.
             generator: Where the randomness comes from.
             candidates: Windows of each image that are sampled.
         """
@@ -158,18 +160,20 @@ class FocusTraining(ClassifierTraining):
         for evidence, covered in zip(windows.evidence.unbind(1), windows.covered.unbind(1), strict=True):
             after = model(evidence, covered, after).state
         logits = model.believe(after).logits
-        answer = functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        answer = self.classification(images, logits.unsqueeze(1), labels)
         before = model.believe(state).logits
         if boxes is None:
-            glance = functional.cross_entropy(before, labels, label_smoothing=self.smoothing)
+            glance = self.classification(images, before.unsqueeze(1), labels)
             policy = self._policy_loss(state, windows, before, labels, log_prob)
             return {"glance": glance, "answer": answer, "windows": answer.new_zeros(()), "policy": policy}
-        glance = placed_loss(state, labels, boxes)
+        told = self.is_told(labels, boxes)
+        placed = placed_loss(state, labels, boxes, told)
+        glance = (placed if self.class_weights is None else placed * self.class_weights[labels]).mean()
         reach = boxes.new_tensor([model.window / size[1], model.window / size[0]])
         near = _near(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
-        told = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
-        both = Windows(*(torch.cat(pair, dim=1) for pair in zip(windows, told, strict=True)))
-        close = window_loss(both, labels, boxes, model.window / size[1], model.window / size[0])
+        shown = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
+        both = Windows(*(torch.cat(pair, dim=1) for pair in zip(windows, shown, strict=True)))
+        close = window_loss(both, labels, boxes, told, model.window / size[1], model.window / size[0])
         return {"glance": glance, "answer": answer, "windows": close, "policy": answer.new_zeros(())}
 
     def on_fit_start(self) -> None:
@@ -179,6 +183,18 @@ class FocusTraining(ClassifierTraining):
         if isinstance(data, ImageData) and data.source.train.boxes is not None:
             self.empty_class = empty_class(data.source.train, len(self.classes))
 
+    def is_told(self, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"]) -> Bool[Tensor, " batch"]:
+        """Whether it is known of each image where its objects are: it has boxes, or its class never shows an object.
+
+        Of other images the place is unknown, and the label alone teaches.
+
+        Args:
+            labels: The classes.
+            boxes: The boxes, NaN where there is none.
+        """
+        known = ~boxes[:, :, 0].isnan().all(1)
+        return known if self.empty_class is None else known | (labels == self.empty_class)
+
     def cropped(
         self,
         images: Tensor,
@@ -186,9 +202,18 @@ class FocusTraining(ClassifierTraining):
         boxes: Float[Tensor, "batch most 4"],
         generator: torch.Generator,
     ) -> tuple[Tensor, Int64[Tensor, " crops"], Float[Tensor, "crops most 4"]]:
-        """Cut crops out of images, most of them around an object where there is one.
+        """Cut crops out of images of which it is known where their objects are, most of them around one.
 
         What shows no object is of the class that never has any; without such a class every crop is around an object.
+
+        Args:
+            images: uint8 NCHW.
+            labels: Their classes.
+            boxes: Their boxes, NaN where there is none, the known ones first.
+            generator: Where the randomness comes from.
+
+        Returns:
+            Crops, pixels in [0, 1], those of an image next to one another; their classes; their boxes.
         """
         (height, width), side = images.shape[-2:], self.hparams["crop"]
         count = self.hparams["crops"]
@@ -206,8 +231,7 @@ class FocusTraining(ClassifierTraining):
         scale = boxes.new_tensor([width / side, height / side])
         moved = torch.cat(((boxes[..., :2] - corner) * scale, (boxes[..., 2:] - corner) * scale), -1).clamp(0, 1)
         seen = (moved[..., 2:] > moved[..., :2]).all(-1, keepdim=True)
-        moved = torch.where(seen, moved, torch.nan)
-        moved = moved.gather(1, moved[..., :1].isnan().long().argsort(dim=1, stable=True).expand(-1, -1, 4))
+        moved = known_first(torch.where(seen, moved, torch.nan))
         if self.empty_class is not None:
             empty = moved[..., 0].isnan().all(1)
             labels = torch.where(empty, self.empty_class, labels)
@@ -257,6 +281,12 @@ class FocusTraining(ClassifierTraining):
         return -(log_prob * advantages).sum(1).mean()
 
 
+def known_first(boxes: Float[Tensor, "batch most 4"]) -> Float[Tensor, "batch most 4"]:
+    """Order each image's boxes so that those that are NaN come last."""
+    order = boxes[..., :1].isnan().long().argsort(dim=1, stable=True)
+    return boxes.gather(1, order.expand(-1, -1, 4))
+
+
 def empty_class(part: Split, classes: int) -> int | None:
     """The class whose images show no object, while those of all others do; None where there is none, or several.
 
@@ -298,9 +328,22 @@ def _inside_boxes(
 
 
 def placed_loss(
-    state: FocusState, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"]
-) -> Float[Tensor, ""]:
-    """Minus the log-probability of the true pair of class and place: of any place on the object."""
+    state: FocusState,
+    labels: Int64[Tensor, " batch"],
+    boxes: Float[Tensor, "batch most 4"],
+    told: Bool[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """Minus the log-probability of the true pair of class and place, nats.
+
+    That is of any place on an object; of no place in an image without one; and of all places and none together where
+    the place is not known.
+
+    Args:
+        state: The evidence of the glance.
+        labels: True classes.
+        boxes: Where objects are, NaN where there is none.
+        told: Whether it is known of an image where its objects are.
+    """
     rows, columns = state.places.shape[2:]
     points = middles(rows, columns, boxes.device)
     on = _inside_boxes(points, boxes, CORE)
@@ -311,15 +354,31 @@ def placed_loss(
     on = on | (functional.one_hot(nearest, rows * columns).bool() & known.unsqueeze(2)).any(1)
     truth = state.places.flatten(2).gather(1, labels[:, None, None].expand(-1, 1, rows * columns)).squeeze(1)
     placed = truth.masked_fill(~on, NEVER).logsumexp(1)
-    target = torch.where(known.any(1), placed, state.nowhere.gather(1, labels[:, None]).squeeze(1))
+    nowhere = state.nowhere.gather(1, labels[:, None]).squeeze(1)
+    anywhere = torch.logaddexp(nowhere, truth.logsumexp(1))
+    target = torch.where(known.any(1), placed, torch.where(told, nowhere, anywhere))
     every = torch.cat([state.nowhere, state.places.flatten(1)], dim=1).logsumexp(1)
-    return (every - target).mean()
+    return every - target
 
 
 def window_loss(
-    windows: Windows, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"], wide: float, high: float
+    windows: Windows,
+    labels: Int64[Tensor, " batch"],
+    boxes: Float[Tensor, "batch most 4"],
+    told: Bool[Tensor, " batch"],
+    wide: float,
+    high: float,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of what each window shows, the class or nothing; a window that cuts an object does not count."""
+    """Cross-entropy of what each window shows, the class or nothing; a window that cuts an object does not count.
+
+    Args:
+        windows: The windows.
+        labels: True classes.
+        boxes: Where objects are, NaN where there is none.
+        told: Whether it is known of an image where its objects are; windows of others do not count.
+        wide: Width of a window as a share of the image's.
+        high: Height of it.
+    """
     reach = windows.locations.new_tensor([wide, high])
     middle = ((boxes[:, :, :2] + boxes[:, :, 2:]) - 1).unsqueeze(1)
     half = (boxes[:, :, 2:] - boxes[:, :, :2]).unsqueeze(1)
@@ -330,5 +389,5 @@ def window_loss(
     target = torch.where(shows, labels.unsqueeze(1) + 1, 0)
     logits = functional.pad(windows.evidence, (1, 0))
     loss = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    counted = (shows | ~touched).flatten().float()
+    counted = ((shows | ~touched) & told.unsqueeze(1)).flatten().float()
     return (loss * counted).sum() / counted.sum().clamp_min(1)

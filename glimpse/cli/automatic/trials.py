@@ -13,6 +13,7 @@ from glimpse.cli.train.command import main as train
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
+from glimpse.evaluation.scores import is_unbalanced
 from glimpse.training.callbacks import BEST_FILE, LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.classifier import BALANCED_ERROR, VALIDATION_ERROR
 
@@ -111,6 +112,8 @@ def run_trial(
         UsageError: When the training fails.
     """
     start = time.monotonic()
+    if is_unbalanced(data.class_counts):
+        options = ("--model.class_weights=balanced", *options)
     epochs = 1
     if not candidate.is_pretrained:
         an_epoch = seconds_an_epoch(candidate, options, folder, len(data.source.train), len(data.source.validation))
