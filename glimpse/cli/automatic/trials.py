@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.automatic.candidates import Candidate
+from glimpse.cli.automatic.candidates import Contender
 from glimpse.cli.train.command import main as train
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.usage import UsageError
@@ -17,7 +17,7 @@ from glimpse.evaluation.scores import is_unbalanced
 from glimpse.training.callbacks import BEST_FILE, LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.classifier import BALANCED_ERROR, VALIDATION_ERROR
 
-PROGRAM = "glimpse train"
+_PROGRAM = "glimpse train"
 WARM_UP_BATCHES, TIMED_BATCHES = 4, 12
 """Training batches before the clock counts, and those that it counts."""
 MOST_EPOCHS = 300
@@ -37,7 +37,7 @@ class Trial:
         balanced_error: The mean over the classes of it.
     """
 
-    candidate: Candidate
+    candidate: Contender
     folder: Path
     epochs: int
     seconds: float
@@ -64,7 +64,7 @@ class Trial:
 
 
 def seconds_an_epoch(
-    candidate: Candidate, options: Sequence[str], folder: Path, images: int, validation_images: int
+    candidate: Contender, options: Sequence[str], folder: Path, images: int, validation_images: int
 ) -> float:
     """Estimate the wall time of an epoch, by training a few batches.
 
@@ -89,7 +89,7 @@ def seconds_an_epoch(
 
 
 def run_trial(
-    candidate: Candidate,
+    candidate: Contender,
     options: Sequence[str],
     folder: Path,
     seconds: float,
@@ -129,10 +129,10 @@ def run_trial(
 def _run(arguments: Sequence[str], log: Path | None) -> None:
     """Train; what it prints goes into a file, or is shown where there is none."""
     if log is None:
-        status = train(arguments, PROGRAM)
+        status = train(arguments, _PROGRAM)
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
-            status = train(arguments, PROGRAM)
+            status = train(arguments, _PROGRAM)
     if status:
         raise UsageError(f"a training of the choice ended with status {status}; see the line above")
