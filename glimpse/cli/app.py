@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import glimpse
 from glimpse.cli.parser import CommandParser, options_by_argument
-from glimpse.cli.usage import UsageError, error_message
+from glimpse.cli.usage import RunError, UsageError, error_message
 from glimpse.errors import suggestion
 
 
@@ -76,7 +76,7 @@ only machine this was measured on, one thread trains faster than two, and thread
 ten times slower. With more cores, or a larger model, more threads may pay: the help says how to set them."""
 OWN_PACKAGES = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
 """Packages whose ValueErrors are a user's mistakes, and whose missing modules are faults."""
-MISTAKE, INTERRUPTED = 2, 130
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
 def main(args: Sequence[str], program: str = "") -> int:
@@ -87,7 +87,7 @@ def main(args: Sequence[str], program: str = "") -> int:
         program: How the user calls the subcommand; ``glimpse SUBCOMMAND`` when left out.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 when interrupted.
+        The exit status: 0, 1 for work that failed, 2 for a user's mistake, 130 when interrupted.
     """
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
@@ -144,6 +144,8 @@ def _run(args: Sequence[str], program: str) -> int:
         )
     except UsageError as error:
         return _fail(str(error))
+    except RunError as error:
+        return _fail(str(error), FAILED)
     except ValueError as error:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
@@ -204,8 +206,8 @@ def _entry(name: str) -> Subcommand:
     return next(entry for entry in SUBCOMMANDS if entry.name == name)
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, status: int = MISTAKE) -> int:
     from glimpse.contract.texts import visible_lines  # the help is printed without it
 
     print(f"glimpse: {visible_lines(sentence)}", file=sys.stderr)
-    return MISTAKE
+    return status

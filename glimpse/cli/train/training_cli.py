@@ -4,6 +4,8 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -21,9 +23,12 @@ from glimpse.cli.train.messages import options_of, sentence_of
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
-from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
+from glimpse.cli.train.run.folder import choose_output, run_files, usual_output
+from glimpse.cli.train.run.processes import FIRST, FurtherProcesses, ProcessPlace, train_share
+from glimpse.cli.train.run.strategy import parallel_options
 from glimpse.cli.usage import UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
+from glimpse.data.share import Share
 from glimpse.errors import Argument, ArgumentError
 from glimpse.files import write_whole
 from glimpse.training.callbacks import (
@@ -91,11 +96,11 @@ class TrainingCLI(LightningCLI):
         args: The command line, beginning with ``fit``.
         program: How the user calls the command, for what is printed.
         name: The recipe's name, which names the run's folder.
+        place: Which process of the training this is.
     """
 
-    def __init__(self, args: Sequence[str], program: str, name: str) -> None:
-        self.program = program
-        self.name = name
+    def __init__(self, args: Sequence[str], program: str, name: str, place: ProcessPlace = FIRST) -> None:
+        self.arguments, self.program, self.name, self.place = list(args), program, name, place
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -105,12 +110,11 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveRun,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_class=PrecisionTrainer,
-            # One process: so small a model gains nothing from several devices.
             trainer_defaults={"devices": 1, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=list(args),
+            args=self.arguments,
         )
 
     @staticmethod
@@ -153,14 +157,10 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
             if isinstance(self.datamodule, ImageData):
                 self.datamodule.draw(self.datamodule.source.train.images[:1])
+                self.datamodule.epoch_batches(Share(count=self.trainer.world_size))
         except (ValueError, MisconfigurationException) as error:
             raise UsageError(sentence_of(error, self.spell)) from error
         self.choose_rollout(self._get(self.config, "rollout"))
-        processes = self.trainer.world_size
-        if processes > 1:
-            raise UsageError(
-                f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
-            )
 
     def spell(self, argument: Argument) -> str | None:
         """Write an argument of the library as an option of this command; None where the command has no such option."""
@@ -199,6 +199,7 @@ class TrainingCLI(LightningCLI):
             tensorboard = self._get(self.config, "tensorboard")
             logger = TensorBoardLogger(str(self.output), name="", version="") if tensorboard else False
         ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
+        ours |= parallel_options(chosen, self.place, isinstance(self.datamodule, ImageData))
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
@@ -258,7 +259,8 @@ class TrainingCLI(LightningCLI):
         """Train; when the user stops it, print how to go on."""
         handler = signal.getsignal(signal.SIGINT)
         try:
-            self.trainer.fit(**kwargs)
+            with self.further_processes():
+                self.trainer.fit(**kwargs)
         except ArgumentError as error:
             raise UsageError(error.render(self.spell)) from error
         except SystemExit as stop:
@@ -270,6 +272,16 @@ class TrainingCLI(LightningCLI):
                 last = shlex.quote(str(self.output / LAST_FILE))
                 print(f"stopped; go on with: {invocation()} train --ckpt_path {last}", file=sys.stderr)
             raise KeyboardInterrupt from None
+
+    def further_processes(self) -> AbstractContextManager[object]:
+        """The processes that share each batch with this one, while it trains."""
+        others = self.trainer.world_size - 1
+        if not others or self.place != FIRST:
+            return nullcontext()
+        # They go where this one goes, whose folder was free.
+        arguments = [*self.arguments, f"--output={self.output}", "--overwrite=true"]
+        task = partial(train_share, arguments, self.program, self.name, "matplotlib" not in sys.modules)
+        return FurtherProcesses(others, self.trainer.strategy.cluster_environment.main_port, task, self.program)
 
     def after_fit(self) -> None:
         """Print where the files are, and the next command."""
