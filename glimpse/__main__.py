@@ -2,11 +2,17 @@
 
 import sys
 
-from glimpse.cli import app
+from glimpse.cli.interruption import interruptible
 
 
 def main() -> int:
     """Run the command line that the process was started with."""
+    return interruptible(_run)
+
+
+def _run() -> int:
+    from glimpse.cli import app  # what it imports can be interrupted, too
+
     return app.main(sys.argv[1:])
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
+from glimpse.cli.interruption import interruptible
 from glimpse.cli.parser import CommandParser, options_by_argument
 from glimpse.cli.usage import RunError, UsageError, error_message
 from glimpse.errors import suggestion
@@ -76,7 +77,7 @@ only machine this was measured on, one thread trains faster than two, and thread
 ten times slower. With more cores, or a larger model, more threads may pay: the help says how to set them."""
 OWN_PACKAGES = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
 """Packages whose ValueErrors are a user's mistakes, and whose missing modules are faults."""
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, MISTAKE = 1, 2
 
 
 def main(args: Sequence[str], program: str = "") -> int:
@@ -92,11 +93,13 @@ def main(args: Sequence[str], program: str = "") -> int:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
     _escape_what_is_no_text()
+    return interruptible(partial(_main, args, program))
+
+
+def _main(args: Sequence[str], program: str) -> int:
     try:
         status = _run(args, program)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has closed it.
         _drop_output()

@@ -8,6 +8,7 @@ from glimpse.cli.train.class_names import check_names, groups_of_ours, import_pa
 from glimpse.cli.train.messages import check_decided
 from glimpse.cli.train.options.names import check_known, complete_flags, take
 from glimpse.cli.train.recipes import CONFIG_FILE, DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
+from glimpse.cli.train.run.resuming import find_run
 from glimpse.cli.usage import UsageError
 
 COMMAND = "fit"
@@ -31,10 +32,14 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     if args and not args[0].startswith("-") and args[0] != COMMAND:
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
     options = complete_flags(args[1:] if args[:1] == [COMMAND] else args)
+    run = resumed_run(options)
     names = take(options, "--config", "-c")
     resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
     if names:
         chosen = [find_recipe(name) for name in names]
+    elif run:
+        chosen = [run / CONFIG_FILE]
+        options.append(f"--resume={run}")
     elif resumed:
         chosen = [recipe_beside(resumed[-1])]
     else:
@@ -49,6 +54,24 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     last = chosen[-1]
     name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
     return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
+
+
+def resumed_run(options: list[str]) -> Path | None:
+    """Take ``--resume RUN`` out of a command line, and return the run's folder; None where there is no such option.
+
+    Args:
+        options: The command line.
+
+    Raises:
+        UsageError: When there is no such run, or an option is given that the run decides.
+    """
+    runs = take(options, "--resume")
+    if not runs:
+        return None
+    for name in ("--config", "-c", "--ckpt_path", "--output", "--overwrite"):
+        if any(option.partition("=")[0] == name for option in options):
+            raise UsageError(f"{name} can't be given with --resume, which takes it from the run; leave it out")
+    return find_run(runs[-1])
 
 
 def names_family(recipe: Mapping[str, Any]) -> bool:

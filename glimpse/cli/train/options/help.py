@@ -36,6 +36,8 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --overwrite                 replace the run that the output folder holds
   --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
   --tensorboard               write TensorBoard's files as well
+  --resume RUN                go on with a run that was stopped, as it would have gone on: its folder, or its name
+  --trainer.devices N         share each batch between N processes: the cores of a processor, or so many GPUs
   --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
   --print_config              print the resolved configuration and stop
   --help-all                  every option there is

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor, distributed, nn
 
+from glimpse.cli.train.run.batch_norm import share_batch_norms
 from glimpse.cli.train.run.processes import ProcessPlace
 from glimpse.cli.usage import UsageError
-from glimpse.nn.batch_norm import share_batch_norms
 
 STRATEGIES = ("auto", "ddp")
 """The names of the strategies of a training with several processes, by which each has a share of every batch."""
@@ -48,6 +49,30 @@ class OneMachine(LightningEnvironment):
         return 0
 
 
+class AveragedGradients(DDPStrategy):
+    """Each process has a copy of the model, and their gradients are averaged after every backward pass.
+
+    All of them go in one message, which suits models as small as ours; and a model may have weights that a recipe does
+    not train, which ``DistributedDataParallel``, that Lightning would wrap it in, has to search for in every step.
+    """
+
+    def configure_ddp(self) -> None:
+        """Begin with the same weights everywhere, in a model that is not wrapped."""
+        assert self.model is not None
+        for tensor in self.model.state_dict().values():
+            distributed.broadcast(tensor, 0)
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Average the gradients."""
+        assert self.model is not None
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        mean = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(mean)
+        parts = (mean / self.num_processes).split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
 class SharedBatchNorms(LayerSync):
     """Have batch normalisation use the statistics of the whole batch while several processes train."""
 
@@ -81,11 +106,8 @@ def parallel_options(chosen: Mapping[str, Any], place: ProcessPlace, own_data: b
             f"{chosen['strategy']}; leave it out"
         )
     plugins = chosen["plugins"] or []
-    # A model may have parts that a recipe does not train. The buffers are equal everywhere, as batch normalisation is
-    # shared, and need no copying.
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     return {
-        "strategy": strategy,
+        "strategy": AveragedGradients(),
         "plugins": [*(plugins if isinstance(plugins, list) else [plugins]), OneMachine(place), SharedBatchNorms()],
         "use_distributed_sampler": chosen["use_distributed_sampler"] and not own_data,
     }

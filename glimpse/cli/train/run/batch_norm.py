@@ -4,7 +4,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
+
+from glimpse.data.share import WHOLE, share_of_this_process
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, in each of them, with its gradient."""
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        """Sum the parts."""
+        total = part.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        """Each part is in the sum of every process."""
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -17,13 +36,13 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
         """Normalise feature maps, NCHW."""
-        if not (self.training and distributed.is_available() and distributed.is_initialized()):
+        share = share_of_this_process()
+        if not self.training or share == WHOLE:
             return super().forward(input)
         exact = input.float()
         variances, means = torch.var_mean(exact, (0, 2, 3), correction=0)
-        every = exact.new_zeros(distributed.get_world_size(), 2, self.num_features)
         # A sum in which each process has a row of its own: gathered, with a gradient.
-        every = all_reduce(every.index_put((torch.tensor(distributed.get_rank()),), torch.stack([means, variances])))
+        every = SumOverProcesses.apply(share.widen(torch.stack([means, variances])[None]))
         mean = every[:, 0].mean(0)
         variance = every[:, 1].mean(0) + every[:, 0].var(0, correction=0)
         self._track(mean, variance, exact.numel() // self.num_features * len(every))
