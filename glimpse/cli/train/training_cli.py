@@ -240,7 +240,8 @@ class TrainingCLI(LightningCLI):
         if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveRun):
-                    callback.former = run_files(self.output)
+                    # The recipe is replaced in one step, so that at no moment there is none.
+                    callback.former = [file for file in run_files(self.output) if file.name != CONFIG_FILE]
         weights = sum(weight.numel() for weight in self.model.parameters())
         usual = usual_output(self.name)
         elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
@@ -321,6 +322,8 @@ class TrainingCLI(LightningCLI):
         """How to go on with a run that the user has stopped, in words."""
         if not (self.output / CONFIG_FILE).exists():
             return "no step was taken, and nothing is kept"
+        if 0 < (self.trainer.max_epochs or 0) <= self.trainer.current_epoch:
+            return f"the training had come to its end; the trained model is {self.output / LAST_FILE}"
         return f"go on with: {invocation()} train --resume {shlex.quote(str(self.output))}"
 
     def further_processes(self) -> AbstractContextManager[object]:

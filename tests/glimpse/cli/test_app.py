@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli import app
+from glimpse.cli.usage import RunError
 from glimpse.contract.card import ContractError
 from glimpse.data.datasets import DataError
 from glimpse.errors import Argument, Clause, Setting
@@ -188,10 +189,16 @@ def test_a_full_disk_is_one_sentence(what, out, tmp_path):
         assert out.read_text() == "once, to the output\n"
 
 
-def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+def test_an_interrupt_ends_with_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr("glimpse.cli.demo.command.run", raising(KeyboardInterrupt()))
     assert app.main(["demo"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "glimpse: interrupted\n"
+
+
+def test_work_that_failed_is_no_mistake_of_the_user(monkeypatch, capsys):
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(RunError("it went wrong; do this")))
+    assert app.main(["demo"]) == 1
+    assert capsys.readouterr().err == "glimpse: it went wrong; do this\n"
 
 
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Self
 
 from glimpse.cli.usage import UsageError
 
@@ -62,7 +61,7 @@ class RunLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunLock":
         self.acquire()
         return self
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from glimpse.cli.usage import RunError
 
@@ -59,7 +59,7 @@ class FurtherProcesses:
         self._children: list[BaseProcess] = []
         self._over = threading.Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FurtherProcesses":
         use_loopback()
         self._folder = tempfile.TemporaryDirectory()
         spawn = multiprocessing.get_context("spawn")
@@ -85,6 +85,7 @@ class FurtherProcesses:
             child.kill()
             child.join()
         self._folder.cleanup()
+        leave_the_others()
         if isinstance(error, RuntimeError) and failure:
             raise RunError(failure) from error
 
@@ -118,6 +119,14 @@ def use_loopback() -> None:
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:
         os.environ.setdefault(GLOO_INTERFACE, loopback)
+
+
+def leave_the_others() -> None:
+    """Have this process train alone again."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def take_part(task: Task, place: ProcessPlace, log: str) -> None:
