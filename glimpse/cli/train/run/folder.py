@@ -5,12 +5,14 @@ from pathlib import Path
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.usage import UsageError
 
+RUNS = Path("runs")
+"""Where runs go, below the folder that the user is in."""
 TENSORBOARD_FILES = "events.out.tfevents.*"
 
 
 def usual_output(name: str) -> Path:
     """The folder of a recipe's run where the user gives none."""
-    return Path("runs") / name
+    return RUNS / name
 
 
 def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path | None) -> Path:

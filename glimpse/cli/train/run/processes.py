@@ -67,12 +67,14 @@ class FurtherProcesses:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for place in self._places:
-                child = spawn.Process(target=take_part, args=(self._task, place, self._log(place)))
+                self._log(place).touch()
+                child = spawn.Process(target=take_part, args=(self._task, place, str(self._log(place))))
                 child.start()
                 self._children.append(child)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -84,6 +86,7 @@ class FurtherProcesses:
         for child in self._children:
             child.kill()
             child.join()
+        self._watcher.join()
         self._folder.cleanup()
         leave_the_others()
         if isinstance(error, RuntimeError) and failure:
@@ -93,14 +96,14 @@ class FurtherProcesses:
         """What became of the first process that ended before its time; None while all of them run."""
         for place, child in zip(self._places, self._children, strict=True):
             if child.exitcode:
-                lines = Path(self._log(place)).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                lines = self._log(place).read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 how = f"was ended by signal {-child.exitcode}" if child.exitcode < 0 else "failed"
                 said = f": {lines[-1]}" if lines else ""
                 return f"process {place.index + 1} of {len(self._places) + 1} {how}{said}"
         return None
 
-    def _log(self, place: ProcessPlace) -> str:
-        return str(Path(self._folder.name) / f"{place.index}.log")
+    def _log(self, place: ProcessPlace) -> Path:
+        return Path(self._folder.name) / f"{place.index}.log"
 
     def _watch(self) -> None:
         """Wait for a process that ends before its time: the first one may wait for it for ever."""
@@ -123,9 +126,8 @@ def use_loopback() -> None:
 
 def leave_the_others() -> None:
     """Have this process train alone again."""
-    from torch import distributed
-
-    if distributed.is_initialized():
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
         distributed.destroy_process_group()
 
 

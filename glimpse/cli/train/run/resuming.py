@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.train.recipes import CONFIG_FILE
-from glimpse.cli.train.run.folder import usual_output
+from glimpse.cli.train.run.folder import RUNS
 from glimpse.cli.usage import UsageError
 from glimpse.errors import suggestion
 
@@ -22,7 +22,7 @@ def find_run(name: str) -> Path:
     Raises:
         UsageError: When there is no such run.
     """
-    given, usual = Path(name).expanduser(), usual_output(name)
+    given, usual = Path(name).expanduser(), RUNS / name
     for folder in (given, usual):
         if (folder / CONFIG_FILE).is_file():
             return folder
@@ -33,10 +33,9 @@ def find_run(name: str) -> Path:
             f"--resume {name}: expected a run that has begun to train, found no {CONFIG_FILE} in its folder; give the "
             "training's own command again"
         )
-    known = [file.parent.name for file in usual.parent.glob(f"*/{CONFIG_FILE}")]
+    known = [file.parent.name for file in RUNS.glob(f"*/{CONFIG_FILE}")]
     raise UsageError(
-        f"--resume {name}: expected the folder of a run, or its name in {usual.parent}/, found neither"
-        f"{suggestion(name, known)}"
+        f"--resume {name}: expected the folder of a run, or its name in {RUNS}/, found neither{suggestion(name, known)}"
     )
 
 

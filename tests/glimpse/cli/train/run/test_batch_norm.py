@@ -24,9 +24,9 @@ def step(model, images, wanted):
 
 whole = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
 whole.load_state_dict(model.state_dict())
-expected = step(whole, images, wanted)
 meeting = tempfile.mktemp()
 rank = int(os.fork() == 0)
+expected = step(whole, images, wanted)  # torch's autograd can't be forked once it has run
 distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
 share = share_of_this_process()
 share_batch_norms(model, shared=True)
