@@ -58,23 +58,16 @@ class FurtherProcesses:
         self._task, self._program = task, program
         self._children: list[BaseProcess] = []
         self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "FurtherProcesses":
         use_loopback()
         self._folder = tempfile.TemporaryDirectory()
-        spawn = multiprocessing.get_context("spawn")
-        # They inherit it: Ctrl-C goes to every process of a terminal, and the first decides what becomes of it.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            for place in self._places:
-                self._log(place).touch()
-                child = spawn.Process(target=take_part, args=(self._task, place, str(self._log(place))))
-                child.start()
-                self._children.append(child)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
+            self._start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
@@ -83,11 +76,7 @@ class FurtherProcesses:
         if isinstance(error, RuntimeError):
             connection.wait([child.sentinel for child in self._children], timeout=1.0)
         failure = self.failure()
-        for child in self._children:
-            child.kill()
-            child.join()
-        self._watcher.join()
-        self._folder.cleanup()
+        self._end()
         leave_the_others()
         if isinstance(error, RuntimeError) and failure:
             raise RunError(failure) from error
@@ -101,6 +90,29 @@ class FurtherProcesses:
                 said = f": {lines[-1]}" if lines else ""
                 return f"process {place.index + 1} of {len(self._places) + 1} {how}{said}"
         return None
+
+    def _start(self) -> None:
+        # They inherit it: Ctrl-C goes to every process of a terminal, and the first decides what becomes of it.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        spawn = multiprocessing.get_context("spawn")
+        try:
+            for place in self._places:
+                self._log(place).touch()
+                child = spawn.Process(target=take_part, args=(self._task, place, str(self._log(place))))
+                child.start()
+                self._children.append(child)
+            self._watcher.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _end(self) -> None:
+        self._over.set()
+        for child in self._children:
+            child.kill()
+            child.join()
+        if self._watcher.ident is not None:
+            self._watcher.join()
+        self._folder.cleanup()
 
     def _log(self, place: ProcessPlace) -> Path:
         return Path(self._folder.name) / f"{place.index}.log"
