@@ -35,7 +35,8 @@ def generator_for(device: torch.device | str, *numbers: int, share: Share = WHOL
     # Numpy makes no difference between numbers that end in zeros and the same without them, hence the count.
     entropy = np.random.SeedSequence((*numbers, len(numbers)))
     seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
-    generator = ShareGenerator(device).manual_seed(seed)
+    generator = ShareGenerator(device)
+    generator.manual_seed(seed)
     generator.share = share
     return generator
 

@@ -5,19 +5,23 @@ the numbers of the whole batch, and keeps those of its share.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
 
 
-class Share(NamedTuple):
-    """One of several equal parts of a batch, which follow one another."""
+@dataclass(frozen=True)
+class Share:
+    """One of several equal parts of a batch, which follow one another.
+
+    Attributes:
+        index: Which part, from 0.
+        count: How many parts there are.
+    """
 
     index: int = 0
-    """Which part, from 0."""
     count: int = 1
-    """How many parts there are."""
 
     def take(self, whole: Tensor) -> Tensor:
         """The rows of this share.

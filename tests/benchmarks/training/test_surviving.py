@@ -57,7 +57,5 @@ def test_a_kill_and_an_end_are_a_row_each():
 
 @pytest.mark.child
 def test_a_training_that_fails_shows_what_it_printed(tmp_path: Path):
-    with pytest.raises(
-        RuntimeError, match=r"status 2\nglimpse: train knows no|status 2\n.*there is no option --nothing"
-    ):
+    with pytest.raises(RuntimeError, match=r"status 2\nglimpse train: there is no option --nothing"):
         train_to_the_end(["--nothing", "1"], tmp_path)

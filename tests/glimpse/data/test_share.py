@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -40,7 +42,7 @@ class Parameters:
         self.policy = policy
 
 
-CHOOSERS = {
+CHOOSERS: dict[str, tuple[Any, int, Any]] = {
     "gaussian": (GaussianPolicy(4), 2, lambda policy, generator: sample_from(policy, 0.3, generator)),
     "grid": (GridPolicy(4, 3), 9, lambda policy, generator: sample_from(policy, 1.0, generator)),
     "pathwise": (GaussianPolicy(4), 2, lambda policy, generator: reparametrised(policy, 0.3, generator)),
@@ -53,8 +55,8 @@ def test_the_choices_of_the_shares_are_those_of_the_whole_batch(name):
     policy, size, chooser = CHOOSERS[name]
     parameters = torch.randn(6, size, generator=torch.Generator().manual_seed(0))
 
-    def locations(share):
-        choose = chooser(policy, generator_for("cpu", 5, share=share))
+    def locations(share: Share) -> torch.Tensor:
+        choose: Any = chooser(policy, generator_for("cpu", 5, share=share))
         step = Parameters(share.take(parameters))
         return torch.cat([choose(step, fixed(torch.zeros(len(step.policy), 2))).location for _ in range(2)], 1)
 

@@ -52,7 +52,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         normalised = (exact - mean[:, None, None]) * scale[:, None, None]
         if self.affine:
             normalised = normalised + self.bias[:, None, None]
-        return normalised.to(input.dtype)
+        output: Tensor = normalised.to(input.dtype)
+        return output
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
