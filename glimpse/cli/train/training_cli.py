@@ -220,7 +220,7 @@ class TrainingCLI(LightningCLI):
             tensorboard = self._get(self.config, "tensorboard")
             logger = TensorBoardLogger(str(self.output), name="", version="") if tensorboard else False
         ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
-        ours |= parallel_options(chosen, self.place, isinstance(self.datamodule, ImageData))
+        ours |= parallel_options(vars(chosen), self.place, isinstance(self.datamodule, ImageData))
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
