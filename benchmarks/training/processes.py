@@ -6,7 +6,10 @@ difference of the two runs over their images, so that start-up doesn't count. Wi
 drawn beside the file.
 """
 
+import os
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.command_line import command_parser, options_of
-from benchmarks.harness.machine import describe, settle_threads
+from benchmarks.harness.machine import REPOSITORY, describe, settle_threads
 from benchmarks.harness.reports import hand_back, heading, table
-from benchmarks.training.commands import train_to_the_end
 
 SIDES = {"one process": 1, "two processes": 2}
 EPOCHS, PASSES = 5, 10
@@ -36,6 +38,33 @@ def arguments_of(devices: int, epochs: int, passes: int, output: str) -> list[st
     options = {"config": "digits", "data.passes": passes, "trainer.max_epochs": epochs, "trainer.precision": "32-true"}
     options |= {"trainer.accelerator": "cpu", "trainer.devices": devices, "output": output}
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
+
+
+def train_to_the_end(arguments: Sequence[str], workplace: Path) -> float:
+    """Train as a user would, and measure the CPU time of all processes, seconds.
+
+    Args:
+        arguments: What follows ``glimpse train``.
+        workplace: Where it runs.
+
+    Raises:
+        RuntimeError: When it fails; the error holds what it printed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    training = subprocess.run(
+        [sys.executable, "-m", "glimpse", "train", *arguments],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if training.returncode:
+        raise RuntimeError(f"glimpse train {' '.join(arguments)}: status {training.returncode}\n{training.stdout}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(epochs: int, passes: int, workplace: Path) -> dict[str, Any]:

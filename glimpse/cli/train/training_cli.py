@@ -28,7 +28,7 @@ from glimpse.cli.train.run.folder import choose_output, run_files, usual_output
 from glimpse.cli.train.run.lock import RunLock
 from glimpse.cli.train.run.processes import FIRST, FurtherProcesses, ProcessPlace, train_share
 from glimpse.cli.train.run.resuming import check_same_options
-from glimpse.cli.train.run.strategy import parallel_options
+from glimpse.cli.train.run.strategy import AveragedGradients, parallel_options
 from glimpse.cli.usage import RunError, UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
 from glimpse.data.share import Share
@@ -328,13 +328,14 @@ class TrainingCLI(LightningCLI):
 
     def further_processes(self) -> AbstractContextManager[object]:
         """The processes that share each batch with this one, while it trains."""
-        others = self.trainer.world_size - 1
-        if not others or self.place != FIRST:
+        others, strategy = self.trainer.world_size - 1, self.trainer.strategy
+        if not others or self.place != FIRST or not isinstance(strategy, AveragedGradients):
             return nullcontext()
+        assert strategy.cluster_environment is not None
         # They go where this one goes, whose folder was free.
         arguments = [*self.arguments, f"--output={self.output}", "--overwrite=true"]
         task = partial(train_share, arguments, self.program, self.name, "matplotlib" not in sys.modules)
-        return FurtherProcesses(others, self.trainer.strategy.cluster_environment.main_port, task, self.program)
+        return FurtherProcesses(others, strategy.cluster_environment.main_port, task, self.program)
 
     def after_fit(self) -> None:
         """Print where the files are, and the next command."""

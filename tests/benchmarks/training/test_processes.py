@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from benchmarks.training import processes
@@ -39,3 +40,9 @@ def test_both_sides_are_in_the_tables_and_in_one_picture(tmp_path):
     processes.draw(result(), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as drawn:
         assert drawn.width > drawn.height
+
+
+@pytest.mark.child
+def test_a_training_that_fails_shows_what_it_printed(tmp_path):
+    with pytest.raises(RuntimeError, match=r"status 2\nglimpse train: there is no option --nothing"):
+        processes.train_to_the_end(["--nothing", "1"], tmp_path)

@@ -2,13 +2,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.training import surviving
-from benchmarks.training.commands import train_to_the_end
 
 
 def test_states_are_the_same_bit_by_bit_or_not_at_all():
@@ -53,9 +51,3 @@ def test_a_kill_and_an_end_are_a_row_each():
     assert text.splitlines()[-1].split() == ["1", "1", "True", "True", "False"]
     assert "best.ckpt" in text
     assert "config.yaml" not in text
-
-
-@pytest.mark.child
-def test_a_training_that_fails_shows_what_it_printed(tmp_path: Path):
-    with pytest.raises(RuntimeError, match=r"status 2\nglimpse train: there is no option --nothing"):
-        train_to_the_end(["--nothing", "1"], tmp_path)

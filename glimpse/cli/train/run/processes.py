@@ -13,10 +13,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
 
 from glimpse.cli.usage import RunError
 
@@ -26,13 +26,17 @@ PATIENCE = 10.0
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
-class ProcessPlace(NamedTuple):
-    """Which of the processes of a training this is."""
+@dataclass(frozen=True)
+class ProcessPlace:
+    """Which of the processes of a training this is.
+
+    Attributes:
+        index: 0 is the one that the user started.
+        port: Where they find one another, on this machine; 0 in the first, which chooses it.
+    """
 
     index: int = 0
-    """0 is the one that the user started."""
     port: int = 0
-    """Where they find one another, on this machine; 0 in the first, which chooses it."""
 
 
 FIRST = ProcessPlace()
