@@ -1,5 +1,6 @@
 """A training as LightningCLI runs it: with our data and model as defaults, our checks, and our files."""
 
+import os
 import shlex
 import signal
 import sys
@@ -297,7 +298,7 @@ class TrainingCLI(LightningCLI):
 
         Raises:
             UsageError: When an option turns out not to fit.
-            RunError: When the training has diverged, or a process of it has ended before its time.
+            RunError: When the training has diverged, a process of it has ended before its time, or a disk is full.
             ToldInterrupt: When the user has stopped it.
         """
         try:
@@ -307,6 +308,11 @@ class TrainingCLI(LightningCLI):
             raise UsageError(error.render(self.spell)) from error
         except DivergedError as error:
             raise RunError(f"{error.render(self.spell)}; {self.kept()}") from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            reason = f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}"
+            raise RunError(f"{reason}; put that right, and {self.way_on()}") from error
         except (KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
@@ -321,7 +327,7 @@ class TrainingCLI(LightningCLI):
     def way_on(self) -> str:
         """How to go on with a run that the user has stopped, in words."""
         if not (self.output / CONFIG_FILE).exists():
-            return "no step was taken, and nothing is kept"
+            return "begin again: no step was taken, and nothing is kept"
         if 0 < (self.trainer.max_epochs or 0) <= self.trainer.current_epoch:
             return f"the training had come to its end; the trained model is {self.output / LAST_FILE}"
         return f"go on with: {invocation()} train --resume {shlex.quote(str(self.output))}"

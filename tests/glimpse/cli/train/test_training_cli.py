@@ -1,4 +1,5 @@
 import csv
+import errno
 import signal
 from pathlib import Path
 
@@ -191,6 +192,18 @@ def test_a_training_that_diverges_keeps_the_last_good_model(folder, capsys, monk
     assert said.err.endswith("; the last good model is runs/tiny/last.ckpt\n")
     assert "the trained model" not in said.out
     assert all(weight.isfinite().all() for weight in weights("runs/tiny/last.ckpt").values())
+
+
+def test_a_full_disk_ends_a_training_with_the_way_to_go_on(capsys, monkeypatch):
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("glimpse.training.callbacks.whole_file", full)
+    assert train("--trainer.max_epochs", "1") == 1
+    assert capsys.readouterr().err.endswith(
+        "can't use 'runs/tiny/best.ckpt': No space left on device; put that right, and go on with: "
+        f"{invocation()} train --resume runs/tiny\n"
+    )
 
 
 def test_drafts_of_a_killed_training_are_removed(folder):

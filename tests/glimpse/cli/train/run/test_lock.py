@@ -38,7 +38,7 @@ def test_a_lock_that_is_taken_again_by_its_holder_stays(tmp_path):
 
 def test_a_file_that_was_removed_between_opening_and_locking_does_not_count(tmp_path, monkeypatch):
     opened = os.open
-    times = []
+    times: list[int] = []
 
     def open_and_lose(path, *args):
         descriptor = opened(path, *args)
