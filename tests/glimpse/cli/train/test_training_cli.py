@@ -201,7 +201,7 @@ def test_a_full_disk_ends_a_training_with_the_way_to_go_on(capsys, monkeypatch):
     monkeypatch.setattr("glimpse.training.callbacks.whole_file", full)
     assert train("--trainer.max_epochs", "1") == 1
     assert capsys.readouterr().err.endswith(
-        "can't use 'runs/tiny/best.ckpt': No space left on device; put that right, and go on with: "
+        "runs/tiny/best.ckpt': No space left on device; put that right, and go on with: "
         f"{invocation()} train --resume runs/tiny\n"
     )
 
