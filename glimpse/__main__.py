@@ -2,12 +2,12 @@
 
 import sys
 
-from glimpse.cli.interruption import interruptible
+from glimpse.cli.interruption import end_on_interrupt
 
 
 def main() -> int:
     """Run the command line that the process was started with."""
-    return interruptible(_run)
+    return end_on_interrupt(_run)
 
 
 def _run() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
-from glimpse.cli.interruption import interruptible
+from glimpse.cli.interruption import end_on_interrupt
 from glimpse.cli.parser import CommandParser, options_by_argument
 from glimpse.cli.usage import RunError, UsageError, error_message
 from glimpse.errors import suggestion
@@ -93,7 +93,7 @@ def main(args: Sequence[str], program: str = "") -> int:
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
     _escape_what_is_no_text()
-    return interruptible(partial(_main, args, program))
+    return end_on_interrupt(partial(_main, args, program))
 
 
 def _main(args: Sequence[str], program: str) -> int:

@@ -33,7 +33,7 @@ class _Interrupts:
         raise KeyboardInterrupt
 
 
-def interruptible(work: Callable[[], int]) -> int:
+def end_on_interrupt(work: Callable[[], int]) -> int:
     """Do the work of a command; when Ctrl-C interrupts it, say so.
 
     A handler that somebody else has set stays: that of a program of which the command is a part.

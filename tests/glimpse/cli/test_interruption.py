@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from glimpse.cli.interruption import INTERRUPTED, ToldInterrupt, interruptible
+from glimpse.cli.interruption import INTERRUPTED, ToldInterrupt, end_on_interrupt
 
 STUBBORN = """
 import sys, time
-from glimpse.cli.interruption import interruptible
+from glimpse.cli.interruption import end_on_interrupt
 
 def work():
     print("at work", flush=True)
@@ -19,7 +19,7 @@ def work():
         print("tidying up", flush=True)
         time.sleep(600)
 
-sys.exit(interruptible(work))
+sys.exit(end_on_interrupt(work))
 """
 TRAINING = """
 import sys
@@ -45,22 +45,22 @@ def raising(error: BaseException):
 
 
 def test_work_that_is_not_interrupted_returns_its_status():
-    assert interruptible(lambda: 3) == 3
+    assert end_on_interrupt(lambda: 3) == 3
 
 
 def test_an_interrupt_leaves_a_sentence_and_the_usual_status(capsys):
-    assert interruptible(raising(KeyboardInterrupt())) == INTERRUPTED == 130
+    assert end_on_interrupt(raising(KeyboardInterrupt())) == INTERRUPTED == 130
     assert capsys.readouterr().err == "glimpse: interrupted\n"
 
 
 def test_who_has_been_told_is_not_told_again(capsys):
-    assert interruptible(raising(ToldInterrupt())) == INTERRUPTED
+    assert end_on_interrupt(raising(ToldInterrupt())) == INTERRUPTED
     assert capsys.readouterr().err == ""
 
 
 def test_another_error_is_no_interrupt():
     with pytest.raises(ImportError, match="gone"):
-        interruptible(raising(ImportError("gone")))
+        end_on_interrupt(raising(ImportError("gone")))
 
 
 def test_an_interrupted_import_may_end_in_another_error(capsys, monkeypatch):
@@ -75,7 +75,7 @@ def test_an_interrupted_import_may_end_in_another_error(capsys, monkeypatch):
         return 0
 
     try:
-        assert interruptible(work) == INTERRUPTED
+        assert end_on_interrupt(work) == INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "glimpse: interrupted\n"
@@ -87,7 +87,7 @@ def test_a_handler_of_somebody_else_stays():
 
     before = signal.signal(signal.SIGINT, own)
     try:
-        assert interruptible(lambda: signal.getsignal(signal.SIGINT) is own)
+        assert end_on_interrupt(lambda: signal.getsignal(signal.SIGINT) is own)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -40,7 +40,7 @@ class ProcessPlace:
 
 
 FIRST = ProcessPlace()
-Task = Callable[[ProcessPlace], None]
+ProcessTask = Callable[[ProcessPlace], None]
 """What a further process does: it trains its share. It is sent by its name, with its arguments."""
 
 
@@ -57,7 +57,7 @@ class FurtherProcesses:
         RunError: When one of them has ended before its time, and something has failed in the first one for that.
     """
 
-    def __init__(self, count: int, port: int, task: Task, program: str) -> None:
+    def __init__(self, count: int, port: int, task: ProcessTask, program: str) -> None:
         self._places = [ProcessPlace(index, port) for index in range(1, count + 1)]
         self._task, self._program = task, program
         self._children: list[BaseProcess] = []
@@ -147,7 +147,7 @@ def leave_the_others() -> None:
         distributed.destroy_process_group()
 
 
-def take_part(task: Task, place: ProcessPlace, log: str) -> None:
+def take_part(task: ProcessTask, place: ProcessPlace, log: str) -> None:
     """What runs in a further process: its task, with nothing printed, until the first process ends.
 
     Args:
