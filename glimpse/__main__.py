@@ -2,12 +2,13 @@
 
 import sys
 
-from glimpse.cli.interruption import end_on_interrupt
+from glimpse.cli.interruption import Interrupts, end_on_interrupt
 
 
 def main() -> int:
     """Run the command line that the process was started with."""
-    return end_on_interrupt(_run)
+    with Interrupts() as interrupts:
+        return end_on_interrupt(_run, interrupts)
 
 
 def _run() -> int:

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from glimpse.cli.interruption import INTERRUPTED, ToldInterrupt, end_on_interrupt
+from glimpse.cli.interruption import INTERRUPTED, Interrupts, ToldInterrupt, end_on_interrupt
 
 STUBBORN = """
 import sys, time
-from glimpse.cli.interruption import end_on_interrupt
+from glimpse.cli.interruption import Interrupts, end_on_interrupt
 
 def work():
     print("at work", flush=True)
@@ -19,21 +19,23 @@ def work():
         print("tidying up", flush=True)
         time.sleep(600)
 
-sys.exit(end_on_interrupt(work))
+with Interrupts() as interrupts:
+    sys.exit(end_on_interrupt(work, interrupts))
 """
 TRAINING = """
 import sys
-from glimpse.__main__ import main
+import glimpse.__main__
 from glimpse.cli import interruption
 
-class Announced(interruption._Interrupts):
-    def __init__(self):
-        super().__init__()
+class Announced(interruption.Interrupts):
+    def __enter__(self):
+        entered = super().__enter__()
         print("here", flush=True)
+        return entered
 
-interruption._Interrupts = Announced
+glimpse.__main__.Interrupts = Announced
 sys.argv = ["glimpse", "train"]
-sys.exit(main())
+sys.exit(glimpse.__main__.main())
 """
 
 
@@ -63,10 +65,7 @@ def test_another_error_is_no_interrupt():
         end_on_interrupt(raising(ImportError("gone")))
 
 
-def test_an_interrupted_import_may_end_in_another_error(capsys, monkeypatch):
-    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-
+def test_an_interrupted_import_may_end_in_another_error(capsys):
     def work() -> int:
         try:
             signal.raise_signal(signal.SIGINT)
@@ -74,8 +73,12 @@ def test_an_interrupted_import_may_end_in_another_error(capsys, monkeypatch):
             raise ImportError("initialisation failed") from interrupt
         return 0
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert end_on_interrupt(work) == INTERRUPTED
+        with Interrupts() as interrupts:
+            assert end_on_interrupt(work, interrupts) == INTERRUPTED
+        assert interrupts.count == 1
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "glimpse: interrupted\n"
@@ -87,7 +90,9 @@ def test_a_handler_of_somebody_else_stays():
 
     before = signal.signal(signal.SIGINT, own)
     try:
-        assert end_on_interrupt(lambda: signal.getsignal(signal.SIGINT) is own)
+        with Interrupts():
+            assert signal.getsignal(signal.SIGINT) is own
+        assert signal.getsignal(signal.SIGINT) is own
     finally:
         signal.signal(signal.SIGINT, before)
 
