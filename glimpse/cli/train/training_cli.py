@@ -158,7 +158,8 @@ class TrainingCLI(LightningCLI):
             # A run that was stopped before it had a checkpoint begins anew, in its folder.
             last = Path(run) / LAST_FILE
             known = {"ckpt_path": str(last)} if last.is_file() else {"output": run, "overwrite": True}
-            self.config[COMMAND].update(known)
+            for name, value in known.items():
+                self.config[COMMAND][name] = value
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: the recipe beside a checkpoint holds those of its run."""
