@@ -165,6 +165,7 @@ def test_a_run_goes_on_by_its_name_and_with_its_own_options(folder, capsys, monk
     straight, resumed = weights("straight/last.ckpt"), weights("runs/tiny/last.ckpt")
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     assert [path.name for path in (folder / "runs").iterdir()] == ["tiny"]
+    capsys.readouterr()
     assert "is finished: 2 epochs" in refused(capsys, "--resume", "tiny")
 
 
