@@ -253,5 +253,13 @@ def test_the_help_imports_no_subcommand():
         "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('glimpse', 'numpy', 'torch', 'PIL')))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    modules = ["glimpse", "glimpse.cli", "glimpse.cli.app", "glimpse.cli.parser", "glimpse.cli.usage", "glimpse.errors"]
+    modules = [
+        "glimpse",
+        "glimpse.cli",
+        "glimpse.cli.app",
+        "glimpse.cli.interruption",
+        "glimpse.cli.parser",
+        "glimpse.cli.usage",
+        "glimpse.errors",
+    ]
     assert run.stdout.splitlines()[-1] == str(modules)
