@@ -25,8 +25,6 @@ NOT_RUN_YET = {
     "processes.json": "no machine with two free cores has been at hand",
     "processes.log": "no machine with two free cores has been at hand",
     "processes.png": "no machine with two free cores has been at hand",
-    "surviving.json": "no machine with a free core has been at hand",
-    "surviving.log": "no machine with a free core has been at hand",
     "runtime-gpu.json": "no CUDA device has been at hand",
     "runtime-rounds.json": "no quiet machine has been at hand",
     "runtime-rounds.log": "no quiet machine has been at hand",
