@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError, Setting
 
 
@@ -118,7 +119,10 @@ class Canvas:
 
 
 def _uniform(below: int, batch: int, generator: torch.Generator) -> Int64[Tensor, " batch"]:
-    return torch.randint(below, (batch,), generator=generator, device=generator.device)
+    rows = torch.empty(batch, device=generator.device)
+    return drawn_for(
+        generator, rows, lambda rows: torch.randint(below, (len(rows),), generator=generator, device=rows.device)
+    )
 
 
 def _places(

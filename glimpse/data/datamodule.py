@@ -18,6 +18,7 @@ from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
 from glimpse.data.folder import FITS, folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
+from glimpse.data.share import WHOLE, Share, share_of_this_process
 from glimpse.errors import Argument, Setting
 
 FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64, "channels": 3}
@@ -54,14 +55,26 @@ class EpochBatches(Sampler[Tensor]):
         batch_size: Images in a batch; a rest too small for a batch waits for a later epoch's order.
         passes: How often each image comes in an epoch.
         seed: Fixes the order.
+        share: The share of each batch that this process trains on.
+
+    Raises:
+        DataError: When a batch has no equal shares.
     """
 
-    def __init__(self, num_images: int, batch_size: int, passes: int, seed: int) -> None:
+    def __init__(self, num_images: int, batch_size: int, passes: int, seed: int, share: Share = WHOLE) -> None:
         self.num_images = num_images
         self.batch_size = min(batch_size, num_images * passes)
         self.passes = passes
         self.seed = seed
+        self.share = share
         self.epoch = 0
+        if self.batch_size % share.count:
+            raise DataError(
+                "expected ",
+                Argument("batch_size"),
+                f" to be a multiple of {share.count}, the number of processes that share each batch, got "
+                f"{self.batch_size}; change it",
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -74,7 +87,7 @@ class EpochBatches(Sampler[Tensor]):
         # A generator, since Lightning asks for the iterator before it restores a resumed run's epoch.
         generator = generator_for("cpu", self.seed, 0, self.epoch)
         order = torch.cat([torch.randperm(self.num_images, generator=generator) for _ in range(self.passes)])
-        yield from order[: len(self) * self.batch_size].split(self.batch_size)
+        yield from map(self.share.take, order[: len(self) * self.batch_size].split(self.batch_size))
 
 
 class Batches(Dataset[tuple[Tensor, ...]]):
@@ -321,11 +334,21 @@ class ImageData(LightningDataModule):
         _ = self.source
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches in the order of the epoch."""
-        part = self.source.train
-        sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
+        """Batches in the order of the epoch; where several processes train, this one's share of each."""
+        sampler = self.epoch_batches(share_of_this_process())
         taught = getattr(getattr(self.trainer, "lightning_module", None), "takes_boxes", False)
-        return DataLoader(Batches(part, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+        return DataLoader(Batches(self.source.train, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+
+    def epoch_batches(self, share: Share) -> EpochBatches:
+        """The order of the training images, in batches.
+
+        Args:
+            share: The share of each batch.
+
+        Raises:
+            DataError: When a batch has no equal shares.
+        """
+        return EpochBatches(len(self.source.train), self.batch_size, self.passes, self.seed, share)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen validation images."""
@@ -364,14 +387,14 @@ class ImageData(LightningDataModule):
         images, labels, *boxes = batch
         # Lightning counts the batch that is on its way once this hook has returned.
         number = self.trainer.fit_loop.epoch_loop.batch_idx + 1
-        epoch = self.trainer.current_epoch
-        drawn = self.draw(images, epoch, number)
+        epoch, share = self.trainer.current_epoch, share_of_this_process()
+        drawn = self.draw(images, epoch, number, share)
         if not boxes:
             return drawn, labels
-        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number)
+        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number, share)
 
     def draw(
-        self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
+        self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0, share: Share = WHOLE
     ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
         """Put training images onto new canvases, or jitter and augment them.
 
@@ -379,8 +402,9 @@ class ImageData(LightningDataModule):
             images: Training images, pixels in [0, 255].
             epoch: Number of the epoch, from 0. Canvases and changes follow from it, the batch's number and the seed.
             batch: Number of the batch in its epoch, from 0.
+            share: The share of the batch that the images are; they get the canvases that they have in the whole batch.
         """
-        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        generator = generator_for(images.device, self.seed, 1, epoch, batch, share=share)
         if self.canvas is None:
             moved = jittered(images, self.jitter, generator) if self.jitter else images
             return self.augmentation.draw(moved, generator)
@@ -394,6 +418,7 @@ class ImageData(LightningDataModule):
         boxes: Float[Tensor, "batch most 4"],
         epoch: int = 0,
         batch: int = 0,
+        share: Share = WHOLE,
     ) -> Float[Tensor, "batch most 4"]:
         """Move objects' boxes as :meth:`draw` moves the images that they are of.
 
@@ -402,12 +427,13 @@ class ImageData(LightningDataModule):
             boxes: Of these images, as in :attr:`glimpse.data.datasets.Split.boxes`.
             epoch: As the images were drawn with.
             batch: As the images were drawn with.
+            share: As the images were drawn with.
 
         Returns:
             Fractions of the drawn images; NaN where nothing of an object is left.
         """
         height, width = images.shape[2:]
-        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        generator = generator_for(images.device, self.seed, 1, epoch, batch, share=share)
         if self.canvas is not None:
             places = self.canvas.boxes(len(boxes), height, width, generator)
             return on_canvas(boxes, places, self.canvas.height, self.canvas.width)

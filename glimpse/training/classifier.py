@@ -11,7 +11,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.held_out import LabelledBatch
+from glimpse.data.held_out import LabelledBatch, generator_for
+from glimpse.data.share import share_of_this_process
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.evaluation.scores import balanced_accuracy, count_confusion
 from glimpse.models.observer import Observer
@@ -202,7 +203,16 @@ class ClassifierTraining(lightning.LightningModule):
         if self.trainer.is_last_batch:
             means = torch.stack(self.figures_of_steps).mean(0)
             self.figures_of_steps.clear()
-            self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
+            self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True, sync_dist=True)
+
+    def step_generator(self, device: torch.device, batch_idx: int) -> torch.Generator:
+        """The randomness of a training step; where several processes share the batch, as in one that has all of it.
+
+        Args:
+            device: Where it draws.
+            batch_idx: Number of the batch in its epoch, from 0.
+        """
+        return generator_for(device, self.seed, 2, self.current_epoch, batch_idx, share=share_of_this_process())
 
     def validate(self, images: Tensor, batch_idx: int) -> Trace:
         """Look at validation images; a family that begins at random locations does so here, too.

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
-from glimpse.data.held_out import generator_for
+from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError
 from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus
 from glimpse.nn.encoders import ImageEncoder, middles
@@ -122,7 +122,7 @@ class FocusTraining(ClassifierTraining):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """One step of all parts of the loss."""
         images, labels, *given = batch
-        generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
+        generator = self.step_generator(images.device, batch_idx)
         boxes, candidates = known_first(given[0]) if given else None, self.candidates
         if boxes is not None and self.hparams["crop"] and self.progress() < self.hparams["crop_share"]:
             told = self.is_told(labels, boxes)
@@ -218,7 +218,7 @@ class FocusTraining(ClassifierTraining):
         (height, width), side = images.shape[-2:], self.hparams["crop"]
         count = self.hparams["crops"]
         labels, boxes = (each.repeat_interleave(count, 0) for each in (labels, boxes))
-        around = torch.rand(len(boxes), generator=generator, device=boxes.device) < AROUND
+        around = _evenly(boxes[:, 0, 0], generator) < AROUND
         if self.empty_class is None:
             around = torch.ones_like(around)
         reach = boxes.new_tensor([side / width, side / height])
@@ -251,7 +251,7 @@ class FocusTraining(ClassifierTraining):
         """Sample places without replacement, by the Gumbel-top-k trick (Kool et al. 2019, section 3)."""
         rows, columns = state.places.shape[2:]
         log_prob = state.places.logsumexp(1).flatten(1).log_softmax(1)
-        noise = torch.rand(log_prob.shape, generator=generator, device=log_prob.device).clamp(1e-9, 1 - 1e-7)
+        noise = _evenly(log_prob, generator).clamp(1e-9, 1 - 1e-7)
         chosen = (log_prob.detach() - (-noise.log()).log()).topk(min(count, rows * columns), dim=1).indices
         locations = middles(rows, columns, log_prob.device)[chosen]
         return self.observer.model.inside(locations, size[0], size[1]), log_prob.gather(1, chosen)
@@ -300,6 +300,13 @@ def empty_class(part: Split, classes: int) -> int | None:
     return empty[0] if len(empty) == 1 else None
 
 
+def _evenly(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1), one for each entry of ``rows``; see :func:`glimpse.data.share.drawn_for`."""
+    return drawn_for(
+        generator, rows.detach(), lambda whole: torch.rand(whole.shape, generator=generator, device=whole.device)
+    )
+
+
 def _near(
     boxes: Float[Tensor, "batch most 4"],
     reach: Float[Tensor, " 2"],
@@ -307,7 +314,7 @@ def _near(
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 2"]:
     """Locations from which one of each image's objects is within reach; anywhere where none is, or none is wanted."""
-    share = torch.rand(len(boxes), 4, generator=generator, device=boxes.device)
+    share = _evenly(boxes[:, 0], generator)
     known = ~boxes[:, :, 0].isnan()  # those come first
     pick = (share[:, :1] * known.sum(1, keepdim=True)).long()
     chosen = boxes.gather(1, pick[:, :, None].expand(-1, -1, 4)).squeeze(1)

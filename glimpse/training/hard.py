@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.held_out import LabelledBatch, generator_for
+from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.hard import HardAttention, rollout_hard
 from glimpse.nn.heads import POLICIES
@@ -125,7 +126,8 @@ class HardAttentionTraining(HardModelTraining):
         """
         first = None
         if self.first_location == "random":
-            first = torch.rand(len(images), 2, generator=generator, device=images.device) * 2 - 1
+            rows = torch.empty(len(images), 2, device=images.device)
+            first = drawn_for(generator, rows, lambda rows: rows.uniform_(generator=generator)) * 2 - 1
         model, retina = self.observer.model, self.observer.retina
         choose = sample_from(model.policy, self.current_spread(), generator)
         if self.roll_out is not None and labels is not None:
@@ -153,8 +155,7 @@ class HardAttentionTraining(HardModelTraining):
         if self.num_rollouts > 1:
             images = images.repeat_interleave(self.num_rollouts, 0)
             labels = labels.repeat_interleave(self.num_rollouts)
-        generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
-        trace = self.explore(images, generator, labels)
+        trace = self.explore(images, self.step_generator(images.device, batch_idx), labels)
         parts = losses(trace, labels, self.rule, class_weights=self.class_weights, **self.objective)
         classification = self.taught(
             parts.classification, given, trace.logits, self.objective["every_glimpse"], self.num_rollouts

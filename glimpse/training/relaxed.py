@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from glimpse.contract.episode import EpisodeRule
-from glimpse.data.held_out import LabelledBatch, generator_for
+from glimpse.data.held_out import LabelledBatch
 from glimpse.errors import Argument, ArgumentError, Sentence
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import Trace
@@ -121,7 +121,7 @@ class RelaxedAttentionTraining(HardModelTraining):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
-        trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
+        trace = self.explore(images, self.step_generator(images.device, batch_idx))
         total = classification = self.classification(images, trace.logits, labels, self.every_glimpse)
         if self.mixed:
             parts = losses(trace, labels, self.rule, discount=self.discount)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError
+from glimpse.cli.usage import RunError, UsageError
 from glimpse.errors import ArgumentError
 
 
@@ -38,7 +38,7 @@ def main(args: Sequence[str], program: str) -> int:
         program: How the user calls the command.
 
     Returns:
-        The exit status: 0, or 2 for a user's mistake.
+        The exit status: 0, 1 for a training that failed, or 2 for a user's mistake.
     """
     from glimpse.cli.train.options.help import short_help
 
@@ -55,11 +55,13 @@ def main(args: Sequence[str], program: str) -> int:
             return _train_folder(Path(args[0]).expanduser(), args[1:], program)
         return _train(args, program)
     except UsageError as error:
-        sentence = str(error)
+        status, sentence = 2, str(error)
+    except RunError as error:
+        status, sentence = 1, str(error)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     print(f"{program}: {sentence}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _train_folder(root: Path, args: Sequence[str], program: str) -> int:

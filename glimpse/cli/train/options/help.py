@@ -45,6 +45,8 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --finetune FILE             begin with the weights of a checkpoint; other classes get a new classifier
   --logger NAME               csv, mlflow, tensorboard or wandb, beside the run's metrics.csv
   --tensorboard               the same as --logger tensorboard, and may stand beside another logger
+  --resume RUN                go on with a run that was stopped, as it would have gone on: its folder, or its name
+  --trainer.devices N         share each batch between N processes: the cores of a processor, or so many GPUs
   --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
   --print_config              print the resolved configuration and stop
   --help-all                  every option there is

@@ -1,18 +1,18 @@
-"""Folders of runs: each run has a folder of its own."""
+"""Folders of runs: each run has a folder of its own. No torch before one is looked into."""
 
 from pathlib import Path
 
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.usage import UsageError
-from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE
 
-RUN_FILES = (CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, CURVES_FILE, CONFUSION_FILE)
+RUNS = Path("runs")
+"""Where runs go, below the folder that the user is in."""
 TENSORBOARD_FILES = "events.out.tfevents.*"
 
 
 def usual_output(name: str) -> Path:
     """The folder of a recipe's run where the user gives none."""
-    return Path("runs") / name
+    return RUNS / name
 
 
 def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path | None) -> Path:
@@ -47,5 +47,7 @@ def choose_output(given: str | None, name: str, overwrite: bool, resumed: Path |
 
 def run_files(folder: Path) -> list[Path]:
     """The files of the run that a folder holds."""
-    named = [folder / name for name in RUN_FILES]
+    from glimpse.training.callbacks import BEST_FILE, CONFUSION_FILE, CURVES_FILE, LAST_FILE, METRICS_FILE  # with torch
+
+    named = [folder / name for name in (CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE, CURVES_FILE, CONFUSION_FILE)]
     return [*(file for file in named if file.is_file()), *folder.glob(TENSORBOARD_FILES)]

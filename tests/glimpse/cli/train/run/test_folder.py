@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.train.run_folder import choose_output, run_files
+from glimpse.cli.train.run.folder import choose_output, run_files
 from glimpse.cli.usage import UsageError
 
 
