@@ -1,6 +1,8 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
 from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from glimpse.contract.texts import visible
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
-from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.folder import LabelTable, image_folder, labelled_files
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.errors import Argument, Setting
 
@@ -88,9 +90,13 @@ class ImageData(LightningDataModule):
         image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
-            :func:`glimpse.data.folder.image_folder`.
-        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
+            :func:`glimpse.data.folder.reading.image_folder`.
+        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.folder.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
+        near_duplicates: For ``folder`` alone: whether to look for near-duplicates and to keep them in one part; true
+            when left out.
+        cache: For ``folder`` alone: a folder in which decoded images are kept on disk, for more of them than memory
+            holds.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -115,6 +121,8 @@ class ImageData(LightningDataModule):
         group: str | None = None,
         labels: str | None = None,
         skip_unreadable: bool = False,
+        near_duplicates: bool | None = None,
+        cache: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -126,6 +134,7 @@ class ImageData(LightningDataModule):
             )
         shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
         of_folder = shape | {"group": group, "labels": labels, "skip_unreadable": skip_unreadable or None}
+        of_folder |= {"near_duplicates": near_duplicates, "cache": cache}
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
@@ -171,7 +180,13 @@ class ImageData(LightningDataModule):
         self.download = download
         self.jitter = jitter
         self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
-        self.group, self.labels, self.skip_unreadable = group, labels, skip_unreadable
+        self.labels = labels
+        self.reading: dict[str, Any] = {
+            "group": group,
+            "skip_unreadable": skip_unreadable,
+            "near_duplicates": near_duplicates is not False,
+            "cache": Path(cache).expanduser() if cache else None,
+        }
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -186,9 +201,7 @@ class ImageData(LightningDataModule):
         if self._source is None:
             if self.dataset == FOLDER:
                 channels, height, width = self.folder_shape
-                self._source = image_folder(
-                    data_root(self.root), height, width, channels, self.group, self.labels, self.skip_unreadable
-                )
+                self._source = image_folder(self._found, height, width, channels, **self.reading)
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
         return self._source
@@ -196,9 +209,12 @@ class ImageData(LightningDataModule):
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels."""
-        return list(
-            folder_classes(data_root(self.root), self.labels) if self.dataset == FOLDER else self.source.classes
-        )
+        return list(self._found.tree.classes if self.dataset == FOLDER else self.source.classes)
+
+    @cached_property
+    def _found(self) -> LabelTable:
+        """The files of a folder."""
+        return labelled_files(data_root(self.root), self.labels)
 
     @property
     def image_shape(self) -> list[int]:

@@ -9,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpse.data import folder
 from glimpse.data.datasets import DataError, Source, Split
-from glimpse.data.folder import folder_classes, image_folder
-from glimpse.data.grouping import Groups
+from glimpse.data.folder import image_folder, labelled_files, reading
+from glimpse.data.folder.grouping import Groups
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
@@ -28,6 +27,10 @@ def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("an
     return root
 
 
+def read_folder(root: Path, *shape: int, labels: str | None = None, **options: Any) -> Source:
+    return image_folder(labelled_files(root, labels), *shape, **options)
+
+
 def values(part: Split) -> set[tuple[int, int]]:
     return {(int(label), int(image.max())) for image, label in zip(part.images, part.labels, strict=True)}
 
@@ -37,9 +40,9 @@ def parts_of(source: Source) -> tuple[Split, Split, Split]:
 
 
 def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
-    source = image_folder(flat(tmp_path), 6, 8, 1)
+    source = read_folder(flat(tmp_path), 6, 8, 1)
     parts = [values(part) for part in (source.train, source.validation, source.test)]
-    assert source.classes == folder_classes(tmp_path) == ("ant", "bee")
+    assert source.classes == labelled_files(tmp_path).tree.classes == ("ant", "bee")
     assert sum(map(len, parts)) == 80
     assert parts[0] | parts[1] | parts[2] == {(label, 1 + n + 100 * label) for label in range(2) for n in range(40)}
     for part in parts:
@@ -50,9 +53,9 @@ def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
 
 
 def test_adding_images_moves_none_of_the_others(tmp_path):
-    before = image_folder(flat(tmp_path), 6, 8, 1)
+    before = read_folder(flat(tmp_path), 6, 8, 1)
     flat(tmp_path, range(40, 97))
-    after = image_folder(tmp_path, 6, 8, 1)
+    after = read_folder(tmp_path, 6, 8, 1)
     for name in ("train", "validation", "test"):
         assert values(getattr(before, name)) < values(getattr(after, name))
 
@@ -62,9 +65,9 @@ def test_the_parts_have_their_shares(tmp_path):
         (tmp_path / label).mkdir()
         for number in range(600):
             (tmp_path / label / f"{number}.png").write_text(f"{label} {number}")
-    tree, _ = folder._tree(tmp_path, None)
+    tree, _ = labelled_files(tmp_path)
     files = [path for paths in tree.parts["train"].values() for path in paths]
-    parts, _ = folder._split(tree, Groups(tmp_path, files, {}))
+    parts, _ = reading._split(tree, Groups(tmp_path, files, {}))
     counts = {part: sum(map(len, files.values())) for part, files in parts.items()}
     assert abs(counts["test"] - 240) < 45
     assert abs(counts["validation"] - 120) < 35
@@ -74,7 +77,7 @@ def test_the_parts_have_their_shares(tmp_path):
 def test_the_split_does_not_depend_on_where_the_folder_lies(tmp_path):
     flat(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "moved" / "there")
-    here, there = image_folder(tmp_path / "here", 6, 8, 1), image_folder(tmp_path / "moved" / "there", 6, 8, 1)
+    here, there = read_folder(tmp_path / "here", 6, 8, 1), read_folder(tmp_path / "moved" / "there", 6, 8, 1)
     assert torch.equal(here.train.images, there.train.images)
     assert torch.equal(here.test.labels, there.test.labels)
 
@@ -83,7 +86,7 @@ def test_the_split_does_not_depend_on_where_the_folder_lies(tmp_path):
 def test_three_images_a_class_are_enough_for_every_part(tmp_path, count):
     for start in range(0, 50, 10):
         root = tmp_path / str(start)
-        source = image_folder(flat(root, range(start, start + count)), 6, 8, 1)
+        source = read_folder(flat(root, range(start, start + count)), 6, 8, 1)
         for part in (source.train, source.validation, source.test):
             assert {label for label, _ in values(part)} == {0, 1}
         assert sum(len(part) for part in (source.train, source.validation, source.test)) == 2 * count
@@ -93,7 +96,7 @@ def test_three_images_a_class_are_enough_for_every_part(tmp_path, count):
 def test_parts_that_are_laid_out_are_taken_as_they_are(tmp_path, validation):
     for shift, part in enumerate(("train", validation, "test")):
         flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert values(source.train) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(4)}
     assert values(source.validation) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(10, 14)}
     assert values(source.test) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(20, 24)}
@@ -109,7 +112,7 @@ def test_images_are_fitted_turned_upright_and_converted(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(picture).save(path, exif=exif)
-    source = image_folder(tmp_path, 24, 24, 3)
+    source = read_folder(tmp_path, 24, 24, 3)
     image = source.train.images[source.train.labels == 0][0]
     assert image.shape == (3, 24, 24)
     assert (image[0, :11, 8:16] > 200).all(), "the red half lies above once the image stands upright"
@@ -122,12 +125,12 @@ def test_16_bits_a_pixel_are_scaled(tmp_path):
     flat(tmp_path, range(6))
     for number, path in enumerate((tmp_path / "bee").iterdir()):
         Image.fromarray(np.full((6, 8), 32768 + number, np.uint16)).save(path)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert set(source.train.images[source.train.labels == 1].unique().tolist()) == {128}
 
 
 def test_grey_images_can_be_wanted_in_colour(tmp_path):
-    source = image_folder(flat(tmp_path, range(6)), 6, 8, 3)
+    source = read_folder(flat(tmp_path, range(6)), 6, 8, 3)
     assert source.train.images.shape[1] == 3
     assert torch.equal(source.train.images[:, 0], source.train.images[:, 2])
 
@@ -137,7 +140,7 @@ def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
     (tmp_path / "ant" / "notes.txt").write_text("not an image")
     (tmp_path / ".cache").mkdir()
     write(tmp_path / "bee" / "deeper" / "UPPER.PNG", 7)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert source.classes == ("ant", "bee")
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
 
@@ -149,14 +152,14 @@ def test_hidden_files_and_folders_named_like_images_are_passed_over(tmp_path):
     (tmp_path / "bee" / ".thumbnails").mkdir()
     (tmp_path / "bee" / ".thumbnails" / "0000.png").touch()
     write(tmp_path / "ant" / "album.png" / "inside.png", 7)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
 
 
 def test_the_first_images_of_a_part_are_of_all_classes(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(30), ("ant", "bee", "cat"))
-    source, again = image_folder(tmp_path, 6, 8, 1), image_folder(tmp_path, 6, 8, 1)
+    source, again = read_folder(tmp_path, 6, 8, 1), read_folder(tmp_path, 6, 8, 1)
     for name in ("train", "validation", "test"):
         once, twice = getattr(source, name), getattr(again, name)
         assert set(once.labels[:15].tolist()) == {0, 1, 2}
@@ -168,7 +171,7 @@ def test_images_are_read_straight_into_their_places(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(60 if part == "train" else 2))
     tracemalloc.start()
-    source = image_folder(tmp_path, 120, 120, 3)
+    source = read_folder(tmp_path, 120, 120, 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < source.train.images.nbytes / 2, "numpy holds a few images at a time, torch holds them all"
@@ -177,7 +180,7 @@ def test_images_are_read_straight_into_their_places(tmp_path):
 
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(DataError, match=r"expected a folder of images at .*gone, found none; give one with"):
-        image_folder(tmp_path / "gone", 6, 8, 1)
+        read_folder(tmp_path / "gone", 6, 8, 1)
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -185,14 +188,14 @@ def test_one_class_is_too_few(tmp_path):
     with pytest.raises(
         DataError, match=r"expected at least 2 classes, one folder each, .*, found 1: ant/ \(40 images\); lay the"
     ):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_a_class_without_images_is_named(tmp_path):
     flat(tmp_path)
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the train part"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -200,7 +203,7 @@ def test_a_class_too_small_to_split_is_named(tmp_path, count):
     flat(tmp_path)
     flat(tmp_path, range(count), ("cat",))
     with pytest.raises(DataError, match=r"none of cat in the .* part; add some \(three a class at least; files"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_a_part_that_lacks_a_class_is_named(tmp_path):
@@ -208,7 +211,7 @@ def test_a_part_that_lacks_a_class_is_named(tmp_path):
         flat(tmp_path / part, range(4), ("ant", "bee", "cat"))
     flat(tmp_path / "test", range(4))
     with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the test part"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_a_part_that_is_missing_is_split_off_the_training_part_and_that_is_said(
     flat(tmp_path / "train")
     if laid_out:
         flat(tmp_path / laid_out, range(50, 60))
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert len(source.notes) == 2
     assert split_off in source.notes[1]
     parts = {"train": source.train, "val": source.validation, "test": source.test}
@@ -236,13 +239,13 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     flat(tmp_path, range(10))
     (tmp_path / "bee" / "0004.png").write_bytes(b"not an image at all")
     with pytest.raises(DataError, match=r"found 1 that can't: '.*0004\.png' is no image .*; mend or remove them"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
     flat(tmp_path, range(10))
     with pytest.raises(DataError, match=r"20 images of 20000x20000 pixels need .* GiB of memory, more than 8; lower"):
-        image_folder(tmp_path, 20_000, 20_000, 3)
+        read_folder(tmp_path, 20_000, 20_000, 3)
 
 
 def test_images_that_cannot_be_read_are_reported_at_once_or_left_out(tmp_path):
@@ -250,8 +253,8 @@ def test_images_that_cannot_be_read_are_reported_at_once_or_left_out(tmp_path):
     for number in range(7):
         (tmp_path / "bee" / f"{number:04}.png").write_bytes(b"not an image" * number)
     with pytest.raises(DataError, match=r"found 7 that can't: .*; and 2 more; .* with skip_unreadable=True"):
-        image_folder(tmp_path, 6, 8, 1)
-    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+        read_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 33
     assert any(note.startswith("unreadable and left out: 7 images") for note in source.notes)
 
@@ -260,7 +263,7 @@ def test_a_group_of_files_stays_in_one_part(tmp_path):
     for label, name in enumerate(("ant", "bee")):
         for number in range(60):
             write(tmp_path / name / f"track{number // 5}_{number % 5}.png", 1 + number + 100 * label)
-    source = image_folder(tmp_path, 6, 8, 1, group=r"^(.*track\d+)_")
+    source = read_folder(tmp_path, 6, 8, 1, group=r"^(.*track\d+)_")
     tracks = [{(label, (value - 1) % 100 // 5) for label, value in values(part)} for part in parts_of(source)]
     assert tracks[0] | tracks[1] | tracks[2] == {(label, track) for label in range(2) for track in range(12)}
     assert not tracks[0] & tracks[1]
@@ -273,7 +276,7 @@ def test_a_group_of_files_stays_in_one_part(tmp_path):
 )
 def test_a_pattern_of_groups_that_fits_nothing_is_refused(tmp_path, pattern, message):
     with pytest.raises(DataError, match=message):
-        image_folder(flat(tmp_path), 6, 8, 1, group=pattern)
+        read_folder(flat(tmp_path), 6, 8, 1, group=pattern)
 
 
 def test_groups_in_several_laid_out_parts_are_noted(tmp_path):
@@ -281,7 +284,7 @@ def test_groups_in_several_laid_out_parts_are_noted(tmp_path):
         flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
     shutil.copy(tmp_path / "train" / "ant" / "0000.png", tmp_path / "test" / "ant" / "copy.png")
     shutil.copy(tmp_path / "train" / "ant" / "0001.png", tmp_path / "train" / "bee" / "copy.png")
-    notes = image_folder(tmp_path, 6, 8, 1).notes
+    notes = read_folder(tmp_path, 6, 8, 1).notes
     assert any("1 groups or identical files lie in several parts" in note for note in notes)
     assert any("train/ant/0001.png = train/bee/copy.png; one label is wrong" in note for note in notes)
 
@@ -290,7 +293,7 @@ def test_what_is_left_out_is_noted(tmp_path):
     flat(tmp_path)
     (tmp_path / "bee" / "photo.HEIC").write_text("x")
     (tmp_path / "bee" / "gone.png").symlink_to("nowhere.png")
-    notes = "\n".join(image_folder(tmp_path, 6, 8, 1).notes)
+    notes = "\n".join(read_folder(tmp_path, 6, 8, 1).notes)
     assert "left out: 1 x a HEIC photograph: convert it to JPEG" in notes
     assert "left out: 1 x a link to a file that is not there, such as " in notes
 
@@ -301,8 +304,8 @@ def test_labels_may_come_in_a_table(tmp_path):
     for number in range(40):
         lines += [f"images/{name}/{number:04}.png,{name}s,{name}{number // 4}" for name in ("ant", "bee")]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    source = image_folder(tmp_path, 6, 8, 1, labels="labels.csv")
-    assert source.classes == folder_classes(tmp_path, "labels.csv") == ("ants", "bees")
+    source = read_folder(tmp_path, 6, 8, 1, labels="labels.csv")
+    assert source.classes == labelled_files(tmp_path, "labels.csv").tree.classes == ("ants", "bees")
     groups = [{(label, (value - 1) % 100 // 4) for label, value in values(part)} for part in parts_of(source)]
     assert sum(map(len, groups)) == 20, "no group is in two parts"
 
@@ -322,7 +325,7 @@ def test_a_folder_that_can_not_name_a_class_is_named_with_what_to_do(tmp_path, n
     for part in ("train", "val", "test") if parted else (".",):
         ant = flat(tmp_path / part, range(4)) / "ant"
         ant.rename(ant.with_name(os.fsdecode(name)))
-    for read in (lambda: image_folder(tmp_path, 6, 8, 1), lambda: folder_classes(tmp_path)):
+    for read in (lambda: read_folder(tmp_path, 6, 8, 1), lambda: labelled_files(tmp_path).tree.classes):
         with pytest.raises(DataError, match=fault) as refused:
             read()
         assert str(refused.value).isprintable()
@@ -336,6 +339,6 @@ def test_names_of_people_are_names_of_classes_and_files_may_be_called_anything(t
         for place in range(3):
             with open(os.fsencode(folder) + b"/caf\xe9\n%d.png" % place, "wb") as stream:  # noqa: PTH123 - bytes
                 Image.new("L", (8, 6), 10 * place).save(stream, "PNG")
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert list(source.classes) == sorted(names)
     assert len(source.train) == len(names)

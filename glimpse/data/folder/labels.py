@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import DataError
-from glimpse.data.tree import PARTS, TRAIN, Tree, part_of
+from glimpse.data.folder.tree import PARTS, TRAIN, Tree, part_of
 
 _COLUMNS = ("path", "label", "group", "part")
 _SHOWN_FAULTS = 10

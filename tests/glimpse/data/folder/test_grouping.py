@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.grouping import Groups, groups_by_pattern
+from glimpse.data.folder.grouping import Groups, groups_by_pattern
 
 
 def write(root: Path, **contents: str) -> list[Path]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.tree import part_of, read_tree
+from glimpse.data.folder.tree import part_of, read_tree
 
 
 def fill(folder: Path, count: int = 3, suffix: str = ".png") -> None:

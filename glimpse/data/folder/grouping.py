@@ -1,13 +1,21 @@
-"""Groups of files that must stay in one part: named by the user, and files with the same bytes."""
+"""Groups of files that must stay in one part: named by the user, told by the files' names, or found to be alike."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from glimpse.data.datasets import DataError
 from glimpse.errors import Argument
+
+_MARKS = ("_", "-", ".", " ")
+_FEWEST_PAIRS = 20
+_TELLING = 0.5
+_RARE = 0.05
+_LARGEST = 0.1
 
 
 class Groups:
@@ -33,7 +41,7 @@ class Groups:
         self.identical = [paths for paths in same.values() if len(paths) > 1]
         """Files with the same bytes."""
         for paths in self.identical:
-            self._join([self._own(path) for path in paths])
+            self.join(paths)
 
     def of(self, path: Path) -> str:
         """Return the name of a file's group: that of all files which must be in the same part.
@@ -43,6 +51,16 @@ class Groups:
         """
         return self._top(self._own(path))
 
+    def join(self, paths: Iterable[Path]) -> None:
+        """Make one group of the groups of several files.
+
+        Args:
+            paths: Some of the files.
+        """
+        tops = sorted({self.of(path) for path in paths})
+        for key in tops[1:]:
+            self._first[key] = tops[0]
+
     def _own(self, path: Path) -> str:
         named = self._named.get(path)
         return f"group {named}" if named is not None else path.relative_to(self._root).as_posix()
@@ -51,11 +69,6 @@ class Groups:
         while (upper := self._first.get(key, key)) != key:
             key = upper
         return key
-
-    def _join(self, keys: list[str]) -> None:
-        tops = sorted({self._top(key) for key in keys})
-        for key in tops[1:]:
-            self._first[key] = tops[0]
 
 
 def groups_by_pattern(pattern: str, root: Path, files: Iterable[Path]) -> dict[Path, str]:
@@ -91,6 +104,55 @@ def groups_by_pattern(pattern: str, root: Path, files: Iterable[Path]) -> dict[P
             f" to match paths such as {example!r}, got {pattern!r}, which matches none; correct it, or leave it out",
         )
     return found
+
+
+class TellingNames(NamedTuple):
+    """Names of files that tell which of them show one object."""
+
+    mark: str
+    """The group's name is what stands before the last one of these in a file's name; all of it where none is there."""
+    agreement: float
+    """The share of near-duplicates that have the same name of a group, in (0, 1]."""
+    chance: float
+    """The share of any two images that have it."""
+    groups: dict[Path, str]
+    """The name of each file's group."""
+
+
+def telling_names(
+    root: Path, files: Sequence[Path], first: Sequence[int], second: Sequence[int]
+) -> TellingNames | None:
+    """Find out whether the files' names tell groups, such as ``00012_00003.png``, frame 3 of track 12.
+
+    They do where near-duplicates have the same beginning of their names, and others do not.
+
+    Args:
+        root: The folder.
+        files: All files.
+        first: The place of one image of each pair of near-duplicates.
+        second: The place of the other.
+
+    Returns:
+        The finest such groups; None where names don't tell any.
+    """
+    if len(first) < _FEWEST_PAIRS:
+        return None
+    found = []
+    for mark in _MARKS:
+        for within_folders in (True, False):
+            names = [_beginning(path, root, mark, within_folders) for path in files]
+            sizes = Counter(names)
+            agreement = sum(names[one] == names[other] for one, other in zip(first, second, strict=True)) / len(first)
+            chance = sum(size * (size - 1) for size in sizes.values()) / (len(files) * (len(files) - 1))
+            if agreement >= _TELLING and chance <= _RARE * agreement and max(sizes.values()) <= len(files) * _LARGEST:
+                found.append(TellingNames(mark, agreement, chance, dict(zip(files, names, strict=True))))
+    return min(found, key=lambda names: names.chance, default=None)
+
+
+def _beginning(path: Path, root: Path, mark: str, within_folders: bool) -> str:
+    """What stands before the last mark in a file's name, after its folder where groups lie within folders."""
+    start = path.stem.rpartition(mark)[0] or path.stem
+    return (path.relative_to(root).parent / start).as_posix() if within_folders else start
 
 
 def _digest(path: Path) -> bytes:

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.data.splitting import SHARES, split_off
+from glimpse.data.folder.splitting import SHARES, split_off
 
 
-def by_name(name: str, path: Path) -> str:
-    return f"{name}/{path}"
+def by_name(path: Path) -> str:
+    return str(path)
 
 
 def numbered(count: int, pattern: str = "{}.png") -> list[Path]:
