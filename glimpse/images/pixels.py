@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from glimpse.images import kinds
 from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
+from glimpse.images.formats import advice_for_content
 from glimpse.images.structure import StructureError, examine
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -226,6 +227,8 @@ def _decode(
     except UnidentifiedImageError as error:
         if kind := kinds.unreadable_tiff(stream):
             raise _unsupported(name, kind) from error
+        if advice := advice_for_content(head):
+            raise ImageError(f"expected a {readable} file, got {name!r}, {advice}") from error
         raise ImageError(
             f"{name!r} is no image that can be read, or is damaged at its start; expected a {readable} file"
         ) from error

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 import glimpse
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
+from glimpse.cli.train.data_report import write_data_report
 from glimpse.cli.train.messages import options_of, sentence_of
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
@@ -230,6 +231,7 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.datamodule, ImageData):
             for note in self.datamodule.source.notes:
                 print(f"data: {note}")
+            write_data_report(self.datamodule.source, self.output)
         self.tell_precision()
 
     def tell_precision(self) -> None:

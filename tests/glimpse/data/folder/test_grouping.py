@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.folder.grouping import Groups, groups_by_pattern
+from glimpse.data.folder.grouping import Groups, groups_by_pattern, telling_names
 
 
 def write(root: Path, **contents: str) -> list[Path]:
@@ -58,3 +58,58 @@ def test_a_pattern_names_the_groups(tmp_path, pattern, names):
 def test_a_pattern_that_is_wrong_or_matches_nothing_is_refused(tmp_path, pattern, message):
     with pytest.raises(DataError, match=message):
         groups_by_pattern(pattern, tmp_path, [tmp_path / "cat" / "a", tmp_path / "cat" / "b"])
+
+
+def test_groups_are_joined(tmp_path):
+    files = write(tmp_path, a="1", b="2", c="3", d="4")
+    groups = Groups(tmp_path, files, {files[2]: "x", files[3]: "x"})
+    groups.join(files[1:3])
+    assert [groups.of(path) for path in files] == ["a", "b", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "count"),
+    [
+        ("train/cat/{:05}_{}.png", "_", 40),
+        ("cat/{:05}-{}.jpg", "-", 40),
+        ("cat/{:05}.rf{}.jpg", ".", 40),
+        ("cat/{:05} {}.jpg", " ", 40),
+    ],
+)
+def test_names_of_tracks_tell_groups(name, mark, count):
+    root = Path("root")
+    names = [name.format(track, frame) for track in range(count) for frame in range(5)]
+    first = [place for place in range(len(names)) if place % 5 < 4]
+    found = telling_names(root, [root / name for name in names], first, [place + 1 for place in first])
+    assert found is not None
+    assert found.mark == mark
+    assert found.agreement == 1
+    assert found.chance < 0.03
+    assert len(set(found.groups.values())) == count
+
+
+def test_groups_may_reach_over_classes():
+    root = Path("root")
+    files = [root / kind / f"board{n}{end}.png" for n in range(30) for kind, end in (("ok", ""), ("cut", "-1"))]
+    found = telling_names(root, files, range(0, 60, 2), range(1, 60, 2))
+    assert found is not None
+    assert found.groups[root / "ok" / "board7.png"] == found.groups[root / "cut" / "board7-1.png"]
+
+
+def test_names_that_only_count_tell_nothing():
+    root = Path("root")
+    for name in ("cat/IMG_{:04}.jpg", "cat/{}.jpg", "cat/cat_{}.png"):
+        files = [root / name.format(number) for number in range(100)]
+        assert telling_names(root, files, range(0, 100, 2), range(1, 100, 2)) is None
+
+
+def test_few_near_duplicates_tell_nothing():
+    root = Path("root")
+    files = [root / "cat" / f"t{number // 2}_{number % 2}.png" for number in range(30)]
+    assert telling_names(root, files, range(0, 30, 2), range(1, 30, 2)) is None
+
+
+def test_near_duplicates_with_other_names_tell_nothing():
+    root = Path("root")
+    files = [root / "cat" / f"t{number % 50}_{number}.png" for number in range(200)]
+    assert telling_names(root, files, range(0, 200, 2), range(1, 200, 2)) is None
