@@ -1,4 +1,4 @@
-"""What a folder of images holds, written beside the run before training: a page of counts, and examples as a picture."""
+"""What a folder of images holds, beside its run before training: a page of counts, and examples as a picture."""
 
 import io
 from pathlib import Path

@@ -33,7 +33,7 @@ def test_well_known_formats_that_are_not_read_come_with_advice():
 def test_a_format_is_known_by_its_content_whatever_the_name(brand, advice):
     content = b"\0\0\0\x18ftyp" + brand + bytes(60)
     assert advice_for_content(content) == advice
-    with pytest.raises(ImageError, match="expected a PNG, .* file, got 'photo.jpg', a") as refused:
+    with pytest.raises(ImageError, match=r"expected a PNG, .* file, got 'photo\.jpg', a") as refused:
         decode(content, "photo.jpg")
     assert advice in str(refused.value)
 

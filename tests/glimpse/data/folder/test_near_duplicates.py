@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from glimpse.data.folder.near_duplicates import SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
 
 
 def scenes(count: int, seed: int = 0) -> np.ndarray:
     """Smooth random pictures, each like no other, 64x64."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8))
-    return np.kron(coarse, np.ones((8, 8)))
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8)).astype(np.float32)
+    return np.stack([np.asarray(Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC)) for small in coarse])
 
 
 def thumbnails(pictures: np.ndarray) -> np.ndarray:
