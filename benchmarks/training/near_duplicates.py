@@ -1,10 +1,7 @@
-"""How well near-duplicates are found in a folder whose true groups are known, and in what time.
+"""How well near-duplicates are found in three sets of photographs whose true groups are known, and in what time.
 
-    python -m benchmarks.training.near_duplicates DIR --group REGEX
-
-The regular expression is searched for in each file's path, as by ``--data.group``; what its parentheses match, joined, names
-the true group. Files of magnetic tiles have none in their names: ``--tiles`` takes images of one kind whose exposures follow
-one another and whose numbers are close.
+The sets are unpacked side by side in one folder: traffic signs (frames of a track), magnetic tiles (six exposures of
+each tile, known by the order of exposures and by numbers that are close), circuit boards (with and without a defect).
 """
 
 import argparse
@@ -12,11 +9,13 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.machine import describe, in_words
+from benchmarks.harness.machine import describe
 from glimpse.data.folder import labelled_files
 from glimpse.data.folder.decoding import Scaling, decode_files
 from glimpse.data.folder.grouping import telling_names
@@ -33,7 +32,8 @@ def tiles(files: list[Path]) -> list[str]:
     Args:
         files: Their files, ``KIND/expE_num_N.jpg``; E is the exposure.
     """
-    names, last = [""] * len(files), dict[str, list[tuple[str, int, int]]]()
+    names = [""] * len(files)
+    last: dict[str, list[tuple[str, int, int]]] = {}
     keys = [tuple(map(int, match.groups())) if (match := _TILE.search(path.name)) else (0, 0) for path in files]
     for place in sorted(range(len(files)), key=lambda place: keys[place][1]):
         exposure, number = keys[place]
@@ -48,15 +48,48 @@ def tiles(files: list[Path]) -> list[str]:
     return names
 
 
+def by_name(pattern: str) -> Callable[[list[Path]], list[str]]:
+    """Name the group of each image by a part of its path.
+
+    Args:
+        pattern: A regular expression, whose parentheses match the group's name.
+    """
+
+    def named(files: list[Path]) -> list[str]:
+        matches = [re.search(pattern, path.as_posix()) for path in files]
+        return [match[1] if match else "" for match in matches]
+
+    return named
+
+
+SETS = {
+    "magnetic-tiles/images": tiles,
+    "traffic-signs": by_name(r"/([^/]*/[^/]*/[0-9]+)_[0-9]+\.png$"),
+    "circuit-boards": by_name(r"/([0-9]+)(?:-[0-9]+)?\.png$"),
+}
+"""The folder of each set, and what names the true groups of its files."""
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--group", help="regular expression for the true groups")
-    truth.add_argument("--tiles", action="store_true", help="the true groups of magnetic tiles")
+    parser.add_argument("folder", type=Path, help="holds the sets")
+    parser.add_argument("--output", type=Path, help="JSON file of the result")
     args = parser.parse_args()
-    tree = labelled_files(args.folder).tree
+    found = {"machine": describe(), "sets": {name: measured(args.folder / name, true) for name, true in SETS.items()}}
+    print(json.dumps(found, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> dict[str, Any]:
+    """Find the near-duplicates of a set, and compare their groups with the true ones.
+
+    Args:
+        folder: The set's.
+        true_groups: Names the true group of each file.
+    """
+    tree = labelled_files(folder).tree
     listed = [
         (path, f"{part}/{name}")
         for part, of_class in tree.parts.items()
@@ -64,11 +97,8 @@ def main() -> None:
         for path in paths
     ]
     files = [path for path, _ in listed]
+    true = true_groups(files)
     _, cells = np.unique([cell for _, cell in listed], return_inverse=True)
-    if args.tiles:
-        true = tiles(files)
-    else:
-        true = [" ".join(re.search(args.group, path.as_posix()).groups()) for path in files]  # type: ignore[union-attr]
     started = time.process_time()
     thumbnails = decode_files(files, Scaling(SIDE, SIDE, 1, thumbnail=True)).images[:, 0].numpy()
     decoded = time.process_time()
@@ -76,29 +106,28 @@ def main() -> None:
     groups, refused = join_pairs(pairs, cells.tolist())
     telling = telling_names(tree.root, files, pairs.first.tolist(), pairs.second.tolist())
     done = time.process_time()
+    within = sum(true[one] == true[other] for one, other in zip(*pairs, strict=True))
     found = list(range(len(files)))
     for group in groups:
         for place in group:
             found[place] = group[0]
-    results = {
+    return {
         "images": len(files),
         "pairs": len(pairs.first),
-        "pairs_of_a_true_group": float(np.mean([true[a] == true[b] for a, b in zip(*pairs, strict=True)])),
-        "refused": refused,
+        "pairs_of_a_true_group": round(within / len(pairs.first), 3),
+        "pairs_not_joined": refused,
         "true_groups": len(set(true)),
         "groups": len(set(found)),
         "largest": max(map(len, groups), default=1),
-        "apart": apart(true, found),
-        "names": telling and {"mark": telling.mark, "groups": len(set(telling.groups.values()))},
-        "apart_by_names": apart(true, [telling.groups[path] for path in files]) if telling else None,
-        "decoding_seconds": round(decoded - started, 1),
-        "seconds": round(done - decoded, 1),
+        "apart": round(apart(true, found), 4),
+        "groups_by_names": len(set(telling.groups.values())) if telling else None,
+        "apart_by_names": round(apart(true, [telling.groups[path] for path in files]), 4) if telling else None,
+        "decoding_cpu_seconds": round(decoded - started, 1),
+        "cpu_seconds": round(done - decoded, 1),
     }
-    print(json.dumps(results, indent=1))
-    print(in_words(describe()))
 
 
-def apart(true: list[str], found: list[int] | list[str]) -> float:
+def apart(true: Sequence[str], found: Sequence[object]) -> float:
     """The share of images that lie apart from another image of their true group.
 
     Args:

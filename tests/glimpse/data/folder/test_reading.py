@@ -145,7 +145,7 @@ def test_images_are_read_straight_into_their_places(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(60 if part == "train" else 2))
     tracemalloc.start()
-    source = read_folder(tmp_path, 120, 120, 3)
+    source = read_folder(tmp_path, 300, 300, 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < source.train.images.nbytes / 2, "numpy holds a few images at a time, torch holds them all"
