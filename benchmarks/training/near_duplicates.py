@@ -96,15 +96,15 @@ def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> di
         for name, paths in of_class.items()
         for path in paths
     ]
-    files = [path for path, _ in listed]
+    files, cells = [path for path, _ in listed], [cell for _, cell in listed]
     true = true_groups(files)
-    _, cells = np.unique([cell for _, cell in listed], return_inverse=True)
+    _, numbers = np.unique(cells, return_inverse=True)
     started = time.process_time()
     thumbnails = decode_files(files, Scaling(SIDE, SIDE, 1, thumbnail=True)).images[:, 0].numpy()
     decoded = time.process_time()
     pairs = similar_pairs(gradient_descriptors(thumbnails))
-    groups, refused = join_pairs(pairs, cells.tolist())
-    telling = telling_names(tree.root, files, pairs.first.tolist(), pairs.second.tolist())
+    groups, refused = join_pairs(pairs, numbers.tolist())
+    telling = telling_names(tree.root, files, cells, pairs.first.tolist(), pairs.second.tolist())
     done = time.process_time()
     within = sum(true[one] == true[other] for one, other in zip(*pairs, strict=True))
     found = list(range(len(files)))
@@ -121,7 +121,9 @@ def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> di
         "largest": max(map(len, groups), default=1),
         "apart": round(apart(true, found), 4),
         "groups_by_names": len(set(telling.groups.values())) if telling else None,
-        "apart_by_names": round(apart(true, [telling.groups[path] for path in files]), 4) if telling else None,
+        "apart_by_names": round(apart(true, [telling.groups.get(path) or path for path in files]), 4)
+        if telling
+        else None,
         "decoding_cpu_seconds": round(decoded - started, 1),
         "cpu_seconds": round(done - decoded, 1),
     }

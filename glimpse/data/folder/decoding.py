@@ -122,8 +122,11 @@ def _write(entry: Path, shape: tuple[int, ...], files: Sequence[Path], scaling: 
         draft = drafts / entry.name
         draft.mkdir()
         with (draft / _PIXELS).open("wb") as stream:
-            # A map into a file with holes would end the process when the disk is full.
-            os.posix_fallocate(stream.fileno(), 0, length)
+            # A map into a file with holes would end the process when the disk is full. Not every system can avoid them.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, length)
+            else:
+                stream.truncate(length)
         pixels = np.memmap(draft / _PIXELS, np.uint8, "r+", shape=shape)
         sizes, faults = _fill(pixels, files, scaling)
         pixels.flush()

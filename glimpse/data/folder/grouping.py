@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from glimpse.data.datasets import DataError
+from glimpse.data.folder.tree import PARTS
 from glimpse.errors import Argument
 
 _MARKS = ("_", "-", ".", " ")
@@ -120,15 +121,17 @@ class TellingNames(NamedTuple):
 
 
 def telling_names(
-    root: Path, files: Sequence[Path], first: Sequence[int], second: Sequence[int]
+    root: Path, files: Sequence[Path], cells: Sequence[str], first: Sequence[int], second: Sequence[int]
 ) -> TellingNames | None:
     """Find out whether the files' names tell groups, such as ``00012_00003.png``, frame 3 of track 12.
 
-    They do where near-duplicates have the same beginning of their names, and others do not.
+    They do where near-duplicates have the same beginning of their names, and others do not. A class of fewer groups
+    than there are parts keeps none, so that it can still be in every part.
 
     Args:
         root: The folder.
         files: All files.
+        cells: The class of each file; its class and part, where parts are laid out.
         first: The place of one image of each pair of near-duplicates.
         second: The place of the other.
 
@@ -145,8 +148,17 @@ def telling_names(
             agreement = sum(names[one] == names[other] for one, other in zip(first, second, strict=True)) / len(first)
             chance = sum(size * (size - 1) for size in sizes.values()) / (len(files) * (len(files) - 1))
             if agreement >= _TELLING and chance <= _RARE * agreement and max(sizes.values()) <= len(files) * _LARGEST:
-                found.append(TellingNames(mark, agreement, chance, dict(zip(files, names, strict=True))))
+                found.append(TellingNames(mark, agreement, chance, _of_large_classes(files, names, cells)))
     return min(found, key=lambda names: names.chance, default=None)
+
+
+def _of_large_classes(files: Sequence[Path], names: Sequence[str], cells: Sequence[str]) -> dict[Path, str]:
+    """The groups of the classes that have one for each part."""
+    spread: dict[str, set[str]] = {}
+    for name, cell in zip(names, cells, strict=True):
+        spread.setdefault(cell, set()).add(name)
+    named = zip(files, names, cells, strict=True)
+    return {path: name for path, name, cell in named if len(spread[cell]) >= len(PARTS)}
 
 
 def _beginning(path: Path, root: Path, mark: str, within_folders: bool) -> str:

@@ -151,7 +151,7 @@ def _grouped(
         named = {**named, **groups_by_pattern(group, tree.root, files)}
     pairs = _similar_files(files, cache) if near_duplicates else Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64))
     notes = []
-    telling = None if named else telling_names(tree.root, files, pairs.first.tolist(), pairs.second.tolist())
+    telling = None if named else telling_names(tree.root, files, cells, pairs.first.tolist(), pairs.second.tolist())
     if telling:
         named = telling.groups
         notes.append(

@@ -80,7 +80,9 @@ def test_names_of_tracks_tell_groups(name, mark, count):
     root = Path("root")
     names = [name.format(track, frame) for track in range(count) for frame in range(5)]
     first = [place for place in range(len(names)) if place % 5 < 4]
-    found = telling_names(root, [root / name for name in names], first, [place + 1 for place in first])
+    found = telling_names(
+        root, [root / name for name in names], ["cat"] * len(names), first, [place + 1 for place in first]
+    )
     assert found is not None
     assert found.mark == mark
     assert found.agreement == 1
@@ -91,7 +93,7 @@ def test_names_of_tracks_tell_groups(name, mark, count):
 def test_groups_may_reach_over_classes():
     root = Path("root")
     files = [root / kind / f"board{n}{end}.png" for n in range(30) for kind, end in (("ok", ""), ("cut", "-1"))]
-    found = telling_names(root, files, range(0, 60, 2), range(1, 60, 2))
+    found = telling_names(root, files, ["cat"] * len(files), range(0, 60, 2), range(1, 60, 2))
     assert found is not None
     assert found.groups[root / "ok" / "board7.png"] == found.groups[root / "cut" / "board7-1.png"]
 
@@ -100,16 +102,26 @@ def test_names_that_only_count_tell_nothing():
     root = Path("root")
     for name in ("cat/IMG_{:04}.jpg", "cat/{}.jpg", "cat/cat_{}.png"):
         files = [root / name.format(number) for number in range(100)]
-        assert telling_names(root, files, range(0, 100, 2), range(1, 100, 2)) is None
+        assert telling_names(root, files, ["cat"] * len(files), range(0, 100, 2), range(1, 100, 2)) is None
 
 
 def test_few_near_duplicates_tell_nothing():
     root = Path("root")
     files = [root / "cat" / f"t{number // 2}_{number % 2}.png" for number in range(30)]
-    assert telling_names(root, files, range(0, 30, 2), range(1, 30, 2)) is None
+    assert telling_names(root, files, ["cat"] * len(files), range(0, 30, 2), range(1, 30, 2)) is None
 
 
 def test_near_duplicates_with_other_names_tell_nothing():
     root = Path("root")
     files = [root / "cat" / f"t{number % 50}_{number}.png" for number in range(200)]
-    assert telling_names(root, files, range(0, 200, 2), range(1, 200, 2)) is None
+    assert telling_names(root, files, ["cat"] * len(files), range(0, 200, 2), range(1, 200, 2)) is None
+
+
+def test_a_class_of_fewer_groups_than_parts_keeps_none():
+    root = Path("root")
+    files = [root / "cat" / f"t{number // 2}_{number % 2}.png" for number in range(60)]
+    files += [root / "dog" / f"t{number // 4}_{number % 4}.png" for number in range(8)]
+    cells = [path.parent.name for path in files]
+    found = telling_names(root, files, cells, range(0, 60, 2), range(1, 60, 2))
+    assert found is not None
+    assert {path.parent.name for path in found.groups} == {"cat"}
