@@ -14,7 +14,7 @@ from glimpse.errors import Argument
 
 _MARKS = ("_", "-", ".", " ")
 _FEWEST_PAIRS = 20
-_TELLING = 0.5
+_TELLING = 0.7
 _RARE = 0.05
 _LARGEST = 0.1
 
