@@ -26,7 +26,7 @@ class ClassExamples(NamedTuple):
 
     name: str
     """Its name."""
-    count: int
+    total: int
     """How many images it has."""
     images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]
     """Some of them, (height, width, 1 or 3 channels), 0 to 255."""
@@ -51,7 +51,7 @@ def draw_examples(classes: Sequence[ClassExamples]) -> Image.Image:
         left, top = PADDING + column * (width + GAP), PADDING + row * (_SIDE + _BETWEEN)
         middle, room = top + _SIDE // 2, _NAMES - GAP
         draw_text(draw, (left, middle - 10), visible(example.name), _LETTERS, room, TEXT, "lm")
-        draw_text(draw, (left, middle + 10), f"{example.count:,} images", _SMALL_LETTERS, room, MUTED, "lm")
+        draw_text(draw, (left, middle + 10), f"{example.total:,} images", _SMALL_LETTERS, room, MUTED, "lm")
         for place, image in enumerate(example.images[:IMAGES_SHOWN]):
             picture = to_picture(image)
             picture = resize(picture, display_size(picture.size, _SIDE, _SIDE))

@@ -152,4 +152,4 @@ def _whiten(centred: Float32[np.ndarray, "images features"]) -> Float32[np.ndarr
 
 def _unit(vectors: npt.NDArray[np.float32]) -> Float32[np.ndarray, "images features"]:
     """Vectors of length 1 in the same directions; zeros stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY), np.float32)

@@ -14,7 +14,7 @@ def scenes(count: int, seed: int = 0) -> np.ndarray:
 def thumbnails(pictures: np.ndarray) -> np.ndarray:
     block = pictures.shape[1] // SIDE
     means = pictures.reshape(len(pictures), SIDE, block, SIDE, block).mean((2, 4))
-    return np.clip(means, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(means, 0, 255), np.uint8)
 
 
 def bursts(scene_count: int, shots: int) -> np.ndarray:
