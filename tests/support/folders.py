@@ -22,8 +22,10 @@ def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("an
     return root
 
 
-def read_folder(root: Path, *shape: int, labels: str | None = None, **options: Any) -> Source:
-    return image_folder(labelled_files(root, labels), *shape, **options)
+def read_folder(
+    root: Path, height: int, width: int, channels: int, labels: str | None = None, **options: Any
+) -> Source:
+    return image_folder(labelled_files(root, labels), height, width, channels, **options)
 
 
 def values(part: Split) -> set[tuple[int, int]]:

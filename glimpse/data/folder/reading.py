@@ -123,12 +123,12 @@ def _check_room(tree: Tree, of_image: int, cache: Path | None) -> None:
     if cache is None and count * of_image > MEMORY_LIMIT:
         raise DataError(
             f"{count} images need {count * of_image / 2**30:.1f} GiB of memory, more than "
-            f"{MEMORY_LIMIT / 2**30:.0f}; keep them on a disk, in a folder given with ",
-            Argument("cache"),
-            ", or lower ",
+            f"{MEMORY_LIMIT / 2**30:.0f}; lower ",
             Argument("image_height"),
             " and ",
             Argument("image_width"),
+            ", or keep them on a disk, in a folder given with ",
+            Argument("cache"),
         )
     if cache is not None and cache.resolve().is_relative_to(tree.root.resolve()):
         raise DataError(

@@ -84,7 +84,7 @@ def test_a_cache_gives_the_same_images_and_lifts_the_limit_of_memory(tmp_path, m
     options: dict[str, Any] = {"skip_unreadable": skip_unreadable}
     memory = read_folder(root, 20, 24, 3, **options)
     monkeypatch.setattr(reading, "MEMORY_LIMIT", 1000)
-    with pytest.raises(DataError, match="keep them on a disk, in a folder given with cache, or lower image_height"):
+    with pytest.raises(DataError, match="image_width, or keep them on a disk, in a folder given with cache"):
         read_folder(root, 20, 24, 3, **options)
     for _ in range(2):
         cached = read_folder(root, 20, 24, 3, cache=tmp_path / "cache", **options)

@@ -9,7 +9,7 @@ from glimpse.data.folder.tree import Tree
 
 ROOT = Path("photos")
 FILES = [ROOT / name for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png")]
-PARTS = {
+PARTS: dict[str, dict[str, list[Path]]] = {
     "train": {"a": FILES[:2], "b": FILES[3:4]},
     "validation": {"a": FILES[2:3], "b": FILES[4:]},
     "test": {"a": [], "b": []},
