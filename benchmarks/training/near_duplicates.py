@@ -19,7 +19,7 @@ from benchmarks.harness.machine import describe
 from glimpse.data.folder import labelled_files
 from glimpse.data.folder.decoding import Scaling, decode_files
 from glimpse.data.folder.grouping import telling_names
-from glimpse.data.folder.near_duplicates import SIDE, gradient_descriptors, join_pairs, similar_pairs
+from glimpse.data.folder.near_duplicates import THUMBNAIL_SIDE, gradient_descriptors, join_pairs, similar_pairs
 
 _TILE = re.compile(r"exp(\d)_num_(\d+)")
 _CLOSE = 200
@@ -100,7 +100,7 @@ def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> di
     true = true_groups(files)
     _, numbers = np.unique(cells, return_inverse=True)
     started = time.process_time()
-    thumbnails = decode_files(files, Scaling(SIDE, SIDE, 1, thumbnail=True)).images[:, 0].numpy()
+    thumbnails = decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, thumbnail=True)).images[:, 0].numpy()
     decoded = time.process_time()
     pairs = similar_pairs(gradient_descriptors(thumbnails))
     groups, refused = join_pairs(pairs, numbers.tolist())

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64, UInt8
 
-SIDE = 16
+THUMBNAIL_SIDE = 16
 """Width and height of a thumbnail, pixels."""
-SIMILAR = 0.65
+LEAST_COSINE = 0.65
 """Least cosine of near-duplicates, of both kinds."""
 
 _SOFT = 0.3
@@ -58,7 +58,7 @@ def gradient_descriptors(
     return _unit(changes / (np.abs(changes) + _SOFT * usual + _TINY))
 
 
-def similar_pairs(descriptors: Float32[np.ndarray, "images features"], least: float = SIMILAR) -> Pairs:
+def similar_pairs(descriptors: Float32[np.ndarray, "images features"], least: float = LEAST_COSINE) -> Pairs:
     """Find the pairs of near-duplicates.
 
     Each image is compared with all others, in blocks, and keeps its 20 most similar ones at most.

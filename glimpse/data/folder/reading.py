@@ -12,7 +12,7 @@ from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
 from glimpse.data.folder.decoding import Decoded, Scaling, decode_files
 from glimpse.data.folder.grouping import Groups, groups_by_pattern, telling_names
 from glimpse.data.folder.labels import LabelTable, read_labels
-from glimpse.data.folder.near_duplicates import SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
+from glimpse.data.folder.near_duplicates import THUMBNAIL_SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
 from glimpse.data.folder.report import Parts, count_note, data_page, duplicate_notes, left_out_notes, some_of
 from glimpse.data.folder.splitting import SHARES, split_off
 from glimpse.data.folder.tree import PARTS, TRAIN, Tree, read_tree
@@ -87,7 +87,7 @@ def image_folder(
             cache, or the cache can't be written.
     """
     tree, named = found
-    _check_room(tree, height * width * channels, cache)
+    _check_room(tree, (height, width, channels), cache)
     grouped = _grouped(tree, named, group, near_duplicates, cache)
     parts, notes = _split(tree, grouped.groups)
     _check_classes(parts, tree)
@@ -117,12 +117,14 @@ def image_folder(
     return Source(splits["train"], splits["validation"], splits["test"], tree.classes, tuple(notes), page)
 
 
-def _check_room(tree: Tree, of_image: int, cache: Path | None) -> None:
+def _check_room(tree: Tree, shape: tuple[int, int, int], cache: Path | None) -> None:
     """Check that the images fit into memory, or into a folder that is none of the images' own."""
+    height, width, channels = shape
     count = sum(len(paths) for of_class in tree.parts.values() for paths in of_class.values())
-    if cache is None and count * of_image > MEMORY_LIMIT:
+    needed = count * height * width * channels
+    if cache is None and needed > MEMORY_LIMIT:
         raise DataError(
-            f"{count} images need {count * of_image / 2**30:.1f} GiB of memory, more than "
+            f"{count} images of {height}x{width} pixels need {needed / 2**30:.1f} GiB of memory, more than "
             f"{MEMORY_LIMIT / 2**30:.0f}; lower ",
             Argument("image_height"),
             " and ",
@@ -177,7 +179,7 @@ def _grouped(
 
 def _similar_files(files: Sequence[Path], cache: Path | None) -> Pairs:
     """The near-duplicates among files, by their places. Files that can't be read have none."""
-    thumbnails = decode_files(files, Scaling(SIDE, SIDE, 1, thumbnail=True), cache)
+    thumbnails = decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, thumbnail=True), cache)
     found = similar_pairs(gradient_descriptors(thumbnails.images[:, 0].numpy()))
     readable = np.array([place for place, path in enumerate(files) if path not in thumbnails.faults], np.int64)
     return Pairs(readable[found.first], readable[found.second])

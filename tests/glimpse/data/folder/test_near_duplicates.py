@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.data.folder.near_duplicates import SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
+from glimpse.data.folder.near_duplicates import THUMBNAIL_SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
 
 
 def scenes(count: int, seed: int = 0) -> np.ndarray:
@@ -12,8 +12,8 @@ def scenes(count: int, seed: int = 0) -> np.ndarray:
 
 
 def thumbnails(pictures: np.ndarray) -> np.ndarray:
-    block = pictures.shape[1] // SIDE
-    means = pictures.reshape(len(pictures), SIDE, block, SIDE, block).mean((2, 4))
+    block = pictures.shape[1] // THUMBNAIL_SIDE
+    means = pictures.reshape(len(pictures), THUMBNAIL_SIDE, block, THUMBNAIL_SIDE, block).mean((2, 4))
     return np.asarray(np.clip(means, 0, 255), np.uint8)
 
 
@@ -44,7 +44,7 @@ def test_pictures_that_have_nothing_in_common_are_no_pairs():
 
 
 def test_pictures_of_one_value_are_like_no_other():
-    flat = np.full((50, SIDE, SIDE), 7, np.uint8)
+    flat = np.full((50, THUMBNAIL_SIDE, THUMBNAIL_SIDE), 7, np.uint8)
     descriptors = gradient_descriptors(flat)
     assert not descriptors.any()
     assert len(similar_pairs(descriptors).first) == 0
