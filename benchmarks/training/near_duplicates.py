@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.machine import describe
+from glimpse.contract.card import SQUASH
 from glimpse.data.folder import labelled_files
 from glimpse.data.folder.decoding import Scaling, decode_files
 from glimpse.data.folder.grouping import telling_names
@@ -100,7 +101,9 @@ def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> di
     true = true_groups(files)
     _, numbers = np.unique(cells, return_inverse=True)
     started = time.process_time()
-    thumbnails = decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, thumbnail=True)).images[:, 0].numpy()
+    thumbnails = (
+        decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, SQUASH, thumbnail=True)).images[:, 0].numpy()
+    )
     decoded = time.process_time()
     pairs = similar_pairs(gradient_descriptors(thumbnails))
     groups, refused = join_pairs(pairs, numbers.tolist())

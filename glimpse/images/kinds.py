@@ -134,6 +134,8 @@ def _tiff(tags: Mapping[int, Any]) -> str:
     bits = max(tags.get(BITSPERSAMPLE, (1,)))
     colours = tags.get(PHOTOMETRIC_INTERPRETATION, 0)
     compression = tags.get(COMPRESSION, _RAW)
+    if not all(isinstance(value, int) for value in (bits, colours, compression)):
+        return "a TIFF with texts or fractions where whole numbers belong"
     extra = tags.get(EXTRASAMPLES, ())
     words = [
         f"{bits}-bit",

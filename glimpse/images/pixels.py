@@ -11,17 +11,34 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from glimpse.contract.card import FIT, SIZE_POLICIES, SQUASH
 from glimpse.images import kinds
-from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_seconds
+from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_reading, estimate_seconds
+from glimpse.images.directories import Stream, StructureError
 from glimpse.images.formats import advice_for_content
-from glimpse.images.structure import StructureError, examine
+from glimpse.images.structure import check_exif, examine
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """Tags of a TIFF. A decoder makes room for a whole tile, of which the image may be a small part."""
+TRANSPOSED = range(5, 9)
+"""EXIF orientations whose rows are the upright image's columns."""
+_EXIF_TEXT = "Raw profile type exif"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the orientation of EXIF."""
+MAX_DETAIL = 200
+"""Letters of a decoder's own message that are passed on: some repeat what stands in the file."""
 STRIP = 64
 """Rows that are converted at once: wider numbers of a whole image would take several times its memory."""
 MAX_PIXELS = 2**26
@@ -40,7 +57,7 @@ class TooCostlyError(ImageError):
     """An image that is estimated to take longer than the caller allows; none of its pixels was decoded.
 
     Attributes:
-        seconds: The estimate, of processor time.
+        seconds: The estimate, of processor time. That of a file whose marks alone take longer is without its pixels.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -109,35 +126,74 @@ def decode(
         return _decode(stream, name, max_pixels, max_seconds, reduced_to)
 
 
-def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
-    """Compute the place of an image on a canvas of another size: as large as fits, proportions kept, in the middle.
+def upright_size(path: Path) -> tuple[int, int]:
+    """Read the (height, width) of an upright image, pixels, from its header; none of its pixels is decoded.
+
+    Of a PNG's orientation nothing is known from its header; its size is that in which it is stored.
+
+    Args:
+        path: An image file.
+
+    Raises:
+        ImageError: When the header can't be read; :func:`decode` says more.
+    """
+    try:
+        with path.open("rb") as stream:
+            examine(stream)
+            with Image.open(stream, formats=FORMATS) as picture:
+                width, height = picture.size
+                # Pillow would decode a PNG to look for an orientation behind its pixels.
+                known = picture.format != "PNG" or "exif" in picture.info
+                orientation = picture.getexif().get(ExifTags.Base.Orientation) if known else None
+    except Exception as error:  # as in decoding, hostile bytes are met with a dozen kinds of exception
+        raise ImageError(f"the header of the image {str(path)!r} can't be read ({error}); copy it again") from error
+    return (width, height) if orientation in TRANSPOSED else (height, width)
+
+
+def placement(image_height: int, image_width: int, height: int, width: int, size_policy: str = FIT) -> Placement:
+    """Compute the place of an image on a canvas of another size.
+
+    By the policy ``fit`` it lies in the middle, as large as fits with its proportions kept; by ``squash`` it takes the
+    whole canvas, and its proportions change.
 
     Args:
         image_height: The image's own height, pixels, at least 1.
         image_width: The image's own width, pixels, at least 1.
         height: The canvas's height, pixels, at least 1.
         width: The canvas's width, pixels, at least 1.
+        size_policy: One of :data:`glimpse.contract.card.SIZE_POLICIES`.
+
+    Raises:
+        ValueError: When there is no such policy.
     """
+    if size_policy == SQUASH:
+        return Placement(0, 0, width, height)
+    if size_policy != FIT:
+        raise ValueError(f"expected a size policy out of {SIZE_POLICIES}, got {size_policy!r}; choose one of them")
     scale = min(height / image_height, width / image_width)
     scaled_height = min(height, max(1, round(image_height * scale)))
     scaled_width = min(width, max(1, round(image_width * scale)))
     return Placement((width - scaled_width) // 2, (height - scaled_height) // 2, scaled_width, scaled_height)
 
 
-def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
-    """Scale an image onto a black canvas, keeping its proportions, in the middle, and convert its channels.
+def fit(
+    image: npt.NDArray[Any], height: int, width: int, channels: int, size_policy: str = FIT
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Scale an image onto a canvas, to its :func:`placement`, and convert its channels; what it leaves free is black.
 
-    An image that already has the canvas's size keeps its pixels exactly. Scaling is antialiased.
+    An image that already has the canvas's size keeps its pixels exactly. Scaling is bilinear, and antialiased where the
+    image is reduced.
 
     Args:
         image: uint8 (height, width, channels), grey or RGB.
         height: The canvas's height, pixels, at least 1.
         width: The canvas's width, pixels, at least 1.
         channels: 1 for grey (ITU-R 601 luma of RGB) or 3 for RGB (grey repeated).
+        size_policy: One of :data:`glimpse.contract.card.SIZE_POLICIES`.
 
     Raises:
         ImageError: When the array is no such image, or is empty.
-        ValueError: When the canvas has no pixels, or another number of channels.
+        ValueError: When the canvas has no pixels or another number of channels, or there is no such policy.
     """
     check_image(image, "the image")
     if channels not in (1, 3) or height < 1 or width < 1:
@@ -147,7 +203,7 @@ def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt
         )
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     picture = picture.convert("L" if channels == 1 else "RGB")
-    place = placement(image.shape[0], image.shape[1], height, width)
+    place = placement(image.shape[0], image.shape[1], height, width, size_policy)
     if picture.size != (place.width, place.height):
         picture = picture.resize((place.width, place.height), Image.Resampling.BILINEAR)
     canvas = np.zeros((height, width, channels), np.uint8)
@@ -180,7 +236,7 @@ def check_image(image: object, name: str) -> None:
 
 
 def _decode(
-    stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int, max_seconds: float, reduced_to: int | None
+    stream: Stream, name: str, max_pixels: int, max_seconds: float, reduced_to: int | None
 ) -> UInt8[np.ndarray, "height width channels"]:
     readable = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
     try:
@@ -188,7 +244,10 @@ def _decode(
         stream.seek(0)
         if not head:
             raise ImageError(f"the image {name!r} is empty (0 bytes); copy or download it again")
-        scans = examine(stream).scans
+        structure = examine(stream)
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        _check_seconds(estimate_reading(size, structure), max_seconds, name)
         with Image.open(stream, formats=FORMATS) as picture:
             width, height = _announced(picture)
             if width * height > max_pixels:
@@ -196,25 +255,19 @@ def _decode(
                     f"the image {name!r} announces {width} x {height} pixels, more than the "
                     f"{max_pixels:,} allowed; scale it down or raise the limit"
                 )
-            if width * height * scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
+            if width * height * structure.scans > max(ORDINARY_SCANS * max_pixels, MAX_PIXEL_SCANS):
                 raise StructureError(
-                    f"announces {scans} scans of {width} x {height} pixels, more than is decoded; write it again as a "
-                    "baseline JPEG, or scale it down"
+                    f"announces {structure.scans} scans of {width} x {height} pixels, more than is decoded; write it "
+                    "again as a baseline JPEG, or scale it down"
                 )
-            seconds = estimate_seconds(picture, width * height, scans, stream)
-            if seconds > max_seconds:
-                raise TooCostlyError(
-                    f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the "
-                    f"{max_seconds:g} s allowed; scale it down, or write it in another format",
-                    seconds,
-                )
+            _check_seconds(estimate_seconds(picture, width * height, size, structure), max_seconds, name)
             if kind := kinds.misread_kind(picture, head):
                 raise _unsupported(name, kind)
             samples = kinds.samples_of(picture, head)
             if reduced_to is not None:
                 picture.draft(None, (reduced_to, reduced_to))
             picture.load()
-            return _to_array(ImageOps.exif_transpose(picture), samples, name)
+            return _to_array(_upright(picture), samples, name)
     except ImageError:
         raise
     except StructureError as error:
@@ -234,9 +287,18 @@ def _decode(
         ) from error
     except Exception as error:  # Pillow's decoders meet hostile bytes with a dozen kinds of exception
         raise ImageError(
-            f"the image {name!r} is damaged or cut short ({error}); expected a whole {readable} file, "
-            "copy or download it again"
+            f"the image {name!r} is damaged or cut short ({str(error)[:MAX_DETAIL]}); expected a whole {readable} "
+            "file, copy or download it again"
         ) from error
+
+
+def _check_seconds(seconds: float, max_seconds: float, name: str) -> None:
+    if seconds > max_seconds:
+        raise TooCostlyError(
+            f"decoding the image {name!r} is estimated to take {seconds:.2g} s, more than the {max_seconds:g} s "
+            "allowed; scale it down, or write it in another format",
+            seconds,
+        )
 
 
 def _announced(picture: Image.Image) -> tuple[int, int]:
@@ -247,6 +309,16 @@ def _announced(picture: Image.Image) -> tuple[int, int]:
         if tile[0] * tile[1] > width * height:
             width, height = tile
     return width, height
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turn a loaded picture as its EXIF says. Pillow's own function writes the rest of the EXIF anew, at any cost."""
+    if _EXIF_TEXT in picture.info:  # of a PNG, in hexadecimal digits behind three lines
+        picture.info.setdefault("exif", bytes.fromhex("".join(picture.info[_EXIF_TEXT].split("\n")[3:])))
+    if isinstance(block := picture.info.get("exif"), bytes):
+        check_exif(block)
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _unsupported(name: str, kind: str) -> ImageError:

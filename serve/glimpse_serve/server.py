@@ -6,6 +6,7 @@ within ``shutdown_seconds``, and exits with status 0. A second signal ends the w
 """
 
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -84,7 +85,7 @@ class Server(uvicorn.Server):
 
 
 class Process(multiprocess.Process):
-    """A worker process.
+    """A worker process, which stops when its supervisor has ended, however that came: it would keep the port.
 
     uvicorn makes its server at the first use, which two threads may be at once: the one that serves, and the one that
     reports whether it has started. Here it is made before them.
@@ -93,7 +94,17 @@ class Process(multiprocess.Process):
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, in the process of the worker."""
         self._server = uvicorn.Server(self.config)
+        threading.Thread(target=_follow_parent, daemon=True).start()
         super().target(sockets)
+
+
+def _follow_parent() -> None:
+    """Wait in a worker for the end of its supervisor, and stop like after SIGTERM."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        _log.error("the supervisor of this worker has ended, so it stops too")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Supervisor(Multiprocess):

@@ -39,6 +39,12 @@ def test_a_worker_that_is_killed_takes_no_more_with_it_than_it_had_in_hand():
     assert found["uncounted"] <= 0
 
 
+def test_workers_end_when_their_supervisor_is_killed():
+    found = played("orphans")
+    assert (found["workers"], found["left"], found["wrong"]) == (2, 0, 0)
+    assert found["answered"] > 0
+
+
 def test_a_damaged_model_is_refused_and_the_old_one_goes_on():
     found = played("corrupt")
     assert found["refused"] == found["dropped"] == 4
@@ -123,3 +129,10 @@ def test_slow_images_are_decoded_and_their_cost_is_estimated():
     found = played("decoding")
     assert len(found) == 11
     assert all(figures["estimated_seconds"] > 0 and figures["processor_seconds"] > 0 for figures in found.values())
+
+
+def test_files_of_metadata_are_refused_or_estimated():
+    found = played("metadata")
+    assert found["files"] > 60
+    assert found["refused_at_once"] > 20
+    assert found["most_taken_of_estimate"] > 0

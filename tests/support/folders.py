@@ -23,7 +23,7 @@ def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("an
 
 
 def read_folder(
-    root: Path, height: int, width: int, channels: int, labels: str | None = None, **options: Any
+    root: Path, height: int | None, width: int | None, channels: int, labels: str | None = None, **options: Any
 ) -> Source:
     return image_folder(labelled_files(root, labels), height, width, channels, **options)
 

@@ -17,10 +17,10 @@ from benchmarks.harness.reports import figures_table, hand_back
 settle_threads()
 
 from benchmarks.serving.faults.crowds import leave, overload, slow  # noqa: E402
-from benchmarks.serving.faults.decoding import decoding  # noqa: E402
+from benchmarks.serving.faults.decoding import decoding, metadata  # noqa: E402
 from benchmarks.serving.faults.files import hostile_models, large_images, scan_bombs  # noqa: E402
 from benchmarks.serving.faults.handshakes import handshakes  # noqa: E402
-from benchmarks.serving.faults.lifecycle import corrupt, kill, reload, soak, stop  # noqa: E402
+from benchmarks.serving.faults.lifecycle import corrupt, kill, orphans, reload, soak, stop  # noqa: E402
 from benchmarks.serving.faults.protocol import endless, upgrade  # noqa: E402
 from benchmarks.serving.faults.sizes import LONG, SHORT, Sizes  # noqa: E402
 
@@ -28,6 +28,7 @@ FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
     "overload": overload,
     "stop": stop,
     "kill": kill,
+    "orphans": orphans,
     "corrupt": corrupt,
     "reload": reload,
     "slow": slow,
@@ -36,6 +37,7 @@ FAULTS: dict[str, Callable[[Sizes], Awaitable[dict[str, Any]]]] = {
     "upgrade": upgrade,
     "handshakes": handshakes,
     "decoding": decoding,
+    "metadata": metadata,
     "scan_bombs": scan_bombs,
     "large_images": large_images,
     "hostile_models": hostile_models,

@@ -1,5 +1,6 @@
-"""Images of each format that are slow to decode, against the estimate by which the service admits them."""
+"""Images that are slow to decode, or nearly all metadata, against the estimate by which the service admits them."""
 
+import contextlib
 import io
 import time
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.serving.faults.files import scan_bomb
+from benchmarks.serving.faults.rich_files import rich_files
 from benchmarks.serving.faults.sizes import Sizes
-from glimpse.images.pixels import TooCostlyError, decode
+from glimpse.images.pixels import ImageError, TooCostlyError, decode
 
 SIDE = 700
 
@@ -38,24 +40,57 @@ def slow_images() -> dict[str, bytes]:
     return files
 
 
+def estimate(content: bytes) -> float:
+    """Return the estimate of a file's processor time, 0 for one that is refused before it."""
+    seconds = 0.0
+    for _ in range(2):  # from its marks, and from its header
+        try:
+            decode(content, max_seconds=seconds)
+        except TooCostlyError as error:
+            seconds = error.seconds
+        except ImageError:
+            break
+    return seconds
+
+
+def spent(content: bytes) -> float:
+    """Decode a file, and return the processor time."""
+    started = time.process_time()
+    with contextlib.suppress(ImageError):
+        decode(content)
+    return time.process_time() - started
+
+
 async def decoding(sizes: Sizes) -> dict[str, Any]:
     """Processor time of decoding slow images, and the estimate from their headers: no decoder takes far longer."""
     found: dict[str, Any] = {}
     for name, content in slow_images().items():
-        try:
-            decode(content, max_seconds=0.0)
-        except TooCostlyError as error:
-            estimate = error.seconds
-        taken = []
-        for _ in range(sizes.decodings):
-            started = time.process_time()
-            decode(content)
-            taken.append(time.process_time() - started)
-        least = min(taken)
+        estimated, least = estimate(content), min(spent(content) for _ in range(sizes.decodings))
         found[name] = {
             "bytes": len(content),
-            "estimated_seconds": estimate,
+            "estimated_seconds": estimated,
             "processor_seconds": least,
-            "taken_of_estimate": least / estimate,
+            "taken_of_estimate": least / estimated,
         }
     return found
+
+
+async def metadata(sizes: Sizes) -> dict[str, Any]:
+    """Processor time of files that are nearly all metadata: refused at once, or within about twice the estimate."""
+    refused, taken, refusing = 0, {}, 0.0
+    for name, make in rich_files(sizes.rich_bytes).items():
+        content = make()
+        estimated, least = estimate(content), min(spent(content) for _ in range(sizes.decodings))
+        if estimated:
+            taken[name] = least / estimated
+        else:
+            refused += 1
+            refusing = max(refusing, least)
+    worst = max(taken, key=lambda name: taken[name])
+    return {
+        "files": refused + len(taken),
+        "refused_at_once": refused,
+        "slowest_refusal_processor_seconds": refusing,
+        "most_taken_of_estimate": taken[worst],
+        "by": worst,
+    }

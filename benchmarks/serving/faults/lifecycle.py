@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from benchmarks.serving.clients import Crowd, Service, ended, request, serving
 from benchmarks.serving.faults.sizes import Sizes
 from benchmarks.serving.labelled_images import labelled_images
 from glimpse_serve.models import bundled
+
+ORPHAN_SECONDS = 60.0
+"""Workers that still run after this time are left behind."""
 
 
 async def stop(sizes: Sizes) -> dict[str, Any]:
@@ -78,6 +82,42 @@ async def kill(sizes: Sizes) -> dict[str, Any]:
         "replaced_after_seconds": max(replaced),
         "exit_status": status,
     }
+
+
+async def orphans(sizes: Sizes) -> dict[str, Any]:
+    """Kill -9 of the supervisor under load: its workers end too, and another service may take the port."""
+    async with serving("--workers", "2", "--shutdown-seconds", "2", "--log-level", "warning") as service:
+        crowd = Crowd(service.port, *labelled_images())
+        asking = asyncio.create_task(crowd.gathered(sizes.steady, again=False))
+        await asyncio.sleep(0.5)
+        workers = service.children()
+        service.send(signal.SIGKILL)
+        await service.process.wait()
+        started = time.perf_counter()
+        left = workers
+        while left and time.perf_counter() - started < ORPHAN_SECONDS:
+            await asyncio.sleep(0.05)
+            left = [pid for pid in left if _runs(pid)]
+        seconds = time.perf_counter() - started
+        crowd.stopped = True
+        tally = await asking
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", service.port))
+    return {
+        "workers": len(workers),
+        "left": len(left),
+        "ended_after_seconds": seconds,
+        "answered": tally.statuses[200],
+        "wrong": len(tally.wrong),
+    }
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has not ended; one for whose status nobody has asked has."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 async def corrupt(sizes: Sizes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Sizes:
         handshakes: Connections that never begin their TLS handshake.
         bombs: Images that are small files and long to decode.
         decodings: Of each slow image.
+        rich_bytes: Of each file that is nearly all metadata.
         large: Requests of each client with large images.
         minutes: Of the soak.
     """
@@ -38,6 +39,7 @@ class Sizes:
     handshakes: int
     bombs: int
     decodings: int
+    rich_bytes: int
     large: int
     minutes: float
 
@@ -56,6 +58,7 @@ LONG = Sizes(
     handshakes=400,
     bombs=40,
     decodings=5,
+    rich_bytes=15_500_000,
     large=12,
     minutes=30.0,
 )
@@ -73,6 +76,7 @@ SHORT = Sizes(
     handshakes=40,
     bombs=2,
     decodings=1,
+    rich_bytes=1_000_000,
     large=1,
     minutes=0.1,
 )

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from glimpse import __version__
+from glimpse.contract.card import FIT
 from glimpse.data.datasets import DataError
 from glimpse.errors import Argument
 from glimpse.files import draft_folder, put_in_place
-from glimpse.images.pixels import ImageError, decode, fit
+from glimpse.images.pixels import ImageError, decode, fit, placement
 
 _PIXELS, _SIZES, _FAULTS = "pixels", "sizes.npy", "faults.json"
 _ENOUGH = 4
@@ -50,14 +50,25 @@ class Scaling:
         height: Pixels.
         width: Pixels.
         channels: 1 for grey, 3 for colour.
-        thumbnail: Whether images are squashed to the size, from JPEG files that may be decoded at a reduced size; else
-            they are scaled with their proportions kept, and centred on black.
+        size_policy: How an image of another size comes onto the canvas, one of
+            :data:`glimpse.contract.card.SIZE_POLICIES`.
+        thumbnail: Whether JPEG files may be decoded at a reduced size.
     """
 
     height: int
     width: int
     channels: int
+    size_policy: str = FIT
     thumbnail: bool = False
+
+    def place(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where an image lies on its canvas, in pixels: (left, top, right, bottom).
+
+        Args:
+            size: Its height and width, pixels.
+        """
+        left, top, width, height = placement(*size, self.height, self.width, self.size_policy)
+        return left, top, left + width, top + height
 
     def read(self, path: Path) -> tuple[UInt8[np.ndarray, "channels height width"], tuple[int, int]]:
         """Decode and scale an image.
@@ -71,15 +82,8 @@ class Scaling:
         Raises:
             ImageError: When it can't be read.
         """
-        if not self.thumbnail:
-            image = decode(path)
-            scaled = fit(image, self.height, self.width, self.channels)
-        else:
-            image = decode(path, reduced_to=_ENOUGH * max(self.height, self.width))
-            picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-            picture = picture.convert("L" if self.channels == 1 else "RGB")
-            small = picture.resize((self.width, self.height), Image.Resampling.BILINEAR)
-            scaled = np.asarray(small).reshape(self.height, self.width, self.channels)
+        image = decode(path, reduced_to=_ENOUGH * max(self.height, self.width) if self.thumbnail else None)
+        scaled = fit(image, self.height, self.width, self.channels, self.size_policy)
         return scaled.transpose(2, 0, 1), (image.shape[0], image.shape[1])
 
 

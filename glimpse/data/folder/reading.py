@@ -1,25 +1,31 @@
 """A user's own images: found, split into parts, checked and read, with all faults of a folder reported at once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from glimpse.contract.card import FIT, SQUASH
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
+from glimpse.data.folder.boxes import ObjectBoxes, find_boxes, on_canvas
 from glimpse.data.folder.decoding import Decoded, Scaling, decode_files
 from glimpse.data.folder.grouping import Groups, groups_by_pattern, telling_names
 from glimpse.data.folder.labels import LabelTable, read_labels
 from glimpse.data.folder.near_duplicates import THUMBNAIL_SIDE, Pairs, gradient_descriptors, join_pairs, similar_pairs
 from glimpse.data.folder.report import Parts, count_note, data_page, duplicate_notes, left_out_notes, some_of
+from glimpse.data.folder.sizes import canvas_size
 from glimpse.data.folder.splitting import SHARES, split_off
-from glimpse.data.folder.tree import PARTS, TRAIN, Tree, read_tree
+from glimpse.data.folder.tree import PARTS, TRAIN, VALIDATION, Tree, read_tree
 from glimpse.errors import Argument, Setting
+from glimpse.images.pixels import ImageError, upright_size
 
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that a folder's images may take in memory once scaled."""
+FITS = {"squash": SQUASH, "letterbox": FIT}
+"""The card's size policy for each way to bring a folder's images onto the canvas."""
 
 
 class Grouped(NamedTuple):
@@ -53,11 +59,13 @@ def labelled_files(root: Path, labels: str | None = None) -> LabelTable:
 
 def image_folder(
     found: LabelTable,
-    height: int,
-    width: int,
+    height: int | None,
+    width: int | None,
     channels: int,
     group: str | None = None,
     skip_unreadable: bool = False,
+    boxes: str | None = None,
+    size_policy: str = FIT,
     near_duplicates: bool = True,
     cache: Path | None = None,
 ) -> Source:
@@ -68,12 +76,17 @@ def image_folder(
 
     Args:
         found: The folder's files, from :func:`labelled_files`.
-        height: Every image is scaled to this height, pixels, keeping its proportions, and centred on black.
-        width: Every image is scaled to this width, pixels.
+        height: Height of the canvas onto which every image is brought, pixels; when None, both its sides follow from
+            the sizes of the training folder's images, see :func:`glimpse.data.folder.sizes.canvas_size`.
+        width: Width of the canvas, pixels; None where the height is None.
         channels: 1 for grey, 3 for colour.
         group: A regular expression for the files' groups, each of which stays in one part: frames of a track,
             photographs of one object; see :func:`glimpse.data.folder.grouping.groups_by_pattern`.
         skip_unreadable: Whether to leave out images that can't be read.
+        boxes: Where objects are: a table or a folder of masks, or ``none``; found by itself when left out. See
+            :func:`glimpse.data.folder.boxes.find_boxes`.
+        size_policy: How an image of another size comes onto the canvas, one of
+            :data:`glimpse.contract.card.SIZE_POLICIES`.
         near_duplicates: Whether to look for near-duplicates, and to keep them in one part where the files' groups are
             not known; see :mod:`glimpse.data.folder.near_duplicates`.
         cache: A folder in which the decoded images are kept, and from which they are read by batches; None to hold them
@@ -84,15 +97,24 @@ def image_folder(
 
     Raises:
         DataError: When a class has too few images, images can't be read, they would not fit into memory and there is no
-            cache, or the cache can't be written.
+            cache, the cache can't be written, or boxes can't be those of the images.
     """
     tree, named = found
+    chosen: list[str] = []
+    if height is None or width is None:
+        count = sum(len(paths) for of_class in tree.parts.values() for paths in of_class.values())
+        most = MEMORY_LIMIT // (count * channels) if cache is None else MEMORY_LIMIT
+        height, width, reason = canvas_size(
+            _sizes(path for paths in tree.parts[TRAIN].values() for path in paths), most
+        )
+        chosen.append(reason)
     _check_room(tree, (height, width, channels), cache)
     grouped = _grouped(tree, named, group, near_duplicates, cache)
     parts, notes = _split(tree, grouped.groups)
     _check_classes(parts, tree)
-    scaling = Scaling(height, width, channels)
-    splits, decoded = _read(parts, tree.classes, partial(decode_files, scaling=scaling, cache=cache))
+    objects = find_boxes(tree.root, tree.top, grouped.files, boxes)
+    scaling = Scaling(height, width, channels, size_policy)
+    splits, decoded = _read(parts, tree.classes, scaling, cache, objects)
     if faults := decoded.faults:
         if not skip_unreadable:
             raise DataError(
@@ -108,11 +130,16 @@ def image_folder(
         _check_classes(parts, tree)
     notes = [
         count_note(parts),
+        *chosen,
         *notes,
-        *left_out_notes(tree),
+        *left_out_notes(tree, objects.source if objects else None),
         *grouped.notes,
         *duplicate_notes(parts, grouped.groups, tree.root, grouped.files, grouped.pairs),
     ]
+    if objects is not None:
+        notes.append(
+            objects.note(path for part in (TRAIN, VALIDATION) for paths in parts[part].values() for path in paths)
+        )
     page = data_page(parts, decoded.sizes, notes)
     return Source(splits["train"], splits["validation"], splits["test"], tree.classes, tuple(notes), page)
 
@@ -179,7 +206,7 @@ def _grouped(
 
 def _similar_files(files: Sequence[Path], cache: Path | None) -> Pairs:
     """The near-duplicates among files, by their places. Files that can't be read have none."""
-    thumbnails = decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, thumbnail=True), cache)
+    thumbnails = decode_files(files, Scaling(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 1, SQUASH, thumbnail=True), cache)
     found = similar_pairs(gradient_descriptors(thumbnails.images[:, 0].numpy()))
     readable = np.array([place for place, path in enumerate(files) if path not in thumbnails.faults], np.int64)
     return Pairs(readable[found.first], readable[found.second])
@@ -213,7 +240,7 @@ def _check_classes(parts: Parts, tree: Tree) -> None:
 
 
 def _read(
-    parts: Parts, classes: Iterable[str], decoded_of: Callable[[Sequence[Path]], Decoded]
+    parts: Parts, classes: Iterable[str], scaling: Scaling, cache: Path | None, objects: ObjectBoxes | None
 ) -> tuple[dict[str, Split], Decoded]:
     """Read all parts, each in an order that mixes the classes, so that its first few are a sample.
 
@@ -224,10 +251,29 @@ def _read(
         ordered = [(path, label) for label, name in enumerate(classes) for path in of_class.get(name, ())]
         mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
         listed[part] = [ordered[place] for place in mixed]
-    decoded = decoded_of([path for of_part in listed.values() for path, _ in of_part])
+    decoded = decode_files([path for of_part in listed.values() for path, _ in of_part], scaling, cache)
     splits, start = {}, 0
     for part, of_part in listed.items():
-        labels = torch.tensor([label for path, label in of_part if path not in decoded.faults])
-        splits[part] = Split(decoded.images[start : start + len(labels)], labels)
-        start += len(labels)
+        read = [(path, label) for path, label in of_part if path not in decoded.faults]
+        rows = slice(start, start + len(read))
+        boxes = None
+        if objects is not None:
+            places = torch.tensor([scaling.place(size) for size in decoded.sizes[rows].tolist()], dtype=torch.int64)
+            rows_of_boxes = objects.rows(path for path, _ in read)
+            boxes = on_canvas(rows_of_boxes, places.reshape(-1, 4), scaling.height, scaling.width)
+        splits[part] = Split(decoded.images[rows], torch.tensor([label for _, label in read], dtype=torch.int64), boxes)
+        start += len(read)
     return splits, decoded
+
+
+def _sizes(paths: Iterable[Path]) -> list[tuple[int, int]]:
+    """The (height, width) of the images whose headers can be read; a single pixel when there is none."""
+
+    def read(path: Path) -> tuple[int, int] | None:
+        try:
+            return upright_size(path)
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        return [size for size in pool.map(read, paths) if size is not None] or [(1, 1)]

@@ -47,14 +47,16 @@ def count_note(parts: Parts) -> str:
     return f"{len(next(iter(parts.values())))} classes; images: {', '.join(described)}"
 
 
-def left_out_notes(tree: Tree) -> list[str]:
+def left_out_notes(tree: Tree, boxes: Path | None = None) -> list[str]:
     """Say what was left out, one sentence a reason.
 
     Args:
         tree: The folder.
+        boxes: The table or the folder from which boxes were read, which was not left out.
     """
-    reasons = Counter(tree.left_out.values())
-    examples = {reason: path for path, reason in reversed(list(tree.left_out.items()))}
+    left_out = {path: reason for path, reason in tree.left_out.items() if path != boxes}
+    reasons = Counter(left_out.values())
+    examples = {reason: path for path, reason in reversed(list(left_out.items()))}
     return [
         f"left out: {count} x {reason}, such as {visible(str(examples[reason]))}" for reason, count in reasons.items()
     ]

@@ -2,8 +2,9 @@
 
 ``python -m glimpse_serve.inference.decoder BYTES`` reads requests from standard input and writes replies to standard
 output. A request is a line of JSON (a :class:`DecodeRequest` and ``size``) and the file of ``size`` bytes; a reply is a
-line of JSON (``shape``, ``height`` and ``width``; or ``error`` and ``kind``) and the pixels. It ends when its input
-ends, so that it does not outlive the service, or when it is killed. Nothing that the service receives from it is code.
+line of JSON (``shape``, ``height`` and ``width``; or ``error``, ``kind`` and ``estimate``) and the pixels. It ends when
+its input ends, so that it does not outlive the service, or when it is killed. Nothing that the service receives from it
+is code.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glimpse.contract.card import CanvasShape
 from glimpse.images import pixels
 
 
@@ -39,14 +41,16 @@ class DecodeRequest:
     Attributes:
         name: The image's name in error messages.
         max_pixels: Largest number of pixels.
-        canvas: (height, width, channels) of the canvas that it is fitted onto; None to return the image itself.
+        canvas: The canvas that it is brought onto; None to return the image itself.
         seconds: Processor time after which the process is ended.
+        max_estimate: Largest estimate of its processor time, seconds.
     """
 
     name: str
     max_pixels: int
-    canvas: tuple[int, int, int] | None = None
+    canvas: CanvasShape | None = None
     seconds: float = math.inf
+    max_estimate: float = math.inf
 
     def to_line(self, size: int) -> bytes:
         """Write the line before a file.
@@ -57,20 +61,19 @@ class DecodeRequest:
         return json.dumps({**asdict(self), "size": size}).encode() + b"\n"
 
 
-def decode_image(image: bytes, request: DecodeRequest, max_seconds: float = math.inf) -> DecodedImage:
+def decode_image(image: bytes, request: DecodeRequest) -> DecodedImage:
     """Decode an image and fit it onto its canvas.
 
     Args:
         image: The bytes of an image file.
         request: How to decode it.
-        max_seconds: Largest estimate of its processor time.
 
     Raises:
         ImageError: When it is no image, is damaged, has too many pixels, or is estimated to take too long.
     """
-    decoded = pixels.decode(image, request.name, request.max_pixels, max_seconds)
+    decoded = pixels.decode(image, request.name, request.max_pixels, request.max_estimate)
     height, width, _ = decoded.shape
-    if request.canvas is None or decoded.shape == request.canvas:
+    if request.canvas is None or decoded.shape == request.canvas[:3]:
         return DecodedImage(decoded, height, width)
     return DecodedImage(pixels.fit(decoded, *request.canvas), height, width)
 
@@ -88,7 +91,7 @@ def main(max_bytes: int) -> None:
     while line := requests.readline():
         fields: dict[str, Any] = json.loads(line)
         image = requests.read(fields.pop("size"))
-        fields["canvas"] = fields["canvas"] and tuple(fields["canvas"])
+        fields["canvas"] = fields["canvas"] and CanvasShape(*fields["canvas"])
         request = DecodeRequest(**fields)
         if math.isfinite(request.seconds):
             _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -103,6 +106,8 @@ def _reply(image: bytes, request: DecodeRequest) -> tuple[bytes, bytes]:
     except pixels.ImageError as error:
         if isinstance(error.__cause__, MemoryError):
             return _failure(f"decoding the image {request.name!r} takes more memory than is allowed; scale it down")
+        if isinstance(error, pixels.TooCostlyError):
+            return _failure(str(error), "cost", error.seconds)
         return _failure(str(error), "size" if isinstance(error, pixels.TooManyPixelsError) else "image")
     except MemoryError:
         return _failure(f"decoding the image {request.name!r} takes more memory than is allowed; scale it down")
@@ -110,8 +115,8 @@ def _reply(image: bytes, request: DecodeRequest) -> tuple[bytes, bytes]:
     return json.dumps(shape).encode() + b"\n", decoded.pixels.tobytes()
 
 
-def _failure(message: str, kind: str = "image") -> tuple[bytes, bytes]:
-    return json.dumps({"error": message, "kind": kind}).encode() + b"\n", b""
+def _failure(message: str, kind: str = "image", estimate: float = 0.0) -> tuple[bytes, bytes]:
+    return json.dumps({"error": message, "kind": kind, "estimate": estimate}).encode() + b"\n", b""
 
 
 if __name__ == "__main__":

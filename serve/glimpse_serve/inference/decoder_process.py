@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from glimpse.images.pixels import ImageError, TooManyPixelsError
+from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError
 from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
 
 PROGRAM_BYTES = 2**30
@@ -48,6 +48,7 @@ class DecoderProcess:
             stop: Set when the result is not needed any more, before :meth:`end`.
 
         Raises:
+            TooCostlyError: When its estimate is greater than the request allows.
             ImageError: When it is no image, is damaged or too large, or the process ended while it was decoded.
         """
         with self._lock:
@@ -116,6 +117,8 @@ def _exchange(process: "subprocess.Popen[bytes]", image: bytes, request: DecodeR
         raise EOFError
     reply: dict[str, Any] = json.loads(line)
     if "error" in reply:
+        if reply["kind"] == "cost":
+            raise TooCostlyError(reply["error"], reply["estimate"])
         raise (TooManyPixelsError if reply["kind"] == "size" else ImageError)(reply["error"])
     pixels = np.empty(reply["shape"], np.uint8)
     room = pixels.reshape(-1).data

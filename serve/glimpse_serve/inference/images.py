@@ -4,12 +4,16 @@ What a file costs is estimated from its header. A light one is decoded in a thre
 of its own, which is ended when nobody waits for the image any more: a thread can't be. Both have a queue of their own,
 so that light images never wait behind heavy ones; that of the heavy ones is bounded by their estimated time, so that
 whoever is admitted is answered in time, and whoever is not knows it at once.
+
+A file of many bytes is never looked into by the service itself, so that whatever its marks cost costs a process that
+can be ended. It is admitted by its bytes, and once more by the estimate of the process where that is far greater.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError
@@ -25,6 +29,10 @@ MAX_LARGE_IMAGES = 32
 """Images of one lane that are processed or wait, at most."""
 IN_THREAD_SECONDS = 0.25
 """Estimated processor time up to which an image is decoded in a thread; an ordinary JPEG of 8 million pixels."""
+IN_THREAD_BYTES = 2**21
+"""Bytes up to which a file is looked into in a thread: photographs with more are nearly all heavy."""
+BYTE_SECONDS = 1e-7
+"""Presumed processor time for each byte of a larger one: that of an ordinary photograph. Twice as much is let pass."""
 MAX_PROCESSES = 4
 """Decoder processes, at most: not more than there are processors for this worker."""
 ADMITTED = 0.6
@@ -54,17 +62,14 @@ class ImageWorkers:
 
         Args:
             image: The bytes of an image file.
-            request: How to decode it; its ``seconds`` are set here.
+            request: How to decode it; its ``seconds`` and ``max_estimate`` are set here.
 
         Raises:
             HTTPError: 422 when it is no image, 413 when it has too many pixels or takes longer than the time limit by
                 its estimate, 408 when it takes longer in fact, 503 when too many wait.
         """
         try:
-            try:
-                return await self._light.run(lambda _: decode_image(image, request, IN_THREAD_SECONDS))
-            except TooCostlyError as error:
-                return await self._decode_in_process(image, request, error.seconds)
+            return await self._decode(image, request)
         except TimeoutError:
             raise self._late(request.name) from None
         except ImageError as error:
@@ -92,7 +97,29 @@ class ImageWorkers:
         for decoder in self._decoders:
             decoder.close()
 
-    async def _decode_in_process(self, image: bytes, request: DecodeRequest, seconds: float) -> DecodedImage:
+    async def _decode(self, image: bytes, request: DecodeRequest) -> DecodedImage:
+        try:
+            if len(image) > IN_THREAD_BYTES:
+                presumed = min(self._seconds, BYTE_SECONDS * len(image))
+                decoded, _ = await self._decode_in_process(image, request, presumed, min(self._seconds, 2 * presumed))
+                return decoded
+            light = replace(request, max_estimate=IN_THREAD_SECONDS)
+            return await self._light.run(lambda _: decode_image(image, light))
+        except TooCostlyError as error:
+            estimate = error.seconds
+        while True:
+            try:
+                decoded, taken = await self._decode_in_process(image, request, estimate, estimate)
+            except TooCostlyError as error:  # which has looked deeper into the file
+                estimate = error.seconds
+            else:
+                self._adapt(taken / estimate)
+                return decoded
+
+    async def _decode_in_process(
+        self, image: bytes, request: DecodeRequest, seconds: float, most: float
+    ) -> tuple[DecodedImage, float]:
+        """Decode an image that is admitted with an estimate, if its process estimates at most so much."""
         if seconds > self._seconds:
             raise HTTPError(
                 413,
@@ -101,7 +128,7 @@ class ImageWorkers:
                 "size",
             )
         stop = threading.Event()
-        timed = DecodeRequest(request.name, request.max_pixels, request.canvas, self._seconds)
+        timed = replace(request, seconds=self._seconds, max_estimate=most)
 
         def work(slot: int) -> tuple[DecodedImage, float]:
             started = time.perf_counter()
@@ -112,9 +139,7 @@ class ImageWorkers:
             stop.set()
             self._decoders[slot].end()
 
-        decoded, taken = await self._heavy.run(work, self._pace * seconds, end)
-        self._adapt(taken / seconds)
-        return decoded
+        return await self._heavy.run(work, self._pace * seconds, end)
 
     def _adapt(self, pace: float) -> None:
         """Follow how long an estimated second takes here and now: up quickly, down slowly."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glimpse.contract.card import ModelCard
+from glimpse.contract.card import CanvasShape, ModelCard
 from glimpse.contract.tensors import FIRST_LOCATION, FRAME, GLIMPSE, GLIMPSES, INPUT, LOCATION, LOCATIONS, STATE
 from glimpse.images import pixels
 from glimpse.runtime.graph import InterruptedRunError, OutputError
@@ -29,6 +29,8 @@ from glimpse_serve.inference.jobs import (
 SMALL_PIXELS = MOST_BYTES // 4
 """Images of at most so many pixels are decoded with their batch, within a few tenths of a millisecond. A larger one
 would delay the other requests of the batch; it is decoded before, apart."""
+SMALL_SECONDS = 0.005
+"""Estimate up to which they are: few pixels may be slow to decode, or stand among much metadata."""
 _UNBOUNDED = (GLIMPSE, LOCATION, STATE, FIRST_LOCATION, FRAME)
 """Inputs whose finite values may be so large that the outputs are not finite; the images are checked to be pixels."""
 
@@ -74,9 +76,9 @@ class ServedModel:
             raise interrupted_error(error) from error
 
     @property
-    def canvas(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the canvas onto which images are fitted."""
-        return self.card.height, self.card.width, self.card.channels
+    def canvas(self) -> CanvasShape:
+        """The canvas onto which images are brought."""
+        return self.card.canvas
 
     def _classify(self, jobs: Sequence[ClassifyJob]) -> list[Any]:
         started = time.perf_counter()
@@ -90,11 +92,11 @@ class ServedModel:
                 continue
             try:
                 canvas = (
-                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas))
+                    decode_image(image, DecodeRequest(job.name, SMALL_PIXELS, self.canvas, max_estimate=SMALL_SECONDS))
                     if isinstance(image, bytes)
                     else image
                 )
-            except pixels.TooManyPixelsError:
+            except (pixels.TooManyPixelsError, pixels.TooCostlyError):
                 results[place] = TooLargeInBatch()
             except pixels.ImageError as error:
                 results[place] = HTTPError(422, str(error), "image")

@@ -98,7 +98,7 @@ class ModelDirectory:
         return [file for file in due if not self._begin_load(file)]
 
     async def settle(self, seconds: float) -> None:
-        """Wait until all loads that have begun have ended, or none has for some time; the others go on.
+        """Wait until all loads that have begun have ended, or a model is served and no other for some time.
 
         Args:
             seconds: How long to wait for the next load to end.
@@ -107,7 +107,7 @@ class ModelDirectory:
             ended, _ = await asyncio.wait(
                 [load.task for load in self._loads.values()], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
-            if not ended:
+            if not ended and self._registry.names:
                 return
 
     def close(self) -> None:

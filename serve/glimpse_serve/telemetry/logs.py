@@ -235,6 +235,8 @@ _IGNORED_MESSAGES = frozenset(
         "ASGI callable returned without completing handshake.",
         # uvicorn's, for bytes that are no HTTP: any client can send them, and the metrics count them
         "Invalid HTTP request received.",
+        # uvicorn's, for a message of a WebSocket that is no UTF-8: the same
+        "Invalid UTF-8 sequence received from client.",
         # uvicorn's, after a model that can't be served, which the registry has logged
         "Application startup failed. Exiting.",
     )

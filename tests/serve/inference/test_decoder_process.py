@@ -5,11 +5,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from glimpse.images.pixels import ImageError, TooManyPixelsError, fit
+from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError, fit
 from glimpse_serve.inference.decoder import DecodeRequest
 from glimpse_serve.inference.decoder_process import DecoderProcess
 from tests.support.service import png
@@ -54,6 +55,9 @@ def test_errors_of_images_are_those_of_decoding(decoder):
         decoder.decode(b"none" * 1000, REQUEST, threading.Event())
     with pytest.raises(TooManyPixelsError, match="300 x 200 pixels"):
         decoder.decode(png(noise(200, 300, 3)), DecodeRequest("a.png", 100), threading.Event())
+    with pytest.raises(TooCostlyError, match=r"'a\.png' is estimated to take") as error:
+        decoder.decode(png(noise(200, 300, 3)), replace(REQUEST, max_estimate=1e-4), threading.Event())
+    assert error.value.seconds > 1e-4
     assert decoder.decode(png(noise(9, 9, 3)), REQUEST, threading.Event()).height == 9
 
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse.images.pixels import ImageError, TooManyPixelsError, fit
+from benchmarks.serving.faults.rich_files import rich_files
+from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError, fit
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference import images
 from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest
-from glimpse_serve.inference.images import ImageWorkers, image_error
+from glimpse_serve.inference.decoder_process import DecoderProcess
+from glimpse_serve.inference.images import BYTE_SECONDS, IN_THREAD_BYTES, IN_THREAD_SECONDS, ImageWorkers, image_error
+from glimpse_serve.inference.lanes import Lane
 from glimpse_serve.settings import Settings
 from tests.support.costly_images import encode, jpeg_with_scans
 from tests.support.service import png
@@ -46,6 +49,71 @@ def test_a_light_image_starts_no_process():
     np.testing.assert_array_equal(found.pixels, fit(image, 28, 28, 1))
 
 
+class Places:
+    """Notes which requests are decoded in a thread and which in a process, and decodes nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *estimates: float) -> None:
+        self.threads: list[DecodeRequest] = []
+        self.processes: list[DecodeRequest] = []
+        left = list(estimates)
+
+        def answer(request: DecodeRequest) -> DecodedImage:
+            if left and left[0] > request.max_estimate:
+                raise TooCostlyError("too long", left.pop(0))
+            return DecodedImage(noise(2, 2, 1), 2, 2)
+
+        def in_thread(_: bytes, request: DecodeRequest) -> DecodedImage:
+            self.threads.append(request)
+            return answer(request)
+
+        def in_process(_: object, __: bytes, request: DecodeRequest, ___: object) -> DecodedImage:
+            self.processes.append(request)
+            return answer(request)
+
+        monkeypatch.setattr(images, "decode_image", in_thread)
+        monkeypatch.setattr(DecoderProcess, "decode", in_process)
+
+
+@pytest.mark.parametrize(("name", "make"), rich_files(IN_THREAD_BYTES + 100_000).items())
+def test_a_file_of_many_bytes_is_not_looked_into_by_the_service(name, make, monkeypatch):
+    places = Places(monkeypatch)
+    data = make()
+    with_workers(lambda workers: workers.decode(data, REQUEST))
+    large = len(data) > IN_THREAD_BYTES
+    assert (len(places.threads), len(places.processes)) == ((0, 1) if large else (1, 0))
+    if large:
+        assert places.processes[0].max_estimate == pytest.approx(2 * BYTE_SECONDS * len(data))
+    else:
+        assert places.threads[0].max_estimate == IN_THREAD_SECONDS
+
+
+def test_it_is_admitted_by_its_bytes_and_once_more_where_they_say_too_little(monkeypatch):
+    admitted: list[float] = []
+    run = Lane.run
+
+    async def noted(self: Lane, work: Any, seconds: float = 0.0, stop: Any = None) -> Any:
+        admitted.append(seconds)
+        return await run(self, work, seconds, stop)
+
+    monkeypatch.setattr(Lane, "run", noted)
+    data = bytes(4_000_000)
+    for estimates, expected in (((), [0.4]), ((0.7,), [0.4]), ((0.9,), [0.4, 0.9]), ((1.0, 3.0), [0.4, 1.0, 3.0])):
+        admitted.clear()
+        Places(monkeypatch, *estimates)
+        with_workers(lambda workers: workers.decode(data, REQUEST))
+        assert admitted == pytest.approx(expected)
+    Places(monkeypatch, 5.5)
+    with pytest.raises(HTTPError, match=r"is estimated to take 5\.5 s") as error:
+        with_workers(lambda workers: workers.decode(data, REQUEST))
+    assert error.value.status == 413
+
+
+def test_more_bytes_than_can_be_decoded_in_time_are_looked_into_all_the_same(monkeypatch):
+    places = Places(monkeypatch)
+    with_workers(lambda workers: workers.decode(bytes(4_000_000), REQUEST), decode_seconds=0.2)
+    assert places.processes[0].max_estimate == 0.2
+
+
 @pytest.mark.child
 def test_a_heavy_image_is_decoded_in_a_process_that_ends_with_the_service():
     async def act(workers: ImageWorkers) -> tuple[DecodedImage, list[Any]]:
@@ -53,7 +121,7 @@ def test_a_heavy_image_is_decoded_in_a_process_that_ends_with_the_service():
         assert [decoder.pid for decoder in workers._decoders if decoder.pid]
         return found, workers._decoders
 
-    found, decoders = with_workers(act)
+    found, decoders = with_workers(act, decode_seconds=60.0)
     assert (found.height, found.width, found.pixels.shape) == (4000, 4000, (28, 28, 1))
     assert [decoder.pid for decoder in decoders if decoder.pid] == []
 
@@ -74,8 +142,9 @@ def test_images_that_can_not_be_read_are_rejected():
 
 
 def test_an_image_that_can_not_be_done_in_time_by_its_estimate_is_rejected_unseen():
+    slow = b"P6 800 800 254\n" + bytes(3 * 800 * 800)
     with pytest.raises(HTTPError, match=r"decoded within 0\.5 s, a\.png is estimated to take 1\.\d s") as error:
-        with_workers(lambda workers: workers.decode(SLOW, REQUEST), decode_seconds=0.5)
+        with_workers(lambda workers: workers.decode(slow, REQUEST), decode_seconds=0.5)
     assert error.value.status == 413
 
 

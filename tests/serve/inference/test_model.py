@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.serving.faults.rich_files import rich_files
 from glimpse.runtime.session import GlimpseSession
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference.decoder import DecodedImage, DecodeRequest, decode_image
@@ -62,6 +63,14 @@ def test_a_bad_image_fails_alone(models):
     assert SMALL_PIXELS < 129 * 129
     np.testing.assert_array_equal(first.prediction.probabilities, last.prediction.probabilities)
     assert models["adaptive"].run_batch([ClassifyJob(b"none")])[0].status == 422
+
+
+@pytest.mark.parametrize("name", ["PNG, compressed texts", "PNG, empty chunks", "GIF, blocks", "JPEG, comments"])
+def test_a_small_image_among_much_metadata_does_not_delay_its_batch(models, name):
+    data = rich_files(60_000)[name]()
+    (found,) = models["adaptive"].run_batch([ClassifyJob(data)])
+    assert isinstance(found, TooLargeInBatch)
+    assert decode_image(data, DecodeRequest("a", SMALL_PIXELS)).pixels.size
 
 
 def test_an_image_that_was_decoded_before_is_taken_as_it_is(models):

@@ -292,6 +292,24 @@ def test_a_file_that_takes_long_does_not_hold_up_the_others(toy, other, director
     asyncio.run(main())
 
 
+def test_the_directory_has_not_settled_before_something_is_served_or_all_is_tried(toy, directory):
+    async def main() -> None:
+        tries = stuck("cat", "owl")
+        watch, models, _ = tried(directory, tries)
+        for name in ("cat", "owl"):
+            put(toy, directory / f"{name}.onnx")
+        await watch.begin_scan(complete=True)
+        settling = asyncio.create_task(watch.settle(0.01))
+        await asyncio.sleep(0.1)
+        assert not settling.done()
+        tries.waits["owl"].set()
+        await settling
+        assert models.names == ["owl"]
+        watch.close()
+
+    asyncio.run(main())
+
+
 def test_a_trial_ends_when_its_file_changes_or_is_gone(toy, other, directory):
     async def main() -> None:
         tries = stuck("bad", "gone")

@@ -294,6 +294,7 @@ def test_uvicorn_speaks_in_the_same_form(configured):
     error = logging.getLogger("uvicorn.error")
     error.warning("Unsupported upgrade request.", extra={"color_message": "\x1b[31m"})
     error.warning("Invalid HTTP request received.")  # whoever sent it is told, and it is counted
+    error.exception("Invalid UTF-8 sequence received from client.")
     error.info('%s - "WebSocket %s" [accepted]', "127.0.0.1", "/v1/look?token=hush")
     logging.getLogger("websockets").info("of no weight")
     assert not logging.getLogger("uvicorn.access").hasHandlers()

@@ -80,7 +80,7 @@ def test_a_thumbnail_is_squashed(tmp_path):
     Image.fromarray(picture).save(tmp_path / "wide.png")
     Image.fromarray(picture).resize((4000, 800), Image.Resampling.NEAREST).save(tmp_path / "large.jpg", quality=95)
     files = [tmp_path / "wide.png", tmp_path / "large.jpg"]
-    small = decode_files(files, Scaling(16, 16, 1, thumbnail=True))
+    small = decode_files(files, Scaling(16, 16, 1, "squash", thumbnail=True))
     assert small.images.shape == (2, 1, 16, 16)
     assert (small.images[:, :, :, :7] < 3).all()
     assert (small.images[:, :, :, 9:].int() - 200).abs().max() < 4
