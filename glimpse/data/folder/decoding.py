@@ -61,14 +61,15 @@ class Scaling:
     size_policy: str = FIT
     thumbnail: bool = False
 
-    def place(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    def place(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Where an image lies on its canvas, in pixels: (left, top, right, bottom).
 
         Args:
-            size: Its height and width, pixels.
+            height: Its height, pixels.
+            width: Its width, pixels.
         """
-        left, top, width, height = placement(*size, self.height, self.width, self.size_policy)
-        return left, top, left + width, top + height
+        left, top, across, down = placement(height, width, self.height, self.width, self.size_policy)
+        return left, top, left + across, top + down
 
     def read(self, path: Path) -> tuple[UInt8[np.ndarray, "channels height width"], tuple[int, int]]:
         """Decode and scale an image.

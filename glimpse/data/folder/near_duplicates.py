@@ -52,6 +52,8 @@ def gradient_descriptors(
     """
     grey = thumbnails.astype(np.float32)
     count = len(grey)
+    if count == 0:
+        return np.zeros((0, 1), np.float32)
     across, down = np.diff(grey, axis=2).reshape(count, -1), np.diff(grey, axis=1).reshape(count, -1)
     changes = np.concatenate([across, down], axis=1)
     usual = np.abs(changes).mean(axis=1, keepdims=True)

@@ -258,7 +258,7 @@ def _read(
         rows = slice(start, start + len(read))
         boxes = None
         if objects is not None:
-            places = torch.tensor([scaling.place(size) for size in decoded.sizes[rows].tolist()], dtype=torch.int64)
+            places = torch.tensor([scaling.place(*size) for size in decoded.sizes[rows].tolist()], dtype=torch.int64)
             rows_of_boxes = objects.rows(path for path, _ in read)
             boxes = on_canvas(rows_of_boxes, places.reshape(-1, 4), scaling.height, scaling.width)
         splits[part] = Split(decoded.images[rows], torch.tensor([label for _, label in read], dtype=torch.int64), boxes)
