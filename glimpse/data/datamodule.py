@@ -1,6 +1,8 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
-from glimpse.data.boxes import on_canvas
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
-from glimpse.data.folder import FITS, folder_classes, image_folder
+from glimpse.data.folder import FITS, LabelTable, image_folder, labelled_files
+from glimpse.data.folder.boxes import on_canvas
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.data.share import WHOLE, Share, share_of_this_process
 from glimpse.errors import Argument, Setting
@@ -130,17 +132,21 @@ class ImageData(LightningDataModule):
         flips: Without a canvas: whether half of the training images are mirrored left to right. Leave it out where that
             makes another class of an image, as of a letter or a sign with an arrow.
         image_height: For ``folder`` alone: every image is brought to this height, pixels. When both sides are left out,
-            they follow from the images' sizes, see :func:`glimpse.data.sizes.canvas_size`.
+            they follow from the images' sizes, see :func:`glimpse.data.folder.sizes.canvas_size`.
         image_width: For ``folder`` alone: every image is brought to this width, pixels.
         fit: For ``folder`` alone: ``squash`` scales every image to height x width, whatever its proportions;
             ``letterbox`` keeps them, and centres it on black. ``squash`` when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
-            :func:`glimpse.data.folder.image_folder`.
-        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
+            :func:`glimpse.data.folder.reading.image_folder`.
+        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.folder.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
         boxes: For ``folder`` alone: where objects are, a CSV file or a folder of masks, or ``none``; found by itself
-            when left out. See :mod:`glimpse.data.boxes`.
+            when left out. See :mod:`glimpse.data.folder.boxes`.
+        near_duplicates: For ``folder`` alone: whether to look for near-duplicates and to keep them in one part; true
+            when left out.
+        cache: For ``folder`` alone: a folder in which decoded images are kept on disk, for more of them than memory
+            holds.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -169,6 +175,8 @@ class ImageData(LightningDataModule):
         labels: str | None = None,
         skip_unreadable: bool = False,
         boxes: str | None = None,
+        near_duplicates: bool | None = None,
+        cache: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -187,6 +195,8 @@ class ImageData(LightningDataModule):
             "labels": labels,
             "skip_unreadable": skip_unreadable or None,
             "boxes": boxes,
+            "near_duplicates": near_duplicates,
+            "cache": cache,
         }
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
@@ -246,7 +256,14 @@ class ImageData(LightningDataModule):
         self.root = root
         self.download = download
         self.jitter = jitter
-        self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
+        self.labels = labels
+        self.reading: dict[str, Any] = {
+            "group": group,
+            "boxes": boxes,
+            "skip_unreadable": skip_unreadable,
+            "near_duplicates": near_duplicates is not False,
+            "cache": Path(cache).expanduser() if cache else None,
+        }
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -263,7 +280,7 @@ class ImageData(LightningDataModule):
         if self.dataset != FOLDER:
             return self.dataset, root
         shape = tuple(said[name] for name in ("image_height", "image_width", "channels", "fit"))
-        return root, *shape, self.group, self.labels, self.skip_unreadable, self.boxes
+        return root, *shape, self.labels, *self.reading.values()
 
     @property
     def source(self) -> Source:
@@ -275,15 +292,12 @@ class ImageData(LightningDataModule):
             if self.dataset == FOLDER:
                 said = self.hparams
                 self._source = image_folder(
-                    data_root(self.root),
+                    self._found,
                     said["image_height"],
                     said["image_width"],
                     said["channels"],
-                    self.group,
-                    self.labels,
-                    self.skip_unreadable,
-                    self.boxes,
-                    FITS[said["fit"]],
+                    size_policy=FITS[said["fit"]],
+                    **self.reading,
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
@@ -296,9 +310,12 @@ class ImageData(LightningDataModule):
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels."""
-        return list(
-            folder_classes(data_root(self.root), self.labels) if self.dataset == FOLDER else self.source.classes
-        )
+        return list(self._found.tree.classes if self.dataset == FOLDER else self.source.classes)
+
+    @cached_property
+    def _found(self) -> LabelTable:
+        """The files of a folder."""
+        return labelled_files(data_root(self.root), self.labels)
 
     @property
     def class_counts(self) -> Int64[Tensor, " classes"]:

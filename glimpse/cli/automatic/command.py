@@ -141,7 +141,7 @@ def _read(settings: AutomaticTraining) -> "ImageData":
 
 def _survey(root: Path, data: "ImageData") -> "Survey":
     from glimpse.cli.automatic.survey import survey_images
-    from glimpse.data.tree import read_tree
+    from glimpse.data.folder.tree import read_tree
 
     files = [path for of_class in read_tree(root).parts.values() for paths in of_class.values() for path in paths]
     return survey_images(files, data.source.train.boxes is not None)

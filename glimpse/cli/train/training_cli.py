@@ -21,6 +21,7 @@ from glimpse.cli.interruption import ToldInterrupt
 from glimpse.cli.train.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
+from glimpse.cli.train.data_report import write_data_report
 from glimpse.cli.train.messages import options_of, sentence_of
 from glimpse.cli.train.options.loggers import choose_loggers
 from glimpse.cli.train.options.names import FUSED
@@ -256,6 +257,7 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.datamodule, ImageData):
             for note in self.datamodule.source.notes:
                 print(f"data: {note}")
+            write_data_report(self.datamodule.source, self.output)
         for note in notes_before(
             self.model, self.datamodule, self._get(self.config, "early_stopping"), self.trainer.max_epochs
         ):

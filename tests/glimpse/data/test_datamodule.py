@@ -13,6 +13,7 @@ from torch import Tensor
 from glimpse.data.canvas import Canvas
 from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
 from glimpse.data.datasets import DataError
+from glimpse.data.folder import labelled_files
 from tests.support.spellings import rejected
 
 FIRST_BLOCKS = {"digits": "01f06e757c555aa3076bc572452b791d", "mnist": "24595ff746b9b6b2b22f2819f25cdc6e"}
@@ -434,3 +435,31 @@ def test_the_options_of_an_earlier_version_mean_what_they_meant():
     }
     for options in ({"dataset": "mnist"}, {"dataset": "folder", "fit": "squash", "image_height": 48}, {}):
         assert complete_options(options) == options
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("near_duplicates", False), ("near_duplicates", True), ("cache", "here")]
+)
+def test_options_of_folders_are_refused_with_other_data_sets(option, value):
+    with pytest.raises(DataError, match=f"expected {option} with the data set folder alone, got {value} with digits"):
+        ImageData("digits", **{option: value})
+
+
+def test_a_folder_is_walked_once_and_may_be_cached(tmp_path, monkeypatch):
+    for name in ("ant", "bee"):
+        flat = tmp_path / "photos" / name
+        flat.mkdir(parents=True)
+        for number in range(9):
+            Image.new("L", (8, 6), 10 * number).save(flat / f"{number}.png")
+    walks = []
+
+    def counted(root, labels=None):
+        walks.append(root)
+        return labelled_files(root, labels)
+
+    monkeypatch.setattr("glimpse.data.datamodule.labelled_files", counted)
+    data = ImageData("folder", str(tmp_path / "photos"), cache=str(tmp_path / "cache"))
+    assert data.classes == ["ant", "bee"]
+    assert len(data.source.train) + len(data.source.validation) + len(data.source.test) == 18
+    assert len(walks) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2

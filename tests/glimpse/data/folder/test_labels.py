@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.labels import read_labels
+from glimpse.data.folder.labels import read_labels
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ a test part beside it, or one of them, or none, under any of their usual names a
 unpacked archives have, are passed through. Links are followed, each folder once.
 
 Masks that state where objects are, in ``ROOT/masks/CLASS/.../image`` beside ``ROOT/images/CLASS/.../image`` or beside
-the classes or parts themselves, are no images; :mod:`glimpse.data.boxes` reads them.
+the classes or parts themselves, are no images; :mod:`glimpse.data.folder.boxes` reads them.
 """
 
 import os
@@ -187,7 +187,11 @@ def _check_class_name(folder: Path) -> None:
 def _images(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:
     """The images in a folder and below it; notes what is left out."""
     seen = {folder.resolve()}
-    for place, folders, files in os.walk(folder, followlinks=True):
+
+    def note(error: OSError) -> None:
+        left_out[Path(error.filename)] = f"a folder that can't be read ({error.strerror})"
+
+    for place, folders, files in os.walk(folder, onerror=note, followlinks=True):
         kept = []
         masks, _ = _masks_among(Path(place), [Path(place, name) for name in folders]) or (None, None)
         for name in folders:
@@ -213,7 +217,13 @@ def _images(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:
 
 def _names(folder: Path) -> list[str]:
     """What a folder holds, without what is hidden, as what macOS writes beside a file is."""
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"expected a folder that can be read at {visible(str(folder))}, got: {error.strerror}; change its "
+            "permissions"
+        ) from error
 
 
 def _folders(folder: Path) -> list[Path]:

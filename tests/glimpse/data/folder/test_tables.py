@@ -1,7 +1,7 @@
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.tables import columns_of, read_table
+from glimpse.data.folder.tables import columns_of, read_table
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

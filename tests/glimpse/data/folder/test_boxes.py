@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpse.data.boxes import JOINED, MOST_BOXES, boxes_in, find_boxes, on_canvas
 from glimpse.data.datasets import DataError
-from glimpse.data.tree import read_tree
+from glimpse.data.folder.boxes import JOINED, MOST_BOXES, boxes_in, find_boxes, on_canvas
+from glimpse.data.folder.tree import read_tree
 
 HEADER = "path,left,top,right,bottom\n"
 CLASSES = ("bolt", "nut")

@@ -2,8 +2,8 @@
 
 A *table* is a CSV file in the folder with the columns ``path`` and ``left, top, right, bottom`` (or ``xmin, ymin, xmax,
 ymax``), one line a box, in pixels of the upright image. *Masks* are images of the images' size that are not zero where
-an object is; they lie in a folder that mirrors the images (:func:`glimpse.data.tree.masks_within`), and each of their
-connected regions is a box.
+an object is; they lie in a folder that mirrors the images (:func:`glimpse.data.folder.tree.masks_within`), and each of
+their connected regions is a box.
 """
 
 import os
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from glimpse.contract.texts import visible
 from glimpse.data.datasets import DataError
-from glimpse.data.tables import columns_of, read_table
-from glimpse.data.tree import masks_within, named_as_images
+from glimpse.data.folder.tables import columns_of, read_table
+from glimpse.data.folder.tree import masks_within, named_as_images
 from glimpse.errors import Argument, Setting
 from glimpse.images.formats import IMAGE_SUFFIXES
 from glimpse.images.geometry import Box

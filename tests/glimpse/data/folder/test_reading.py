@@ -1,46 +1,23 @@
 import os
 import shutil
 import tracemalloc
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from glimpse.data import folder
-from glimpse.data.datasets import DataError, Source, Split
-from glimpse.data.folder import folder_classes, image_folder
-from glimpse.data.grouping import Groups
+from glimpse.data.datasets import DataError
+from glimpse.data.folder import labelled_files, reading
+from glimpse.data.folder.grouping import Groups
 from glimpse.images.pixels import fit
-
-
-def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path, **options)
-
-
-def flat(root: Path, numbers: range = range(40), classes: tuple[str, ...] = ("ant", "bee")) -> Path:
-    """ROOT/CLASS/image, each image filled with a value of its own."""
-    for label, name in enumerate(classes):
-        for number in numbers:
-            write(root / name / f"{number:04}.png", 1 + number + 100 * label)
-    return root
-
-
-def values(part: Split) -> set[tuple[int, int]]:
-    return {(int(label), int(image.max())) for image, label in zip(part.images, part.labels, strict=True)}
-
-
-def parts_of(source: Source) -> tuple[Split, Split, Split]:
-    return source.train, source.validation, source.test
+from tests.support.folders import flat, parts_of, read_folder, values, write
 
 
 def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
-    source = image_folder(flat(tmp_path), 6, 8, 1)
+    source = read_folder(flat(tmp_path), 6, 8, 1)
     parts = [values(part) for part in (source.train, source.validation, source.test)]
-    assert source.classes == folder_classes(tmp_path) == ("ant", "bee")
+    assert source.classes == labelled_files(tmp_path).tree.classes == ("ant", "bee")
     assert sum(map(len, parts)) == 80
     assert parts[0] | parts[1] | parts[2] == {(label, 1 + n + 100 * label) for label in range(2) for n in range(40)}
     for part in parts:
@@ -51,9 +28,9 @@ def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
 
 
 def test_adding_images_moves_none_of_the_others(tmp_path):
-    before = image_folder(flat(tmp_path), 6, 8, 1)
+    before = read_folder(flat(tmp_path), 6, 8, 1)
     flat(tmp_path, range(40, 97))
-    after = image_folder(tmp_path, 6, 8, 1)
+    after = read_folder(tmp_path, 6, 8, 1)
     for name in ("train", "validation", "test"):
         assert values(getattr(before, name)) < values(getattr(after, name))
 
@@ -63,9 +40,9 @@ def test_the_parts_have_their_shares(tmp_path):
         (tmp_path / label).mkdir()
         for number in range(600):
             (tmp_path / label / f"{number}.png").write_text(f"{label} {number}")
-    tree, _ = folder._tree(tmp_path, None)
+    tree, _ = labelled_files(tmp_path)
     files = [path for paths in tree.parts["train"].values() for path in paths]
-    parts, _ = folder._split(tree, Groups(tmp_path, files, {}))
+    parts, _ = reading._split(tree, Groups(tmp_path, files, {}))
     counts = {part: sum(map(len, files.values())) for part, files in parts.items()}
     assert abs(counts["test"] - 240) < 45
     assert abs(counts["validation"] - 120) < 35
@@ -75,7 +52,7 @@ def test_the_parts_have_their_shares(tmp_path):
 def test_the_split_does_not_depend_on_where_the_folder_lies(tmp_path):
     flat(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "moved" / "there")
-    here, there = image_folder(tmp_path / "here", 6, 8, 1), image_folder(tmp_path / "moved" / "there", 6, 8, 1)
+    here, there = read_folder(tmp_path / "here", 6, 8, 1), read_folder(tmp_path / "moved" / "there", 6, 8, 1)
     assert torch.equal(here.train.images, there.train.images)
     assert torch.equal(here.test.labels, there.test.labels)
 
@@ -84,7 +61,7 @@ def test_the_split_does_not_depend_on_where_the_folder_lies(tmp_path):
 def test_three_images_a_class_are_enough_for_every_part(tmp_path, count):
     for start in range(0, 50, 10):
         root = tmp_path / str(start)
-        source = image_folder(flat(root, range(start, start + count)), 6, 8, 1)
+        source = read_folder(flat(root, range(start, start + count)), 6, 8, 1)
         for part in (source.train, source.validation, source.test):
             assert {label for label, _ in values(part)} == {0, 1}
         assert sum(len(part) for part in (source.train, source.validation, source.test)) == 2 * count
@@ -94,7 +71,7 @@ def test_three_images_a_class_are_enough_for_every_part(tmp_path, count):
 def test_parts_that_are_laid_out_are_taken_as_they_are(tmp_path, validation):
     for shift, part in enumerate(("train", validation, "test")):
         flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert values(source.train) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(4)}
     assert values(source.validation) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(10, 14)}
     assert values(source.test) == {(label, 1 + n + 100 * label) for label in range(2) for n in range(20, 24)}
@@ -110,7 +87,7 @@ def test_images_are_fitted_turned_upright_and_converted(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(picture).save(path, exif=exif)
-    source = image_folder(tmp_path, 24, 24, 3)
+    source = read_folder(tmp_path, 24, 24, 3)
     image = source.train.images[source.train.labels == 0][0]
     assert image.shape == (3, 24, 24)
     assert (image[0, :11, 8:16] > 200).all(), "the red half lies above once the image stands upright"
@@ -123,12 +100,12 @@ def test_16_bits_a_pixel_are_scaled(tmp_path):
     flat(tmp_path, range(6))
     for number, path in enumerate((tmp_path / "bee").iterdir()):
         Image.fromarray(np.full((6, 8), 32768 + number, np.uint16)).save(path)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert set(source.train.images[source.train.labels == 1].unique().tolist()) == {128}
 
 
 def test_grey_images_can_be_wanted_in_colour(tmp_path):
-    source = image_folder(flat(tmp_path, range(6)), 6, 8, 3)
+    source = read_folder(flat(tmp_path, range(6)), 6, 8, 3)
     assert source.train.images.shape[1] == 3
     assert torch.equal(source.train.images[:, 0], source.train.images[:, 2])
 
@@ -138,7 +115,7 @@ def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
     (tmp_path / "ant" / "notes.txt").write_text("not an image")
     (tmp_path / ".cache").mkdir()
     write(tmp_path / "bee" / "deeper" / "UPPER.PNG", 7)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert source.classes == ("ant", "bee")
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
 
@@ -150,14 +127,14 @@ def test_hidden_files_and_folders_named_like_images_are_passed_over(tmp_path):
     (tmp_path / "bee" / ".thumbnails").mkdir()
     (tmp_path / "bee" / ".thumbnails" / "0000.png").touch()
     write(tmp_path / "ant" / "album.png" / "inside.png", 7)
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 13
 
 
 def test_the_first_images_of_a_part_are_of_all_classes(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(30), ("ant", "bee", "cat"))
-    source, again = image_folder(tmp_path, 6, 8, 1), image_folder(tmp_path, 6, 8, 1)
+    source, again = read_folder(tmp_path, 6, 8, 1), read_folder(tmp_path, 6, 8, 1)
     for name in ("train", "validation", "test"):
         once, twice = getattr(source, name), getattr(again, name)
         assert set(once.labels[:15].tolist()) == {0, 1, 2}
@@ -169,7 +146,7 @@ def test_images_are_read_straight_into_their_places(tmp_path):
     for part in ("train", "val", "test"):
         flat(tmp_path / part, range(60 if part == "train" else 2))
     tracemalloc.start()
-    source = image_folder(tmp_path, 120, 120, 3)
+    source = read_folder(tmp_path, 300, 300, 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < source.train.images.nbytes / 2, "numpy holds a few images at a time, torch holds them all"
@@ -178,7 +155,7 @@ def test_images_are_read_straight_into_their_places(tmp_path):
 
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(DataError, match=r"expected a folder of images at .*gone, found none; give one with"):
-        image_folder(tmp_path / "gone", 6, 8, 1)
+        read_folder(tmp_path / "gone", 6, 8, 1)
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -186,14 +163,14 @@ def test_one_class_is_too_few(tmp_path):
     with pytest.raises(
         DataError, match=r"expected at least 2 classes, one folder each, .*, found 1: ant/ \(40 images\); lay the"
     ):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_a_class_without_images_is_named(tmp_path):
     flat(tmp_path)
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the train part"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -201,7 +178,7 @@ def test_a_class_too_small_to_split_is_named(tmp_path, count):
     flat(tmp_path)
     flat(tmp_path, range(count), ("cat",))
     with pytest.raises(DataError, match=r"none of cat in the .* part; add some \(three a class at least; files"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_a_part_that_lacks_a_class_is_named(tmp_path):
@@ -209,7 +186,7 @@ def test_a_part_that_lacks_a_class_is_named(tmp_path):
         flat(tmp_path / part, range(4), ("ant", "bee", "cat"))
     flat(tmp_path / "test", range(4))
     with pytest.raises(DataError, match=r"of every class in each part of .*, found none of cat in the test part"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +197,7 @@ def test_a_part_that_is_missing_is_split_off_the_training_part_and_that_is_said(
     flat(tmp_path / "train")
     if laid_out:
         flat(tmp_path / laid_out, range(50, 60))
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert len(source.notes) == 2
     assert split_off in source.notes[1]
     parts = {"train": source.train, "val": source.validation, "test": source.test}
@@ -237,13 +214,13 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     flat(tmp_path, range(10))
     (tmp_path / "bee" / "0004.png").write_bytes(b"not an image at all")
     with pytest.raises(DataError, match=r"found 1 that can't: '.*0004\.png' is no image .*; mend or remove them"):
-        image_folder(tmp_path, 6, 8, 1)
+        read_folder(tmp_path, 6, 8, 1)
 
 
 def test_more_than_memory_holds_is_refused_before_reading(tmp_path):
     flat(tmp_path, range(10))
     with pytest.raises(DataError, match=r"20 images of 20000x20000 pixels need .* GiB of memory, more than 8; lower"):
-        image_folder(tmp_path, 20_000, 20_000, 3)
+        read_folder(tmp_path, 20_000, 20_000, 3)
 
 
 def test_images_that_cannot_be_read_are_reported_at_once_or_left_out(tmp_path):
@@ -251,8 +228,8 @@ def test_images_that_cannot_be_read_are_reported_at_once_or_left_out(tmp_path):
     for number in range(7):
         (tmp_path / "bee" / f"{number:04}.png").write_bytes(b"not an image" * number)
     with pytest.raises(DataError, match=r"found 7 that can't: .*; and 2 more; .* with skip_unreadable=True"):
-        image_folder(tmp_path, 6, 8, 1)
-    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+        read_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
     assert sum(len(part) for part in (source.train, source.validation, source.test)) == 33
     assert any(note.startswith("unreadable and left out: 7 images") for note in source.notes)
 
@@ -261,7 +238,7 @@ def test_a_group_of_files_stays_in_one_part(tmp_path):
     for label, name in enumerate(("ant", "bee")):
         for number in range(60):
             write(tmp_path / name / f"track{number // 5}_{number % 5}.png", 1 + number + 100 * label)
-    source = image_folder(tmp_path, 6, 8, 1, group=r"^(.*track\d+)_")
+    source = read_folder(tmp_path, 6, 8, 1, group=r"^(.*track\d+)_")
     tracks = [{(label, (value - 1) % 100 // 5) for label, value in values(part)} for part in parts_of(source)]
     assert tracks[0] | tracks[1] | tracks[2] == {(label, track) for label in range(2) for track in range(12)}
     assert not tracks[0] & tracks[1]
@@ -274,7 +251,7 @@ def test_a_group_of_files_stays_in_one_part(tmp_path):
 )
 def test_a_pattern_of_groups_that_fits_nothing_is_refused(tmp_path, pattern, message):
     with pytest.raises(DataError, match=message):
-        image_folder(flat(tmp_path), 6, 8, 1, group=pattern)
+        read_folder(flat(tmp_path), 6, 8, 1, group=pattern)
 
 
 def test_groups_in_several_laid_out_parts_are_noted(tmp_path):
@@ -282,7 +259,7 @@ def test_groups_in_several_laid_out_parts_are_noted(tmp_path):
         flat(tmp_path / part, range(shift * 10, shift * 10 + 4))
     shutil.copy(tmp_path / "train" / "ant" / "0000.png", tmp_path / "test" / "ant" / "copy.png")
     shutil.copy(tmp_path / "train" / "ant" / "0001.png", tmp_path / "train" / "bee" / "copy.png")
-    notes = image_folder(tmp_path, 6, 8, 1).notes
+    notes = read_folder(tmp_path, 6, 8, 1).notes
     assert any("1 groups or identical files lie in several parts" in note for note in notes)
     assert any("train/ant/0001.png = train/bee/copy.png; one label is wrong" in note for note in notes)
 
@@ -291,7 +268,7 @@ def test_what_is_left_out_is_noted(tmp_path):
     flat(tmp_path)
     (tmp_path / "bee" / "photo.HEIC").write_text("x")
     (tmp_path / "bee" / "gone.png").symlink_to("nowhere.png")
-    notes = "\n".join(image_folder(tmp_path, 6, 8, 1).notes)
+    notes = "\n".join(read_folder(tmp_path, 6, 8, 1).notes)
     assert "left out: 1 x a HEIC photograph: convert it to JPEG" in notes
     assert "left out: 1 x a link to a file that is not there, such as " in notes
 
@@ -302,8 +279,8 @@ def test_labels_may_come_in_a_table(tmp_path):
     for number in range(40):
         lines += [f"images/{name}/{number:04}.png,{name}s,{name}{number // 4}" for name in ("ant", "bee")]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    source = image_folder(tmp_path, 6, 8, 1, labels="labels.csv")
-    assert source.classes == folder_classes(tmp_path, "labels.csv") == ("ants", "bees")
+    source = read_folder(tmp_path, 6, 8, 1, labels="labels.csv")
+    assert source.classes == labelled_files(tmp_path, "labels.csv").tree.classes == ("ants", "bees")
     groups = [{(label, (value - 1) % 100 // 4) for label, value in values(part)} for part in parts_of(source)]
     assert sum(map(len, groups)) == 20, "no group is in two parts"
 
@@ -323,7 +300,7 @@ def test_a_folder_that_can_not_name_a_class_is_named_with_what_to_do(tmp_path, n
     for part in ("train", "val", "test") if parted else (".",):
         ant = flat(tmp_path / part, range(4)) / "ant"
         ant.rename(ant.with_name(os.fsdecode(name)))
-    for read in (lambda: image_folder(tmp_path, 6, 8, 1), lambda: folder_classes(tmp_path)):
+    for read in (lambda: read_folder(tmp_path, 6, 8, 1), lambda: labelled_files(tmp_path).tree.classes):
         with pytest.raises(DataError, match=fault) as refused:
             read()
         assert str(refused.value).isprintable()
@@ -337,7 +314,7 @@ def test_names_of_people_are_names_of_classes_and_files_may_be_called_anything(t
         for place in range(3):
             with open(os.fsencode(folder) + b"/caf\xe9\n%d.png" % place, "wb") as stream:  # noqa: PTH123 - bytes
                 Image.new("L", (8, 6), 10 * place).save(stream, "PNG")
-    source = image_folder(tmp_path, 6, 8, 1)
+    source = read_folder(tmp_path, 6, 8, 1)
     assert list(source.classes) == sorted(names)
     assert len(source.train) == len(names)
 
@@ -346,7 +323,7 @@ def test_boxes_of_objects_come_with_the_images_and_are_noted(tmp_path):
     flat(tmp_path)
     lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
     (tmp_path / "stings.csv").write_text("\n".join(("path,xmin,ymin,xmax,ymax", *lines)))
-    source = image_folder(tmp_path, 16, 16, 1)
+    source = read_folder(tmp_path, 16, 16, 1)
     for part in parts_of(source):
         assert part.boxes is not None
         assert part.boxes.shape == (len(part), 1, 4)
@@ -361,7 +338,7 @@ def test_boxes_of_objects_come_with_the_images_and_are_noted(tmp_path):
     with_boxes = int(source.train.labels.sum() + source.validation.labels.sum())
     assert source.notes[-1] == (f"boxes of objects for {with_boxes} of {used} images (stings.csv); they teach the gaze")
     assert not any("left out" in note for note in source.notes)
-    without = image_folder(tmp_path, 16, 16, 1, boxes="none")
+    without = read_folder(tmp_path, 16, 16, 1, boxes="none")
     assert all(part.boxes is None for part in parts_of(without))
     assert "left out: 1 x a file ending with .csv" in without.notes[-1]
 
@@ -371,7 +348,7 @@ def test_boxes_stay_with_their_images_when_others_cannot_be_read(tmp_path):
     (tmp_path / "bee" / "0003.png").write_bytes(b"broken")
     lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
     (tmp_path / "stings.csv").write_text("\n".join(("path,x1,y1,x2,y2", *lines)))
-    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+    source = read_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
     assert sum(map(len, parts_of(source))) == 79
     for part in parts_of(source):
         assert part.boxes is not None
@@ -385,7 +362,7 @@ def test_the_canvas_follows_from_the_training_folder_alone(tmp_path):
             for number in range(3):
                 write(tmp_path / part / name / f"{number}.png", 10 * number + len(part) + len(name), size)
     (tmp_path / "train" / "ant" / "torn.png").write_bytes(b"no image")
-    source = image_folder(tmp_path, None, None, 1, skip_unreadable=True)
+    source = read_folder(tmp_path, None, None, 1, skip_unreadable=True)
     assert {tuple(part.images.shape[1:]) for part in parts_of(source)} == {(1, 48, 48)}
     assert "images of 44 to 50 pixels a side, 44x50 in the middle: scaled to 48x48" in source.notes
 
@@ -397,7 +374,7 @@ def test_of_images_that_nobody_can_read_the_error_tells_and_no_size_fails(tmp_pa
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"no image" + bytes([number]) + name.encode())
     with pytest.raises(DataError, match="expected images that can be read, found 8 that can't"):
-        image_folder(tmp_path, None, None, 1)
+        read_folder(tmp_path, None, None, 1)
 
 
 def test_a_folder_is_squashed_as_a_model_is_given_its_images(tmp_path):
@@ -406,7 +383,7 @@ def test_a_folder_is_squashed_as_a_model_is_given_its_images(tmp_path):
         path = tmp_path / ("ant", "bee")[number % 2] / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.roll(wide, number, 1)).save(path)
-    source = image_folder(tmp_path, 20, 24, 3, size_policy="squash")
+    source = read_folder(tmp_path, 20, 24, 3, size_policy="squash")
     expected = {fit(np.roll(wide, number, 1), 20, 24, 3, "squash").tobytes() for number in range(8)}
     read = {image.permute(1, 2, 0).numpy().tobytes() for part in parts_of(source) for image in part.images}
     assert read == expected

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import DataError
-from glimpse.data.tables import read_table
-from glimpse.data.tree import PARTS, TRAIN, Tree, part_of
+from glimpse.data.folder.tables import read_table
+from glimpse.data.folder.tree import PARTS, TRAIN, Tree, part_of
 
 _COLUMNS = ("path", "label", "group", "part")
 _SHOWN_FAULTS = 10

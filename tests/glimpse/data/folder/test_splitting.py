@@ -2,20 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.data.splitting import SHARES, split_off
+from glimpse.data.folder.splitting import SHARES, split_off
 
 
-def by_name(name: str, path: Path) -> str:
-    return f"{name}/{path}"
+def by_name(path: Path) -> str:
+    return str(path)
 
 
-def numbered(count: int, pattern: str = "{}.png") -> list[Path]:
-    return [Path(pattern.format(number)) for number in range(count)]
+def numbered(name: str, count: int, pattern: str = "{}.png") -> list[Path]:
+    return [Path(name, pattern.format(number)) for number in range(count)]
 
 
 @pytest.mark.parametrize("pattern", ["{}.png", "IMG_20240501_{:06}.jpg", "{}/image.png", "a{}", "aaaa{}aaaa.jpeg"])
 def test_the_shares_hold_whatever_the_files_are_called(pattern):
-    split = split_off({"cat": numbered(3000, pattern), "dog": numbered(3000, pattern)}, SHARES, by_name)
+    split = split_off({"cat": numbered("cat", 3000, pattern), "dog": numbered("dog", 3000, pattern)}, SHARES, by_name)
     for name in ("cat", "dog"):
         assert len(split["test"][name]) == pytest.approx(600, abs=70)
         assert len(split["validation"][name]) == pytest.approx(300, abs=60)
@@ -23,21 +23,21 @@ def test_the_shares_hold_whatever_the_files_are_called(pattern):
 
 
 def test_files_that_are_added_move_no_other():
-    before = split_off({"cat": numbered(40), "dog": numbered(40)}, SHARES, by_name)
-    after = split_off({"cat": numbered(140), "dog": numbered(300)}, SHARES, by_name)
+    before = split_off({"cat": numbered("cat", 40), "dog": numbered("dog", 40)}, SHARES, by_name)
+    after = split_off({"cat": numbered("cat", 140), "dog": numbered("dog", 300)}, SHARES, by_name)
     for part, of_class in before.items():
         for name, files in of_class.items():
             assert set(files) <= set(after[part][name])
 
 
 def test_only_the_parts_that_are_asked_for_are_split_off():
-    split = split_off({"cat": numbered(100)}, {"validation": 0.1}, by_name)
+    split = split_off({"cat": numbered("cat", 100)}, {"validation": 0.1}, by_name)
     assert list(split) == ["train", "validation"]
     assert 3 <= len(split["validation"]["cat"]) <= 20
 
 
 def test_a_part_is_the_same_whether_the_other_one_is_laid_out_or_not():
-    files = {"cat": numbered(500)}
+    files = {"cat": numbered("cat", 500)}
     both = split_off(files, SHARES, by_name)
     assert split_off(files, {"test": SHARES["test"]}, by_name)["test"] == both["test"]
 
@@ -45,13 +45,13 @@ def test_a_part_is_the_same_whether_the_other_one_is_laid_out_or_not():
 @pytest.mark.parametrize("count", [3, 4, 7])
 @pytest.mark.parametrize("start", range(0, 60, 7))
 def test_small_classes_are_in_every_part(start, count):
-    files = [Path(f"{number}.png") for number in range(start, start + count)]
-    split = split_off({"cat": files, "dog": files}, SHARES, by_name)
+    files = {name: [Path(name, f"{number}.png") for number in range(start, start + count)] for name in ("cat", "dog")}
+    split = split_off(files, SHARES, by_name)
     assert all(of_class[name] for of_class in split.values() for name in ("cat", "dog"))
 
 
 def test_a_group_of_several_classes_moves_as_a_whole():
-    def track(name: str, path: Path) -> str:
+    def track(path: Path) -> str:
         return path.stem.split("_")[0]
 
     files = {
@@ -64,19 +64,21 @@ def test_a_group_of_several_classes_moves_as_a_whole():
         for name, paths in of_class.items():
             assert paths, (part, name)
             for path in paths:
-                parts_of.setdefault(track(name, path), set()).add(part)
+                parts_of.setdefault(track(path), set()).add(part)
     assert all(len(parts) == 1 for parts in parts_of.values())
 
 
 def test_a_class_with_fewer_groups_than_parts_lacks_some():
-    split = split_off({"cat": numbered(20), "dog": numbered(9)}, SHARES, lambda name, path: f"{name} {len(path.stem)}")
+    split = split_off(
+        {"cat": numbered("cat", 20), "dog": numbered("dog", 9)}, SHARES, lambda path: f"{path.parent} {len(path.stem)}"
+    )
     assert sum(bool(of_class["dog"]) for of_class in split.values()) == 1
 
 
 @pytest.mark.parametrize("groups", [10, 12, 20])
 @pytest.mark.parametrize("name", ["{:05}", "track{}", "{}", "burst-{}-x"])
 def test_few_groups_are_dealt_out_so_that_the_shares_hold(groups, name):
-    def burst(label: str, path: Path) -> str:
+    def burst(path: Path) -> str:
         return str(name.format(int(path.stem.split("_")[0])))
 
     files = [Path(f"{number}_{frame}.png") for number in range(groups) for frame in range(15)]

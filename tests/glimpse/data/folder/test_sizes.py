@@ -1,6 +1,6 @@
 import pytest
 
-from glimpse.data.sizes import canvas_size
+from glimpse.data.folder.sizes import canvas_size
 
 ROOM = 2**40
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from glimpse.data.tree import PARTS, TEST, TRAIN, VALIDATION
+from glimpse.data.folder.tree import PARTS, TEST, TRAIN, VALIDATION
 
 SHARES = {TEST: 0.2, VALIDATION: 0.1}
 """Shares of the images that are split off for parts that are not laid out."""
@@ -24,14 +24,14 @@ Files = Mapping[str, list[Path]]
 
 
 def split_off(
-    files: Files, shares: Mapping[str, float], group: Callable[[str, Path], str]
+    files: Files, shares: Mapping[str, float], group: Callable[[Path], str]
 ) -> dict[str, dict[str, list[Path]]]:
     """Split parts off the training part.
 
     Args:
         files: The files of each class.
         shares: The share of each part that is split off, in (0, 1), in all less than 1.
-        group: The name of a file's group, from its class and path. Files of one group stay in one part.
+        group: The name of a file's group, from its path. Files of one group stay in one part.
 
     Returns:
         The files of each class by part: the parts of ``shares``, and ``train`` for the rest. A class with fewer groups
@@ -40,7 +40,7 @@ def split_off(
     members: dict[str, dict[str, list[Path]]] = {}
     for name, paths in files.items():
         for path in paths:
-            members.setdefault(group(name, path), {}).setdefault(name, []).append(path)
+            members.setdefault(group(path), {}).setdefault(name, []).append(path)
     ranks = {key: _rank(key) for key in members}
     bounds, start = {}, 0.0
     for part in (TEST, VALIDATION):

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.tree import masks_within, part_of, read_tree
+from glimpse.data.folder.tree import masks_within, part_of, read_tree
 
 
 def fill(folder: Path, count: int = 3, suffix: str = ".png") -> None:
@@ -199,4 +200,32 @@ def test_another_shape_is_refused_with_what_was_found(tmp_path):
     fill(tmp_path, 4)
     fill(tmp_path, 2, ".txt")
     with pytest.raises(DataError, match=r"expected at least 2 classes, .* found 0: 4 .png files, 2 .txt files; lay"):
+        read_tree(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name)
+    fill(tmp_path / "dog" / "secret")
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert read_tree(tmp_path).left_out == {
+        tmp_path / "dog" / "secret": "a folder that can't be read (Permission denied)"
+    }
+
+
+def test_a_folder_of_classes_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def refuse(folder: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        DataError, match=r"expected a folder that can be read at .*, got: Permission denied; change its"
+    ):
         read_tree(tmp_path)
