@@ -93,6 +93,8 @@ class Lane:
             elif stop is not None and entry.future.cancelled():  # else it has ended, and the thread does other work
                 stop(entry.slot)
             raise
+        finally:
+            del entry  # an error holds this frame, and the entry holds the error: a circle, with all that was decoded
         return result
 
     def close(self) -> None:
@@ -140,6 +142,7 @@ class Lane:
         del work
         with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
             loop.call_soon_threadsafe(self._finish, entry, result, error)
+        del entry, error  # the error holds this frame
 
     def _finish(self, entry: _Entry, result: Any, error: Exception | None) -> None:
         if entry.timer is not None:

@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -63,6 +65,33 @@ def test_an_error_reaches_its_caller_alone():
         lane.close()
 
     asyncio.run(main())
+
+
+def test_what_failed_is_let_go_at_once():
+    """Without the collector of circles, which may come late: a body may have 16 MiB."""
+
+    def fail(_: Held, slot: int) -> None:
+        raise ValueError(slot)
+
+    async def main() -> "weakref.ref[Held]":
+        lane = Lane("things", 1, 10, 10.0)
+        held = Held()
+        seen = weakref.ref(held)
+        with contextlib.suppress(ValueError):
+            await lane.run(partial(fail, held))
+        lane.close()
+        return seen
+
+    gc.disable()
+    try:
+        seen = asyncio.run(main())
+        for _ in range(1000):
+            if seen() is None:
+                break
+            time.sleep(0.01)  # until the thread is done, too
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_the_number_is_bounded(gate):
