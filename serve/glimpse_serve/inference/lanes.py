@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from glimpse_serve.errors import HTTPError
@@ -121,7 +122,7 @@ class Lane:
             entry.slot = self._free.pop()
             self._running += 1
             entry.timer = loop.call_later(self._run_seconds, self._expire, entry)
-            self._threads.submit(lambda entry=entry: self._work(loop, entry))  # type: ignore[misc]
+            self._threads.submit(partial(self._work, loop, entry))
 
     def _expire(self, entry: _Entry) -> None:
         if entry.future.done() or entry.slot is None:

@@ -55,6 +55,7 @@ def test_the_program_replies_to_one_image_after_another_and_ends_with_its_input(
     canvas = (28, 28, 1)
     ((reply, _),) = ask([png(images[1])], DecodeRequest("x.png", 5000, max_estimate=1e-5))
     assert reply["kind"] == "cost"
+    assert isinstance(reply["estimate"], float)
     assert 1e-5 < reply["estimate"] < 1e-3
     found = ask([png(images[0]), b"none", png(images[1])], DecodeRequest("x.png", 5000, canvas, 5.0))
     assert [len(pixels) for _, pixels in found] == [784, 0, 784]
