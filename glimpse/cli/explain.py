@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glimpse.cli.parser import add_checkpoint, add_output_folder, parse_location
 from glimpse.cli.usage import UsageError
+from glimpse.contract.card import FIT, SQUASH
 from glimpse.contract.texts import visible, visible_lines
 from glimpse.errors import suggestion
 
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from glimpse.images import pixels
     from glimpse.training.checkpoint import load_training
 
-    training, _ = load_training(args.checkpoint)
+    training, data = load_training(args.checkpoint)
     if args.first_location is not None and training.observer.retina is None:
         raise UsageError("--first-location: the model has no retina, so it has no first glimpse; leave it out")
     output = None if args.label is None else class_number(training, args.label)
@@ -75,7 +76,12 @@ def run(args: argparse.Namespace) -> int:
     for path in args.images:
         try:
             picture, answer = explain(
-                training, pixels.decode(path), args.methods or ["jacobian"], output, args.first_location
+                training,
+                pixels.decode(path),
+                args.methods or ["jacobian"],
+                output,
+                args.first_location,
+                data.size_policy,
             )
             place = shlex.quote(str(album.add(picture, path.stem)))
             print(visible(f"{path}: {answer}; drawn in {place}"), flush=True)
@@ -103,11 +109,12 @@ def explain(
     methods: list[str],
     output: int | None = None,
     first_location: tuple[float, float] | None = None,
+    size_policy: str = FIT,
 ) -> "tuple[Image, str]":
     """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
 
-    The maps are those of the model's canvas. An image that is larger than the canvas is drawn in its own size, up to
-    :data:`LONGEST_SIDE`, and the maps are laid over it.
+    The maps are those of the model's canvas. An image that is larger than the canvas, or has other proportions there,
+    is drawn in its own size, up to :data:`LONGEST_SIDE`, and the maps are laid over it.
 
     Args:
         training: The model.
@@ -115,6 +122,8 @@ def explain(
         methods: Names out of :data:`glimpse.evaluation.maps.MAP_METHODS`.
         output: The class whose logit is explained; the model's answer when left out.
         first_location: Where a model with a retina begins, (x, y) in [-1, 1] of the image; the centre when left out.
+        size_policy: How an image of another size comes onto the canvas, one of
+            :data:`glimpse.contract.card.SIZE_POLICIES`.
 
     Returns:
         The picture, and the answer in words.
@@ -131,11 +140,11 @@ def explain(
 
     observer = training.observer
     channels, height, width = training.image_shape
-    canvas = pixels.fit(image, height, width, channels)
+    canvas = pixels.fit(image, height, width, channels, size_policy)
     images = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))[None].to(observer.device)
     first: tuple[torch.Tensor, ...] = ()
     if first_location is not None:
-        frames = Frames([(image.shape[0], image.shape[1])], height, width)
+        frames = Frames([(image.shape[0], image.shape[1])], height, width, size_policy)
         first = (torch.from_numpy(frames.locations_on_canvas(np.array(first_location))).to(observer.device),)
     with torch.no_grad():
         trace = observer(images, *first)
@@ -157,9 +166,9 @@ def explain(
         f"{training.classes[int(explained)]}{held}."
     )
     drawn = canvas
-    if image.shape[0] > height or image.shape[1] > width:
+    if image.shape[0] > height or image.shape[1] > width or size_policy == SQUASH:
         photograph = to_picture(image)
         drawn = np.asarray(resize(photograph, display_size(photograph.size, 1, LONGEST_SIDE)))
-        place = pixels.placement(image.shape[0], image.shape[1], height, width)
+        place = pixels.placement(image.shape[0], image.shape[1], height, width, size_policy)
         maps = [(title, over_image(map_, place, drawn.shape[0], drawn.shape[1])) for title, map_ in maps]
     return draw_maps(drawn, maps, columns=len(maps) + 1, note=note, longest=LONGEST_SIDE), answer

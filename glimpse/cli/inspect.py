@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.parser import add_json
-from glimpse.contract.card import ModelCard
+from glimpse.contract.card import FIT, SQUASH, ModelCard
 from glimpse.contract.texts import visible
 from glimpse.runtime.model_file import ModelFile, load_model_file
+
+_OTHERS = {FIT: "are made to fit", SQUASH: "are squashed to it"}
+"""What happens to images of other sizes, by the card's size policy."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +83,7 @@ def _facts(model: ModelFile) -> dict[str, str]:
     facts = {
         "classes": f"{len(card.classes)}: {names}",
         "images": f"{card.input_type} NCHW, {colour}, {span}, {card.width} x {card.height}"
-        f" ({'any size' if card.any_size else 'no other size'}); others are made to {card.size_policy}",
+        f" ({'any size' if card.any_size else 'no other size'}); others {_OTHERS[card.size_policy]}",
     }
     if card.has_retina:
         widest = (card.glimpse_size or 0) * (card.zoom or 1) ** ((card.num_scales or 1) - 1)

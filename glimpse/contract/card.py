@@ -22,13 +22,29 @@ GRAPHS = ("adaptive", "episode", "step")
 INPUT_TYPES = ("uint8", "float32")
 PRECISIONS = ("float32", "float16", "int8")
 TARGETS = ("cpu", "gpu")
-SIZE_POLICIES = ("fit",)
+FIT, SQUASH = "fit", "squash"
+SIZE_POLICIES = (FIT, SQUASH)
+"""How an image of another size comes onto the canvas: its proportions kept, in the middle of black; or scaled to all of
+it, its proportions not kept."""
 MAX_CARD_BYTES = 4 * 2**20
 """Bytes of a card's JSON."""
 
 
 class ContractError(ValueError):
     """A model file that does not describe itself, or does so in a form that this version can't read."""
+
+
+class CanvasShape(NamedTuple):
+    """The images that a model takes, in the order of the arguments of :func:`glimpse.images.pixels.fit`."""
+
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    channels: int
+    """1 (grey) or 3 (RGB)."""
+    size_policy: str = FIT
+    """How an image of another size comes onto it, one of :data:`SIZE_POLICIES`."""
 
 
 class RetinaGeometry(NamedTuple):
@@ -79,7 +95,7 @@ class ModelCard:
         target: What it is made for, one of ``TARGETS``: ``gpu`` leaves no pixel and no number of the model's to the
             processor, ``cpu`` has a faster cut for single images, which is not for GPUs.
         size_policy: What to do with an image of another size: ``fit`` scales it, keeping its proportions, and centres
-            it on black.
+            it on black; ``squash`` scales it to height x width, so that there is no black, and its proportions change.
         num_glimpses: Glimpses in an episode; 1 for a model that takes the image in at once.
         first_location: Where its first glimpses were in training, one of
             :data:`glimpse.contract.episode.FIRST_LOCATIONS`; so they were where its figures were measured. A graph
@@ -121,7 +137,7 @@ class ModelCard:
     input_type: str = "uint8"
     precision: str = "float32"
     target: str = "cpu"
-    size_policy: str = "fit"
+    size_policy: str = FIT
     first_location: str = "centre"
     state_size: int | None = None
     temperature: float = 1.0
@@ -142,6 +158,11 @@ class ModelCard:
     def takes_channels_last(self) -> bool:
         """Whether the graph takes a single colour image whose channels lie last in memory."""
         return self.channels > 1 and self.has_retina and self.target == "cpu"
+
+    @property
+    def canvas(self) -> CanvasShape:
+        """The canvas onto which images are brought."""
+        return CanvasShape(self.height, self.width, self.channels, self.size_policy)
 
     @property
     def retina(self) -> RetinaGeometry | None:

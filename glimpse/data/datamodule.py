@@ -1,23 +1,42 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
+from glimpse.data.augmentation import Augmentation
+from glimpse.data.boxes import on_canvas
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
-from glimpse.data.folder import folder_classes, image_folder
+from glimpse.data.folder import FITS, folder_classes, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
 from glimpse.errors import Argument, Setting
 
-FOLDER_SHAPE = {"channels": 3, "image_height": 64, "image_width": 64}
-"""What a folder's images are brought to when nothing is said."""
+FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64, "channels": 3}
+"""What was done to a folder's images where the options of a training name no way."""
+
+
+def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the options that a checkpoint has of :class:`ImageData`: an earlier version left some to its defaults.
+
+    Args:
+        options: By their names.
+    """
+    if options.get("dataset") != FOLDER or "fit" in options:
+        return dict(options)
+    return {**options, **{name: options.get(name) or value for name, value in FORMERLY.items()}}
+
+
+_READ: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
+"""The data sets that somebody holds in memory, so that several trainings in one process read them once."""
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -58,14 +77,22 @@ class EpochBatches(Sampler[Tensor]):
         yield from order[: len(self) * self.batch_size].split(self.batch_size)
 
 
-class Batches(Dataset[LabelledBatch]):
-    """A part of a data set, indexed by whole batches."""
+class Batches(Dataset[tuple[Tensor, ...]]):
+    """A part of a data set, indexed by whole batches: images, labels, and boxes where they are wanted and known.
 
-    def __init__(self, part: Split) -> None:
+    Args:
+        part: The part.
+        with_boxes: Whether the boxes of objects are wanted.
+    """
+
+    def __init__(self, part: Split, with_boxes: bool) -> None:
         self.part = part
+        self.with_boxes = with_boxes and part.boxes is not None
 
-    def __getitem__(self, places: Int64[Tensor, " batch"]) -> LabelledBatch:
+    def __getitem__(self, places: Int64[Tensor, " batch"]) -> tuple[Tensor, ...]:
         chosen = self.part.take(places)
+        if self.with_boxes and chosen.boxes is not None:
+            return chosen.images, chosen.labels, chosen.boxes
         return chosen.images, chosen.labels
 
 
@@ -84,13 +111,23 @@ class ImageData(LightningDataModule):
         num_pieces: Pieces of clutter on a canvas.
         piece_size: Side of a piece, pixels.
         jitter: Without a canvas: training images are moved by up to so many pixels along each axis.
-        image_height: For ``folder`` alone: every image is scaled to this height, pixels; 64 when left out.
-        image_width: For ``folder`` alone: every image is scaled to this width, pixels; 64 when left out.
+        augmentation: Without a canvas: how training images are changed anew in every epoch: ``none``; ``mild`` (small
+            moves, sizes and turns, brightness and contrast); ``strong`` (more of it); ``photographs`` (random crops and
+            colours). None of them mirrors an image.
+        flips: Without a canvas: whether half of the training images are mirrored left to right. Leave it out where that
+            makes another class of an image, as of a letter or a sign with an arrow.
+        image_height: For ``folder`` alone: every image is brought to this height, pixels. When both sides are left out,
+            they follow from the images' sizes, see :func:`glimpse.data.sizes.canvas_size`.
+        image_width: For ``folder`` alone: every image is brought to this width, pixels.
+        fit: For ``folder`` alone: ``squash`` scales every image to height x width, whatever its proportions;
+            ``letterbox`` keeps them, and centres it on black. ``squash`` when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
             :func:`glimpse.data.folder.image_folder`.
         labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
+        boxes: For ``folder`` alone: where objects are, a CSV file or a folder of masks, or ``none``; found by itself
+            when left out. See :mod:`glimpse.data.boxes`.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -109,12 +146,16 @@ class ImageData(LightningDataModule):
         num_pieces: int = 0,
         piece_size: int = 8,
         jitter: int = 0,
+        augmentation: str = "none",
+        flips: bool = False,
         image_height: int | None = None,
         image_width: int | None = None,
+        fit: str | None = None,
         channels: int | None = None,
         group: str | None = None,
         labels: str | None = None,
         skip_unreadable: bool = False,
+        boxes: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -124,8 +165,16 @@ class ImageData(LightningDataModule):
             raise DataError(
                 "expected ", Argument("dataset"), f" out of {', '.join(DATASETS)}; got {dataset!r}; choose one of them"
             )
-        shape = {"channels": channels, "image_height": image_height, "image_width": image_width}
-        of_folder = shape | {"group": group, "labels": labels, "skip_unreadable": skip_unreadable or None}
+        of_folder = {
+            "channels": channels,
+            "image_height": image_height,
+            "image_width": image_width,
+            "fit": fit,
+            "group": group,
+            "labels": labels,
+            "skip_unreadable": skip_unreadable or None,
+            "boxes": boxes,
+        }
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
                 raise DataError(
@@ -134,7 +183,8 @@ class ImageData(LightningDataModule):
                     f" with the data set {FOLDER} alone, got {value} with {dataset}, whose images have a shape, parts "
                     "and labels of their own; leave it out",
                 )
-        chosen = FOLDER_SHAPE | {name: value for name, value in shape.items() if value is not None}
+        if fit is not None and fit not in FITS:
+            raise DataError("expected ", Argument("fit"), f" out of {', '.join(FITS)}; got {fit!r}; choose one of them")
         for name, value, least in (
             ("batch_size", batch_size, 1),
             ("passes", passes, 1),
@@ -142,11 +192,19 @@ class ImageData(LightningDataModule):
             ("seed", seed, 0),
             ("canvas_height", canvas_height, 0),
             ("canvas_width", canvas_width, 0),
-            ("image_height", chosen["image_height"], 1),
-            ("image_width", chosen["image_width"], 1),
+            ("image_height", image_height, 1),
+            ("image_width", image_width, 1),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise DataError("expected ", Argument(name), f" of at least {least}, got {value}; raise it")
+        if (image_height is None) != (image_width is None):
+            raise DataError(
+                "expected both ",
+                Argument("image_height"),
+                " and ",
+                Argument("image_width"),
+                f", or neither, got {image_height} and {image_width}; give both, or leave both to the images' sizes",
+            )
         if bool(canvas_height) != bool(canvas_width) or (num_pieces and not canvas_height):
             raise DataError(
                 "a canvas needs both its sides, and clutter needs a canvas; got ",
@@ -156,22 +214,26 @@ class ImageData(LightningDataModule):
                 ", ",
                 Setting("num_pieces", num_pieces),
             )
-        if jitter and canvas_height:
-            raise DataError(
-                "expected ",
-                Argument("jitter"),
-                f" without a canvas alone, got {jitter} with a canvas of {canvas_height}x{canvas_width}, on which "
-                "images are moved anyway; leave one of them out",
-            )
-        if chosen["channels"] not in (1, 3):
+        self.augmentation = Augmentation(augmentation, flips)
+        for name, value in (("jitter", jitter), ("augmentation", augmentation), ("flips", flips)):
+            if value and value != "none" and canvas_height:
+                raise DataError(
+                    "expected ",
+                    Argument(name),
+                    f" without a canvas alone, got {value} with a canvas of {canvas_height}x{canvas_width}, on which "
+                    "images are moved anyway; leave one of them out",
+                )
+        if channels not in (None, 1, 3):
             raise DataError("expected ", Argument("channels"), f" to be 1 (grey) or 3 (colour), got {channels}")
         self.save_hyperparameters()
+        if dataset == FOLDER:
+            # A checkpoint says what was done, whatever a later version does when nothing is said.
+            self.hparams.update(fit=fit or "squash", channels=channels or 3)
         self.dataset = dataset
         self.root = root
         self.download = download
         self.jitter = jitter
-        self.folder_shape = (chosen["channels"], chosen["image_height"], chosen["image_width"])
-        self.group, self.labels, self.skip_unreadable = group, labels, skip_unreadable
+        self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -181,16 +243,41 @@ class ImageData(LightningDataModule):
         self._pool: Tensor | None = None
 
     @property
+    def _key(self) -> tuple[object, ...]:
+        """What the parts are read by."""
+        said = self.hparams
+        root = data_root(self.root).resolve()
+        if self.dataset != FOLDER:
+            return self.dataset, root
+        shape = (said.image_height, said.image_width, said.channels, said.fit)
+        return root, *shape, self.group, self.labels, self.skip_unreadable, self.boxes
+
+    @property
     def source(self) -> Source:
         """The data set's parts, read when first asked for."""
+        key = self._key
+        if self._source is None:
+            self._source = _READ.get(key)
         if self._source is None:
             if self.dataset == FOLDER:
-                channels, height, width = self.folder_shape
+                said = self.hparams
                 self._source = image_folder(
-                    data_root(self.root), height, width, channels, self.group, self.labels, self.skip_unreadable
+                    data_root(self.root),
+                    said.image_height,
+                    said.image_width,
+                    said.channels,
+                    self.group,
+                    self.labels,
+                    self.skip_unreadable,
+                    self.boxes,
+                    FITS[said.fit],
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
+            _READ[key] = self._source
+        if self.dataset == FOLDER:
+            height, width = self._source.train.images.shape[2:]
+            self.hparams.update(image_height=height, image_width=width)
         return self._source
 
     @property
@@ -201,14 +288,25 @@ class ImageData(LightningDataModule):
         )
 
     @property
+    def class_counts(self) -> Int64[Tensor, " classes"]:
+        """Training images of each class."""
+        return torch.bincount(self.source.train.labels, minlength=len(self.source.classes))
+
+    @property
     def image_shape(self) -> list[int]:
         """Channels, height and width of what the model gets to see."""
-        channels, height, width = (
-            self.folder_shape if self.dataset == FOLDER else tuple(self.source.train.images.shape[1:])
-        )
+        if self.dataset == FOLDER and self.hparams.image_height is not None:
+            channels, height, width = (self.hparams[name] for name in ("channels", "image_height", "image_width"))
+        else:
+            channels, height, width = self.source.train.images.shape[1:]
         if self.canvas:
             return [channels, self.canvas.height, self.canvas.width]
         return [channels, height, width]
+
+    @property
+    def size_policy(self) -> str:
+        """How an image of another size comes onto what the model sees, for a model's card."""
+        return FITS[self.hparams.fit] if self.dataset == FOLDER and self.canvas is None else FIT
 
     def describe(self) -> str:
         """The data in words, for a model's card."""
@@ -222,11 +320,12 @@ class ImageData(LightningDataModule):
         """Read the data."""
         _ = self.source
 
-    def train_dataloader(self) -> DataLoader[LabelledBatch]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Batches in the order of the epoch."""
         part = self.source.train
         sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
-        return DataLoader(Batches(part), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+        taught = getattr(getattr(self.trainer, "lightning_module", None), "takes_boxes", False)
+        return DataLoader(Batches(part, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen validation images."""
@@ -258,34 +357,71 @@ class ImageData(LightningDataModule):
     def _test_blocks(self) -> FrozenBlocks:
         return FrozenBlocks(self.source.test, self.canvas, TEST_CANVASES)
 
-    def on_after_batch_transfer(
-        self, batch: LabelledBatch, dataloader_idx: int
-    ) -> tuple[UInt8[Tensor, "batch channels canvas_height canvas_width"], Int64[Tensor, " batch"]]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, ...]:
         """Draw the training canvases, on the device that the batch has come to."""
         if self.trainer is None or not self.trainer.training:
             return batch
-        images, labels = batch
+        images, labels, *boxes = batch
         # Lightning counts the batch that is on its way once this hook has returned.
         number = self.trainer.fit_loop.epoch_loop.batch_idx + 1
-        return self.draw(images, self.trainer.current_epoch, number), labels
+        epoch = self.trainer.current_epoch
+        drawn = self.draw(images, epoch, number)
+        if not boxes:
+            return drawn, labels
+        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number)
 
     def draw(
         self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
     ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
-        """Put training images onto new canvases, or jitter them.
+        """Put training images onto new canvases, or jitter and augment them.
 
         Args:
             images: Training images, pixels in [0, 255].
-            epoch: Number of the epoch, from 0. The canvases follow from it, the batch's number and the seed.
+            epoch: Number of the epoch, from 0. Canvases and changes follow from it, the batch's number and the seed.
             batch: Number of the batch in its epoch, from 0.
         """
-        if self.canvas is None and self.jitter == 0:
-            return images
         generator = generator_for(images.device, self.seed, 1, epoch, batch)
         if self.canvas is None:
-            height, width = images.shape[2:]
-            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter).draw(images, images, generator)
-            return wide[:, :, self.jitter : self.jitter + height, self.jitter : self.jitter + width].contiguous()
+            moved = jittered(images, self.jitter, generator) if self.jitter else images
+            return self.augmentation.draw(moved, generator)
         if self._pool is None or self._pool.device != images.device:
             self._pool = self.source.train.images.to(images.device)
         return self.canvas.draw(images, self._pool, generator)
+
+    def draw_boxes(
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch most 4"],
+        epoch: int = 0,
+        batch: int = 0,
+    ) -> Float[Tensor, "batch most 4"]:
+        """Move objects' boxes as :meth:`draw` moves the images that they are of.
+
+        Args:
+            images: The training images, as :meth:`draw` gets them.
+            boxes: Of these images, as in :attr:`glimpse.data.datasets.Split.boxes`.
+            epoch: As the images were drawn with.
+            batch: As the images were drawn with.
+
+        Returns:
+            Fractions of the drawn images; NaN where nothing of an object is left.
+        """
+        height, width = images.shape[2:]
+        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        if self.canvas is not None:
+            places = self.canvas.boxes(len(boxes), height, width, generator)
+            return on_canvas(boxes, places, self.canvas.height, self.canvas.width)
+        if self.jitter:
+            wide = Canvas(height + 2 * self.jitter, width + 2 * self.jitter)
+            places = wide.boxes(len(boxes), height, width, generator)
+            boxes = on_canvas(boxes, places - self.jitter, height, width)
+        return self.augmentation.draw_boxes(images, boxes, generator)
+
+
+def jittered(
+    images: UInt8[Tensor, "batch channels height width"], most: int, generator: torch.Generator
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Move each image by up to some pixels along each axis; what comes into view is black."""
+    height, width = images.shape[2:]
+    wide = Canvas(height + 2 * most, width + 2 * most).draw(images, images, generator)
+    return wide[:, :, most : most + height, most : most + width].contiguous()

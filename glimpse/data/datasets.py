@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,17 +34,20 @@ class Split:
     Attributes:
         images: Pixels in [0, 255].
         labels: Class numbers.
+        boxes: Where objects are, (left, top, right, bottom) in fractions of the image, in [0, 1]; rows without a box
+            are NaN. None when nothing is known of them.
     """
 
     images: UInt8[Tensor, "images channels height width"]
     labels: Int64[Tensor, " images"]
+    boxes: Float[Tensor, "images most 4"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, places: Int64[Tensor, " chosen"]) -> "Split":
         """The part's images at the given places."""
-        return Split(self.images[places], self.labels[places])
+        return Split(self.images[places], self.labels[places], None if self.boxes is None else self.boxes[places])
 
 
 @dataclass(frozen=True)

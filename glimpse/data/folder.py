@@ -7,17 +7,22 @@ from pathlib import Path
 
 import torch
 
+from glimpse.contract.card import FIT, SQUASH, CanvasShape
 from glimpse.contract.texts import visible
+from glimpse.data.boxes import ObjectBoxes, find_boxes, on_canvas
 from glimpse.data.datasets import SPLIT_SEED, DataError, Source, Split
 from glimpse.data.grouping import Groups, groups_by_pattern
 from glimpse.data.labels import read_labels
+from glimpse.data.sizes import canvas_size
 from glimpse.data.splitting import SHARES, split_off
-from glimpse.data.tree import PARTS, TRAIN, Tree, read_tree
+from glimpse.data.tree import PARTS, TRAIN, VALIDATION, Tree, read_tree
 from glimpse.errors import Argument, Setting
-from glimpse.images.pixels import ImageError, decode, fit
+from glimpse.images.pixels import ImageError, decode, fit, placement, upright_size
 
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that a folder's images may take in memory once scaled."""
+FITS = {"squash": SQUASH, "letterbox": FIT}
+"""The card's size policy for each way to bring a folder's images onto the canvas."""
 _SHOWN = 5
 """Files that a sentence names at most."""
 
@@ -27,12 +32,14 @@ Parts = Mapping[str, Mapping[str, list[Path]]]
 
 def image_folder(
     root: Path,
-    height: int,
-    width: int,
+    height: int | None,
+    width: int | None,
     channels: int,
     group: str | None = None,
     labels: str | None = None,
     skip_unreadable: bool = False,
+    boxes: str | None = None,
+    size_policy: str = FIT,
 ) -> Source:
     """Read a folder of classes, in one of the shapes of :mod:`glimpse.data.tree`.
 
@@ -41,26 +48,36 @@ def image_folder(
 
     Args:
         root: The folder.
-        height: Every image is scaled to this height, pixels, keeping its proportions, and centred on black.
-        width: Every image is scaled to this width, pixels.
+        height: Height of the canvas onto which every image is brought, pixels; when None, both its sides follow from
+            the sizes of the training folder's images, see :func:`glimpse.data.sizes.canvas_size`.
+        width: Width of the canvas, pixels; None where the height is None.
         channels: 1 for grey, 3 for colour.
         group: A regular expression for the files' groups, each of which stays in one part: frames of a track,
             photographs of one object; see :func:`glimpse.data.grouping.groups_by_pattern`.
         labels: A CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`. A relative path is looked for
             in the folder first.
         skip_unreadable: Whether to leave out images that can't be read.
+        boxes: Where objects are: a table or a folder of masks, or ``none``; found by itself when left out. See
+            :func:`glimpse.data.boxes.find_boxes`.
+        size_policy: How an image of another size comes onto the canvas, one of
+            :data:`glimpse.contract.card.SIZE_POLICIES`.
 
     Returns:
         The images, with notes on what was split off, left out and found twice.
 
     Raises:
         DataError: When the folder is not there or has another shape, a class has too few images, images can't be read,
-            or they would not fit into memory.
+            or they would not fit into memory, or boxes can't be those of the images.
     """
     tree, named = _tree(root, labels)
     files = [path for of_class in tree.parts.values() for paths in of_class.values() for path in paths]
     if group is not None:
         named |= groups_by_pattern(group, root, files)
+    chosen: list[str] = []
+    if height is None or width is None:
+        sizes = _sizes(path for paths in tree.parts[TRAIN].values() for path in paths)
+        height, width, reason = canvas_size(sizes, MEMORY_LIMIT // (len(files) * channels))
+        chosen.append(reason)
     needed = len(files) * channels * height * width
     if needed > MEMORY_LIMIT:
         raise DataError(
@@ -73,8 +90,12 @@ def image_folder(
     groups = Groups(root, files, named)
     parts, notes = _split(tree, groups)
     _check_classes(parts, tree)
+    objects = find_boxes(root, tree.top, files, boxes)
     faults: dict[Path, str] = {}
-    read = {part: _read(of_class, tree.classes, (height, width, channels), faults) for part, of_class in parts.items()}
+    read = {
+        part: _read(of_class, tree.classes, CanvasShape(height, width, channels, size_policy), objects, faults)
+        for part, of_class in parts.items()
+    }
     if faults:
         if not skip_unreadable:
             raise DataError(
@@ -88,7 +109,11 @@ def image_folder(
             for part, of_class in parts.items()
         }
         _check_classes(parts, tree)
-    notes = [_counts(parts), *notes, *_left_out(tree), *_found_twice(parts, groups, root)]
+    notes = [_counts(parts), *chosen, *notes, *_left_out(tree, objects), *_found_twice(parts, groups, root)]
+    if objects is not None:
+        notes.append(
+            objects.note(path for part in (TRAIN, VALIDATION) for paths in parts[part].values() for path in paths)
+        )
     return Source(read["train"], read["validation"], read["test"], tree.classes, tuple(notes))
 
 
@@ -144,7 +169,8 @@ def _check_classes(parts: Parts, tree: Tree) -> None:
 def _read(
     of_class: Mapping[str, list[Path]],
     classes: Iterable[str],
-    shape: tuple[int, int, int],
+    canvas: CanvasShape,
+    objects: ObjectBoxes | None,
     faults: dict[Path, str],
 ) -> Split:
     """Read a part's images in an order that mixes the classes, so that the first few are a sample.
@@ -154,23 +180,45 @@ def _read(
     ordered = [(path, label) for label, name in enumerate(classes) for path in of_class.get(name, ())]
     mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
     listed = [ordered[place] for place in mixed]
-    height, width, channels = shape
-    images = torch.empty(len(listed), channels, height, width, dtype=torch.uint8)
+    images = torch.empty(len(listed), canvas.channels, canvas.height, canvas.width, dtype=torch.uint8)
     pixels = images.numpy()
+    places = torch.zeros(len(listed), 4, dtype=torch.int64)
 
     def read(place: int) -> None:
         path = listed[place][0]
         try:
-            pixels[place] = fit(decode(path), height, width, channels).transpose(2, 0, 1)
+            image = decode(path)
+            pixels[place] = fit(image, *canvas).transpose(2, 0, 1)
         except ImageError as error:
             faults[path] = str(error)
+        else:
+            left, top, across, down = placement(
+                image.shape[0], image.shape[1], canvas.height, canvas.width, canvas.size_policy
+            )
+            places[place] = torch.tensor([left, top, left + across, top + down])
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(read, range(len(listed))):
             pass
-    split = Split(images, torch.tensor([label for _, label in listed]))
+    boxes = None
+    if objects is not None:
+        boxes = on_canvas(objects.rows(path for path, _ in listed), places, canvas.height, canvas.width)
+    split = Split(images, torch.tensor([label for _, label in listed]), boxes)
     kept = [place for place, (path, _) in enumerate(listed) if path not in faults]
-    return split if len(kept) == len(listed) else split.take(torch.tensor(kept))
+    return split if len(kept) == len(listed) else split.take(torch.tensor(kept, dtype=torch.int64))
+
+
+def _sizes(paths: Iterable[Path]) -> list[tuple[int, int]]:
+    """The (height, width) of the images whose headers can be read; a single pixel when there is none."""
+
+    def read(path: Path) -> tuple[int, int] | None:
+        try:
+            return upright_size(path)
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        return [size for size in pool.map(read, paths) if size is not None] or [(1, 1)]
 
 
 def _counts(parts: Parts) -> str:
@@ -186,9 +234,10 @@ def _counts(parts: Parts) -> str:
     return f"{len(next(iter(parts.values())))} classes; images: {', '.join(described)}"
 
 
-def _left_out(tree: Tree) -> list[str]:
-    reasons = Counter(tree.left_out.values())
-    examples = {reason: path for path, reason in reversed(list(tree.left_out.items()))}
+def _left_out(tree: Tree, objects: ObjectBoxes | None) -> list[str]:
+    left_out = {path: why for path, why in tree.left_out.items() if objects is None or path != objects.source}
+    reasons = Counter(left_out.values())
+    examples = {reason: path for path, reason in reversed(list(left_out.items()))}
     return [
         f"left out: {count} x {reason}, such as {visible(str(examples[reason]))}" for reason, count in reasons.items()
     ]

@@ -1,11 +1,11 @@
 """A table of labels: a CSV file with the columns ``path`` and ``label``, and ``group`` and ``part`` where known."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
 from glimpse.contract.texts import name_fault, visible
 from glimpse.data.datasets import DataError
+from glimpse.data.tables import read_table
 from glimpse.data.tree import PARTS, TRAIN, Tree, part_of
 
 _COLUMNS = ("path", "label", "group", "part")
@@ -31,16 +31,7 @@ def read_labels(table: Path, root: Path) -> LabelTable:
     Raises:
         DataError: When there is no such table, or it names files that are not there, or one twice; all faults at once.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = tuple(name.strip().lower() for name in reader.fieldnames or ())
-            reader.fieldnames = list(columns)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"expected a table of labels at {table}, can't read it ({error}); give a CSV file in UTF-8"
-        ) from error
+    columns, rows = read_table(table, "a table of labels")
     if not {"path", "label"} <= set(columns):
         raise DataError(
             f"expected a table with the columns path and label (and group, part where known) at {table}, found "

@@ -4,6 +4,9 @@ Two shapes are read. *Classes*: ``ROOT/CLASS/.../image``. *Parts*: ``ROOT/train/
 a test part beside it, or one of them, or none, under any of their usual names and in any case (``val``, ``valid``,
 ``Validation``, ``Training``, ``TEST``, ``seg_train``, ``test_set``). Folders that hold nothing but one folder, as
 unpacked archives have, are passed through. Links are followed, each folder once.
+
+Masks that state where objects are, in ``ROOT/masks/CLASS/.../image`` beside ``ROOT/images/CLASS/.../image`` or beside
+the classes or parts themselves, are no images; :mod:`glimpse.data.boxes` reads them.
 """
 
 import os
@@ -34,6 +37,9 @@ _PART_NAMES = {
 }
 _WORDS = r"(?:seg|set|data(?:set)?|images?|imgs?|split|part)"
 _AROUND = re.compile(rf"^{_WORDS}[ _.-]+|[ _.-]*{_WORDS}$")
+_IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs", "jpegimages", "photo", "photos", "picture", "pictures"))
+_MASK_FOLDERS = frozenset(("mask", "masks", "groundtruth", "annotation", "annotations"))
+"""Names in small letters, without what joins their words."""
 _SHOWN_ENTRIES = 6
 
 
@@ -68,6 +74,26 @@ def part_of(name: str) -> str | None:
     """
     word = name.casefold()
     return _PART_NAMES.get(word) or _PART_NAMES.get(_AROUND.sub("", _AROUND.sub("", word)))
+
+
+def masks_within(folder: Path) -> tuple[Path, Path] | None:
+    """Find a folder of masks in a folder: one named ``masks`` (or ``mask``, ``ground_truth``, ``annotations``).
+
+    It stands beside a folder named ``images`` (or much like it), or the folders in it are named as those beside it.
+
+    Args:
+        folder: Where to look; not in the folders below it.
+
+    Returns:
+        The folder of masks, and the folder of images whose files and folders its own are named after. None when there
+        is none: a class may be named ``mask``.
+    """
+    return _masks_among(folder, _visible_folders(folder))
+
+
+def named_as_images(folder: Path) -> bool:
+    """Whether a folder's name says that it holds images, and nothing else about them: ``images``, ``Photos``."""
+    return _plain(folder.name) in _IMAGE_FOLDERS
 
 
 def read_tree(root: Path) -> Tree:
@@ -130,7 +156,8 @@ def _passed_through(folder: Path, part: str | None = None) -> Path:
         if len(below) != 1 or any(_is_image(Path(entry)) for entry in _names(folder)):
             return folder
         named = part_of(below[0].name)
-        if named != part or (part is None and not _folders(below[0])):
+        images = named_as_images(below[0]) and bool(_folders(below[0]))
+        if not images and (named != part or (part is None and not _folders(below[0]))):
             return folder
         folder = below[0]
 
@@ -162,9 +189,10 @@ def _images(folder: Path, left_out: dict[Path, str]) -> Iterator[Path]:
     seen = {folder.resolve()}
     for place, folders, files in os.walk(folder, followlinks=True):
         kept = []
+        masks, _ = _masks_among(Path(place), [Path(place, name) for name in folders]) or (None, None)
         for name in folders:
             inner = Path(place, name)
-            if not name.startswith("."):
+            if not name.startswith(".") and inner != masks:
                 if inner.resolve() in seen:
                     left_out[inner] = "a link to a folder that is read already"
                 else:
@@ -189,7 +217,33 @@ def _names(folder: Path) -> list[str]:
 
 
 def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder that may hold images."""
+    folders = _visible_folders(folder)
+    masks, _ = _masks_among(folder, folders) or (None, None)
+    return [below for below in folders if below != masks]
+
+
+def _visible_folders(folder: Path) -> list[Path]:
     return [folder / name for name in _names(folder) if (folder / name).is_dir() and name != "__MACOSX"]
+
+
+def _masks_among(folder: Path, folders: list[Path]) -> tuple[Path, Path] | None:
+    """The folder of masks out of the folders in a folder, and the folder that it mirrors."""
+    for masks in folders:
+        if _plain(masks.name) in _MASK_FOLDERS:
+            beside = [other for other in folders if other != masks]
+            for other in beside:
+                if named_as_images(other):
+                    return masks, other
+            below = {inner.name for inner in _visible_folders(masks)}
+            if below and below <= {other.name for other in beside}:
+                return masks, folder
+    return None
+
+
+def _plain(name: str) -> str:
+    """A folder's name in small letters, without what joins its words."""
+    return re.sub(r"[ _.-]", "", name.casefold())
 
 
 def _is_image(path: Path) -> bool:

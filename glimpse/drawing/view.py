@@ -6,8 +6,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from glimpse.contract.card import SQUASH
 from glimpse.drawing import animation, answer
 from glimpse.drawing.answer import draw_classification
+from glimpse.drawing.layout import resize, scaled_size
+from glimpse.drawing.text import to_picture
 from glimpse.images import crop, pixels
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Ima
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
     if maps is not None:
-        return answer.draw_attention(view.canvas, maps[0], probabilities[0], classes, truth)
+        return answer.draw_attention(_under_maps(session, view), maps[0], probabilities[0], classes, truth)
     if boxes is None:
         return answer.draw_answer(view.image, probabilities[0, -1], classes, truth)
     glimpses = _sensed(session, view)
@@ -112,11 +115,20 @@ def animate(session: "GlimpseSession", view: View, truth: str | None = None) -> 
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
     if maps is not None:
-        return animation.animate_maps(view.canvas, maps[0], probabilities[0], classes, truth)
+        return animation.animate_maps(_under_maps(session, view), maps[0], probabilities[0], classes, truth)
     if boxes is None:
         raise ValueError("expected a model with a retina or with attention maps, got one without a gaze to animate")
     glimpses = _sensed(session, view)
     return animation.animate_gaze(view.image, boxes[0], locations[0], glimpses, probabilities[0], classes, truth)
+
+
+def _under_maps(session: "GlimpseSession", view: View) -> UInt8[np.ndarray, "height width channels"]:
+    """What attention maps are laid over: the canvas, in the image's proportions where it was squashed."""
+    if session.card.size_policy != SQUASH:
+        return view.canvas
+    height, width = view.image.shape[:2]
+    size = scaled_size((width, height), max(view.canvas.shape[:2]) / max(height, width))
+    return np.asarray(resize(to_picture(view.image), size))
 
 
 def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:

@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from glimpse.contract.episode import FIRST_LOCATIONS
 from glimpse.data.held_out import generator_for
+from glimpse.evaluation.scores import count_confusion, scores_of
 from glimpse.images.geometry import grid
 from glimpse.models.observer import Observer
 
@@ -67,6 +68,11 @@ class ClassifierEvaluation:
         pixels_of_image: Pixels of the image, over all channels.
         multiply_accumulates: Of one episode on one image.
         parameters: Trained numbers in the model.
+        balanced_accuracy: See :class:`glimpse.evaluation.scores.PredictionScores`, as the next four.
+        macro_f1: Mean F1 of the classes, in [0, 1].
+        top5_accuracy: Share of the images whose class is among the five likeliest; None of at most five classes.
+        majority_class: The most frequent class of the part.
+        majority_accuracy: Share of right predictions if that class were always predicted.
         first_location: Where the first glimpses were taken, in words; None of a model without a retina.
     """
 
@@ -81,6 +87,11 @@ class ClassifierEvaluation:
     pixels_of_image: int
     multiply_accumulates: int
     parameters: int
+    balanced_accuracy: float
+    macro_f1: float
+    top5_accuracy: float | None
+    majority_class: str
+    majority_accuracy: float
     first_location: str | None = None
 
     def to_json(self) -> str:
@@ -243,9 +254,8 @@ def evaluate_classifier(
     errors = {"own": errors_of(logits, labels)}
     for kind in FIXATIONS[1:] if observer.retina else ():
         errors[kind] = errors_of(*beliefs(observer, batches, kind, first_location))
-    predictions = logits[:, -1].argmax(1)
-    counts = torch.zeros(len(classes), len(classes), dtype=torch.long)
-    counts.index_put_((labels, predictions), torch.ones_like(labels), accumulate=True)
+    counts = count_confusion(logits[:, -1].argmax(1), labels, len(classes))
+    scores = scores_of(logits[:, -1], labels)
     right, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
     channels, height, width = image_shape
     return ClassifierEvaluation(
@@ -272,6 +282,11 @@ def evaluate_classifier(
         pixels_of_image=channels * height * width,
         multiply_accumulates=multiply_accumulates(observer, image_shape),
         parameters=sum(parameter.numel() for parameter in observer.parameters()),
+        balanced_accuracy=scores.balanced_accuracy,
+        macro_f1=scores.macro_f1,
+        top5_accuracy=scores.top5_accuracy,
+        majority_class=classes[scores.majority_class],
+        majority_accuracy=scores.majority_accuracy,
         first_location=_in_words(first_location) if observer.retina else None,
     )
 
@@ -287,6 +302,10 @@ def evaluation_table(evaluation: ClassifierEvaluation) -> str:
     lines = [
         f"error {evaluation.error:.2%} on {evaluation.images:,} images{glimpses} "
         f"(calibration error {evaluation.calibration_error:.2%})",
+        f"balanced accuracy {evaluation.balanced_accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
+        + (f", top-5 accuracy {top5:.2%}" if (top5 := evaluation.top5_accuracy) is not None else ""),
+        f"always answering {evaluation.majority_class}, the most frequent class: error "
+        f"{1 - evaluation.majority_accuracy:.2%}",
     ]
     if evaluation.first_location is not None:
         lines.append(f"first glimpses: {evaluation.first_location}")

@@ -246,6 +246,7 @@ def card_of(training: ClassifierTraining, data: ImageData) -> ModelCard:
         width=width,
         num_glimpses=observer.num_glimpses,
         first_location=training.first_location,
+        size_policy=data.size_policy,
         glimpse_size=retina.size if retina else None,
         num_scales=retina.num_scales if retina else None,
         zoom=retina.zoom if retina else None,

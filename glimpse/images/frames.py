@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Float32
 
+from glimpse.contract.card import FIT
 from glimpse.images.pixels import placement
 
 
@@ -20,10 +21,11 @@ class Frames:
         sizes: Each image's (height, width) before it was fitted, pixels.
         height: The canvas's height, pixels.
         width: The canvas's width, pixels.
+        size_policy: How they were brought onto it, one of :data:`glimpse.contract.card.SIZE_POLICIES`.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], height: int, width: int) -> None:
-        places = [placement(*size, height, width) for size in sizes]
+    def __init__(self, sizes: Sequence[tuple[int, int]], height: int, width: int, size_policy: str = FIT) -> None:
+        places = [placement(*size, height, width, size_policy) for size in sizes]
         self._canvas = np.array([width, height])
         self._own = np.array([(own_width, own_height) for own_height, own_width in sizes])
         self._corner = np.array([(place.left, place.top) for place in places])
@@ -41,7 +43,7 @@ class Frames:
         """Move locations from the canvas onto the images.
 
         Args:
-            locations: Those beside an image come to lie beyond -1 or 1.
+            locations: Those beside an image, on the black that ``fit`` leaves, come to lie beyond -1 or 1.
         """
         stretch = self._canvas / self._scaled
         shift = (self._canvas - 2 * self._corner - self._scaled) / self._scaled

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from glimpse.contract.card import FIT, SIZE_POLICIES, SQUASH
 from glimpse.images import kinds
 from glimpse.images.cost import MAX_PIXEL_SCANS, ORDINARY_SCANS, estimate_reading, estimate_seconds
 from glimpse.images.directories import Stream, StructureError
@@ -22,6 +23,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The only decoders that a file's bytes may reach."""
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """Tags of a TIFF. A decoder makes room for a whole tile, of which the image may be a small part."""
+TRANSPOSED = range(5, 9)
+"""EXIF orientations whose rows are the upright image's columns."""
 _EXIF_TEXT = "Raw profile type exif"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -119,35 +122,74 @@ def decode(
         return _decode(stream, name, max_pixels, max_seconds)
 
 
-def placement(image_height: int, image_width: int, height: int, width: int) -> Placement:
-    """Compute the place of an image on a canvas of another size: as large as fits, proportions kept, in the middle.
+def upright_size(path: Path) -> tuple[int, int]:
+    """Read the (height, width) of an upright image, pixels, from its header; none of its pixels is decoded.
+
+    Of a PNG's orientation nothing is known from its header; its size is that in which it is stored.
+
+    Args:
+        path: An image file.
+
+    Raises:
+        ImageError: When the header can't be read; :func:`decode` says more.
+    """
+    try:
+        with path.open("rb") as stream:
+            examine(stream)
+            with Image.open(stream, formats=FORMATS) as picture:
+                width, height = picture.size
+                # Pillow would decode a PNG to look for an orientation behind its pixels.
+                known = picture.format != "PNG" or "exif" in picture.info
+                orientation = picture.getexif().get(ExifTags.Base.Orientation) if known else None
+    except Exception as error:  # as in decoding, hostile bytes are met with a dozen kinds of exception
+        raise ImageError(f"the header of the image {str(path)!r} can't be read ({error}); copy it again") from error
+    return (width, height) if orientation in TRANSPOSED else (height, width)
+
+
+def placement(image_height: int, image_width: int, height: int, width: int, size_policy: str = FIT) -> Placement:
+    """Compute the place of an image on a canvas of another size.
+
+    By the policy ``fit`` it lies in the middle, as large as fits with its proportions kept; by ``squash`` it takes the
+    whole canvas, and its proportions change.
 
     Args:
         image_height: The image's own height, pixels, at least 1.
         image_width: The image's own width, pixels, at least 1.
         height: The canvas's height, pixels, at least 1.
         width: The canvas's width, pixels, at least 1.
+        size_policy: One of :data:`glimpse.contract.card.SIZE_POLICIES`.
+
+    Raises:
+        ValueError: When there is no such policy.
     """
+    if size_policy == SQUASH:
+        return Placement(0, 0, width, height)
+    if size_policy != FIT:
+        raise ValueError(f"expected a size policy out of {SIZE_POLICIES}, got {size_policy!r}; choose one of them")
     scale = min(height / image_height, width / image_width)
     scaled_height = min(height, max(1, round(image_height * scale)))
     scaled_width = min(width, max(1, round(image_width * scale)))
     return Placement((width - scaled_width) // 2, (height - scaled_height) // 2, scaled_width, scaled_height)
 
 
-def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt8[np.ndarray, "height width channels"]:
-    """Scale an image onto a black canvas, keeping its proportions, in the middle, and convert its channels.
+def fit(
+    image: npt.NDArray[Any], height: int, width: int, channels: int, size_policy: str = FIT
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Scale an image onto a canvas, to its :func:`placement`, and convert its channels; what it leaves free is black.
 
-    An image that already has the canvas's size keeps its pixels exactly. Scaling is antialiased.
+    An image that already has the canvas's size keeps its pixels exactly. Scaling is bilinear, and antialiased where the
+    image is reduced.
 
     Args:
         image: uint8 (height, width, channels), grey or RGB.
         height: The canvas's height, pixels, at least 1.
         width: The canvas's width, pixels, at least 1.
         channels: 1 for grey (ITU-R 601 luma of RGB) or 3 for RGB (grey repeated).
+        size_policy: One of :data:`glimpse.contract.card.SIZE_POLICIES`.
 
     Raises:
         ImageError: When the array is no such image, or is empty.
-        ValueError: When the canvas has no pixels, or another number of channels.
+        ValueError: When the canvas has no pixels or another number of channels, or there is no such policy.
     """
     check_image(image, "the image")
     if channels not in (1, 3) or height < 1 or width < 1:
@@ -157,7 +199,7 @@ def fit(image: npt.NDArray[Any], height: int, width: int, channels: int) -> UInt
         )
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     picture = picture.convert("L" if channels == 1 else "RGB")
-    place = placement(image.shape[0], image.shape[1], height, width)
+    place = placement(image.shape[0], image.shape[1], height, width, size_policy)
     if picture.size != (place.width, place.height):
         picture = picture.resize((place.width, place.height), Image.Resampling.BILINEAR)
     canvas = np.zeros((height, width, channels), np.uint8)

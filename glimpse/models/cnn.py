@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glimpse.nn.backbones import Backbone
 from glimpse.nn.encoders import ImageEncoder, Images, standardise
 from glimpse.nn.heads import precisely
 
@@ -21,6 +22,7 @@ class ConvolutionalNet(nn.Module):
         widths: Channels of each stage, see :class:`glimpse.nn.encoders.ImageEncoder`.
         depths: Layers of each stage.
         pooling: ``max``: of a feature the place where it is strongest. ``mean``: its mean over all places.
+        backbone: A network in place of our own encoder, whose widths and depths then don't count.
 
     Raises:
         ValueError: When the pooling is unknown.
@@ -36,11 +38,12 @@ class ConvolutionalNet(nn.Module):
         widths: tuple[int, ...] = (16, 32, 64),
         depths: tuple[int, ...] = (1, 2, 3),
         pooling: str = "max",
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
         if pooling not in POOLING:
             raise ValueError(f"expected a pooling out of {POOLING}, got {pooling!r}; choose one of them")
-        self.encoder = ImageEncoder(channels, widths, depths)
+        self.encoder: ImageEncoder | Backbone = backbone or ImageEncoder(channels, widths, depths)
         self.pooling = pooling
         self.classifier = nn.Linear(self.encoder.features, num_classes)
         self.register_buffer("mean", torch.zeros(channels))
@@ -55,6 +58,9 @@ class ConvolutionalNet(nn.Module):
         Returns:
             Logits.
         """
+        return precisely(self.classifier, self.pooled_features(images))
+
+    def pooled_features(self, images: Images) -> Float[Tensor, "batch features"]:
+        """What the classifier sees of images, as :meth:`forward` takes them."""
         features = self.encoder(standardise(images, self.mean, self.std))
-        pooled = features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))
-        return precisely(self.classifier, pooled)
+        return features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))

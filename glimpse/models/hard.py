@@ -18,6 +18,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from glimpse.models.observer import Observer
+from glimpse.nn.backbones import Backbone
 from glimpse.nn.core import Core
 from glimpse.nn.encoders import GlimpseEncoder
 from glimpse.nn.heads import POLICIES, GaussianPolicy, GridPolicy, LocationPolicy, precisely
@@ -67,6 +68,8 @@ class HardAttention(nn.Module):
         gaze: Layers of the policy's own. ``eyes``: a glimpse encoder and a recurrent layer. ``layer``: a recurrent
             layer, which reads the classifier's encoding. ``nothing``: it reads the core's output, as in the paper.
         gaze_hidden: Length of the output of the policy's own recurrent layer.
+        backbone: A network that sees every window of a glimpse, with the same weights at every scale; the encoders read
+            its pooled features in place of pixels, by the paper's linear layer. The policy's loss never reaches it.
 
     Raises:
         ValueError: When an encoder, a way to combine, a core, a policy or a gaze is unknown.
@@ -90,18 +93,19 @@ class HardAttention(nn.Module):
         grid_cells: int = 9,
         gaze: str = "eyes",
         gaze_hidden: int = 128,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
         if gaze not in GAZES:
             raise ValueError(f"expected a gaze out of {GAZES}, got {gaze!r}; choose one of them")
         if policy not in POLICIES:
             raise ValueError(f"expected a location policy out of {POLICIES}, got {policy!r}; choose one of them")
-        self.encoder = GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine)
+        self.backbone = backbone
+        size, inputs, what = (1, backbone.features, "mlp") if backbone else (glimpse_size, channels, what)
+        self.encoder = GlimpseEncoder(size, num_scales, inputs, hidden, what, combine)
         self.core = Core(hidden, hidden, core)
         self.classifier = nn.Linear(hidden, num_classes)
-        self.gaze_encoder = (
-            GlimpseEncoder(glimpse_size, num_scales, channels, hidden, what, combine) if gaze == "eyes" else None
-        )
+        self.gaze_encoder = GlimpseEncoder(size, num_scales, inputs, hidden, what, combine) if gaze == "eyes" else None
         self.gaze_core = Core(2 * hidden, gaze_hidden, core) if gaze != "nothing" else None
         policy_input = gaze_hidden if self.gaze_core else hidden
         self.policy: LocationPolicy = (
@@ -131,15 +135,16 @@ class HardAttention(nn.Module):
             state: The state after the previous glimpse.
         """
         pixels = (glimpse - self.mean[:, None, None]) / self.std[:, None, None]
-        encoding = self.encoder(pixels, location)
+        seen = self.backbone.glimpse_features(pixels) if self.backbone else pixels
+        encoding = self.encoder(seen, location)
         belief = self.core(encoding, state.belief)
         hidden = self.core.output(belief)
         gaze, policy_input = state.gaze, hidden.detach()
         # No gradient flows from a choice to earlier steps. This matters if locations have a gradient, as in the relaxed
         # family: through a chain of choices the gradient would explode.
-        pixels, location = pixels.detach(), location.detach()
+        seen, location = seen.detach(), location.detach()
         if self.gaze_core:
-            gaze_encoding = self.gaze_encoder(pixels, location) if self.gaze_encoder else encoding.detach()
+            gaze_encoding = self.gaze_encoder(seen, location) if self.gaze_encoder else encoding.detach()
             gaze = self.gaze_core(torch.cat([policy_input, gaze_encoding], dim=1), state.gaze)
             policy_input = self.gaze_core.output(gaze)
         return Step(

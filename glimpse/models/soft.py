@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glimpse.images.geometry import grid
 from glimpse.models.observer import Observer
 from glimpse.nn.attention import GlobalAttention, LocalAttention
+from glimpse.nn.backbones import Backbone
 from glimpse.nn.core import Core
 from glimpse.nn.encoders import mean_location, middles, standardise
 from glimpse.nn.heads import precisely
@@ -195,7 +196,9 @@ class SoftObserver(Observer):
     @property
     def any_size(self) -> bool:
         """Whether the model takes images of any size: local windows and the location score fix the size of the map."""
-        attention = self.model.attention
+        attention, encoder = self.model.attention, self.model.encoder
+        if isinstance(encoder, Backbone) and not encoder.any_size:
+            return False
         return isinstance(attention, GlobalAttention) and not isinstance(attention.score, LocationScore)
 
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:

@@ -126,7 +126,7 @@ def onto_input(location: FirstLocations, batch: int, sizes: Sizes, card: ModelCa
     """
     given = check_first_location(location, card, batch)
     if sizes is not None:
-        given = Frames(sizes, card.height, card.width).locations_on_canvas(given)
+        given = Frames(sizes, card.height, card.width, card.size_policy).locations_on_canvas(given)
     return np.array(np.broadcast_to(given, (batch, 2)), np.float32)
 
 
@@ -174,16 +174,17 @@ def to_canvas(image: Any, name: str, card: ModelCard) -> Pixels:
     Raises:
         ImageError: When it is no image, or is float32 and has not the canvas's size and channels already.
     """
-    canvas = (card.height, card.width, card.channels)
+    canvas = card.canvas
+    expected = canvas[:3]
     if _is_float(image, card):
-        if image.shape != canvas:
+        if image.shape != expected:
             raise ImageError(
-                f"expected {name} as float32 {canvas}, the model's own size, got {image.shape}; hand an image of "
+                f"expected {name} as float32 {expected}, the model's own size, got {image.shape}; hand an image of "
                 "another size as uint8, which is scaled, or with size='native', which is not"
             )
         return _checked(image, name)
     pixels.check_image(image, name)
-    return _as_input(image if image.shape == canvas else pixels.fit(image, *canvas), card)
+    return _as_input(image if image.shape == expected else pixels.fit(image, *canvas), card)
 
 
 def to_view(image: Any, name: str, card: ModelCard) -> ImageView:

@@ -123,7 +123,7 @@ class GlimpseSession:
         Raises:
             ImageError: When it is no such image.
         """
-        return pixels.fit(image, self.card.height, self.card.width, self.card.channels)
+        return pixels.fit(image, *self.card.canvas)
 
     def run(
         self,
@@ -177,7 +177,7 @@ class GlimpseSession:
 
         Returns:
             Locations and boxes in the frame of each image as it was given, not of the model's canvas. A location is
-            beyond -1 or 1 where the fixation lies on the black around an image of other proportions than its canvas.
+            beyond -1 or 1 where the fixation lies on the black that the size policy ``fit`` leaves around an image.
             Maps stay in the frame of the canvas.
 
         Raises:
@@ -333,7 +333,7 @@ class GlimpseSession:
         """
         if all(size == (self.card.height, self.card.width) for size in sizes):
             return prediction
-        frames = Frames(sizes, self.card.height, self.card.width)
+        frames = Frames(sizes, self.card.height, self.card.width, self.card.size_policy)
         boxes = None if prediction.boxes is None else frames.boxes_on_images(prediction.boxes)
         return prediction._replace(locations=frames.locations_on_images(prediction.locations), boxes=boxes)
 

@@ -19,14 +19,21 @@ from glimpse.data.held_out import LabelledBatch
 from glimpse.drawing.album import save_picture
 from glimpse.drawing.charts import draw_confusion, draw_learning_curves
 from glimpse.errors import Argument, Sentence, Spelling, in_python
+from glimpse.evaluation.scores import count_confusion
 from glimpse.files import whole_file, whole_text
 from glimpse.training.checkpoint import CheckpointError
-from glimpse.training.classifier import GAZE_FIGURES, ClassifierTraining, schedule_steps
+from glimpse.training.classifier import (
+    BALANCED_ERROR,
+    GAZE_FIGURES,
+    VALIDATION_ERROR,
+    ClassifierTraining,
+    schedule_steps,
+)
 
 METRICS_FILE = "metrics.csv"
 BEST_FILE, LAST_FILE = "best.ckpt", "last.ckpt"
 CURVES_FILE, CONFUSION_FILE = "learning-curves.png", "confusion.png"
-VALIDATION_FIGURES = ("val_error", *GAZE_FIGURES)
+VALIDATION_FIGURES = (VALIDATION_ERROR, BALANCED_ERROR, *GAZE_FIGURES)
 
 COLLAPSED_SPREAD = 0.03
 """Spread of the fixations over images and time, in half images, below which they all lie at one place."""
@@ -63,15 +70,16 @@ class WholeCheckpoints(Callback):
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
 
-def checkpoints(output: Path, validates: bool = True) -> list[Callback]:
-    """Keep the best model by validation error, and the last one.
+def checkpoints(output: Path, validates: bool = True, measure: str = VALIDATION_ERROR) -> list[Callback]:
+    """Keep the best model on the validation images, and the last one.
 
     Args:
         output: The run's folder.
         validates: Whether there are validation images; without them only the last model is kept.
+        measure: The figure that is least for the best model.
     """
     best = ModelCheckpoint(
-        dirpath=output, filename=Path(BEST_FILE).stem, monitor="val_error", mode="min", enable_version_counter=False
+        dirpath=output, filename=Path(BEST_FILE).stem, monitor=measure, mode="min", enable_version_counter=False
     )
     last = ModelCheckpoint(dirpath=output, filename=Path(LAST_FILE).stem, enable_version_counter=False)
     return [WholeCheckpoints(), best, last] if validates else [WholeCheckpoints(), last]
@@ -146,7 +154,8 @@ class EpochLog(Callback):
 def in_words(metrics: dict[str, float]) -> str:
     """Write an epoch's figures as text; those that were not measured are left out."""
     shown = (
-        ("val_error", "validation error {:.2%}"),
+        (VALIDATION_ERROR, "validation error {:.2%}"),
+        (BALANCED_ERROR, "balanced {:.2%}"),
         ("train_loss", "loss {:.3f}"),
         ("train_reward", "reward {:.3f}"),
         ("baseline_error", "baseline error {:.3f}"),
@@ -163,7 +172,7 @@ class EpochBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Error, reward, baseline error and spread of the gaze."""
         shown = {
-            "val_error": ("error", "{:.2%}"),
+            VALIDATION_ERROR: ("error", "{:.2%}"),
             "train_reward": ("reward", "{:.3f}"),
             "baseline_error": ("baseline error", "{:.3f}"),
             "gaze_spread": ("gaze", "{:.3f}"),
@@ -335,7 +344,7 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
         return [factor * row.get(name, math.nan) for row in rows]
 
     every = {
-        "validation error, %": {"error": column("val_error", 100.0)},
+        "validation error, %": {"error": column(VALIDATION_ERROR, 100.0), "balanced": column(BALANCED_ERROR, 100.0)},
         "training": {
             "classification loss": column("train_loss"),
             "reward": column("train_reward"),
@@ -364,12 +373,12 @@ def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
         int64 (classes, classes), a row for each true class, a column for each prediction.
     """
     classes = len(training.classes)
-    counts = torch.zeros(classes * classes, dtype=torch.int64, device=training.device)
+    counts = torch.zeros(classes, classes, dtype=torch.int64, device=training.device)
     was_training = training.training
     training.eval()
     with torch.no_grad():
         for images, labels in data.val_dataloader():
             predictions = training(images.to(training.device)).logits[:, -1].argmax(1)
-            counts += torch.bincount(labels.to(training.device) * classes + predictions, minlength=classes * classes)
+            counts += count_confusion(predictions, labels.to(training.device), classes)
     training.train(was_training)
-    return counts.reshape(classes, classes)
+    return counts

@@ -1,21 +1,28 @@
-"""Reading a training checkpoint: plain weights only, and only one of ours."""
+"""Reading a training checkpoint, plain weights only and only one of ours, and beginning a training with its weights."""
 
 import inspect
 import pickle
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from glimpse.data.datamodule import ImageData
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.data.datasets import DataError, data_root
-from glimpse.errors import Argument, ArgumentError
-from glimpse.training.classifier import ClassifierTraining, arguments_of
+from glimpse.errors import Argument, ArgumentError, Part
+from glimpse.training.classifier import OPTIMISATION, ClassifierTraining, arguments_of
 from glimpse.training.families import FAMILIES
 
 PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduce", "Can only build Tensor")
 """What torch's error contains for a file that would run code when loaded."""
+MODEL_PREFIX = "observer.model."
+"""What the names of a model's weights begin with in a checkpoint."""
+CLASSIFIER = f"{MODEL_PREFIX}classifier."
+"""The weights of the part of a model whose shape follows from the number of classes, in every family."""
+OF_THE_IMAGES = ("class_weights",)
+"""What a checkpoint's weights hold of the training images, beside the model."""
 ADVICE = "give a .ckpt file that 'glimpse train' wrote"
 
 
@@ -84,11 +91,74 @@ def load_training(
         training.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
-    data = _arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path)
+    data = complete_options(_arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path))
     data["download"] = False
     if root is not None:
         data["root"] = root
     return training.to(map_location).eval(), ImageData(**data)
+
+
+class Transfer(NamedTuple):
+    """What a training has taken of another one's model."""
+
+    taken: tuple[str, ...]
+    """The parts of the model whose weights were taken."""
+    anew: tuple[str, ...]
+    """The parts that begin anew."""
+
+
+def finetune(training: ClassifierTraining, path: str | Path) -> Transfer:
+    """Begin a training with the weights of another one; the classifier begins anew where the classes are others.
+
+    Mean and standard deviation of the pixels are taken as well: the weights were trained for them.
+
+    Args:
+        training: The new training.
+        path: A file that another training wrote.
+
+    Raises:
+        CheckpointError: When :func:`read_checkpoint` rejects the file, or its model is another one than this.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint["glimpse_model"] != training.kind:
+        raise CheckpointError(
+            f"{path}: expected a model of the family {type(training).__name__}, which is to be trained, got one of "
+            f"{FAMILIES[checkpoint['glimpse_model']].__name__}; train that family, or give another checkpoint"
+        )
+    given = _arguments(checkpoint, "hyper_parameters", type(training), path)
+    weights = {name: weight for name, weight in checkpoint["state_dict"].items() if name not in OF_THE_IMAGES}
+    own = {name: weight for name, weight in training.state_dict().items() if name not in OF_THE_IMAGES}
+    same_classes = tuple(given["classes"]) == training.classes
+    taken = {name for name in own.keys() | weights.keys() if same_classes or not name.startswith(CLASSIFIER)}
+    for name in sorted(taken):
+        there, here = (_shape(name, group) for group in (weights, own))
+        if there != here:
+            raise CheckpointError(
+                f"{path}: expected weights of the same shapes as those of the model that is to be trained, got "
+                f"{name.removeprefix(MODEL_PREFIX)} with {there}, not {here}",
+                *_differences(given, dict(training.hparams)),
+                "; give the same options",
+            )
+    training.load_state_dict({name: weights[name] for name in taken}, strict=False)
+    training.is_finetuned = True
+    return Transfer(_parts(taken), _parts(own.keys() - taken))
+
+
+def _shape(name: str, weights: Mapping[str, torch.Tensor]) -> str:
+    return "x".join(map(str, weights[name].shape)) or "a number" if name in weights else "nothing"
+
+
+def _parts(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name.removeprefix(MODEL_PREFIX).partition(".")[0] for name in names}))
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Part]:
+    """The model's options that differ, as the end of a sentence."""
+    parts: list[Part] = []
+    for name in was:
+        if name not in {*OPTIMISATION, "classes", "class_weights"} and name in now and was[name] != now[name]:
+            parts += [", " if parts else ": ", Argument(name), f" was {was[name]}, is {now[name]}"]
+    return parts
 
 
 def _arguments(checkpoint: dict[str, Any], key: str, made: type, path: str | Path) -> dict[str, Any]:

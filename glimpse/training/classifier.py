@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as lightning
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import LabelledBatch
-from glimpse.errors import Argument, ArgumentError
+from glimpse.errors import Argument, ArgumentError, Setting
+from glimpse.evaluation.scores import balanced_accuracy, count_confusion
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 from glimpse.rollout import Trace
+from glimpse.training.objectives import balanced_weights, classification_loss, distillation_loss
 
+VALIDATION_ERROR, BALANCED_ERROR = "val_error", "val_balanced_error"
+"""The shares of wrong predictions among the validation images, and their mean over the classes."""
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
 SAMPLE = 2000
 """Training images that the pixels' mean and standard deviation are measured on."""
@@ -25,9 +29,12 @@ OPTIMISATION = {
     "warm_up": (0.0, 1.0),
     "weight_decay": (0.0, math.inf),
     "smoothing": (0.0, 0.99),
+    "teacher_weight": (0.0, 1.0),
+    "teacher_temperature": (0.01, 1000.0),
     "seed": (0, math.inf),
 }
 """Ranges of the options that every family has."""
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 class ClassifierTraining(lightning.LightningModule):
@@ -40,9 +47,14 @@ class ClassifierTraining(lightning.LightningModule):
         classes: Class names, taken from the data.
         image_shape: Channels, height and width of the images, taken from the data.
         smoothing: Label smoothing, in [0, 1).
+        class_weights: Weights of the classes in the cross-entropy: none, or balanced, under which each class has the
+            same share of it however many training images it has.
         learning_rate: Peak of the one-cycle schedule (Smith and Topin 2018).
         warm_up: Share of the training in which the rate rises, in (0, 1).
         weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
+        teacher: A checkpoint of a trained model, whose belief about the whole image is imitated (Hinton et al. 2015).
+        teacher_weight: Its share of the classifier's loss, in [0, 1]; the labels have the rest.
+        teacher_temperature: What both beliefs' logits are divided by before they are compared, above 0.
         seed: Fixes whatever is random in the training: the order of the images, the canvases, and the exploration,
             first locations and noise of a family that has them.
     """
@@ -56,15 +68,21 @@ class ClassifierTraining(lightning.LightningModule):
     observer: Observer
     first_location: str = "centre"
     """Where the first glimpses are taken, one of :data:`glimpse.contract.episode.FIRST_LOCATIONS`."""
+    is_finetuned: bool
+    """Whether its weights, and the mean and standard deviation that belong to them, are those of another training."""
 
     def __init__(
         self,
         classes: list[str],
         image_shape: list[int],
         smoothing: float = 0.0,
+        class_weights: str = "none",
         learning_rate: float = 1.5e-3,
         warm_up: float = 0.15,
         weight_decay: float = 0.01,
+        teacher: str | None = None,
+        teacher_weight: float = 0.5,
+        teacher_temperature: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -72,9 +90,14 @@ class ClassifierTraining(lightning.LightningModule):
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.smoothing = smoothing
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", torch.ones(len(classes)) if class_weights == "balanced" else None)
         self.learning_rate, self.warm_up, self.weight_decay = learning_rate, warm_up, weight_decay
         self.seed = seed
+        self.is_finetuned = False
+        self.teacher: Callable[[Tensor], Tensor] | None = None
         self.figures_of_steps: list[Tensor] = []
+        self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
 
     def forward(self, images: Tensor) -> Trace:
         """Classify images with deterministic locations. uint8 or floating point, NCHW."""
@@ -91,23 +114,83 @@ class ClassifierTraining(lightning.LightningModule):
         """
 
     def on_fit_start(self) -> None:
-        """Before a new fit, load pretrained weights, and set the model's mean and standard deviation of the pixels.
+        """Load the teacher. Before a new fit, load pretrained weights, and measure classes' weights and pixels.
 
         In ``setup``, which runs earlier, the trainer doesn't know yet whether it resumes from a checkpoint.
+
+        Raises:
+            ArgumentError: When the classes are to be weighed, and their images can't be counted.
         """
+        if self.hparams["teacher"] is not None and self.teacher is None:
+            from glimpse.training.transfer.teacher import Teacher  # which knows all families
+
+            self.teacher = Teacher(self.hparams["teacher"], self.classes, self.image_shape[0])
         if self.trainer.ckpt_path is not None:
             return
-        self.load_pretrained()
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageData):
-            sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
-            self.normalise_by(sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3))
+        if self.class_weights is not None:
+            if not isinstance(data, ImageData):
+                raise ArgumentError(
+                    "expected data of the class ImageData, whose training images can be counted, with ",
+                    Setting("class_weights", "balanced"),
+                    f"; got {type(data).__name__}; leave it out",
+                )
+            self.class_weights.copy_(balanced_weights(data.class_counts))
+        if self.is_finetuned:
+            return
+        self.load_pretrained()
+        statistics = self.pixel_statistics()
+        if statistics is not None:
+            self.normalise_by(*statistics)
+
+    def pixel_statistics(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation of each channel, which the model begins with: those of the training images."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageData):
+            return None
+        sample = fractions(data.draw(data.source.train.images[:SAMPLE]))
+        return sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1e-3)
 
     def normalise_by(self, mean: Tensor, std: Tensor) -> None:
         """Have the model normalise pixels by these, one number a channel."""
         model = self.observer.model
         model.get_buffer("mean").copy_(mean)
         model.get_buffer("std").copy_(std)
+
+    def classification(
+        self, images: Tensor, logits: Tensor, labels: Tensor, every_glimpse: bool = True, repeats: int = 1
+    ) -> Tensor:
+        """The classifier's loss under this training's options, the teacher's share in it where there is a teacher.
+
+        It is :func:`glimpse.training.objectives.classification_loss`.
+
+        Args:
+            images: uint8 NCHW.
+            logits: Belief after each glimpse, (batch, time, classes).
+            labels: True classes.
+            every_glimpse: Whether each glimpse counts, or the last alone.
+            repeats: Roll-outs an image, next to one another along the batch of the logits.
+        """
+        loss = classification_loss(logits, labels, every_glimpse, self.smoothing, self.class_weights)
+        return self.taught(loss, images, logits, every_glimpse, repeats)
+
+    def taught(
+        self, classification: Tensor, images: Tensor, logits: Tensor, every_glimpse: bool = True, repeats: int = 1
+    ) -> Tensor:
+        """The classifier's loss with the teacher's share in it, where there is a teacher.
+
+        Args:
+            classification: The loss by the labels.
+            images: uint8 NCHW.
+            logits: Belief after each glimpse, (batch, time, classes).
+            every_glimpse: Whether the belief after each glimpse is trained, or that after the last.
+            repeats: Roll-outs an image, next to one another along the batch of the logits.
+        """
+        if self.teacher is None:
+            return classification
+        belief = self.teacher(images).repeat_interleave(repeats, 0)
+        temperature, weight = self.hparams["teacher_temperature"], self.hparams["teacher_weight"]
+        return classification.lerp(distillation_loss(logits, belief, temperature, every_glimpse), weight)
 
     def note(self, *figures: Tensor) -> None:
         """Log a step's figures, as means over the epoch and all at once: logging each step costs more than its loss.
@@ -139,20 +222,38 @@ class ClassifierTraining(lightning.LightningModule):
         """
         images, labels = batch
         trace = self.validate(images, batch_idx)
-        found = {"val_error": (trace.logits[:, -1].argmax(1) != labels).float().mean()}
+        predictions = trace.logits[:, -1].argmax(1)
+        self.confusion += count_confusion(predictions, labels, len(self.classes))
+        found = {VALIDATION_ERROR: (predictions != labels).float().mean()}
         chosen = trace.locations[:, 1:]
         if chosen.shape[1]:
             found["gaze_spread"] = chosen.flatten(0, 1).std(0, correction=0).mean()
             found["gaze_reaction"] = chosen.std(0, correction=0).mean()
         self.log_dict(found, batch_size=len(labels))
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self.confusion = torch.zeros_like(self.confusion, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the balanced error, of the images of all processes together."""
+        counts = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
+        self.log(BALANCED_ERROR, 1 - balanced_accuracy(counts), sync_dist=True)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, in groups with the peak of their learning rates: here all that is not frozen, in one."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": self.learning_rate}]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a one-cycle learning rate."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        groups = self.parameter_groups()
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         # A rate that rises in a single step would be divided by zero.
         steps = schedule_steps(self.trainer)
         rise = max(self.warm_up, 2 / steps)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=rise)
+        peaks = [group["lr"] for group in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def progress(self) -> float:
@@ -211,7 +312,7 @@ def check_training_options(
     for name, (least, most) in {**(ranges or {}), **OPTIMISATION}.items():
         if not least <= options[name] <= most:
             raise ArgumentError("expected ", Argument(name), f" from {least:g} to {most:g}, got {options[name]}")
-    for name, names in (choices or {}).items():
+    for name, names in {**(choices or {}), "class_weights": CLASS_WEIGHTS}.items():
         if options[name] not in names:
             raise ArgumentError("expected ", Argument(name), f" out of {', '.join(names)}; got {options[name]!r}")
     if options["learning_rate"] <= 0:

@@ -1,6 +1,7 @@
 """The families of models, by the name that checkpoints and cards give them."""
 
 from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.focus import FocusTraining
 from glimpse.training.hard import HardAttentionTraining
 from glimpse.training.relaxed import RelaxedAttentionTraining
 from glimpse.training.soft import SoftAttentionTraining
@@ -15,5 +16,6 @@ FAMILIES: dict[str, type[ClassifierTraining]] = {
         SelfAttentionTraining,
         ConvolutionalTraining,
         FullyConnectedTraining,
+        FocusTraining,
     )
 }

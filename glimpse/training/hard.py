@@ -148,20 +148,21 @@ class HardAttentionTraining(HardModelTraining):
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """One step of the hybrid objective: classification, policy gradient, baseline."""
-        images, labels = batch
+        given, labels = batch
+        images = given
         if self.num_rollouts > 1:
             images = images.repeat_interleave(self.num_rollouts, 0)
             labels = labels.repeat_interleave(self.num_rollouts)
         generator = generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx)
         trace = self.explore(images, generator, labels)
-        parts = losses(trace, labels, self.rule, **self.objective)
-        total = (
-            parts.classification
-            + self.policy_weight * parts.policy
-            + parts.baseline
-            - self.entropy_weight * parts.entropy
+        parts = losses(trace, labels, self.rule, class_weights=self.class_weights, **self.objective)
+        classification = self.taught(
+            parts.classification, given, trace.logits, self.objective["every_glimpse"], self.num_rollouts
         )
-        self.note(parts.classification, parts.reward, parts.baseline, parts.entropy)
+        total = (
+            classification + self.policy_weight * parts.policy + parts.baseline - self.entropy_weight * parts.entropy
+        )
+        self.note(classification, parts.reward, parts.baseline, parts.entropy)
         return total
 
 
@@ -202,6 +203,13 @@ def check_retina(options: dict[str, Any]) -> None:
     Raises:
         ArgumentError: When the retina's windows are larger than images have use for, or too small for the encoder.
     """
+    if options["what"] == "conv" and options["backbone"] is not None:
+        raise ArgumentError(
+            Setting("what", "conv"),
+            " would do nothing, since ",
+            Argument("backbone"),
+            " sees the windows; leave one of the two out",
+        )
     if options["what"] == "conv" and options["glimpse_size"] < 2:
         raise ArgumentError(
             "a conv encoder needs ",

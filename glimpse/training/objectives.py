@@ -40,6 +40,7 @@ def classification_loss(
     labels: Int64[Tensor, " batch"],
     every_glimpse: bool = True,
     smoothing: float = 0.0,
+    class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy, nats, averaged over the batch and over every glimpse, or at the last glimpse only.
 
@@ -48,10 +49,52 @@ def classification_loss(
         labels: True classes.
         every_glimpse: Whether each glimpse counts.
         smoothing: Share of the target spread evenly over all classes (Szegedy et al. 2016), in [0, 1).
+        class_weights: What the loss of each class's images is multiplied by; nothing when left out. It is divided by
+            the number of images, not by their weights, so that a class weighs the same in every batch.
     """
     counted = logits if every_glimpse else logits[:, -1:]
     targets = labels.unsqueeze(1).expand(-1, counted.shape[1])
-    return functional.cross_entropy(counted.flatten(0, 1), targets.flatten(), label_smoothing=smoothing)
+    each = functional.cross_entropy(
+        counted.flatten(0, 1), targets.flatten(), class_weights, reduction="none", label_smoothing=smoothing
+    )
+    return each.mean()
+
+
+def balanced_weights(images: Int64[Tensor, " classes"]) -> Float[Tensor, " classes"]:
+    """Weights under which every class has the same share of the loss (King and Zeng 2001).
+
+    Args:
+        images: Training images of each class.
+
+    Returns:
+        The number of images, divided by that of the classes and by that of the class's own images. The mean over the
+        images is 1; a class without images does not count.
+    """
+    return images.sum() / ((images > 0).sum() * images.clamp_min(1))
+
+
+def distillation_loss(
+    logits: Float[Tensor, "batch time classes"],
+    taught: Float[Tensor, "batch classes"],
+    temperature: float,
+    every_glimpse: bool = True,
+) -> Float[Tensor, ""]:
+    """Divergence of the student's softened belief from the teacher's, nats (Hinton et al. 2015, section 2).
+
+    It is ``T^2 KL(softmax(z_teacher / T) || softmax(z / T))``, averaged over the batch and over every glimpse, or at
+    the last glimpse only; the factor keeps its gradient as large as that of the cross-entropy at any temperature.
+
+    Args:
+        logits: The student's belief after each glimpse.
+        taught: The teacher's, of the whole image. It gets no gradient.
+        temperature: T, above 0.
+        every_glimpse: Whether each glimpse counts.
+    """
+    counted = logits if every_glimpse else logits[:, -1:]
+    target = (taught.detach() / temperature).log_softmax(1).unsqueeze(1).expand_as(counted)
+    belief = (counted / temperature).log_softmax(2)
+    divergence = functional.kl_div(belief.flatten(0, 1), target.flatten(0, 1), reduction="batchmean", log_target=True)
+    return divergence * temperature**2
 
 
 def rewards_of(
@@ -121,6 +164,7 @@ def losses(
     normalise: bool = True,
     every_glimpse: bool = True,
     smoothing: float = 0.0,
+    class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Losses:
     """All parts of the objective of one roll-out.
 
@@ -136,6 +180,7 @@ def losses(
             alone: the baseline is there for that.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
+        class_weights: Of the classification, see :func:`classification_loss`; rewards have none.
 
     Raises:
         ValueError: When the baseline is unknown or needs more roll-outs, and when the trace has no learned baseline.
@@ -157,7 +202,7 @@ def losses(
     if normalise:
         advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
     return Losses(
-        classification=classification_loss(trace.logits, labels, every_glimpse, smoothing),
+        classification=classification_loss(trace.logits, labels, every_glimpse, smoothing, class_weights),
         policy=policy_loss(trace.log_prob[:, 1:], advantages),
         baseline=(expected - chosen).square().sum(1).mean(),
         entropy=trace.entropy[:, 1:].sum(1).mean(),

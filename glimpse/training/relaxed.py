@@ -13,7 +13,7 @@ from glimpse.rollout import Trace
 from glimpse.training.classifier import check_training_options
 from glimpse.training.hard import SPREADS, check_retina
 from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
-from glimpse.training.objectives import classification_loss, losses
+from glimpse.training.objectives import losses
 
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
 """Temperature or width of the filters at the start and at the end of the training, where the user gives none."""
@@ -122,7 +122,7 @@ class RelaxedAttentionTraining(HardModelTraining):
         """Cross-entropy, whose gradient goes through the choices; mixed, the policy's and baseline's loss as well."""
         images, labels = batch
         trace = self.explore(images, generator_for(images.device, self.seed, 2, self.current_epoch, batch_idx))
-        total = classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        total = classification = self.classification(images, trace.logits, labels, self.every_glimpse)
         if self.mixed:
             parts = losses(trace, labels, self.rule, discount=self.discount)
             total = total + self.policy_weight * parts.policy + parts.baseline

@@ -9,19 +9,18 @@ from torch import Tensor
 from glimpse.data.held_out import LabelledBatch
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
-from glimpse.nn.backbones import Backbone, torchvision_backbone
 from glimpse.nn.core import CORES
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
-from glimpse.training.classifier import ClassifierTraining, check_training_options
-from glimpse.training.objectives import classification_loss
+from glimpse.training.classifier import check_training_options
+from glimpse.training.transfer.backbone import BackboneTraining
 
 _COUNTS = ("num_glimpses", "hidden", "window")
 _RANGES = {"coverage": (0.0, math.inf)}
 _CHOICES = {"score": SCORES, "attention": ATTENTIONS, "core": CORES}
 
 
-class SoftAttentionTraining(ClassifierTraining):
+class SoftAttentionTraining(BackboneTraining):
     """Train a recurrent model of soft attention over a map of features (Xu et al., ICML 2015).
 
     Args:
@@ -30,9 +29,6 @@ class SoftAttentionTraining(ClassifierTraining):
         num_glimpses: How many times the map is attended to.
         widths: Channels of each stage of our own image encoder; each stage halves the map's sides.
         depths: Layers of each stage.
-        backbone: A torchvision network in place of our own encoder, by name, such as resnet18.
-        backbone_weights: Its weights at the start: nothing (random), default (torchvision's own), or a local file.
-        backbone_layer: The node of it that gives the map; its last map when left out.
         hidden: Length of the core's output, which is the query.
         score: Score function: dot, scaled-dot, general, additive, location or content.
         attention: global, local-p (around a predicted centre) or local-m (around the cells of a grid in turn).
@@ -41,7 +37,7 @@ class SoftAttentionTraining(ClassifierTraining):
         core: Recurrent cell: gru, lstm or plain.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         coverage: Weight of the doubly stochastic penalty, which is least if all places get the same weight over time.
-        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with the images or with another.
@@ -59,9 +55,6 @@ class SoftAttentionTraining(ClassifierTraining):
         num_glimpses: int = 4,
         widths: list[int] = [32, 64],  # noqa: B006
         depths: list[int] = [1, 3],  # noqa: B006
-        backbone: str | None = None,
-        backbone_weights: str | None = None,
-        backbone_layer: str | None = None,
         hidden: int = 128,
         score: str = "additive",
         attention: str = "global",
@@ -75,13 +68,8 @@ class SoftAttentionTraining(ClassifierTraining):
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
         check_training_options(self.hparams, _COUNTS, _RANGES, _CHOICES)
-        check_encoder(dict(self.hparams))
         channels, height, width = image_shape
-        encoder: ImageEncoder | Backbone
-        if backbone:
-            encoder = torchvision_backbone(backbone, layer=backbone_layer)
-        else:
-            encoder = ImageEncoder(channels, tuple(widths), tuple(depths))
+        encoder = self.new_trunk((height, width), "images") or ImageEncoder(channels, tuple(widths), tuple(depths))
         if score in ("dot", "scaled-dot") and hidden != encoder.features:
             raise ArgumentError(
                 "expected ",
@@ -106,44 +94,16 @@ class SoftAttentionTraining(ClassifierTraining):
         )
         self.observer = SoftObserver(model, num_glimpses)
         self.every_glimpse, self.coverage = every_glimpse, coverage
-        self.pretrained = backbone_weights
-
-    def load_pretrained(self) -> None:
-        """Load the backbone's weights, see :meth:`ClassifierTraining.load_pretrained`."""
-        if self.pretrained is not None:
-            source = torchvision_backbone(self.hparams["backbone"], self.pretrained, self.hparams["backbone_layer"])
-            self.observer.model.encoder.load_state_dict(source.state_dict())
-            self.pretrained = None
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy, and the coverage penalty."""
         images, labels = batch
         trace = self(images)
         assert trace.maps is not None
-        classification = classification_loss(trace.logits, labels, self.every_glimpse, self.smoothing)
+        classification = self.classification(images, trace.logits, labels, self.every_glimpse)
         penalty = coverage_penalty(trace.maps)
         self.note(classification, penalty, trace.entropy.mean())
         return classification + self.coverage * penalty
-
-
-def check_encoder(options: dict[str, Any]) -> None:
-    """Reject options of a backbone where there is none.
-
-    Args:
-        options: The arguments of :class:`SoftAttentionTraining`, by name.
-
-    Raises:
-        ArgumentError: When one of them would do nothing.
-    """
-    for name in ("backbone_weights", "backbone_layer"):
-        if options[name] is not None and options["backbone"] is None:
-            raise ArgumentError(
-                "expected ",
-                Argument(name),
-                " with ",
-                Argument("backbone"),
-                f" alone, got {options[name]!r} without one; name the network, such as resnet18, or leave it out",
-            )
 
 
 def coverage_penalty(maps: Float[Tensor, "batch time map_height map_width"]) -> Float[Tensor, ""]:

@@ -3,15 +3,25 @@
 import math
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import Split
 from glimpse.data.held_out import LabelledBatch
+from glimpse.errors import Argument, ArgumentError, Setting
+from glimpse.evaluation.scores import is_unbalanced
 from glimpse.models.cnn import POOLING, ConvolutionalNet
 from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.training.classifier import ClassifierTraining, check_training_options
-from glimpse.training.objectives import classification_loss
+from glimpse.training.transfer.backbone import BackboneTraining
+from glimpse.training.transfer.linear_head import fit_linear_head
+
+HEADS = ("trained", "fitted")
+FITTED = 32
+"""Images whose features are computed at once."""
 
 
 class WholeImageTraining(ClassifierTraining):
@@ -20,7 +30,7 @@ class WholeImageTraining(ClassifierTraining):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Cross-entropy."""
         images, labels = batch
-        loss = classification_loss(self(images).logits, labels, smoothing=self.smoothing)
+        loss = self.classification(images, self(images).logits, labels)
         self.note(loss)
         return loss
 
@@ -67,7 +77,7 @@ class SelfAttentionTraining(WholeImageTraining):
         self.observer = SelfAttentionObserver(model)
 
 
-class ConvolutionalTraining(WholeImageTraining):
+class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
     """Train a convolutional network, which attention is compared with.
 
     Args:
@@ -75,8 +85,11 @@ class ConvolutionalTraining(WholeImageTraining):
         image_shape: Channels, height and width of the images, taken from the data.
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
-        pooling: What is taken of a feature's map: max or mean.
-        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+        pooling: What is taken of a feature's map: max or mean. When left out max, of a backbone's map the mean.
+        head: How the linear classifier is found: trained, step by step with all the rest; or fitted, by logistic
+            regression on the features of a backbone that is frozen as a whole, before the first step, which leaves
+            nothing to train.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`.
 
     Raises:
         ValueError: When an option is unknown, or does not go with another.
@@ -92,14 +105,62 @@ class ConvolutionalTraining(WholeImageTraining):
         image_shape: list[int],
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 2, 3],  # noqa: B006
-        pooling: str = "max",
+        pooling: str | None = None,
+        head: str = "trained",
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
         self.save_hyperparameters()
-        check_training_options(self.hparams, choices={"pooling": POOLING})
-        model = ConvolutionalNet(len(classes), image_shape[0], tuple(widths), tuple(depths), pooling)
-        self.observer = WholeImageObserver(model, any_size=True)
+        channels, height, width = image_shape
+        trunk = self.new_trunk((height, width), "images")
+        pooling = pooling or ("mean" if trunk else "max")
+        check_training_options({**self.hparams, "pooling": pooling}, choices={"pooling": POOLING, "head": HEADS})
+        if head == "fitted" and self.hparams["freeze"] != "all":
+            raise ArgumentError(
+                "expected ",
+                Setting("freeze", "all"),
+                " with ",
+                Setting("head", head),
+                f", got {self.hparams['freeze']}; freeze the backbone, or leave ",
+                Argument("head"),
+                " out",
+            )
+        model = ConvolutionalNet(len(classes), channels, tuple(widths), tuple(depths), pooling, trunk)
+        self.observer = WholeImageObserver(model, any_size=trunk is None or trunk.any_size)
+        self.is_fitted = False
+
+    def on_fit_start(self) -> None:
+        """Fit the head, where it is to be fitted; see :meth:`ClassifierTraining.on_fit_start`."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        if self.hparams["head"] == "trained" or self.trainer.ckpt_path is not None or not isinstance(data, ImageData):
+            return
+        features, labels = self._features_of(data.source.train)
+        held_out, held_out_labels = self._features_of(data.source.validation)
+        weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights.cpu()
+        balanced = is_unbalanced(data.class_counts)
+        head = fit_linear_head(features, labels, held_out, held_out_labels, weights, balanced)
+        classifier = self.observer.model.classifier
+        classifier.weight.data.copy_(head.weight)
+        classifier.bias.data.copy_(head.bias)
+        self.is_fitted = True
+
+    @torch.no_grad()
+    def _features_of(self, part: Split) -> tuple[Tensor, Tensor]:
+        """Features and labels of a part's images."""
+        model = self.observer.model
+        was_training = model.training
+        model.eval()
+        found = [model.pooled_features(images.to(self.device)).float().cpu() for images in part.images.split(FITTED)]
+        model.train(was_training)
+        return torch.cat(found), part.labels
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:
+        """Cross-entropy; nothing where the head is fitted."""
+        if not self.is_fitted:
+            return super().training_step(batch, batch_idx)
+        self.note(torch.zeros(()))
+        return None
 
 
 class FullyConnectedTraining(WholeImageTraining):

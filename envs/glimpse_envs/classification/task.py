@@ -5,14 +5,14 @@ import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
-from glimpse.data.folder import image_folder
+from glimpse.data.folder import FITS, image_folder
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.nn.retina import Retina
@@ -29,12 +29,24 @@ POSITIVE_COUNTS = (
     "grid_cells",
     "num_targets",
     "piece_size",
-    "image_height",
-    "image_width",
 )
+IMAGE_SIDES = ("image_height", "image_width")
 CANVAS_COUNTS = ("canvas_height", "canvas_width", "num_pieces")
 FROZEN = {"validation": VALIDATION_CANVASES, "test": TEST_CANVASES}
 """Seeds of the held-out canvases, equal to those of the library's training."""
+
+
+class FolderImages(NamedTuple):
+    """How a folder's images are brought onto one canvas; see :func:`glimpse.data.folder.image_folder`."""
+
+    height: int | None
+    """Pixels; None where the canvas follows from the images' sizes."""
+    width: int | None
+    """Pixels; None where the canvas follows from the images' sizes."""
+    channels: int
+    """1 (grey) or 3 (RGB)."""
+    size_policy: str
+    """One of :data:`glimpse.contract.card.SIZE_POLICIES`."""
 
 
 class TaskError(ArgumentError):
@@ -57,8 +69,11 @@ class Task:
         num_pieces: Number of clutter pieces on a canvas.
         piece_size: Side of a clutter piece, pixels.
         num_targets: Number of images side by side, each on its own canvas, to be classified from left to right.
-        image_height: Height that every image is resized to, pixels; only for ``folder``.
-        image_width: Width that every image is resized to, pixels; only for ``folder``.
+        image_height: Height that every image is brought to, pixels; only for ``folder``. When both sides are left out,
+            they follow from the images' sizes.
+        image_width: Width that every image is brought to, pixels; only for ``folder``.
+        fit: ``squash`` scales every image to height x width, whatever its proportions; ``letterbox`` keeps them, and
+            centres it on black; only for ``folder``.
         channels: 1 for grey, 3 for colour; only for ``folder``.
         action_mode: ``declare``, ``joint``, ``box`` or ``location``; see the action space of the environment.
         reward: ``terminal``, ``dense`` or ``improvement``. By default ``terminal``; in ``location`` mode
@@ -87,8 +102,9 @@ class Task:
     num_pieces: int = 0
     piece_size: int = 8
     num_targets: int = 1
-    image_height: int = 64
-    image_width: int = 64
+    image_height: int | None = None
+    image_width: int | None = None
+    fit: str = "squash"
     channels: int = 3
     action_mode: str = "declare"
     reward: str | None = None
@@ -110,6 +126,7 @@ class Task:
             ("action_mode", ACTION_MODES),
             ("reward", (*REWARDS, None)),
             ("first_location", FIRST_LOCATIONS),
+            ("fit", tuple(FITS)),
         ):
             given = getattr(self, name)
             if not isinstance(given, Pictures) and given not in names:
@@ -117,7 +134,8 @@ class Task:
                 hint = difflib.get_close_matches(str(given), known, 1)
                 meant = f"; did you mean {hint[0]!r}?" if hint else "; choose one of them"
                 raise TaskError("expected ", Argument(name), f" out of {', '.join(known)}; got {given!r}{meant}")
-        for name in (*POSITIVE_COUNTS, *CANVAS_COUNTS, "glimpse_cost", "largest_step"):
+        sides = tuple(name for name in IMAGE_SIDES if getattr(self, name) is not None)
+        for name in (*POSITIVE_COUNTS, *sides, *CANVAS_COUNTS, "glimpse_cost", "largest_step"):
             kind, words = (
                 (Real, "a number") if name in ("glimpse_cost", "largest_step") else (Integral, "a whole number")
             )
@@ -126,7 +144,7 @@ class Task:
         for name in ("relative", "download"):
             if not isinstance(getattr(self, name), bool):
                 raise TaskError("expected ", Argument(name), f" to be True or False, got {getattr(self, name)!r}")
-        for name in POSITIVE_COUNTS:
+        for name in (*POSITIVE_COUNTS, *sides):
             if getattr(self, name) < 1:
                 raise TaskError("expected ", Argument(name), f" of at least 1, got {getattr(self, name)}; raise it")
         for name in (*CANVAS_COUNTS, "glimpse_cost"):
@@ -152,6 +170,15 @@ class Task:
         self._check_together()
 
     def _check_together(self) -> None:
+        if (self.image_height is None) != (self.image_width is None):
+            raise TaskError(
+                "expected both ",
+                Argument("image_height"),
+                " and ",
+                Argument("image_width"),
+                f", or neither, got {self.image_height} and {self.image_width}; give both, or leave both to the "
+                "images' sizes",
+            )
         if bool(self.canvas_height) != bool(self.canvas_width) or (self.num_pieces and not self.canvas_height):
             raise TaskError(
                 "a canvas needs both its sides, and clutter needs a canvas; got ",
@@ -270,7 +297,9 @@ class Task:
         """
         if isinstance(self.dataset, Pictures):
             return _pictures(self.dataset, str(device))
-        folder = (self.image_height, self.image_width, self.channels) if self.dataset == FOLDER else None
+        folder = None
+        if self.dataset == FOLDER:
+            folder = FolderImages(self.image_height, self.image_width, self.channels, FITS[self.fit])
         canvas = None
         if self.canvas_height:
             canvas = Canvas(self.canvas_height, self.canvas_width, self.num_pieces, self.piece_size)
@@ -289,9 +318,11 @@ def _pictures(pictures: Pictures, device: str) -> FixedScenes:
 
 
 @lru_cache(maxsize=4)
-def _source(dataset: str, root: str, download: bool, folder: tuple[int, int, int] | None) -> Source:
+def _source(dataset: str, root: str, download: bool, folder: FolderImages | None) -> Source:
     if folder is not None:
-        return image_folder(data_root(root), *folder)
+        return image_folder(
+            data_root(root), folder.height, folder.width, folder.channels, size_policy=folder.size_policy
+        )
     return SOURCES[dataset](root, download)
 
 
@@ -300,7 +331,7 @@ def _scenes(
     dataset: str,
     root: str,
     download: bool,
-    folder: tuple[int, int, int] | None,
+    folder: FolderImages | None,
     split: str,
     canvas: Canvas | None,
     num_targets: int,

@@ -32,6 +32,7 @@ SETTABLE = (
     "piece_size",
     "image_height",
     "image_width",
+    "fit",
     "channels",
     "reward",
     "glimpse_cost",
@@ -286,7 +287,7 @@ def game_summary(record: GameRecord, before: int) -> str:
 
 def _value(field: "Field[Any]", text: str, given: str) -> Any:
     """Convert the text of a value to the type of the field."""
-    kind = next((kind for kind in (bool, int, float) if field.type is kind), str)
+    kind = next((kind for kind in (bool, int, float) if field.type in (kind, kind | None)), str)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

@@ -20,6 +20,7 @@ DATA_OPTIONS = (
     "piece_size",
     "image_height",
     "image_width",
+    "fit",
     "channels",
 )
 """Data options in a model's recipe that are also arguments of an environment."""

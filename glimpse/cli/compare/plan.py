@@ -16,7 +16,7 @@ from glimpse.data.datasets import FOLDER, DataError, data_root
 from glimpse.training.callbacks import LAST_FILE
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 
-OF_TRAINING_ALONE = ("root", "download", "jitter", "batch_size", "passes", "seed")
+OF_TRAINING_ALONE = ("root", "download", "jitter", "augmentation", "flips", "batch_size", "passes", "seed")
 """Options of the data that leave the held-out images as they are."""
 BUDGET = (
     "trainer.max_epochs",

@@ -7,7 +7,14 @@ from typing import Any
 from glimpse.cli.train.class_names import check_names, groups_of_ours, import_path
 from glimpse.cli.train.messages import check_decided
 from glimpse.cli.train.options.names import check_known, complete_flags, take
-from glimpse.cli.train.recipes import CONFIG_FILE, DEFAULT_RECIPE, find_recipe, flatten_recipe, read_recipe
+from glimpse.cli.train.recipes import (
+    CONFIG_FILE,
+    DEFAULT_RECIPE,
+    FOLDER_RECIPE,
+    find_recipe,
+    flatten_recipe,
+    read_recipe,
+)
 from glimpse.cli.usage import UsageError
 
 COMMAND = "fit"
@@ -32,13 +39,20 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
     options = complete_flags(args[1:] if args[:1] == [COMMAND] else args)
     names = take(options, "--config", "-c")
-    resumed = [Path(file).expanduser() for file in take(list(options), "--ckpt_path")]
+    resumed, tuned = (
+        [Path(file).expanduser() for file in take(list(options), name)] for name in ("--ckpt_path", "--finetune")
+    )
+    if resumed and tuned:
+        raise UsageError(
+            f"expected --ckpt_path, to go on with the run of {resumed[-1]}, or --finetune, to begin a new one with the "
+            f"weights of {tuned[-1]}; got both; leave one of them out"
+        )
     if names:
         chosen = [find_recipe(name) for name in names]
-    elif resumed:
-        chosen = [recipe_beside(resumed[-1])]
+    elif resumed or tuned:
+        chosen = [recipe_beside([*resumed, *tuned][-1])]
     else:
-        chosen = [find_recipe(DEFAULT_RECIPE)]
+        chosen = [find_recipe(usual_recipe(options))]
     contents = {str(path): read_recipe(path) for path in chosen}
     files.update({path: list(flatten_recipe(content)) for path, content in contents.items()})
     check_decided(args, files)
@@ -49,6 +63,16 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     last = chosen[-1]
     name = last.resolve().parent.name if last.name == CONFIG_FILE else last.stem
     return [COMMAND, *family, *(f"--config={path}" for path in chosen), *options], name
+
+
+def usual_recipe(options: Sequence[str]) -> str:
+    """The recipe where the user names none: that of folders for a folder's images, whose sizes are others than digits'.
+
+    Args:
+        options: The command line.
+    """
+    datasets = take(list(options), "--data.dataset", "--data.init_args.dataset")
+    return FOLDER_RECIPE if datasets[-1:] == [FOLDER_RECIPE] else DEFAULT_RECIPE
 
 
 def names_family(recipe: Mapping[str, Any]) -> bool:

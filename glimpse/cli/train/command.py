@@ -51,6 +51,8 @@ def main(args: Sequence[str], program: str) -> int:
         print(f"{short_help(program)}\n\n{complete_help()}")
         return 0
     try:
+        if args and not args[0].startswith("-") and args[0] != "fit":
+            return _train_folder(Path(args[0]).expanduser(), args[1:], program)
         return _train(args, program)
     except UsageError as error:
         sentence = str(error)
@@ -58,6 +60,21 @@ def main(args: Sequence[str], program: str) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     print(f"{program}: {sentence}", file=sys.stderr)
     return 2
+
+
+def _train_folder(root: Path, args: Sequence[str], program: str) -> int:
+    """Train on a folder of images: as a recipe or a family says that is named, or else what suits the images."""
+    if not root.is_dir():
+        raise UsageError(f"expected options, or a folder of images, got {str(root)!r}, which is no folder; see --help")
+    named = [each for each in args if each.partition("=")[0] in ("--config", "-c", "--model", "--ckpt_path")]
+    if named:
+        recipe = (
+            [] if any(each.startswith(("--config", "-c", "--ckpt_path")) for each in named) else ["--config=folder"]
+        )
+        return _train([*recipe, "--data.dataset=folder", f"--data.root={root}", *args], program)
+    from glimpse.cli.automatic.command import main as choose_and_train
+
+    return choose_and_train(root, args)
 
 
 def _train(args: Sequence[str], program: str) -> int:

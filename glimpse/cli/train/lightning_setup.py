@@ -18,6 +18,8 @@ QUIET_WARNINGS = (
     r"The dirpath has changed from",
     # Figures are logged by epoch, however few steps it has.
     r"The number of training batches .* is smaller than the logging interval",
+    # A frozen backbone is meant to be.
+    r"Found .* module\(s\) in eval mode at the start of training",
     # Lightning asks torch's pytree for a class that torch deprecates.
     r".*LeafSpec.*is deprecated",
 )

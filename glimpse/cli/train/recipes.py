@@ -11,6 +11,8 @@ from glimpse.cli.usage import UsageError
 from glimpse.errors import suggestion
 
 DEFAULT_RECIPE = "digits"
+FOLDER_RECIPE = "folder"
+"""The recipe of the user's own images, and the name of their data set."""
 CONFIG_FILE = "config.yaml"
 """The resolved recipe of a run, in its folder."""
 

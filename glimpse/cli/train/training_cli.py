@@ -10,28 +10,25 @@ from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import TensorBoardLogger
 
 import glimpse
+from glimpse.cli.train.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
 from glimpse.cli.train.messages import options_of, sentence_of
+from glimpse.cli.train.options.loggers import choose_loggers
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
 from glimpse.cli.usage import UsageError, invocation, spelling
-from glimpse.data.datamodule import ImageData
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.errors import Argument, ArgumentError
 from glimpse.files import write_whole
 from glimpse.training.callbacks import (
-    BEST_FILE,
-    CONFUSION_FILE,
-    CURVES_FILE,
     LAST_FILE,
-    METRICS_FILE,
     CollapseWarning,
     EpochBar,
     EpochLog,
@@ -39,9 +36,10 @@ from glimpse.training.callbacks import (
     ScheduleCheck,
     checkpoints,
 )
-from glimpse.training.checkpoint import read_checkpoint
+from glimpse.training.checkpoint import Transfer, finetune, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.hard_model import HardModelTraining
 from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
@@ -96,6 +94,7 @@ class TrainingCLI(LightningCLI):
     def __init__(self, args: Sequence[str], program: str, name: str) -> None:
         self.program = program
         self.name = name
+        self.transfer: Transfer | None = None
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -134,6 +133,7 @@ class TrainingCLI(LightningCLI):
         if not 0 <= seed <= LARGEST_SEED:
             raise UsageError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
         check_trainer(vars(self.config[COMMAND]["trainer"]))
+        check_patience(self.config[COMMAND]["early_stopping"], self.config[COMMAND]["trainer"]["limit_val_batches"])
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: the recipe beside a checkpoint holds those of its run."""
@@ -188,16 +188,18 @@ class TrainingCLI(LightningCLI):
         chosen = self._get(self.config_init, "trainer")
         terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
         callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning(self.spell)]
+        measure = measure_of(self.model, self.datamodule)
         if chosen["enable_checkpointing"] is not False:
-            callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0)
+            callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0, measure=measure)
+        patience = self._get(self.config, "early_stopping")
+        if patience:
+            callbacks.append(EarlyStopping(measure, patience=patience))
         if not chosen["fast_dev_run"]:
             callbacks += [EpochLog(self.output), FitReport(self.output)]
         if terminal:
             callbacks.append(EpochBar(leave=False))
-        logger = chosen["logger"]
-        if not logger:
-            tensorboard = self._get(self.config, "tensorboard")
-            logger = TensorBoardLogger(str(self.output), name="", version="") if tensorboard else False
+        named = (self._get(self.config, "logger"), "tensorboard" if self._get(self.config, "tensorboard") else None)
+        logger = choose_loggers(chosen["logger"], named, self.output)
         ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
@@ -230,6 +232,16 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.datamodule, ImageData):
             for note in self.datamodule.source.notes:
                 print(f"data: {note}")
+        for note in notes_before(
+            self.model, self.datamodule, self._get(self.config, "early_stopping"), self.trainer.max_epochs
+        ):
+            print(note)
+        if self.transfer:
+            anew = f"; begun anew, for other classes: {', '.join(self.transfer.anew)}" if self.transfer.anew else ""
+            print(f"taken from {self._get(self.config, 'finetune')}: {', '.join(self.transfer.taken)}{anew}")
+        warning = self.model.warning() if isinstance(self.model, HardModelTraining) else None
+        if warning:
+            print(f"warning: {warning.render(self.spell)}", file=sys.stderr, flush=True)
         self.tell_precision()
 
     def tell_precision(self) -> None:
@@ -247,12 +259,17 @@ class TrainingCLI(LightningCLI):
             )
 
     def load_pretrained(self) -> None:
-        """Load the weights that a new training begins with, where the recipe names some."""
-        if isinstance(self.model, ClassifierTraining):
-            try:
+        """Load the weights that a new training begins with, where the recipe or the user names some."""
+        if not isinstance(self.model, ClassifierTraining):
+            return
+        other = self._get(self.config, "finetune")
+        try:
+            if other:
+                self.transfer = finetune(self.model, Path(other).expanduser())
+            else:
                 self.model.load_pretrained()
-            except ValueError as error:
-                raise UsageError(sentence_of(error, self.spell)) from error
+        except ValueError as error:
+            raise UsageError(sentence_of(error, self.spell)) from error
 
     def fit(self, **kwargs: Any) -> None:
         """Train; when the user stops it, print how to go on."""
@@ -272,13 +289,28 @@ class TrainingCLI(LightningCLI):
             raise KeyboardInterrupt from None
 
     def after_fit(self) -> None:
-        """Print where the files are, and the next command."""
-        last, best = self.output / LAST_FILE, self.output / BEST_FILE
-        if not last.exists():
-            return
-        print(f"\nthe trained model: {last}" + (f" (the best on the validation images: {best})" * best.exists()))
-        print(f"how it went: {self.output / METRICS_FILE}, {CURVES_FILE} and {CONFUSION_FILE} beside it")
-        print(f"next: {invocation()} evaluate {shlex.quote(str(last))}")
+        """Print how good the models are, which one to take, where the files are, and the next command."""
+        for line in conclude(self.trainer, self.model, self.datamodule, self.output):
+            print(line)
+
+
+def check_patience(patience: int | None, validation: int | float | None) -> None:
+    """Reject early stopping that could never stop.
+
+    Args:
+        patience: Epochs without a better model after which the training stops; None for never.
+        validation: The trainer's limit of validation batches.
+
+    Raises:
+        UsageError: When the patience is none, or nothing is validated.
+    """
+    if patience is not None and patience < 1:
+        raise UsageError(f"--early_stopping: expected at least 1 epoch, got {patience}; raise it, or leave it out")
+    if patience is not None and validation == 0:
+        raise UsageError(
+            "--early_stopping: expected validation images, by which models are compared, got "
+            "--trainer.limit_val_batches 0; leave one of them out"
+        )
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
@@ -322,7 +354,7 @@ def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dic
         f"--{group}.{key} was {was[key]}, is {now[key]}"
         for group, was, now in (
             ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
-            ("data", checkpoint.get("datamodule_hyper_parameters", {}), dict(data.hparams)),
+            ("data", complete_options(checkpoint.get("datamodule_hyper_parameters", {})), dict(data.hparams)),
         )
         for key in now
         if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE

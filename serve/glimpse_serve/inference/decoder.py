@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glimpse.contract.card import CanvasShape
 from glimpse.images import pixels
 
 
@@ -40,14 +41,14 @@ class DecodeRequest:
     Attributes:
         name: The image's name in error messages.
         max_pixels: Largest number of pixels.
-        canvas: (height, width, channels) of the canvas that it is fitted onto; None to return the image itself.
+        canvas: The canvas that it is brought onto; None to return the image itself.
         seconds: Processor time after which the process is ended.
         max_estimate: Largest estimate of its processor time, seconds.
     """
 
     name: str
     max_pixels: int
-    canvas: tuple[int, int, int] | None = None
+    canvas: CanvasShape | None = None
     seconds: float = math.inf
     max_estimate: float = math.inf
 
@@ -72,7 +73,7 @@ def decode_image(image: bytes, request: DecodeRequest) -> DecodedImage:
     """
     decoded = pixels.decode(image, request.name, request.max_pixels, request.max_estimate)
     height, width, _ = decoded.shape
-    if request.canvas is None or decoded.shape == request.canvas:
+    if request.canvas is None or decoded.shape == request.canvas[:3]:
         return DecodedImage(decoded, height, width)
     return DecodedImage(pixels.fit(decoded, *request.canvas), height, width)
 
@@ -90,7 +91,7 @@ def main(max_bytes: int) -> None:
     while line := requests.readline():
         fields: dict[str, Any] = json.loads(line)
         image = requests.read(fields.pop("size"))
-        fields["canvas"] = fields["canvas"] and tuple(fields["canvas"])
+        fields["canvas"] = fields["canvas"] and CanvasShape(*fields["canvas"])
         request = DecodeRequest(**fields)
         if math.isfinite(request.seconds):
             _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glimpse.contract.card import ModelCard
+from glimpse.contract.card import CanvasShape, ModelCard
 from glimpse.contract.tensors import FIRST_LOCATION, FRAME, GLIMPSE, GLIMPSES, INPUT, LOCATION, LOCATIONS, STATE
 from glimpse.images import pixels
 from glimpse.runtime.graph import InterruptedRunError, OutputError
@@ -76,9 +76,9 @@ class ServedModel:
             raise interrupted_error(error) from error
 
     @property
-    def canvas(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the canvas onto which images are fitted."""
-        return self.card.height, self.card.width, self.card.channels
+    def canvas(self) -> CanvasShape:
+        """The canvas onto which images are brought."""
+        return self.card.canvas
 
     def _classify(self, jobs: Sequence[ClassifyJob]) -> list[Any]:
         started = time.perf_counter()

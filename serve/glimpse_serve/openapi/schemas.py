@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from glimpse.contract import card
-from glimpse.contract.card import Budget, ModelCard
+from glimpse.contract.card import SIZE_POLICIES, Budget, ModelCard
 from glimpse.runtime.prediction import REASONS
 from glimpse_serve.http.tensor_format import DATATYPES
 from glimpse_serve.models.names import NAME
@@ -161,8 +161,13 @@ def _v1_schemas() -> dict[str, Schema]:
         "versions": array(string("A version.", pattern=VERSION_PATTERN), "The served versions, ascending."),
         "family": string("The kind of model, such as `hard` or `soft`."),
         "classes": array({"type": "string"}, "Names of the classes."),
-        "width": integer("Width of its canvas, pixels; images of other sizes are fitted onto it.", **_PIXELS),
+        "width": integer("Width of its canvas, pixels; images of other sizes are brought onto it.", **_PIXELS),
         "height": integer("Height of its canvas, pixels.", **_PIXELS),
+        "size_policy": string(
+            "How images of other sizes are brought onto its canvas: `fit` keeps their proportions, in the middle of "
+            "black; `squash` scales them to its width and height.",
+            enum=list(SIZE_POLICIES),
+        ),
         "channels": integer("Channels of its images: 1 (grey) or 3 (RGB)."),
         "num_glimpses": integer("Largest number of glimpses.", minimum=1),
         "explain": array(string("A kind.", enum=list(EXPLAIN)), "Values of `explain` that it supports."),

@@ -255,6 +255,7 @@ def _summary(loaded: LoadedModel, versions: list[int]) -> dict[str, Any]:
         "classes": card.classes,
         "width": card.width,
         "height": card.height,
+        "size_policy": card.size_policy,
         "channels": card.channels,
         "num_glimpses": card.num_glimpses,
         "explain": [word for word, has in zip(EXPLAIN, (card.has_retina, card.has_maps), strict=True) if has],

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.models.hard import HardAttention
 from glimpse_envs.classification.scenes import FixedScenes, Pictures
@@ -104,3 +105,21 @@ def test_a_folder_of_images_is_an_environment(tmp_path):
     core = Task(dataset="folder", root=str(tmp_path), image_height=16, image_width=24, split="train").core()
     assert core.scenes.classes == ("ant", "bee")
     assert core.scenes.image_shape == (3, 16, 24)
+
+
+def test_a_folders_images_are_those_of_the_library(tmp_path):
+    for name, shade in (("ant", 20), ("bee", 200)):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            Image.new("RGB", (60, 90), (shade, 5 * number + 5, 9)).save(tmp_path / name / f"{number}.png")
+    for options in ({}, {"fit": "letterbox", "image_height": 30, "image_width": 70}, {"channels": 1}):
+        scenes = Task(dataset="folder", root=str(tmp_path), split="validation", **options).scenes()
+        expected = ImageData("folder", str(tmp_path), **options).source.validation.images
+        assert isinstance(scenes, FixedScenes)
+        assert torch.equal(scenes.images(torch.arange(len(scenes))), expected)
+    with pytest.raises(TaskError, match="expected both image_height and image_width, or neither, got 30 and None"):
+        Task(dataset="folder", image_height=30)
+    with pytest.raises(TaskError, match="expected image_width of at least 1, got 0"):
+        Task(dataset="folder", image_height=30, image_width=0)
+    with pytest.raises(TaskError, match=r"expected fit out of squash, letterbox; got 'squas'; did you mean 'squash'"):
+        Task(dataset="folder", fit="squas")

@@ -129,6 +129,19 @@ def test_the_map_of_a_photograph_lies_where_the_canvas_shows_it(monkeypatch):
     np.testing.assert_array_equal(map_, expected.repeat(5, axis=0).repeat(5, axis=1))
 
 
+def test_the_map_of_a_squashed_photograph_covers_it(monkeypatch):
+    training, shown = training_of("cnn"), []
+    monkeypatch.setattr("glimpse.drawing.heatmap.draw_maps", lambda image, maps, **_: shown.append((image, maps)))
+    photograph = np.zeros((12, 128, 1), np.uint8)
+    photograph[:, 30:90] = 255
+    explain(training, photograph, ["jacobian"], 2, None, "squash")
+    ((drawn, ((_, map_),)),) = shown
+    canvas = torch.from_numpy(pixels.fit(photograph, 24, 32, 1, "squash")).permute(2, 0, 1)[None]
+    expected = implicit_maps(training.observer, canvas, torch.tensor([2]))[0].numpy()
+    assert drawn.shape[:2] == map_.shape == (12, 128)
+    np.testing.assert_array_equal(map_, expected[1::2].repeat(4, axis=1))
+
+
 def test_the_maps_begin_at_the_first_location(monkeypatch):
     training, first = training_of("hard"), torch.tensor([[0.5, -0.75]])
     images, _ = data().test_dataloader().dataset[0]

@@ -34,6 +34,9 @@ def test_it_says_what_the_card_says(model):
     assert output.startswith(f"{model}: hard model, adaptive graph in float32 for cpu, 5 glimpses\n")
     assert "  classes               3: cat, dog, owl\n" in output
     assert "uint8 NCHW, grey, 0 to 255, 30 x 20 (any size); others are made to fit" in output
+    squashed = replace(CARD, size_policy="squash")
+    said = inspect(toys.write_toy(model.with_name("squashed.onnx"), squashed))
+    assert "0 to 255, 30 x 20 (any size); others are squashed to it" in said
     assert "4 x 4 pixels at 2 scales, the widest window 8" in output
     for fact in (["test", "error", "3.10%"], ["parameters", "1,234"], ["license", "MIT"], ["note", '"made', 'up"']):
         assert fact in rows(output)

@@ -1,14 +1,17 @@
 import hashlib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData
+from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
 from glimpse.data.datasets import DataError
 from tests.support.spellings import rejected
 
@@ -161,6 +164,29 @@ def test_jitter_moves_by_a_few_pixels_and_keeps_the_size():
     assert torch.equal(ImageData("digits", jitter=0).draw(images), images)
 
 
+@pytest.mark.parametrize("options", [{"jitter": 3}, {"canvas_height": 30, "canvas_width": 40}, {}])
+def test_boxes_of_objects_move_with_the_images(tmp_path, options):
+    lines = ["path,left,top,right,bottom"]
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            pixels = np.zeros((16, 20), np.uint8)
+            pixels[4 : 6 + number, 5:9] = 255
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+            lines.append(f"{name}/{number}.png,5,4,9,{6 + number}")
+    (tmp_path / "legs.csv").write_text("\n".join(lines))
+    data = ImageData("folder", str(tmp_path), image_height=16, image_width=20, channels=1, seed=5, **options)
+    part = data.source.train
+    assert part.boxes.shape == (len(part), 1, 4)
+    drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.images, part.boxes, 2, 7)
+    height, width = drawn.shape[2:]
+    for image, box in zip(drawn, boxes, strict=True):
+        rows, columns = image[0].nonzero().unbind(1)
+        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert (box[0] * torch.tensor([width, height, width, height])).round().tolist() == expected
+    assert ImageData("folder", str(tmp_path), boxes="none").source.train.boxes is None
+
+
 def test_an_epoch_shows_every_image_as_often_as_asked():
     batches = EpochBatches(10, 4, 2, seed=0)
     assert len(batches) == 5
@@ -285,7 +311,6 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
     assert folder.classes == ["ant", "bee"]
     assert folder.image_shape == [3, 30, 40]
     assert folder.describe() == tmp_path.name
-    assert ImageData("folder", str(tmp_path)).image_shape == [3, 64, 64]
     monkeypatch.chdir(tmp_path)
     assert ImageData("folder", ".").describe() == tmp_path.name
 
@@ -312,14 +337,99 @@ def test_the_data_say_their_classes_shape_and_name(tmp_path, monkeypatch):
             r"expected --data\.image_height with the data set folder alone, got 64 with mnist, .*; leave it out",
         ),
         ({"image_width": 64}, r"expected --data\.image_width with the data set folder alone, got 64 with digits"),
+        ({"boxes": "none"}, r"expected --data\.boxes with the data set folder alone, got none with digits"),
         ({"channels": 3}, r"expected --data\.channels with the data set folder alone, got 3 with digits"),
         (
             {"jitter": 2, "canvas_height": 60, "canvas_width": 50},
             r"expected --data\.jitter without a canvas alone, got 2 with a canvas of 60x50, .*; leave one of them out",
         ),
+        (
+            {"dataset": "folder", "image_width": 40},
+            r"expected both --data\.image_height and --data\.image_width, or neither, got None and 40; give both",
+        ),
+        (
+            {"dataset": "folder", "fit": "crop"},
+            r"expected --data\.fit out of squash, letterbox; got 'crop'; choose one",
+        ),
+        ({"fit": "squash"}, r"expected --data\.fit with the data set folder alone, got squash with digits"),
         ({"dataset": "folder", "channels": 4}, r"expected --data\.channels to be 1 \(grey\) or 3 \(colour\), got 4"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused(options, sentence):
     with rejected(sentence, "data"):
         ImageData(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"augmentation": "strong"}, {"flips": True}, {"augmentation": "mild", "jitter": 2}]
+)
+def test_augmentation_follows_from_seed_epoch_and_batch(options) -> None:
+    data = ImageData(**options)
+    images = data.source.train.images[:40]
+    drawn = data.draw(images, 2, 3)
+    torch.testing.assert_close(drawn, ImageData(**options).draw(images, 2, 3))
+    for other in (data.draw(images, 2, 4), data.draw(images, 3, 3), ImageData(**options, seed=1).draw(images, 2, 3)):
+        assert not drawn.equal(other)
+    held_out, _ = next(iter(data.val_dataloader()))
+    torch.testing.assert_close(held_out, data.source.validation.images)
+
+
+@pytest.mark.parametrize(("option", "value"), [("augmentation", "mild"), ("flips", True), ("jitter", 3)])
+def test_images_on_canvases_are_not_changed_otherwise(option, value) -> None:
+    with pytest.raises(
+        DataError, match=rf"expected {option} without a canvas alone, got {value} with a canvas of 40x50"
+    ):
+        ImageData(canvas_height=40, canvas_width=50, **{option: value})
+
+
+def test_training_images_are_counted_by_class() -> None:
+    data = ImageData()
+    assert data.class_counts.tolist() == [int((data.source.train.labels == label).sum()) for label in range(10)]
+
+
+def folder_of(root: Path, *sizes: tuple[int, int], value: int = 200) -> Path:
+    """Ten images of two classes; their (width, height) come in turn."""
+    for number in range(20):
+        path = root / ("ant", "bee")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", sizes[number % len(sizes)], value + number).save(path)
+    return root
+
+
+def test_a_folder_has_a_canvas_like_its_images_and_its_options_say_which(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (100, 48), (130, 66))))
+    assert data.image_shape == [3, 64, 128]
+    assert (data.source.train.images.amin((1, 2, 3)) >= 200).all()  # no black beside any of them
+    assert data.size_policy == "squash"
+    again = ImageData(**data.hparams)
+    folder_of(tmp_path, (500, 500))
+    assert again.image_shape == [3, 64, 128]
+    assert again.size_policy == "squash"
+
+
+def test_a_letterbox_keeps_proportions_and_leaves_black(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (30, 60))), image_height=40, image_width=40, fit="letterbox")
+    images = data.source.train.images
+    assert (images[..., :10] == 0).all()
+    assert (images[..., 11:29] >= 200).all()
+    assert data.size_policy == "fit"
+
+
+def test_a_canvas_with_clutter_keeps_its_own_policy(tmp_path):
+    data = ImageData("folder", str(folder_of(tmp_path, (40, 40))), canvas_height=90, canvas_width=80)
+    assert data.image_shape == [3, 90, 80]
+    assert data.source.train.images.shape[1:] == (3, 48, 48)
+    assert data.size_policy == ImageData("digits").size_policy == "fit"
+
+
+def test_the_options_of_an_earlier_version_mean_what_they_meant():
+    assert complete_options({"dataset": "folder", "image_height": None, "image_width": 96, "seed": 3}) == {
+        "dataset": "folder",
+        "channels": 3,
+        "fit": "letterbox",
+        "image_height": 64,
+        "image_width": 96,
+        "seed": 3,
+    }
+    for options in ({"dataset": "mnist"}, {"dataset": "folder", "fit": "squash", "image_height": 48}, {}):
+        assert complete_options(options) == options

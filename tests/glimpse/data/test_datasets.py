@@ -185,3 +185,12 @@ def test_the_root_is_the_option_then_the_variable_then_the_folder(monkeypatch):
     monkeypatch.delenv("GLIMPSE_DATA")
     assert data_root(None) == Path("data")
     assert data_root("~/data") == Path.home() / "data"
+
+
+def test_boxes_are_taken_with_their_images():
+    boxes = torch.rand(3, 2, 4)
+    part = Split(torch.zeros(3, 1, 5, 5, dtype=torch.uint8), torch.arange(3), boxes)
+    taken = part.take(torch.tensor([2, 0]))
+    assert taken.labels.tolist() == [2, 0]
+    assert torch.equal(taken.boxes, boxes[[2, 0]])
+    assert Split(part.images, part.labels).take(torch.tensor([1])).boxes is None

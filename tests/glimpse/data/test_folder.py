@@ -13,6 +13,7 @@ from glimpse.data import folder
 from glimpse.data.datasets import DataError, Source, Split
 from glimpse.data.folder import folder_classes, image_folder
 from glimpse.data.grouping import Groups
+from glimpse.images.pixels import fit
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (8, 6), **options: Any) -> None:
@@ -339,3 +340,71 @@ def test_names_of_people_are_names_of_classes_and_files_may_be_called_anything(t
     source = image_folder(tmp_path, 6, 8, 1)
     assert list(source.classes) == sorted(names)
     assert len(source.train) == len(names)
+
+
+def test_boxes_of_objects_come_with_the_images_and_are_noted(tmp_path):
+    flat(tmp_path)
+    lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
+    (tmp_path / "stings.csv").write_text("\n".join(("path,xmin,ymin,xmax,ymax", *lines)))
+    source = image_folder(tmp_path, 16, 16, 1)
+    for part in parts_of(source):
+        assert part.boxes.shape == (len(part), 1, 4)
+        for image, label, box in zip(part.images, part.labels, part.boxes[:, 0], strict=True):
+            if label == 0:
+                assert box.isnan().all()
+            else:  # 8x6 pixels in the middle of 16x16: twice as large, with 2 black rows above
+                number = int(image.max()) - 101
+                expected = torch.tensor([4, 2 + 6, 2 * (3 + number % 6), 2 + 12]) / 16
+                assert torch.allclose(box, expected)
+    used = len(source.train) + len(source.validation)
+    with_boxes = int(source.train.labels.sum() + source.validation.labels.sum())
+    assert source.notes[-1] == (f"boxes of objects for {with_boxes} of {used} images (stings.csv); they teach the gaze")
+    assert not any("left out" in note for note in source.notes)
+    without = image_folder(tmp_path, 16, 16, 1, boxes="none")
+    assert all(part.boxes is None for part in parts_of(without))
+    assert "left out: 1 x a file ending with .csv" in without.notes[-1]
+
+
+def test_boxes_stay_with_their_images_when_others_cannot_be_read(tmp_path):
+    flat(tmp_path)
+    (tmp_path / "bee" / "0003.png").write_bytes(b"broken")
+    lines = [f"bee/{number:04}.png,2,3,{3 + number % 6},6" for number in range(40)]
+    (tmp_path / "stings.csv").write_text("\n".join(("path,x1,y1,x2,y2", *lines)))
+    source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
+    assert sum(map(len, parts_of(source))) == 79
+    for part in parts_of(source):
+        for image, box in zip(part.images[part.labels == 1], part.boxes[part.labels == 1], strict=True):
+            assert torch.allclose(box[0], torch.tensor([2 / 8, 3 / 6, (3 + (int(image.max()) - 101) % 6) / 8, 1]))
+
+
+def test_the_canvas_follows_from_the_training_folder_alone(tmp_path):
+    for part, size in (("train", (50, 44)), ("val", (300, 300)), ("test", (9, 200))):
+        for name in ("ant", "bee"):
+            for number in range(3):
+                write(tmp_path / part / name / f"{number}.png", 10 * number + len(part) + len(name), size)
+    (tmp_path / "train" / "ant" / "torn.png").write_bytes(b"no image")
+    source = image_folder(tmp_path, None, None, 1, skip_unreadable=True)
+    assert {tuple(part.images.shape[1:]) for part in parts_of(source)} == {(1, 48, 48)}
+    assert "images of 44 to 50 pixels a side, 44x50 in the middle: scaled to 48x48" in source.notes
+
+
+def test_of_images_that_nobody_can_read_the_error_tells_and_no_size_fails(tmp_path):
+    for name in ("ant", "bee"):
+        for number in range(4):
+            path = tmp_path / name / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"no image" + bytes([number]) + name.encode())
+    with pytest.raises(DataError, match="expected images that can be read, found 8 that can't"):
+        image_folder(tmp_path, None, None, 1)
+
+
+def test_a_folder_is_squashed_as_a_model_is_given_its_images(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 256, (30, 70, 3), np.uint8)
+    for number in range(8):
+        path = tmp_path / ("ant", "bee")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.roll(wide, number, 1)).save(path)
+    source = image_folder(tmp_path, 20, 24, 3, size_policy="squash")
+    expected = {fit(np.roll(wide, number, 1), 20, 24, 3, "squash").tobytes() for number in range(8)}
+    read = {image.permute(1, 2, 0).numpy().tobytes() for part in parts_of(source) for image in part.images}
+    assert read == expected

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.data.datasets import DataError
-from glimpse.data.tree import part_of, read_tree
+from glimpse.data.tree import masks_within, part_of, read_tree
 
 
 def fill(folder: Path, count: int = 3, suffix: str = ".png") -> None:
@@ -91,6 +91,47 @@ def test_folders_of_unpacked_archives_are_passed_through(tmp_path):
     assert counts(tmp_path) == {part: {"sea": 3, "street": 3} for part in ("train", "test")}
     assert tree.top == tmp_path / "archive"
     assert tree.left_out == {tmp_path / "archive" / "seg_pred": "a folder beside the parts"}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "masks"), [("images", "masks"), ("Photos", "Ground-Truth"), ("a/img", "a/mask"), (".", "annotations")]
+)
+def test_masks_that_mirror_the_images_are_no_class(tmp_path, pictures, masks):
+    for name in ("cat", "dog"):
+        fill(tmp_path / pictures / name)
+        fill(tmp_path / masks / name, suffix=".bmp")
+    tree = read_tree(tmp_path)
+    assert tree.top == tmp_path / pictures
+    assert tree.left_out == {}
+    assert counts(tmp_path) == {"train": {"cat": 3, "dog": 3}}
+    assert masks_within((tmp_path / masks).parent) == (tmp_path / masks, tmp_path / pictures)
+
+
+@pytest.mark.parametrize("form", ["{part}/{kind}", "{kind}/{part}"])
+def test_masks_beside_the_parts_or_in_them_are_left_alone(tmp_path, form):
+    for part in ("train", "test"):
+        for kind in ("images", "masks"):
+            for name in ("cat", "dog"):
+                fill(tmp_path / form.format(part=part, kind=kind) / name)
+    tree = read_tree(tmp_path)
+    assert counts(tmp_path) == {part: {"cat": 3, "dog": 3} for part in ("train", "test")}
+    assert not any("masks" in path.parts for of_class in tree.parts.values() for path in of_class["cat"])
+
+
+def test_masks_in_each_class_are_no_images(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name / "images")
+        fill(tmp_path / name / "masks")
+    assert counts(tmp_path) == {"train": {"cat": 3, "dog": 3}}
+
+
+@pytest.mark.parametrize("names", [("mask", "no mask"), ("masks", "hats", "scarves"), ("annotations", "print")])
+@pytest.mark.parametrize("below", ["", "2024/may"])
+def test_a_class_may_be_named_as_masks_are(tmp_path, names, below):
+    for name in names:
+        fill(tmp_path / name / below)
+    assert counts(tmp_path) == {"train": dict.fromkeys(sorted(names), 3)}
+    assert masks_within(tmp_path) is None
 
 
 def test_classes_may_be_nested_and_formats_are_those_that_are_classified(tmp_path):

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,12 @@ from PIL import Image
 
 from glimpse.cli.classify.command import predict_fitted, predict_native
 from glimpse.cli.classify.images import ImageSource, read_image
-from glimpse.drawing import view
+from glimpse.drawing import animation, answer, view
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
 from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
+from tests.support.brightness import MAP_CARD, write_model
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,22 @@ def test_without_a_gaze_there_is_no_film(session):
     blind = view.view_of(session, image, found)._replace(on_image=found.on_image._replace(boxes=None))
     with pytest.raises(ValueError, match="one without a gaze to animate"):
         view.animate(session, blind)
+
+
+@pytest.mark.parametrize(("policy", "size"), [("fit", (30, 20)), ("squash", (15, 30))])
+def test_maps_lie_over_the_canvas_or_over_the_whole_of_a_squashed_image(tmp_path, monkeypatch, policy, size):
+    session = GlimpseSession(write_model(tmp_path / "model.onnx", replace(MAP_CARD, size_policy=policy)))
+    image = toys.noise(80, 40, 1)
+    (found,) = predict_fitted(session, [image])
+    seen = view.view_of(session, image, found)
+    under: list[Any] = []
+
+    def remember(canvas: Any, *_: Any) -> Image.Image:
+        under.append(canvas)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(answer, "draw_attention", remember)
+    monkeypatch.setattr(animation, "animate_maps", lambda *arguments: [remember(*arguments)])
+    view.draw(session, seen)
+    view.animate(session, seen)
+    assert [shown.shape[1::-1] for shown in under] == [size, size]

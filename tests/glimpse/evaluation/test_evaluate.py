@@ -192,6 +192,21 @@ def test_the_table_shows_every_figure():
     assert f"{result.multiply_accumulates:,} an image" in told
     assert f"{result.parameters:,}" in told
     assert "96 (0.25 times those of the image)" in told
+    assert f"balanced accuracy {result.balanced_accuracy:.2%}, macro F1 {result.macro_f1:.3f}\n" in told
+    most = max(result.per_class, key=lambda report: report.images)
+    assert f"always answering {most.name}, the most frequent class: error {1 - most.images / 30:.2%}" in told
+
+
+def test_of_many_classes_the_five_likeliest_count_as_well():
+    classes = tuple("abcdefg")
+    observer = WholeImageObserver(ConvolutionalNet(7, 1, (4,), (1,)), True)
+    result = evaluate.evaluate_classifier(observer, batches_of(40), classes, (1, 16, 24))
+    logits, labels = evaluate.beliefs(observer, batches_of(40))
+    top = logits[:, -1].topk(5, 1).indices
+    assert result.top5_accuracy == pytest.approx(float((top == labels[:, None]).any(1).float().mean()))
+    assert f", top-5 accuracy {result.top5_accuracy:.2%}" in evaluate.evaluation_table(result)
+    saved = json.loads(result.to_json())
+    assert {"balanced_accuracy", "macro_f1", "top5_accuracy", "majority_class", "majority_accuracy"} <= saved.keys()
 
 
 def test_the_costs_grow_glimpse_by_glimpse_up_to_the_whole_episode():

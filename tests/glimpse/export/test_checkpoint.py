@@ -281,6 +281,20 @@ def test_a_card_describes_model_and_data_without_their_place(checkpoint):
     assert not {"classes", "image_shape"} & set(card.recipe["model"])
 
 
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [({"image_height": 16, "image_width": 20}, "squash"), ({"fit": "letterbox"}, "fit"), ({}, "squash")],
+)
+def test_a_card_says_what_was_done_with_images_of_other_sizes(tmp_path, options, policy):
+    root = images(tmp_path / "insects", "ant", "bee")
+    training, data = load_training(
+        save(tmp_path / "last.ckpt", dataset="folder", root=str(root), channels=1, **options)
+    )
+    card = card_of(training, data)
+    assert card.size_policy == policy
+    assert (card.recipe["data"]["image_height"], card.recipe["data"]["image_width"]) == (card.height, card.width)
+
+
 def test_a_card_tells_the_costs_and_the_size(checkpoint):
     training, data = load_training(checkpoint)
     card = card_of(training, data)

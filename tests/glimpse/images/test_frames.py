@@ -30,3 +30,15 @@ def test_an_image_of_the_canvass_size_keeps_its_frame():
     frames, locations = Frames([(20, 30)] * 2, 20, 30), np.array([[0.25, -0.5], [1.0, 0.0]])
     np.testing.assert_array_equal(frames.locations_on_canvas(locations), locations)
     np.testing.assert_array_equal(frames.locations_on_canvas(locations[0]), locations[[0, 0]])
+
+
+@pytest.mark.parametrize("canvas", [(20, 30), (64, 9)])
+def test_a_squashed_image_is_the_whole_canvas(canvas):
+    height, width = canvas
+    frames = Frames(SIZES, height, width, "squash")
+    locations = np.random.default_rng(0).uniform(-1, 1, (len(SIZES), 2)).astype(np.float32)
+    np.testing.assert_allclose(frames.locations_on_canvas(locations), locations, atol=1e-6)
+    np.testing.assert_allclose(frames.locations_on_images(locations[:, None])[:, 0], locations, atol=1e-6)
+    boxes = np.tile(np.array([[0, 0, width, height], [0, 0, width / 2, height / 4]], np.float32), (len(SIZES), 1, 1, 1))
+    expected = np.array([[[[0, 0, w, h], [0, 0, w / 2, h / 4]]] for h, w in SIZES])
+    np.testing.assert_allclose(frames.boxes_on_images(boxes), expected, rtol=1e-5)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from benchmarks.serving.faults.rich_files import tiff
 from glimpse.images import pixels
@@ -349,3 +349,42 @@ def test_an_image_of_16_bits_higher_than_a_strip_is_scaled_all_over():
     wide = np.random.default_rng(1).integers(0, 65536, (2 * pixels.STRIP + 7, 5)).astype(np.uint16)
     decoded = pixels.decode(encode(Image.fromarray(wide)))
     np.testing.assert_array_equal(decoded[..., 0], np.rint(wide / 257))
+
+
+@pytest.mark.parametrize("shape", [(10, 40, 3), (40, 10, 1), (5, 5, 3), (300, 7, 3)])
+def test_a_squashed_image_covers_its_canvas(shape):
+    image = np.full(shape, 9, np.uint8)
+    image[:, shape[1] // 2 :] = 200
+    squashed = pixels.fit(image, 30, 20, 3, "squash")
+    assert squashed.shape == (30, 20, 3)
+    assert squashed.min() == 9
+    assert (squashed[:, -5:] == 200).all()
+    assert pixels.placement(shape[0], shape[1], 30, 20, "squash") == (0, 0, 20, 30)
+
+
+def test_an_unknown_size_policy_is_refused():
+    with pytest.raises(ValueError, match=r"expected a size policy out of \('fit', 'squash'\), got 'crop'; choose one"):
+        pixels.fit(np.zeros((4, 4, 1), np.uint8), 8, 8, 1, "crop")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
+def test_the_size_is_read_from_the_header(tmp_path, file_format):
+    path = tmp_path / "image"
+    path.write_bytes(encode(Image.new("RGB", (30, 20)), file_format))
+    assert pixels.upright_size(path) == (20, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_image(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / "image.jpg"
+    path.write_bytes(encode(Image.new("RGB", (30, 20)), "JPEG", exif=exif))
+    assert pixels.upright_size(path) == pixels.decode(path).shape[:2]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
+def test_a_header_that_can_not_be_read_is_an_image_error(tmp_path, content):
+    (tmp_path / "image").write_bytes(content)
+    with pytest.raises(pixels.ImageError, match=r"the header of the image '.*image' can't be read"):
+        pixels.upright_size(tmp_path / "image")

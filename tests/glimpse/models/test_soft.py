@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from glimpse.data.datamodule import ImageData
 from glimpse.images.geometry import grid
 from glimpse.models.soft import ATTENTIONS, SoftAttention, SoftObserver
-from glimpse.nn.backbones import torchvision_backbone
+from glimpse.nn.backbones.torchvision_networks import torchvision_backbone
 from glimpse.nn.encoders import ImageEncoder
 from glimpse.nn.scores import SCORES
 from glimpse.rollout import Trace

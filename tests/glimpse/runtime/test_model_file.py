@@ -160,7 +160,10 @@ FIXED = replace(CARD, any_size=False)
         (replace(CARD, zoom=None), "whole numbers of at least 1 in the card, got .*zoom=None"),
         (replace(CARD, graph="adaptive"), "whole numbers of at least 1 in the card, got .*state_size=None"),
         (replace(PLAIN_CARD, graph="step", state_size=4), "in the card, got .*glimpse_size=None"),
-        (replace(CARD, size_policy="stretch"), r"a size_policy out of \('fit',\), got 'stretch'; use a version of Gl"),
+        (
+            replace(CARD, size_policy="stretch"),
+            r"a size_policy out of \('fit', 'squash'\), got 'stretch'; use a version of Gl",
+        ),
         (replace(CARD, graph="spiral"), r"a graph out of \('adaptive', 'episode', 'step'\), got 'spiral'"),
         (replace(CARD, input_type="int16"), r"an? input_type out of \('uint8', 'float32'\), got 'int16'"),
         (replace(CARD, precision="int4"), r"a precision out of \('float32', 'float16', 'int8'\), got 'int4'"),

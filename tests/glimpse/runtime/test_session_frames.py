@@ -205,3 +205,20 @@ def test_a_model_without_a_retina_has_no_first_location(tmp_path, card):
     for call in (session.predict_one, session.scan):
         with pytest.raises(ArgumentError, match=rf"takes an image in at once \({card.model}\), got \(0, 0\); leave it"):
             call(image, first_location=(0, 0))
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (70, 33), (5, 8)])
+@pytest.mark.parametrize("graph", ["adaptive", "episode", "step"])
+def test_a_squashed_image_is_looked_at_all_over_and_only_there(tmp_path, kinds, graph, shape):
+    card = replace(kinds[graph].card, size_policy="squash")
+    session = GlimpseSession(write_toy(tmp_path / "toy.onnx", card))
+    image = noise(*shape, 3)
+    canvas = session.fit(image)
+    np.testing.assert_array_equal(canvas, pixels.fit(image, card.height, card.width, card.channels, "squash"))
+    found, on_canvas = session.predict_one(image), session.run(canvas[None])
+    np.testing.assert_array_equal(found.probabilities, on_canvas.probabilities[0])
+    np.testing.assert_allclose(found.locations, on_canvas.locations[0], atol=1e-6)
+    scale = np.array([shape[1] / card.width, shape[0] / card.height] * 2)
+    np.testing.assert_allclose(found.boxes, on_canvas.boxes[0] * scale, rtol=1e-4, atol=1e-4)
+    begun = session.predict_one(image, first_location=(-1, 0.5))
+    np.testing.assert_allclose(begun.locations[0], (-1, 0.5), atol=1e-6)

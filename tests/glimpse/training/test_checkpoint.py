@@ -7,7 +7,8 @@ import pytorch_lightning as lightning
 import torch
 
 from glimpse.data.datamodule import ImageData
-from glimpse.training.checkpoint import CheckpointError, load_training, read_checkpoint
+from glimpse.training.checkpoint import CLASSIFIER, CheckpointError, finetune, load_training, read_checkpoint
+from glimpse.training.families import FAMILIES
 from glimpse.training.hard import HardAttentionTraining
 
 
@@ -100,3 +101,70 @@ def test_a_checkpoint_of_another_version_is_refused(checkpoint, tmp_path):
     ):
         with pytest.raises(CheckpointError, match=f"was written by another version of Glimpse: .*{sign}"):
             load_training(changed(checkpoint, tmp_path, **entries))
+
+
+def hard(classes: list[str], **options: Any) -> HardAttentionTraining:
+    small = {"num_glimpses": 2, "hidden": 8, "gaze_hidden": 8}
+    return HardAttentionTraining(classes, [1, 40, 44], **(small | options))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_nothing_but_the_classifier_depends_on_the_classes(kind):
+    three, five = (FAMILIES[kind](list("abcde")[:count], [1, 32, 32]).state_dict() for count in (3, 5))
+    assert three.keys() == five.keys()
+    differ = {name for name in three if three[name].shape != five[name].shape}
+    assert differ == {name for name in three if name.startswith(CLASSIFIER)}
+    assert differ
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee", "cat"], list("abcdefghij")])
+def test_for_other_classes_the_classifier_begins_anew(classes, checkpoint):
+    training, saved = hard(classes, class_weights="balanced"), read_checkpoint(checkpoint)["state_dict"]
+    before = {name: weight.clone() for name, weight in training.state_dict().items()}
+    found = finetune(training, checkpoint)
+    assert found.anew == ("classifier",)
+    assert {"core", "encoder", "policy", "mean"} <= set(found.taken)
+    for name, weight in training.state_dict().items():
+        kept = name.startswith(CLASSIFIER) or name == "class_weights"
+        assert torch.equal(weight, before[name] if kept else saved[name]), name
+    assert training.is_finetuned
+
+
+def test_for_the_same_classes_every_weight_is_taken(checkpoint):
+    training, saved = hard(list("0123456789")), read_checkpoint(checkpoint)["state_dict"]
+    assert finetune(training, checkpoint).anew == ()
+    assert all(torch.equal(weight, saved[name]) for name, weight in training.state_dict().items())
+
+
+def test_the_pixels_are_measured_by_those_that_the_weights_were_trained_for(checkpoint):
+    training = hard(["ant", "bee"])
+    finetune(training, checkpoint)
+    training.observer.model.get_buffer("mean").fill_(0.125)
+    data = ImageData("digits", canvas_height=40, canvas_width=44)
+    training.trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    training.trainer._data_connector.attach_datamodule(training, datamodule=data)
+    training.on_fit_start()
+    assert training.observer.model.get_buffer("mean").tolist() == [0.125]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"hidden": 16}, r"got core\.cell\.bias_hh with 24, not 48: hidden was 8, is 16; give the same options"),
+        ({"num_scales": 3, "what": "conv"}, r"num_scales was 2, is 3.*what was mlp, is conv; give the same options"),
+        ({"policy": "grid"}, r"got policy\.mean\.bias with 2, not nothing: policy was gaussian, is grid"),
+    ],
+)
+def test_a_model_of_other_shapes_is_refused_with_the_options_that_differ(options, sentence, checkpoint):
+    training = hard(["ant", "bee"], **options)
+    before = {name: weight.clone() for name, weight in training.state_dict().items()}
+    with pytest.raises(CheckpointError, match=sentence):
+        finetune(training, checkpoint)
+    assert all(torch.equal(weight, before[name]) for name, weight in training.state_dict().items())
+    assert not training.is_finetuned
+
+
+def test_a_model_of_another_family_is_refused_with_both_names(checkpoint):
+    sentence = r"family SoftAttentionTraining, which is to be trained, got one of HardAttentionTraining; train that"
+    with pytest.raises(CheckpointError, match=sentence):
+        finetune(FAMILIES["soft"](["ant", "bee"], [1, 40, 44]), checkpoint)

@@ -1,6 +1,7 @@
 """What every training shares, at the smallest family there can be: one layer on the mean pixel, seen twice."""
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glimpse.data.datamodule import ImageData
+from glimpse.errors import ArgumentError
 from glimpse.models.observer import Observer
 from glimpse.rollout import Choice, Trace, fixed, rollout
 from glimpse.training.classifier import (
@@ -23,7 +25,16 @@ from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
-SMALL: dict[str, Any] = {"smoothing": 0.0, "learning_rate": 1e-2, "warm_up": 0.2, "weight_decay": 0.0, "seed": 0}
+SMALL: dict[str, Any] = {
+    "smoothing": 0.0,
+    "learning_rate": 1e-2,
+    "warm_up": 0.2,
+    "weight_decay": 0.0,
+    "teacher_weight": 0.3,
+    "teacher_temperature": 2.0,
+    "seed": 0,
+    "class_weights": "none",
+}
 FIT: dict[str, Any] = {
     "accelerator": "cpu",
     "enable_checkpointing": False,
@@ -100,7 +111,7 @@ def fit(module: MeanTraining, **options: Any) -> lightning.Trainer:
 def test_the_arguments_of_a_family_and_of_its_bases_are_saved_by_name():
     data = {"classes": list("0123456789"), "image_shape": [1, 24, 32]}
     saved = dict(module_of(warm_up=0.3).hparams)
-    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3}
+    assert saved == data | SMALL | {"num_glimpses": 2, "warm_up": 0.3, "teacher": None}
     assert saved.keys() == arguments_of(MeanTraining).keys()
 
 
@@ -161,9 +172,9 @@ def test_figures_without_a_name_are_refused(monkeypatch):
         fit(module, max_steps=1, limit_train_batches=1)
 
 
-def validated(module: MeanTraining) -> dict[str, float]:
+def validated(module: MeanTraining, data: ImageData | None = None) -> dict[str, float]:
     trainer = lightning.Trainer(logger=False, **FIT)
-    trainer.validate(module, data_of(), verbose=False)
+    trainer.validate(module, data or data_of(), verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -183,7 +194,51 @@ def test_validation_measures_the_last_beliefs_error_and_how_the_gaze_varies():
 
 
 def test_a_single_glimpse_chooses_nothing_so_that_there_is_no_gaze_to_measure():
-    assert validated(module_of(num_glimpses=1)).keys() == {"val_error"}
+    assert validated(module_of(num_glimpses=1)).keys() == {"val_error", "val_balanced_error"}
+
+
+def unbalanced_data() -> ImageData:
+    data = data_of()
+    source = data.source
+    order = source.train.labels.argsort()[:500]
+    data._source = replace(source, train=source.train.take(order))
+    return data
+
+
+def test_balanced_weights_are_of_the_training_images_and_lie_in_the_checkpoint(tmp_path):
+    module, data = module_of(class_weights="balanced"), unbalanced_data()
+    trainer = lightning.Trainer(logger=False, max_steps=1, limit_val_batches=0, **FIT)
+    trainer.fit(module, data)
+    counts = data.class_counts
+    assert counts.min() == 0
+    weights = module.class_weights
+    assert weights is not None
+    torch.testing.assert_close(weights * counts, torch.where(counts > 0, 500 / (counts > 0).sum(), 0.0))
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    assert torch.equal(torch.load(tmp_path / "one.ckpt", weights_only=True)["state_dict"]["class_weights"], weights)
+    assert "class_weights" not in module_of().state_dict()
+
+
+def test_classes_of_data_that_can_not_be_counted_are_not_weighed():
+    trainer = lightning.Trainer(logger=False, max_steps=1, limit_val_batches=0, **FIT)
+    part, module = data_of(), module_of(class_weights="balanced")
+    sentence = r"of the class ImageData, .* with class_weights='balanced'; got NoneType; leave it out"
+    with pytest.raises(ArgumentError, match=sentence):
+        trainer.fit(module, part.train_dataloader(), part.val_dataloader())
+
+
+def test_the_balanced_error_counts_each_class_alike():
+    module, part = module_of(), data_of()
+    part._source = replace(
+        part.source, validation=part.source.validation.take(part.source.validation.labels.argsort()[:95])
+    )
+    found = validated(module, part)
+    (images, labels) = next(iter(part.val_dataloader()))
+    with torch.no_grad():
+        wrong = (module(images).logits[:, -1].argmax(1) != labels).float()
+    by_class = [float(wrong[labels == label].mean()) for label in labels.unique()]
+    assert len(by_class) < 10
+    assert found["val_balanced_error"] == pytest.approx(sum(by_class) / len(by_class))
 
 
 def test_a_checkpoint_says_of_which_family_it_is():
@@ -210,6 +265,7 @@ def options_of(**changes: Any) -> dict[str, Any]:
         ({"learning_rate": 0.0}, r"expected --model\.learning_rate above 0, got 0\.0"),
         ({"learning_rate": math.nan}, r"expected --model\.learning_rate from 0 to inf, got nan"),
         ({"weight_decay": -1.0}, r"expected --model\.weight_decay from 0 to inf, got -1\.0"),
+        ({"class_weights": "even"}, r"expected --model\.class_weights out of none, balanced; got 'even'"),
         ({"seed": -1}, r"expected --model\.seed from 0 to inf, got -1"),
     ],
 )
@@ -223,4 +279,4 @@ def test_an_option_out_of_its_range_is_refused_by_name(changes, sentence):
 def test_options_that_make_sense_pass():
     check_training_options(options_of(), ("steps",), {"weight": (0.0, 1.0)}, {"score": ("dot", "additive")})
     check_training_options(options_of(smoothing=0.99, weight_decay=0.0))
-    assert SMALL.keys() == OPTIMISATION.keys()
+    assert SMALL.keys() == OPTIMISATION.keys() | {"class_weights"}

@@ -7,6 +7,7 @@ import pytorch_lightning as lightning
 import torch
 
 from glimpse.data.datamodule import ImageData
+from glimpse.training import classifier
 from glimpse.training.checkpoint import CheckpointError, load_training, read_checkpoint
 from glimpse.training.families import FAMILIES
 
@@ -50,6 +51,32 @@ def test_a_family_observes_images_and_leaves_a_trace(kind, tmp_path):
         torch.testing.assert_close(trace.maps.sum((2, 3)), torch.ones(3, observer.num_glimpses))
     assert observer.pixels_sensed(1, 32, 32) > 0
     assert {"mean", "std"} <= dict(observer.model.named_buffers()).keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_each_family_weighs_the_classes(kind, monkeypatch):
+    def loss_under(weights: torch.Tensor) -> float:
+        monkeypatch.setattr(classifier, "balanced_weights", lambda images: weights)
+        torch.manual_seed(0)
+        data = ImageData("digits", batch_size=16)
+        training = FAMILIES[kind](data.classes, data.image_shape, class_weights="balanced")
+        trainer = lightning.Trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+            max_epochs=1,
+            limit_train_batches=1,
+            limit_val_batches=0,
+        )
+        trainer.fit(training, data)
+        return float(trainer.callback_metrics["train_loss"])
+
+    even, all_alike = loss_under(torch.ones(10)), loss_under(torch.full((10,), 7.0))
+    assert all_alike == pytest.approx(7 * even)
+    assert loss_under(torch.arange(1.0, 11.0)) != pytest.approx(5.5 * even)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -57,3 +57,25 @@ def test_a_count_below_one_is_refused(family, name):
 def test_an_unknown_choice_is_refused(family, name):
     with rejected(f"expected --model.{name} out of .*; got 'none such'"):
         family(CLASSES, SHAPE, **(SMALL | {name: "none such"}))
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    ("retina", "sentence"),
+    [
+        ({"glimpse_size": 20, "num_scales": 1}, "the finest window takes in the whole image of 20x20 pixels"),
+        ({"glimpse_size": 7, "num_scales": 2}, "the widest window of 21 pixels takes in the whole image of 20x20"),
+        ({"glimpse_size": 6, "num_scales": 2}, None),
+        ({"glimpse_size": 19, "num_scales": 1}, None),
+    ],
+)
+def test_a_window_as_large_as_the_image_is_warned_of(family, retina, sentence):
+    warning = family(CLASSES, [1, 20, 20], **(SMALL | retina)).warning()
+    assert (warning is None) == (sentence is None)
+    assert sentence is None or str(warning).startswith(sentence)
+
+
+def test_a_window_as_wide_as_the_shorter_side_leaves_something_to_look_for():
+    assert (
+        HardAttentionTraining(CLASSES, [1, 20, 41], **(SMALL | {"glimpse_size": 10, "num_scales": 2})).warning() is None
+    )

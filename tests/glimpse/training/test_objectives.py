@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from glimpse.contract.episode import EpisodeRule
 from glimpse.models.hard import HardAttention, rollout_hard
@@ -229,3 +230,18 @@ def test_a_fixed_choice_has_no_log_probability_and_no_entropy():
     choice = fixed(torch.rand(3, 2))
     assert not choice.log_prob.any()
     assert not choice.entropy.any()
+
+
+def test_balanced_weights_give_each_class_the_same_share_of_the_loss() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    weights = objectives.balanced_weights(labels.bincount(minlength=4))
+    torch.testing.assert_close(weights[[0, 1, 3]], torch.tensor([10 / 18, 10 / 9, 10 / 3]))
+    logits = torch.randn(10, 1, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    by_class = [objectives.classification_loss(logits[labels == label], labels[labels == label]) for label in (0, 1, 3)]
+    torch.testing.assert_close(objectives.classification_loss(logits, labels, class_weights=weights), sum(by_class) / 3)
+    each = functional.cross_entropy(logits[:, 0], labels, weights, reduction="none", label_smoothing=0.1)
+    torch.testing.assert_close(objectives.classification_loss(logits, labels, True, 0.1, weights), each.mean())
+    halves = [
+        objectives.classification_loss(logits[at], labels[at], True, 0.1, weights) for at in (slice(5), slice(5, 10))
+    ]
+    torch.testing.assert_close(sum(halves) / 2, each.mean())

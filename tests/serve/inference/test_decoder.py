@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glimpse.contract.card import SIZE_POLICIES, CanvasShape
 from glimpse.images.pixels import ImageError, TooCostlyError, fit
 from glimpse_serve.inference.decoder import DecodeRequest, decode_image
 from tests.support.service import png
@@ -20,11 +21,13 @@ def test_an_image_comes_back_as_it_is_or_on_its_canvas():
     whole = decode_image(png(image), request)
     assert (whole.height, whole.width) == (40, 30)
     np.testing.assert_array_equal(whole.pixels, image)
-    fitted = decode_image(png(image), DecodeRequest("a.png", 10_000, (28, 28, 1)))
+    fitted = decode_image(png(image), DecodeRequest("a.png", 10_000, CanvasShape(28, 28, 1)))
     assert (fitted.height, fitted.width) == (40, 30)
     np.testing.assert_array_equal(fitted.pixels, fit(image, 28, 28, 1))
-    same = decode_image(png(image), DecodeRequest("a.png", 10_000, image.shape))
+    same = decode_image(png(image), DecodeRequest("a.png", 10_000, CanvasShape(*image.shape)))
     np.testing.assert_array_equal(same.pixels, image)
+    squashed = decode_image(png(image), DecodeRequest("a.png", 10_000, CanvasShape(28, 20, 1, "squash")))
+    np.testing.assert_array_equal(squashed.pixels, fit(image, 28, 20, 1, "squash"))
 
 
 def test_the_limits_hold():
@@ -50,9 +53,10 @@ def ask(images: list[bytes], request: DecodeRequest, max_bytes: int = 2**31) -> 
 
 
 @pytest.mark.child
-def test_the_program_replies_to_one_image_after_another_and_ends_with_its_input():
+@pytest.mark.parametrize("policy", SIZE_POLICIES)
+def test_the_program_replies_to_one_image_after_another_and_ends_with_its_input(policy):
     images = [noise(20, 30, 3), noise(50, 31, 3)]
-    canvas = (28, 28, 1)
+    canvas = CanvasShape(28, 28, 1, policy)
     ((reply, _),) = ask([png(images[1])], DecodeRequest("x.png", 5000, max_estimate=1e-5))
     assert reply["kind"] == "cost"
     assert isinstance(reply["estimate"], float)

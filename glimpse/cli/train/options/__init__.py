@@ -1,1 +1,1 @@
-"""The options of ``glimpse train``: their names, read from source text without torch, the help, and the parser."""
+"""The options of ``glimpse train``: names, read from source text without torch, help, parser, and loggers by name."""

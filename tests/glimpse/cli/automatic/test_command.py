@@ -1,0 +1,84 @@
+"""The choice: its options, its order, and one small folder from beginning to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glimpse.cli.automatic.candidates import Candidate
+from glimpse.cli.automatic.command import MINUTES, choose, main, parse_settings
+from glimpse.cli.automatic.trials import Trial
+from glimpse.cli.usage import UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of noise that differ in brightness."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = generator.integers(0, 120, (32, 32), dtype=np.uint8) + np.uint8(120 * label)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def trial(name: str, error: float, balanced_error: float) -> Trial:
+    return Trial(Candidate(name, "", ()), Path(name), 1, 1.0, error, balanced_error)
+
+
+class Counted:
+    """Data of which the trainings' choice needs no more than the number of images of each class."""
+
+    def __init__(self, *counts: int) -> None:
+        self.class_counts = torch.tensor(counts)
+
+
+def test_the_error_that_counts_follows_from_the_classes_sizes() -> None:
+    trials = [trial("one", 0.10, 0.40), trial("two", 0.20, 0.30)]
+    even, uneven = choose(trials, Counted(50, 60)), choose(trials, Counted(20, 100))  # type: ignore[arg-type]
+    assert (even.best.candidate.name, uneven.best.candidate.name) == ("one", "two")
+    assert uneven.describe() == "balanced error on the validation images: two 30.00 %, one 40.00 %; chosen: two"
+
+
+def test_options_of_the_data_and_the_seed_go_to_every_training(tmp_path: Path) -> None:
+    found = parse_settings(
+        tmp_path, ["--minutes", "3", "--data.group", "x", "--seed=4", "--output", str(tmp_path / "run")]
+    )
+    assert (found.minutes, found.output) == (3.0, tmp_path / "run")
+    assert found.options == (f"--data.root={tmp_path}", "--data.group", "x", "--seed=4")
+    assert parse_settings(tmp_path, []).minutes == MINUTES
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--trainer.max_epochs", "3"], "--trainer.max_epochs: expected --minutes, .* add --config or --model"),
+        (["--minutes", "0"], "--minutes: expected a number above 0, got 0"),
+        (["--minutes", "soon"], "--minutes: expected a number above 0, got soon"),
+    ],
+)
+def test_other_options_are_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parse_settings(tmp_path, options)
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_a_model_beside_what_was_tried(folder: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "run"
+    assert main(folder, ["--minutes", "0.05", "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((output / "choice.json").read_text())
+    names = [each["name"] for each in figures["trials"]]
+    assert {"cnn", "cnn-strong"} <= set(names)
+    assert figures["chosen"] in names
+    assert Path(figures["model"]).is_file()
+    assert 0 <= figures["pixel_regression_test_error"] <= 0.1
+    assert figures["majority_test_error"] > 0.3
+    assert f"the model: {figures['model']}" in printed
+    page = (output / "choice.html").read_text()
+    assert "$" not in page
+    assert figures["chosen"] in page

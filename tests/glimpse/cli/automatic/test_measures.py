@@ -1,0 +1,63 @@
+"""What looking earns, and what pixels alone get."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from glimpse.cli.automatic.measures import GAZES, Looking, keep_glimpses, measure_looking, pixel_regression
+from glimpse.data.datamodule import ImageData
+from glimpse.training.checkpoint import load_training
+from glimpse.training.focus import FocusTraining
+from glimpse.training.whole_image import FullyConnectedTraining
+
+SMALL = {"widths": [8], "depths": [1], "focus_widths": [8], "focus_depths": [1], "reduction": 1, "num_glimpses": 3}
+
+
+def test_looking_is_measured_under_each_gaze_and_after_each_glimpse() -> None:
+    data = ImageData()
+    torch.manual_seed(0)
+    training = FocusTraining(data.classes, data.image_shape, **SMALL).eval()
+    found = measure_looking(training, data, balanced=False)
+    assert found is not None
+    assert tuple(found.errors) == GAZES
+    assert all(len(errors) == len(found.costs) == 3 for errors in found.errors.values())
+    assert len({errors[0] for errors in found.errors.values()}) == 1  # the glance, without a window
+    assert found.costs[0] < found.costs[1] < found.costs[2]
+    own = found.errors["own"]
+    assert own[found.kept - 1] == min(own)
+    whole = FullyConnectedTraining(data.classes, data.image_shape)
+    assert measure_looking(whole, data, balanced=False) is None
+
+
+def test_looking_in_words() -> None:
+    errors = {gaze: [0.2, 0.1, 0.15] for gaze in GAZES}
+    assert Looking(errors, (100, 120, 140), 2).describe() == (
+        "looking earns 10.0 points over the glance's error of 20.0 % on validation images, for 0.20 times its cost "
+        "more: 1 windows kept"
+    )
+    assert "earns nothing over the glance's error of 20.0 %" in Looking(errors, (100, 120, 140), 1).describe()
+
+
+def test_windows_that_earn_nothing_are_left_out_of_the_model(tmp_path: Path) -> None:
+    data = ImageData()
+    training = FocusTraining(data.classes, data.image_shape, **SMALL)
+    path = tmp_path / "last.ckpt"
+    content = {
+        "glimpse_model": "focus",
+        "state_dict": training.state_dict(),
+        "hyper_parameters": dict(training.hparams),
+        "datamodule_hyper_parameters": dict(data.hparams),
+    }
+    torch.save(content, path)
+    keep_glimpses(path, 2)
+    kept, _ = load_training(path)
+    assert kept.observer.num_glimpses == 2
+    for name, weight in training.state_dict().items():
+        assert weight.equal(kept.state_dict()[name])
+
+
+def test_pixels_alone_classify_digits() -> None:
+    held_out, test = pixel_regression(ImageData(), balanced=False)
+    assert held_out.error < 0.1
+    assert test.error == pytest.approx(0.05, abs=0.05)

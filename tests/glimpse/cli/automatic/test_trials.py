@@ -1,0 +1,43 @@
+"""The trainings of a choice: how long they are, and what is taken from them."""
+
+from pathlib import Path
+
+import pytest
+
+from glimpse.cli.automatic import trials
+from glimpse.cli.automatic.candidates import Candidate
+from glimpse.cli.usage import UsageError
+from glimpse.data.datamodule import ImageData
+
+DIGITS = Candidate(
+    "mlp", "", ("--config=digits-mlp", "--model.hidden=8", "--trainer.enable_progress_bar=false", "--data.passes=1")
+)
+
+
+def test_a_trial_lasts_about_as_long_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(trials, "seconds_an_epoch", lambda *_: 4.0)
+    found = trials.run_trial(DIGITS, (), tmp_path / "mlp", 13.0, ImageData())
+    assert found.epochs in (2, 3)  # 13 seconds less those that the start took
+    assert found.checkpoint.is_file()
+    assert 0 < found.error < 1
+    assert found.measure(balanced=False) == found.error
+    assert found.measure(balanced=True) == found.balanced_error
+    assert "epoch 1/" in (tmp_path / "mlp" / "log.txt").read_text()
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_a_pretrained_network_is_fitted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "seconds_an_epoch", lambda *_: pytest.fail("it has no epochs to measure"))
+    fitted = Candidate(DIGITS.name, "", DIGITS.options, is_pretrained=True)
+    assert trials.run_trial(fitted, (), tmp_path, 1000.0, ImageData()).epochs == 1
+
+
+def test_an_epochs_time_is_found_by_training_a_little(tmp_path: Path) -> None:
+    assert 0 < trials.seconds_an_epoch(DIGITS, (), tmp_path, 1000, 100) < 60
+
+
+def test_a_training_that_fails_ends_the_choice(tmp_path: Path, capsys) -> None:
+    wrong = Candidate("mlp", "", ("--config=digits-mlp", "--model.hidden=-8"))
+    with pytest.raises(UsageError, match="a training of the choice ended with status 2"):
+        trials.run_trial(wrong, (), tmp_path, 1.0, ImageData())
+    assert "--model.hidden" in capsys.readouterr().err
