@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from benchmarks.serving.faults.rich_files import directory, jpeg_with_exif, nested, overlapping, tiff, values
 from glimpse.images.directories import MAX_FIELDS, MAX_FRACTIONS, MAX_NUMBERS, Directories, StructureError
@@ -39,6 +39,7 @@ def test_what_a_picture_has_is_read_as_pillow_reads_it():
     data = encode(Image.new("RGB", (40, 30)), "TIFF", compression="tiff_lzw", dpi=(72, 72))
     page = read(data)
     with Image.open(io.BytesIO(data)) as picture:
+        assert isinstance(picture, TiffImagePlugin.TiffImageFile)
         tags = dict(picture.tag_v2)
     assert page.numbers(256) == (40,)
     assert page.numbers(258) == tags[258]
