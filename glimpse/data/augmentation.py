@@ -123,7 +123,7 @@ class Augmentation:
             left, top, right, bottom = boxes.unbind(-1)
             mirrored = torch.stack((1 - right, top, 1 - left, bottom), -1)
             boxes = torch.where(_coin(images, generator)[:, None, None], mirrored, boxes)
-        if policy == Policy():
+        if policy == AugmentationPolicy():
             return boxes
         maps = affine_maps(policy, images, generator)
         corners = 2 * torch.stack([boxes[..., [x, y]] for x in (0, 2) for y in (1, 3)], 2) - 1

@@ -249,7 +249,7 @@ class ImageData(LightningDataModule):
         root = data_root(self.root).resolve()
         if self.dataset != FOLDER:
             return self.dataset, root
-        shape = (said.image_height, said.image_width, said.channels, said.fit)
+        shape = tuple(said[name] for name in ("image_height", "image_width", "channels", "fit"))
         return root, *shape, self.group, self.labels, self.skip_unreadable, self.boxes
 
     @property
@@ -263,14 +263,14 @@ class ImageData(LightningDataModule):
                 said = self.hparams
                 self._source = image_folder(
                     data_root(self.root),
-                    said.image_height,
-                    said.image_width,
-                    said.channels,
+                    said["image_height"],
+                    said["image_width"],
+                    said["channels"],
                     self.group,
                     self.labels,
                     self.skip_unreadable,
                     self.boxes,
-                    FITS[said.fit],
+                    FITS[said["fit"]],
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
@@ -295,7 +295,7 @@ class ImageData(LightningDataModule):
     @property
     def image_shape(self) -> list[int]:
         """Channels, height and width of what the model gets to see."""
-        if self.dataset == FOLDER and self.hparams.image_height is not None:
+        if self.dataset == FOLDER and self.hparams["image_height"] is not None:
             channels, height, width = (self.hparams[name] for name in ("channels", "image_height", "image_width"))
         else:
             channels, height, width = self.source.train.images.shape[1:]
@@ -306,7 +306,7 @@ class ImageData(LightningDataModule):
     @property
     def size_policy(self) -> str:
         """How an image of another size comes onto what the model sees, for a model's card."""
-        return FITS[self.hparams.fit] if self.dataset == FOLDER and self.canvas is None else FIT
+        return FITS[self.hparams["fit"]] if self.dataset == FOLDER and self.canvas is None else FIT
 
     def describe(self) -> str:
         """The data in words, for a model's card."""

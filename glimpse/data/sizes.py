@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-LONGEST = 640
+LONGEST_CANVAS_SIDE = 640
 """Longest side that is chosen, pixels."""
-LEAST = 32
+LEAST_CANVAS_SIDE = 32
 """Shortest side that is chosen, and the step between longer ones, pixels."""
 FINE_STEP = 16
 """The step between sides of less than twice the least, pixels."""
@@ -38,10 +38,10 @@ def canvas_size(sizes: Sequence[tuple[int, int]], most_pixels: int) -> CanvasSiz
     # Of the logarithm, so that as many tall images as wide ones make a square.
     stretch = math.exp(median(math.log(width / height) for height, width in sizes) / 2)
     middle = (size / stretch, size * stretch)
-    scale = min(1.0, LONGEST / max(middle))
-    limit = f", at most {LONGEST} a side" if scale < 1 else ""
+    scale = min(1.0, LONGEST_CANVAS_SIDE / max(middle))
+    limit = f", at most {LONGEST_CANVAS_SIDE} a side" if scale < 1 else ""
     height, width = (_rounded(scale * side) for side in middle)
-    while height * width > most_pixels and max(height, width) > LEAST:
+    while height * width > most_pixels and max(height, width) > LEAST_CANVAS_SIDE:
         scale *= 0.95
         height, width = (_rounded(scale * side) for side in middle)
         limit = ", so that all of them fit into memory"
@@ -55,5 +55,5 @@ def canvas_size(sizes: Sequence[tuple[int, int]], most_pixels: int) -> CanvasSiz
 
 
 def _rounded(side: float) -> int:
-    step = FINE_STEP if side < 2 * LEAST else LEAST
-    return max(LEAST, step * math.floor(side / step + 0.5))
+    step = FINE_STEP if side < 2 * LEAST_CANVAS_SIDE else LEAST_CANVAS_SIDE
+    return max(LEAST_CANVAS_SIDE, step * math.floor(side / step + 0.5))

@@ -136,7 +136,8 @@ class Directories:
         fraction = field.kind in _FRACTIONS
         whole = number if not fraction and field.kind not in _BYTES else 0
         more = (1, number if fraction else 0, whole, size if size > width else 0)
-        self._counts = fields, fractions, numbers, space = tuple(map(sum, zip(self._counts, more, strict=True)))
+        fields, fractions, numbers, space = map(sum, zip(self._counts, more, strict=True))
+        self._counts = fields, fractions, numbers, space
         self.parts = 3 * fields + fractions + numbers // 12
         if fields > MAX_FIELDS or fractions > MAX_FRACTIONS or numbers > MAX_NUMBERS or space > 2 * self._size:
             raise StructureError(

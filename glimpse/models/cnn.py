@@ -62,5 +62,5 @@ class ConvolutionalNet(nn.Module):
 
     def pooled_features(self, images: Images) -> Float[Tensor, "batch features"]:
         """What the classifier sees of images, as :meth:`forward` takes them."""
-        features = self.encoder(standardise(images, self.mean, self.std))
+        features: Tensor = self.encoder(standardise(images, self.mean, self.std))
         return features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))

@@ -98,9 +98,8 @@ class GlanceAndFocus(nn.Module):
         self.whole_classifier = nn.Linear(2 * features, num_classes)
         self.window_classifier = nn.Linear(2 * close, num_classes)
         for layer in (self.place_classifier, self.whole_classifier, self.window_classifier):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.place_classifier.bias, NOTHING)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
@@ -115,7 +114,7 @@ class GlanceAndFocus(nn.Module):
             pixels = functional.avg_pool2d(pixels, self.reduction)
         features = self.glance(standardise(pixels, self.mean, self.std))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        places = precisely(self.place_classifier, self.dropout(features))
+        places = precisely(self.place_classifier, self.dropout(features)) + NOTHING
         visited = torch.zeros_like(places[:, 0], dtype=torch.bool)
         return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places, visited)
 
@@ -132,7 +131,8 @@ class GlanceAndFocus(nn.Module):
         pixels = torch.cat(cut, dim=1)
         features = self.focus(standardise(pixels.flatten(0, 1), self.mean, self.std))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        return precisely(self.window_classifier, self.dropout(pooled)).unflatten(0, pixels.shape[:2])
+        found: Tensor = precisely(self.window_classifier, self.dropout(pooled)).unflatten(0, pixels.shape[:2])
+        return found
 
     def inside(self, location: Float[Tensor, "*shape 2"], height: int, width: int) -> Float[Tensor, "*shape 2"]:
         """The nearest locations whose windows lie within the image.
@@ -199,7 +199,8 @@ class GlanceAndFocus(nn.Module):
         """
         reach = location.new_tensor([self.window / width, self.window / height])
         away = (middles(rows, columns, location.device) - location.unsqueeze(1)).abs() <= reach
-        return away.all(2).unflatten(1, (rows, columns))
+        within: Tensor = away.all(2).unflatten(1, (rows, columns))
+        return within
 
 
 class FocusObserver(Observer):
@@ -256,7 +257,8 @@ class FocusObserver(Observer):
         def step(sensed: Tensor | None, choice: FocusChoice, state: FocusState) -> FocusStep:
             if sensed is None:
                 return model.believe(state)
-            return model(sensed, model.covered(choice.location, rows, columns, height, width), state)
+            taken: FocusStep = model(sensed, model.covered(choice.location, rows, columns, height, width), state)
+            return taken
 
         return rollout(
             step,

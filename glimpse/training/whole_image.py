@@ -27,7 +27,7 @@ FITTED = 32
 class WholeImageTraining(ClassifierTraining):
     """Train by cross-entropy alone."""
 
-    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:
         """Cross-entropy."""
         images, labels = batch
         loss = self.classification(images, self(images).logits, labels)
@@ -129,6 +129,13 @@ class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
         self.observer = WholeImageObserver(model, any_size=trunk is None or trunk.any_size)
         self.is_fitted = False
 
+    @property
+    def network(self) -> ConvolutionalNet:
+        """The model."""
+        model = self.observer.model
+        assert isinstance(model, ConvolutionalNet)
+        return model
+
     def on_fit_start(self) -> None:
         """Fit the head, where it is to be fitted; see :meth:`ClassifierTraining.on_fit_start`."""
         super().on_fit_start()
@@ -140,7 +147,7 @@ class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
         weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights.cpu()
         balanced = is_unbalanced(data.class_counts)
         head = fit_linear_head(features, labels, held_out, held_out_labels, weights, balanced)
-        classifier = self.observer.model.classifier
+        classifier = self.network.classifier
         classifier.weight.data.copy_(head.weight)
         classifier.bias.data.copy_(head.bias)
         self.is_fitted = True
@@ -148,7 +155,7 @@ class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
     @torch.no_grad()
     def _features_of(self, part: Split) -> tuple[Tensor, Tensor]:
         """Features and labels of a part's images."""
-        model = self.observer.model
+        model = self.network
         was_training = model.training
         model.eval()
         found = [model.pooled_features(images.to(self.device)).float().cpu() for images in part.images.split(FITTED)]

@@ -11,7 +11,7 @@ from torch.nn import functional
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
 from glimpse.evaluation.evaluate import beliefs, costs_of
-from glimpse.evaluation.scores import Scores, scores_of
+from glimpse.evaluation.scores import PredictionScores, scores_of
 from glimpse.files import whole_file
 from glimpse.models.focus import FocusObserver
 from glimpse.nn.retina import fractions
@@ -54,7 +54,7 @@ class Looking:
         )
 
 
-def error_of(found: Scores, balanced: bool) -> float:
+def error_of(found: PredictionScores, balanced: bool) -> float:
     """The error that is compared: of all images, or the mean over the classes."""
     return 1 - found.balanced_accuracy if balanced else found.error
 
@@ -91,7 +91,7 @@ def keep_glimpses(checkpoint: Path, count: int) -> None:
         torch.save(content, stream)
 
 
-def pixel_regression(data: ImageData, balanced: bool) -> tuple[Scores, Scores]:
+def pixel_regression(data: ImageData, balanced: bool) -> tuple[PredictionScores, PredictionScores]:
     """Logistic regression on the pixels of images scaled to 32x32: its figures on validation and on test images.
 
     Args:
@@ -121,7 +121,7 @@ def _pixels(part: Split) -> Tensor:
     return torch.cat(small)
 
 
-def scores_on_test(checkpoint: Path) -> tuple[Scores, int]:
+def scores_on_test(checkpoint: Path) -> tuple[PredictionScores, int]:
     """A trained model's figures on the test images, and its multiply-accumulates.
 
     Args:

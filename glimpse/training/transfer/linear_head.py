@@ -67,7 +67,7 @@ def _minimise(
         optimiser.zero_grad()
         logits = features @ weight.T + bias
         total = functional.cross_entropy(logits, labels, weight=class_weights) + penalty * weight.square().sum() / 2
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    optimiser.step(loss)  # type: ignore[arg-type]
+    optimiser.step(loss)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glimpse.data.boxes import JOINED, MOST_BOXES, ObjectBoxes, boxes_in, find_boxes, on_canvas
+from glimpse.data.boxes import JOINED, MOST_BOXES, boxes_in, find_boxes, on_canvas
 from glimpse.data.datasets import DataError
 from glimpse.data.tree import read_tree
 
@@ -38,7 +38,7 @@ def found(root: Path, given: str | None = None) -> dict[str, Any]:
     }
 
 
-def read(root: Path, given: str | None = None) -> ObjectBoxes | None:
+def read(root: Path, given: str | None = None) -> Any:
     tree = read_tree(root)
     files = [path for of_class in tree.parts.values() for paths in of_class.values() for path in paths]
     return find_boxes(root, tree.top, files, given)

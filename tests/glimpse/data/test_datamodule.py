@@ -177,6 +177,7 @@ def test_boxes_of_objects_move_with_the_images(tmp_path, options):
     (tmp_path / "legs.csv").write_text("\n".join(lines))
     data = ImageData("folder", str(tmp_path), image_height=16, image_width=20, channels=1, seed=5, **options)
     part = data.source.train
+    assert part.boxes is not None
     assert part.boxes.shape == (len(part), 1, 4)
     drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.images, part.boxes, 2, 7)
     height, width = drawn.shape[2:]

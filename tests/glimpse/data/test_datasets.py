@@ -192,5 +192,6 @@ def test_boxes_are_taken_with_their_images():
     part = Split(torch.zeros(3, 1, 5, 5, dtype=torch.uint8), torch.arange(3), boxes)
     taken = part.take(torch.tensor([2, 0]))
     assert taken.labels.tolist() == [2, 0]
+    assert taken.boxes is not None
     assert torch.equal(taken.boxes, boxes[[2, 0]])
     assert Split(part.images, part.labels).take(torch.tensor([1])).boxes is None

@@ -348,6 +348,7 @@ def test_boxes_of_objects_come_with_the_images_and_are_noted(tmp_path):
     (tmp_path / "stings.csv").write_text("\n".join(("path,xmin,ymin,xmax,ymax", *lines)))
     source = image_folder(tmp_path, 16, 16, 1)
     for part in parts_of(source):
+        assert part.boxes is not None
         assert part.boxes.shape == (len(part), 1, 4)
         for image, label, box in zip(part.images, part.labels, part.boxes[:, 0], strict=True):
             if label == 0:
@@ -373,6 +374,7 @@ def test_boxes_stay_with_their_images_when_others_cannot_be_read(tmp_path):
     source = image_folder(tmp_path, 6, 8, 1, skip_unreadable=True)
     assert sum(map(len, parts_of(source))) == 79
     for part in parts_of(source):
+        assert part.boxes is not None
         for image, box in zip(part.images[part.labels == 1], part.boxes[part.labels == 1], strict=True):
             assert torch.allclose(box[0], torch.tensor([2 / 8, 3 / 6, (3 + (int(image.max()) - 101) % 6) / 8, 1]))
 

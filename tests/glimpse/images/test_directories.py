@@ -38,7 +38,8 @@ def test_the_numbers_of_a_field_are_read(order):
 def test_what_a_picture_has_is_read_as_pillow_reads_it():
     data = encode(Image.new("RGB", (40, 30)), "TIFF", compression="tiff_lzw", dpi=(72, 72))
     page = read(data)
-    with TiffImagePlugin.TiffImageFile(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data)) as picture:
+        assert isinstance(picture, TiffImagePlugin.TiffImageFile)
         tags = dict(picture.tag_v2)
     assert page.numbers(256) == (40,)
     assert page.numbers(258) == tags[258]

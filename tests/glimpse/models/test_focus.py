@@ -54,7 +54,7 @@ def test_a_window_multiplies_the_odds_of_the_places_that_it_covers_once() -> Non
     model = observer_of().model
     state = model.look_around(pictures())
     location = torch.tensor([[-0.25, 0.2]]).expand(5, 2)
-    covered = model.covered(location, *state.places.shape[2:], HEIGHT, WIDTH)
+    covered = model.covered(location, state.places.shape[2], state.places.shape[3], HEIGHT, WIDTH)
     evidence = torch.tensor([[1.5, -2.0, 0.5]]).expand(5, CLASSES)
     after = model(evidence, covered, state).state
     added = (after.places - state.places).permute(0, 2, 3, 1)

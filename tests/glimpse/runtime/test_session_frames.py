@@ -218,6 +218,8 @@ def test_a_squashed_image_is_looked_at_all_over_and_only_there(tmp_path, kinds, 
     found, on_canvas = session.predict_one(image), session.run(canvas[None])
     np.testing.assert_array_equal(found.probabilities, on_canvas.probabilities[0])
     np.testing.assert_allclose(found.locations, on_canvas.locations[0], atol=1e-6)
+    assert found.boxes is not None
+    assert on_canvas.boxes is not None
     scale = np.array([shape[1] / card.width, shape[0] / card.height] * 2)
     np.testing.assert_allclose(found.boxes, on_canvas.boxes[0] * scale, rtol=1e-4, atol=1e-4)
     begun = session.predict_one(image, first_location=(-1, 0.5))

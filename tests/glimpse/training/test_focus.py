@@ -1,6 +1,7 @@
 """Training of glance and focus: what boxes teach, what labels alone do, and the crops that a training begins with."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from glimpse.models.focus import FocusState
 from glimpse.training.focus import FocusTraining, Windows, empty_class, placed_loss, window_loss
 
 SIDE = 64
-SMALL = {
+SMALL: dict[str, Any] = {
     "window": 16,
     "reduction": 2,
     "num_glimpses": 3,
@@ -26,7 +27,7 @@ SMALL = {
 }
 
 
-def training_of(**options: object) -> FocusTraining:
+def training_of(**options: Any) -> FocusTraining:
     torch.manual_seed(0)
     training = FocusTraining(["bar", "none", "post"], [1, SIDE, SIDE], **(SMALL | options))
     training.normalise_by(torch.tensor([0.5]), torch.tensor([0.3]))
@@ -85,7 +86,7 @@ def test_labels_alone_train_all_parts() -> None:
         with torch.no_grad():
             for parameter in training.parameters():
                 if parameter.grad is not None:
-                    parameter -= 0.1 * parameter.grad
+                    parameter.sub_(0.1 * parameter.grad)
     assert found["windows"] == 0
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in training.parameters())
 
@@ -156,6 +157,6 @@ def test_the_class_of_nothing_is_the_one_that_never_has_an_object() -> None:
         ({"candidates": 0}, "expected candidates of at least 1"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(options: dict[str, object], sentence: str) -> None:
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         training_of(**options)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from glimpse.contract.card import CanvasShape
 from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError, fit
 from glimpse_serve.inference.decoder import DecodeRequest
 from glimpse_serve.inference.decoder_process import DecoderProcess
@@ -18,7 +19,7 @@ from tests.support.toys import noise
 
 pytestmark = pytest.mark.child
 
-REQUEST = DecodeRequest("a.png", 2**24, (28, 28, 1), 30.0)
+REQUEST = DecodeRequest("a.png", 2**24, CanvasShape(28, 28, 1), 30.0)
 SLOW = b"P3 2000 2000 255\n" + b"1 " * (3 * 2000 * 2000)
 """Takes Pillow some four seconds."""
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.faults.rich_files import rich_files
+from glimpse.contract.card import CanvasShape
 from glimpse.images.pixels import ImageError, TooCostlyError, TooManyPixelsError, fit
 from glimpse_serve.errors import HTTPError
 from glimpse_serve.inference import images
@@ -20,7 +21,7 @@ from tests.support.costly_images import encode, jpeg_with_scans
 from tests.support.service import png
 from tests.support.toys import noise
 
-REQUEST = DecodeRequest("a.png", 2**24, (28, 28, 1))
+REQUEST = DecodeRequest("a.png", 2**24, CanvasShape(28, 28, 1))
 LARGE = encode(Image.new("RGB", (4000, 4000)), "PNG")
 SLOW = b"P3 1000 1000 255\n" + b"1 " * (3 * 1000 * 1000)
 """Takes Pillow about a second."""

@@ -1,6 +1,7 @@
 """What looking earns, and what pixels alone get."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ from glimpse.training.checkpoint import load_training
 from glimpse.training.focus import FocusTraining
 from glimpse.training.whole_image import FullyConnectedTraining
 
-SMALL = {"widths": [8], "depths": [1], "focus_widths": [8], "focus_depths": [1], "reduction": 1, "num_glimpses": 3}
+SMALL: dict[str, Any] = {
+    "widths": [8],
+    "depths": [1],
+    "focus_widths": [8],
+    "focus_depths": [1],
+    "reduction": 1,
+    "num_glimpses": 3,
+}
 
 
 def test_looking_is_measured_under_each_gaze_and_after_each_glimpse() -> None:
