@@ -1,6 +1,6 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
+from glimpse.data.batches import Batches, EpochBatches
 from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
 from glimpse.data.folder import FITS, LabelTable, image_folder, labelled_files
 from glimpse.data.folder.boxes import on_canvas
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
@@ -45,70 +46,6 @@ _READ: WeakValueDictionary[tuple[object, ...], Source] = WeakValueDictionary()
 def _as_it_is(batch: Any) -> Any:
     """Keep a batch a tuple, where the DataLoader would make it a list."""
     return batch
-
-
-class EpochBatches(Sampler[Tensor]):
-    """Places of the images in each batch, in an order that follows from seed and epoch alone.
-
-    Lightning calls :meth:`set_epoch`, so a run that is resumed at an epoch goes on as it would have.
-
-    Args:
-        num_images: Images in the part.
-        batch_size: Images in a batch; a rest too small for a batch waits for a later epoch's order.
-        passes: How often each image comes in an epoch.
-        seed: Fixes the order.
-        share: The share of each batch that this process trains on.
-
-    Raises:
-        DataError: When a batch has no equal shares.
-    """
-
-    def __init__(self, num_images: int, batch_size: int, passes: int, seed: int, share: Share = WHOLE) -> None:
-        self.num_images = num_images
-        self.batch_size = min(batch_size, num_images * passes)
-        self.passes = passes
-        self.seed = seed
-        self.share = share
-        self.epoch = 0
-        if self.batch_size % share.count:
-            raise DataError(
-                "expected ",
-                Argument("batch_size"),
-                f" to be a multiple of {share.count}, the number of processes that share each batch, got "
-                f"{self.batch_size}; change it",
-            )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_images * self.passes // self.batch_size
-
-    def __iter__(self) -> Iterator[Tensor]:
-        # A generator, since Lightning asks for the iterator before it restores a resumed run's epoch.
-        generator = generator_for("cpu", self.seed, 0, self.epoch)
-        order = torch.cat([torch.randperm(self.num_images, generator=generator) for _ in range(self.passes)])
-        yield from map(self.share.take, order[: len(self) * self.batch_size].split(self.batch_size))
-
-
-class Batches(Dataset[tuple[Tensor, ...]]):
-    """A part of a data set, indexed by whole batches: images, labels, and boxes where they are wanted and known.
-
-    Args:
-        part: The part.
-        with_boxes: Whether the boxes of objects are wanted.
-    """
-
-    def __init__(self, part: Split, with_boxes: bool) -> None:
-        self.part = part
-        self.with_boxes = with_boxes and part.boxes is not None
-
-    def __getitem__(self, places: Int64[Tensor, " batch"]) -> tuple[Tensor, ...]:
-        chosen = self.part.take(places)
-        if self.with_boxes and chosen.boxes is not None:
-            return chosen.images, chosen.labels, chosen.boxes
-        return chosen.images, chosen.labels
 
 
 class ImageData(LightningDataModule):

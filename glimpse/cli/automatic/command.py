@@ -108,7 +108,7 @@ def parse_options(root: Path, args: Sequence[str]) -> AutomaticTraining:
         UsageError: When one of them is not among those that go with a folder alone, or the minutes make no sense.
     """
     from glimpse.cli.train.options.names import complete_flags, take
-    from glimpse.cli.train.run_folder import choose_output
+    from glimpse.cli.train.run.folder import choose_output
 
     options = complete_flags(args)
     given, output, overwrite = (take(options, name) for name in ("--minutes", "--output", "--overwrite"))
@@ -131,7 +131,7 @@ def parse_options(root: Path, args: Sequence[str]) -> AutomaticTraining:
 
 def _read(settings: AutomaticTraining) -> "ImageData":
     """The images, as the first candidate sees them; every fault of the folder is found here."""
-    from glimpse.cli.train.dry_run import dry_run
+    from glimpse.cli.train.run.dry_run import dry_run
 
     data = dry_run(["--config=folder-cnn", *settings.options], "glimpse train")[0]
     for note in data.source.notes:
@@ -141,9 +141,10 @@ def _read(settings: AutomaticTraining) -> "ImageData":
 
 def _survey(root: Path, data: "ImageData") -> "Survey":
     from glimpse.cli.automatic.survey import survey_images
-    from glimpse.data.folder.tree import read_tree
+    from glimpse.data.folder import labelled_files
 
-    files = [path for of_class in read_tree(root).parts.values() for paths in of_class.values() for path in paths]
+    parts = labelled_files(root, data.labels).tree.parts
+    files = [path for of_class in parts.values() for paths in of_class.values() for path in paths]
     return survey_images(files, data.source.train.boxes is not None)
 
 

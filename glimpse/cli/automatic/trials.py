@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.automatic.candidates import Contender
-from glimpse.cli.train.command import main as train
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
-from glimpse.cli.usage import UsageError
+from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.scores import is_unbalanced
 from glimpse.training.callbacks import BEST_FILE, LAST_FILE, METRICS_FILE, read_metrics
@@ -76,7 +75,8 @@ def seconds_an_epoch(
         validation_images: Validation images, each of which takes a third of a training image's time.
 
     Raises:
-        UsageError: When the training fails.
+        UsageError: When an option does not fit.
+        RunError: When the training fails.
     """
     taken = {}
     for count in (WARM_UP_BATCHES, WARM_UP_BATCHES + TIMED_BATCHES):
@@ -109,7 +109,8 @@ def run_trial(
         is_shown: Whether what the training prints is shown; else it goes to ``log.txt`` in the folder.
 
     Raises:
-        UsageError: When the training fails.
+        UsageError: When an option does not fit.
+        RunError: When the training fails.
     """
     start = time.monotonic()
     if is_unbalanced(data.class_counts):
@@ -129,10 +130,8 @@ def run_trial(
 def _run(arguments: Sequence[str], log: Path | None) -> None:
     """Train; what it prints goes into a file, or is shown where there is none."""
     if log is None:
-        status = train(arguments, _PROGRAM)
-    else:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
-            status = train(arguments, _PROGRAM)
-    if status:
-        raise UsageError(f"a training of the choice ended with status {status}; see the line above")
+        train(arguments, _PROGRAM)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
+        train(arguments, _PROGRAM)

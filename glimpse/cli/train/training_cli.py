@@ -18,15 +18,15 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 import glimpse
 from glimpse.cli.interruption import ToldInterrupt
-from glimpse.cli.train.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
-from glimpse.cli.train.data_report import write_data_report
 from glimpse.cli.train.messages import options_of, sentence_of
 from glimpse.cli.train.options.loggers import choose_loggers
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
+from glimpse.cli.train.reports.advice import conclude, measure_of, notes_before
+from glimpse.cli.train.reports.data_report import write_data_report
 from glimpse.cli.train.run.folder import choose_output, run_files, usual_output
 from glimpse.cli.train.run.lock import RunLock
 from glimpse.cli.train.run.processes import FIRST, FurtherProcesses, ProcessPlace, train_share
@@ -49,8 +49,8 @@ from glimpse.training.callbacks import (
 from glimpse.training.checkpoint import Transfer, finetune, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.divergence import DivergedError, DivergenceStop
-from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.hard_model import HardModelTraining
+from glimpse.training.families.hard import HardAttentionTraining
+from glimpse.training.families.hard_model import HardModelTraining
 from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}

@@ -10,8 +10,9 @@ from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from glimpse.data.batches import EpochBatches
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
+from glimpse.data.datamodule import ImageData, complete_options
 from glimpse.data.datasets import DataError
 from glimpse.data.folder import labelled_files
 from tests.support.spellings import rejected
@@ -189,32 +190,6 @@ def test_boxes_of_objects_move_with_the_images(tmp_path, options):
     assert ImageData("folder", str(tmp_path), boxes="none").source.train.boxes is None
 
 
-def test_an_epoch_shows_every_image_as_often_as_asked():
-    batches = EpochBatches(10, 4, 2, seed=0)
-    assert len(batches) == 5
-    order = torch.cat(list(batches))
-    assert order.bincount().tolist() == [2] * 10
-    assert order[:10].bincount().tolist() == [1] * 10
-
-
-def test_epochs_have_orders_of_their_own_that_follow_from_the_seed():
-    batches, same, other = EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 1)
-    first = torch.stack(list(batches))
-    batches.set_epoch(1)
-    second = torch.stack(list(batches))
-    assert not torch.equal(first, second)
-    assert torch.equal(first, torch.stack(list(same)))
-    assert not torch.equal(first, torch.stack(list(other)))
-    batches.set_epoch(0)
-    assert torch.equal(first, torch.stack(list(batches)))
-
-
-def test_a_rest_too_small_for_a_batch_waits_and_a_batch_is_never_larger_than_the_part():
-    assert [len(places) for places in EpochBatches(10, 4, 1, 0)] == [4, 4]
-    assert [len(places) for places in EpochBatches(10, 64, 1, 0)] == [10]
-    assert [len(places) for places in EpochBatches(10, 64, 3, 0)] == [30]
-
-
 class Recorder(lightning.LightningModule):
     """Notes the batches that a trainer hands to a module."""
 
@@ -233,6 +208,13 @@ class Recorder(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def drawn_batch(data: ImageData, epoch: int, batch: int) -> Tensor:
+    """The training batch at a place, as the data module draws it when asked directly."""
+    batches = EpochBatches(len(data.source.train), data.batch_size, data.passes, data.seed)
+    batches.set_epoch(epoch)
+    return data.draw(data.source.train.images[list(batches)[batch]], epoch, batch)
 
 
 def fit(data: ImageData, epochs: int = 2, start: str | None = None, **options: Any) -> Recorder:
@@ -263,13 +245,6 @@ def test_a_trainer_gets_new_canvases_every_step_and_frozen_ones_to_validate():
     assert torch.equal(one.validated[0], everything(cluttered().val_dataloader())[0])
     other = fit(cluttered(seed=6, batch_size=20), epochs=1)
     assert not torch.equal(other.seen[0], one.seen[0])
-
-
-def drawn_batch(data: ImageData, epoch: int, batch: int) -> Tensor:
-    """The training batch at a place, as the data module draws it when asked directly."""
-    batches = EpochBatches(len(data.source.train), data.batch_size, data.passes, data.seed)
-    batches.set_epoch(epoch)
-    return data.draw(data.source.train.images[list(batches)[batch]], epoch, batch)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 import torch
 
+from glimpse.data.batches import EpochBatches
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData
+from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from glimpse.data.held_out import generator_for
 from glimpse.data.share import WHOLE, Share, drawn_for, mean_over_processes, share_of_this_process

@@ -25,7 +25,7 @@ from glimpse.training.callbacks import (
     panels,
     read_metrics,
 )
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 from tests.glimpse.test_files import no_space, unchanged
 
 

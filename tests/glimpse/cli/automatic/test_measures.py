@@ -9,8 +9,8 @@ import torch
 from glimpse.cli.automatic.measures import WINDOW_PLACES, Looking, keep_glimpses, measure_looking, pixel_regression
 from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
-from glimpse.training.focus import FocusTraining
-from glimpse.training.whole_image import FullyConnectedTraining
+from glimpse.training.families.focus import FocusTraining
+from glimpse.training.families.whole_image import FullyConnectedTraining
 
 SMALL: dict[str, Any] = {
     "widths": [8],

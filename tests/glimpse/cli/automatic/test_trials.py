@@ -36,8 +36,7 @@ def test_an_epochs_time_is_found_by_training_a_little(tmp_path: Path) -> None:
     assert 0 < trials.seconds_an_epoch(DIGITS, (), tmp_path, 1000, 100) < 60
 
 
-def test_a_training_that_fails_ends_the_choice(tmp_path: Path, capsys) -> None:
+def test_a_training_that_fails_ends_the_choice(tmp_path: Path) -> None:
     wrong = Contender("mlp", "", ("--config=digits-mlp", "--model.hidden=-8"))
-    with pytest.raises(UsageError, match="a training of the choice ended with status 2"):
+    with pytest.raises(UsageError, match=r"--model\.hidden"):
         trials.run_trial(wrong, (), tmp_path, 1.0, ImageData())
-    assert "--model.hidden" in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_a_fault_keeps_its_traceback(monkeypatch):
     def broken(*args, **kwargs):
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr("glimpse.training.hard.losses", broken)
+    monkeypatch.setattr("glimpse.training.families.hard.losses", broken)
     with pytest.raises(ValueError, match="a fault of ours"):
         train()
 

@@ -5,9 +5,9 @@ import torch
 
 from glimpse.models.hard import HardObserver
 from glimpse.training.classifier import arguments_of
-from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
-from glimpse.training.relaxed import RelaxedAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
+from glimpse.training.families.hard_model import CHOICES, COUNTS, HardModelTraining
+from glimpse.training.families.relaxed import RelaxedAttentionTraining
 from tests.support.spellings import rejected
 
 FAMILIES = pytest.mark.parametrize("family", [HardAttentionTraining, RelaxedAttentionTraining])

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli.train.command import main as train
-from glimpse.cli.train.dry_run import dry_run
 from glimpse.cli.train.recipes import flatten_recipe, read_recipe
+from glimpse.cli.train.run.dry_run import dry_run
 from glimpse.cli.usage import UsageError
 
 TINY = ["fit", "--config", "digits", "--model.hidden", "8", "--model.gaze_hidden", "8", "--model.num_glimpses", "2"]

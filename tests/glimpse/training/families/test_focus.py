@@ -11,7 +11,7 @@ from glimpse.data.datasets import Split
 from glimpse.data.held_out import generator_for
 from glimpse.errors import ArgumentError
 from glimpse.models.focus import FocusState, GlanceAndFocus
-from glimpse.training.focus import FocusTraining, Windows, empty_class, known_first, placed_loss, window_loss
+from glimpse.training.families.focus import FocusTraining, Windows, empty_class, known_first, placed_loss, window_loss
 
 SIDE = 64
 SMALL: dict[str, Any] = {

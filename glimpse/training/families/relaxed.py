@@ -11,8 +11,8 @@ from glimpse.errors import Argument, ArgumentError, Sentence
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import Trace
 from glimpse.training.classifier import check_training_options
-from glimpse.training.hard import SPREADS, check_retina
-from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
+from glimpse.training.families.hard import SPREADS, check_retina
+from glimpse.training.families.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import losses
 
 SOFTNESS = {"gumbel": (2.0, 0.2), "gumbel-st": (1.0, 0.5), "gaussian": (1.5, 0.3), "bilinear": (1.0, 1.0)}
@@ -53,7 +53,7 @@ class RelaxedAttentionTraining(HardModelTraining):
         final_spread: The same at the end. When left out 0.05.
         hard_share: Share of the training, at its end, in which the model sees as hard as in evaluation, and only the
             gradient is smooth.
-        options: Those of :class:`glimpse.training.hard_model.HardModelTraining`.
+        options: Those of :class:`glimpse.training.families.hard_model.HardModelTraining`.
 
     Raises:
         ValueError: When an option is unknown, would do nothing, or does not go with the images or with another.

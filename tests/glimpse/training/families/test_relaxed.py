@@ -10,12 +10,11 @@ from glimpse.data.datamodule import ImageData
 from glimpse.models.hard import HardObserver, rollout_hard
 from glimpse.models.relaxed import POLICY_OF, RELAXATIONS, rollout_relaxed
 from glimpse.rollout import sample_from
-from glimpse.training import relaxed
 from glimpse.training.checkpoint import load_training
-from glimpse.training.families import FAMILIES
-from glimpse.training.hard import SPREADS, HardAttentionTraining
+from glimpse.training.families import FAMILIES, relaxed
+from glimpse.training.families.hard import SPREADS, HardAttentionTraining
+from glimpse.training.families.relaxed import SOFTNESS, RelaxedAttentionTraining
 from glimpse.training.objectives import classification_loss, losses
-from glimpse.training.relaxed import SOFTNESS, RelaxedAttentionTraining
 from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -16,7 +16,7 @@ from glimpse.nn.heads import POLICIES
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Chooser, Trace, sample_from
 from glimpse.training.classifier import check_training_options
-from glimpse.training.hard_model import CHOICES, COUNTS, HardModelTraining
+from glimpse.training.families.hard_model import CHOICES, COUNTS, HardModelTraining
 from glimpse.training.objectives import BASELINES, losses
 
 RollOut = Callable[[HardAttention, Retina, Tensor, Tensor, int, EpisodeRule, Chooser, Tensor | None], Trace]
@@ -60,7 +60,7 @@ class HardAttentionTraining(HardModelTraining):
             for a Gaussian, 1 for a grid.
         policy_weight: Weight of the policy's loss.
         entropy_weight: Weight of the entropy bonus, for a grid policy; a Gaussian's entropy is settled by its spread.
-        options: Those of :class:`glimpse.training.hard_model.HardModelTraining`.
+        options: Those of :class:`glimpse.training.families.hard_model.HardModelTraining`.
 
     Raises:
         ValueError: When an option is unknown, or the images are smaller than the retina's finest window.

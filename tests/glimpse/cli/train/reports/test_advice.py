@@ -7,11 +7,11 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule
 
-from glimpse.cli.train.advice import measure_of, notes_before
 from glimpse.cli.train.command import main
+from glimpse.cli.train.reports.advice import measure_of, notes_before
 from glimpse.cli.usage import invocation
 from glimpse.data.datamodule import ImageData
-from glimpse.training.whole_image import ConvolutionalTraining
+from glimpse.training.families.whole_image import ConvolutionalTraining
 from tests.glimpse.cli.train.test_command import refused
 
 pytestmark = pytest.mark.usefixtures("folder")

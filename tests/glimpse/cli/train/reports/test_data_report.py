@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from glimpse.cli.train.data_report import EXAMPLES_FILE, PAGE_FILE, write_data_report
+from glimpse.cli.train.reports.data_report import EXAMPLES_FILE, PAGE_FILE, write_data_report
 from glimpse.data.datasets import Source, Split
 
 

@@ -8,9 +8,9 @@ import torch
 
 from glimpse.data.datamodule import ImageData
 from glimpse.rollout import Trace
-from glimpse.training import hard as training
 from glimpse.training import objectives
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families import hard as training
+from glimpse.training.families.hard import HardAttentionTraining
 from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

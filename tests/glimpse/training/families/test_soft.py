@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glimpse.cli.train.command import main
 from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
-from glimpse.training.soft import SoftAttentionTraining, coverage_penalty
+from glimpse.training.families.soft import SoftAttentionTraining, coverage_penalty
 from tests.support.spellings import rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
