@@ -16,7 +16,7 @@ from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
 from glimpse.data.batches import Batches, EpochBatches
-from glimpse.data.canvas import Canvas
+from glimpse.data.canvas import Canvas, jittered
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
 from glimpse.data.folder import FITS, LabelTable, image_folder, labelled_files
 from glimpse.data.folder.boxes import on_canvas
@@ -396,12 +396,3 @@ class ImageData(LightningDataModule):
             places = wide.boxes(len(boxes), height, width, generator)
             boxes = on_canvas(boxes, places - self.jitter, height, width)
         return self.augmentation.draw_boxes(images, boxes, generator)
-
-
-def jittered(
-    images: UInt8[Tensor, "batch channels height width"], most: int, generator: torch.Generator
-) -> UInt8[Tensor, "batch channels height width"]:
-    """Move each image by up to some pixels along each axis; what comes into view is black."""
-    height, width = images.shape[2:]
-    wide = Canvas(height + 2 * most, width + 2 * most).draw(images, images, generator)
-    return wide[:, :, most : most + height, most : most + width].contiguous()

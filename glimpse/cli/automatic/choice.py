@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from glimpse.cli.automatic.trials import Trial
+from glimpse.cli.automatic.trials import CandidateTrial
 from glimpse.evaluation.scores import is_unbalanced
 
 
@@ -18,11 +18,11 @@ class RankedTrials:
         balanced: Whether they were compared by the error that counts every class alike.
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[CandidateTrial, ...]
     balanced: bool
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> CandidateTrial:
         """The one that was chosen."""
         return self.trials[0]
 
@@ -35,7 +35,7 @@ class RankedTrials:
         return f"{what} on the validation images: {figures}; chosen: {self.best.candidate.name}"
 
 
-def rank_trials(trials: Sequence[Trial], class_counts: Tensor) -> RankedTrials:
+def rank_trials(trials: Sequence[CandidateTrial], class_counts: Tensor) -> RankedTrials:
     """Order trials by their error on the validation images, which counts each class alike where they are unbalanced.
 
     Args:

@@ -16,7 +16,7 @@ from glimpse.cli.usage import UsageError, invocation
 if TYPE_CHECKING:
     from glimpse.cli.automatic.choice import RankedTrials
     from glimpse.cli.automatic.survey import Survey
-    from glimpse.cli.automatic.trials import Trial
+    from glimpse.cli.automatic.trials import CandidateTrial
     from glimpse.data.datamodule import ImageData
 
 MINUTES = 20.0
@@ -150,7 +150,7 @@ def _survey(root: Path, data: "ImageData") -> "Survey":
 
 def _try(
     candidates: Sequence[Contender], settings: AutomaticTraining, data: "ImageData", seconds: float
-) -> list["Trial"]:
+) -> list["CandidateTrial"]:
     """Train each candidate for a while."""
     from glimpse.cli.automatic.trials import run_trial
 
@@ -165,7 +165,9 @@ def _try(
     return trials
 
 
-def _train_longer(choice: "RankedTrials", settings: AutomaticTraining, data: "ImageData", seconds: float) -> "Trial":
+def _train_longer(
+    choice: "RankedTrials", settings: AutomaticTraining, data: "ImageData", seconds: float
+) -> "CandidateTrial":
     """Train the chosen candidate for the time that is left; the better one of it and its trial."""
     from glimpse.cli.automatic.trials import run_trial
 

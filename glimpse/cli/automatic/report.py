@@ -23,14 +23,16 @@ from glimpse.training.checkpoint import load_with_data
 if TYPE_CHECKING:
     from glimpse.cli.automatic.choice import RankedTrials
     from glimpse.cli.automatic.survey import Survey
-    from glimpse.cli.automatic.trials import Trial
+    from glimpse.cli.automatic.trials import CandidateTrial
     from glimpse.data.datamodule import ImageData
 
 MODEL_FILE, CHOICE_FILE, CHOICE_PAGE = "model.ckpt", "choice.json", "choice.html"
 """The files of a choice, in the run's folder."""
 
 
-def write_report(output: Path, survey: "Survey", choice: "RankedTrials", final: "Trial", data: "ImageData") -> None:
+def write_report(
+    output: Path, survey: "Survey", choice: "RankedTrials", final: "CandidateTrial", data: "ImageData"
+) -> None:
     """Measure the chosen model beside its rivals, drop windows that earn nothing, and write and print what was found.
 
     Args:

@@ -24,7 +24,7 @@ LOG_FILE = "log.txt"
 
 
 @dataclass(frozen=True)
-class Trial:
+class CandidateTrial:
     """A candidate after a training.
 
     Attributes:
@@ -96,7 +96,7 @@ def run_trial(
     data: ImageData,
     least_epochs: int = 0,
     is_shown: bool = False,
-) -> Trial:
+) -> CandidateTrial:
     """Train a candidate for about so long.
 
     Args:
@@ -124,7 +124,7 @@ def run_trial(
     _run(arguments, None if is_shown else folder / LOG_FILE)
     last: dict[str, Any] = read_metrics(folder / METRICS_FILE)[-1]
     figures = last[VALIDATION_ERROR], last[BALANCED_ERROR]
-    return Trial(candidate, folder, epochs, time.monotonic() - start, *figures)
+    return CandidateTrial(candidate, folder, epochs, time.monotonic() - start, *figures)
 
 
 def _run(arguments: Sequence[str], log: Path | None) -> None:

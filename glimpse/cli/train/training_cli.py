@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +11,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Callback, EarlyStopping
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-import glimpse
 from glimpse.cli.interruption import ToldInterrupt
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
@@ -27,6 +25,7 @@ from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
 from glimpse.cli.train.reports.advice import conclude, measure_of, notes_before
 from glimpse.cli.train.reports.data_report import write_data_report
+from glimpse.cli.train.run.callbacks import SaveRun, SecondInterrupt
 from glimpse.cli.train.run.folder import choose_output, run_files, usual_output
 from glimpse.cli.train.run.lock import RunLock
 from glimpse.cli.train.run.processes import FIRST, FurtherProcesses, ProcessPlace, train_share
@@ -36,7 +35,7 @@ from glimpse.cli.usage import RunError, UsageError, invocation, spelling
 from glimpse.data.datamodule import ImageData
 from glimpse.data.share import Share
 from glimpse.errors import Argument, ArgumentError
-from glimpse.files import remove_drafts, write_whole
+from glimpse.files import remove_drafts
 from glimpse.training.callbacks import (
     LAST_FILE,
     CollapseWarning,
@@ -56,51 +55,6 @@ from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrain
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
 """Roll-outs in an environment by their names: functions, each imported when a training uses it."""
 LARGEST_SEED = 2**32 - 1
-
-
-class SaveRun(SaveConfigCallback):
-    """Save the resolved configuration beside the run, without what belongs to this one run alone.
-
-    It is written when training starts, after every check has passed, and only then replaces the files of another run.
-    """
-
-    former: Sequence[Path] = ()
-    """The files of another run, which are removed."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: a checkpoint may still turn out not to fit."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the other run's files, and write."""
-        if trainer.is_global_zero:
-            for file in self.former:
-                file.unlink(missing_ok=True)
-            self.save_config(trainer, pl_module, "fit")
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``, a recipe of which the same run can be made again; its head tells what it ran on."""
-        config = self.config.clone()
-        for name in ("config", "output", "resume", "overwrite", "ckpt_path"):
-            config.pop(name, None)
-        text = self.parser.dump(config, skip_unset=True, skip_validation=True)
-        file = Path(trainer.default_root_dir) / CONFIG_FILE
-        write_whole(file, f"# glimpse=={glimpse.__version__}\n# computed in {trainer.precision}\n{text}")
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note the precision in which the run computes, which its recipe may leave to the hardware."""
-        checkpoint["precision"] = trainer.precision
-
-
-class SecondInterrupt(Callback):
-    """Leave it to the command what a second Ctrl-C does: Lightning ignores every one after the first."""
-
-    def __init__(self) -> None:
-        self._handler = signal.getsignal(signal.SIGINT)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give SIGINT its handler back."""
-        if isinstance(exception, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, self._handler)
 
 
 class TrainingCLI(LightningCLI):
@@ -360,7 +314,8 @@ class TrainingCLI(LightningCLI):
         assert strategy.cluster_environment is not None
         # They go where this one goes, whose folder was free.
         arguments = [*self.arguments, f"--output={self.output}", "--overwrite=true"]
-        task = partial(train_share, arguments, self.program, self.name, "matplotlib" not in sys.modules)
+        own = f"{__name__}:{type(self).__qualname__}"
+        task = partial(train_share, own, arguments, self.program, self.name, "matplotlib" not in sys.modules)
         return FurtherProcesses(others, strategy.cluster_environment.main_port, task, self.program)
 
     def after_fit(self) -> None:

@@ -12,7 +12,8 @@ from glimpse.cli.train.lightning_setup import quiet
 from glimpse.cli.train.messages import ParserError, explain_mistake
 from glimpse.cli.train.options.names import known_options
 from glimpse.cli.train.recipes import CONFIG_FILE, flatten_recipe, read_recipe
-from glimpse.cli.train.training_cli import SaveRun, TrainingCLI
+from glimpse.cli.train.run.callbacks import SaveRun
+from glimpse.cli.train.training_cli import TrainingCLI
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from pkgutil import resolve_name
 
 from glimpse.cli.usage import RunError
 
@@ -169,10 +170,13 @@ def _end_with_parent() -> None:
         os._exit(FAILED)
 
 
-def train_share(arguments: Sequence[str], program: str, name: str, light: bool, place: ProcessPlace) -> None:
+def train_share(
+    command: str, arguments: Sequence[str], program: str, name: str, light: bool, place: ProcessPlace
+) -> None:
     """Train one share of a training.
 
     Args:
+        command: The class that trains when it is made, as MODULE:CLASS; imported here, where torch may be imported.
         arguments: The complete command line, with the run's folder.
         program: How the user calls the command.
         name: The recipe's name.
@@ -184,6 +188,4 @@ def train_share(arguments: Sequence[str], program: str, name: str, light: bool, 
     with quiet():
         if light:
             import_metrics_lightly()
-        from glimpse.cli.train.training_cli import TrainingCLI
-
-        TrainingCLI(arguments, program, name, place)
+        resolve_name(command)(arguments, program, name, place)

@@ -6,11 +6,11 @@ import torch
 
 from glimpse.cli.automatic.candidates import Contender
 from glimpse.cli.automatic.choice import rank_trials
-from glimpse.cli.automatic.trials import Trial
+from glimpse.cli.automatic.trials import CandidateTrial
 
 
-def trial(name: str, error: float, balanced_error: float) -> Trial:
-    return Trial(Contender(name, "", ()), Path(name), 1, 1.0, error, balanced_error)
+def trial(name: str, error: float, balanced_error: float) -> CandidateTrial:
+    return CandidateTrial(Contender(name, "", ()), Path(name), 1, 1.0, error, balanced_error)
 
 
 def test_the_error_that_counts_follows_from_the_classes_sizes() -> None:
