@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 import pytorch_lightning as lightning
@@ -22,6 +23,8 @@ from glimpse.training.objectives import balanced_weights, classification_loss, d
 
 VALIDATION_ERROR, BALANCED_ERROR = "val_error", "val_balanced_error"
 """The shares of wrong predictions among the validation images, and their mean over the classes."""
+_TEACHER = "glimpse.training.transfer.teacher:Teacher"
+"""By name: it knows all families, which know this module."""
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
 SAMPLE = 2000
 """Training images that the pixels' mean and standard deviation are measured on."""
@@ -123,9 +126,7 @@ class ClassifierTraining(lightning.LightningModule):
             ArgumentError: When the classes are to be weighed, and their images can't be counted.
         """
         if self.hparams["teacher"] is not None and self.teacher is None:
-            from glimpse.training.transfer.teacher import Teacher  # which knows all families
-
-            self.teacher = Teacher(self.hparams["teacher"], self.classes, self.image_shape[0])
+            self.teacher = resolve_name(_TEACHER)(self.hparams["teacher"], self.classes, self.image_shape[0])
         if self.trainer.ckpt_path is not None:
             return
         data = getattr(self.trainer, "datamodule", None)

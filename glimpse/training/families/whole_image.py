@@ -77,7 +77,7 @@ class SelfAttentionTraining(WholeImageTraining):
         self.observer = SelfAttentionObserver(model)
 
 
-class ConvolutionalTraining(WholeImageTraining, BackboneTraining):
+class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
     """Train a convolutional network, which attention is compared with.
 
     Args:

@@ -88,7 +88,7 @@ def test_the_subcommand_hands_its_arguments_on(monkeypatch):
         (["--resume", "digits"], "--resume digits: expected the folder of a run, or its name in runs/, found neither"),
         (["--resume", "a", "--output", "b"], "--output can't be given with --resume, which takes it from the run"),
         (["--output", "/proc/nothing/here"], "expected a folder to write to"),
-        (["stray"], "expected options, or the command fit, got 'stray'"),
+        (["stray"], "expected options, or a folder of images, got 'stray', which is no folder"),
         (["--seed", "1", "stray"], "expected options only, got 'stray'"),
         (["--config", "digit"], "expected a YAML file or a recipe out of"),
     ],

@@ -2,22 +2,21 @@
 
 import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+import pytorch_lightning as lightning
 
 from glimpse.cli.train.run.callbacks import SaveRun, SecondInterrupt
 
 
 def test_after_an_interrupt_the_command_has_its_handler_back(monkeypatch: pytest.MonkeyPatch) -> None:
     own = signal.getsignal(signal.SIGINT)
-    callback, nothing = SecondInterrupt(), Any
+    callback, trainer, model = SecondInterrupt(), lightning.Trainer(logger=False), lightning.LightningModule()
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
-        callback.on_exception(nothing, nothing, ValueError())  # type: ignore[arg-type]
+        callback.on_exception(trainer, model, ValueError())
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        callback.on_exception(nothing, nothing, KeyboardInterrupt())  # type: ignore[arg-type]
+        callback.on_exception(trainer, model, KeyboardInterrupt())
         assert signal.getsignal(signal.SIGINT) is own
     finally:
         signal.signal(signal.SIGINT, own)
@@ -30,10 +29,10 @@ def test_the_files_of_another_run_go_when_this_one_begins_and_no_sooner(tmp_path
     callback = SaveRun.__new__(SaveRun)
     callback.former = [former]
     monkeypatch.setattr(callback, "save_config", lambda trainer, model, stage: saved.append(stage))
-    trainer: Any = SimpleNamespace(is_global_zero=True)
-    callback.setup(trainer, None, "fit")  # type: ignore[arg-type]
+    trainer, model = lightning.Trainer(logger=False), lightning.LightningModule()
+    callback.setup(trainer, model, "fit")
     assert former.exists()
     assert not saved
-    callback.on_train_start(trainer, None)  # type: ignore[arg-type]
+    callback.on_train_start(trainer, model)
     assert not former.exists()
     assert saved == ["fit"]
