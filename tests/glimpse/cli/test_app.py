@@ -230,7 +230,7 @@ def test_the_script_trains(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
+    assert capsys.readouterr().out.startswith("usage: python train.py DIR")
 
 
 @pytest.mark.parametrize("entry", app.SUBCOMMANDS, ids=lambda entry: entry.name)

@@ -225,7 +225,10 @@ def test_weights_that_do_not_fit_are_told_in_a_line_before_anything_is_written(
     (tmp_path / "pretrained.yaml").write_text(RECIPE)
     torch.save({**torch.load(pretrained, weights_only=True), "conv1.weight": torch.zeros(3)}, tmp_path / "odd.pth")
     for file, sentence in (
-        ("nowhere.pth", "expected weights of resnet18: none, 'default' or a file, got 'nowhere.pth', which is no file"),
+        (
+            "nowhere.pth",
+            "expected weights of resnet18: none, 'default', 'package' or a file, got 'nowhere.pth', which is no file",
+        ),
         ("odd.pth", "in odd.pth, got others: conv1.weight should be (64, 3, 7, 7) and is (3,); give a file of"),
     ):
         arguments = ["--config", "pretrained.yaml", "--model.backbone_weights", file]
