@@ -6,6 +6,7 @@ A file is first written as a draft, in a hidden folder beside its place, and the
 
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -110,6 +111,16 @@ def draft_folder(parent: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(dir=parent, prefix=_DRAFTS) as folder:
         yield Path(folder)
+
+
+def remove_drafts(parent: Path) -> None:
+    """Remove the drafts that processes have left behind that were killed.
+
+    Args:
+        parent: A folder into which nobody else writes now.
+    """
+    for folder in parent.glob(f"{_DRAFTS}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(draft: Path, place: Path) -> None:

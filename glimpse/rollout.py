@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glimpse.data.share import drawn_for
 from glimpse.nn.heads import LocationPolicy
 
 
@@ -67,7 +68,7 @@ def sample_from(policy: LocationPolicy, spread: float, generator: torch.Generato
     """
 
     def choose(step: Any, present: Choice) -> Choice:
-        action = policy.sample(step.policy, spread, generator)
+        action = drawn_for(generator, step.policy, lambda rows: policy.sample(rows, spread, generator))
         log_prob = policy.log_prob(step.policy, action, spread)
         return Choice(policy.location(action), log_prob, policy.entropy(step.policy, spread))
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
+from glimpse.cli.interruption import end_on_interrupt
 from glimpse.cli.parser import CommandParser, options_by_argument
-from glimpse.cli.usage import UsageError, error_message
+from glimpse.cli.usage import RunError, UsageError, error_message
 from glimpse.errors import suggestion
 
 
@@ -76,7 +77,7 @@ only machine this was measured on, one thread trains faster than two, and thread
 ten times slower. With more cores, or a larger model, more threads may pay: the help says how to set them."""
 OWN_PACKAGES = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
 """Packages whose ValueErrors are a user's mistakes, and whose missing modules are faults."""
-MISTAKE, INTERRUPTED = 2, 130
+FAILED, MISTAKE = 1, 2
 
 
 def main(args: Sequence[str], program: str = "") -> int:
@@ -87,16 +88,18 @@ def main(args: Sequence[str], program: str = "") -> int:
         program: How the user calls the subcommand; ``glimpse SUBCOMMAND`` when left out.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 when interrupted.
+        The exit status: 0, 1 for work that failed, 2 for a user's mistake, 130 when interrupted.
     """
     for name, value in THREADS.items():
         os.environ.setdefault(name, value)
     _escape_what_is_no_text()
+    return end_on_interrupt(partial(_main, args, program))
+
+
+def _main(args: Sequence[str], program: str) -> int:
     try:
         status = _run(args, program)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has closed it.
         _drop_output()
@@ -144,6 +147,8 @@ def _run(args: Sequence[str], program: str) -> int:
         )
     except UsageError as error:
         return _fail(str(error))
+    except RunError as error:
+        return _fail(str(error), FAILED)
     except ValueError as error:
         # Those raised on purpose are of a class of ours; any other is a fault, and its traceback is wanted.
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
@@ -204,8 +209,8 @@ def _entry(name: str) -> Subcommand:
     return next(entry for entry in SUBCOMMANDS if entry.name == name)
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, status: int = MISTAKE) -> int:
     from glimpse.contract.texts import visible_lines  # the help is printed without it
 
     print(f"glimpse: {visible_lines(sentence)}", file=sys.stderr)
-    return MISTAKE
+    return status

@@ -13,6 +13,10 @@ class UsageError(Exception):
     """A user's mistake, described in one or two lines."""
 
 
+class RunError(Exception):
+    """Work that came to no good end, through no mistake in how it was asked for; described in one or two lines."""
+
+
 def spelling(options: Mapping[str, str], sign: str = " ") -> Spelling:
     """Write arguments of the library as options of a command line.
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError
 
 GREY = (0.2989, 0.587, 0.114)
@@ -209,7 +210,9 @@ def recolour(
 
 def _evenly(images: Tensor, generator: torch.Generator) -> Float[Tensor, " batch"]:
     """One number in [-1, 1) for each image."""
-    return torch.rand(len(images), generator=generator, device=images.device) * 2 - 1
+    rows = torch.empty(len(images), device=images.device)
+    drawn = drawn_for(generator, rows, lambda whole: torch.rand(len(whole), generator=generator, device=whole.device))
+    return drawn * 2 - 1
 
 
 def _coin(images: Tensor, generator: torch.Generator) -> Bool[Tensor, " batch"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError, Setting
 
 
@@ -118,7 +119,10 @@ class Canvas:
 
 
 def _uniform(below: int, batch: int, generator: torch.Generator) -> Int64[Tensor, " batch"]:
-    return torch.randint(below, (batch,), generator=generator, device=generator.device)
+    rows = torch.empty(batch, device=generator.device)
+    return drawn_for(
+        generator, rows, lambda rows: torch.randint(below, (len(rows),), generator=generator, device=rows.device)
+    )
 
 
 def _places(
@@ -142,3 +146,12 @@ def _paste(
     """Lay pixels onto the canvas in place, by maximum."""
     index = places.unsqueeze(1).expand(-1, canvas.shape[1], -1)
     canvas.scatter_(2, index, torch.maximum(canvas.gather(2, index), pixels))
+
+
+def jittered(
+    images: UInt8[Tensor, "batch channels height width"], most: int, generator: torch.Generator
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Move each image by up to some pixels along each axis; what comes into view is black."""
+    height, width = images.shape[2:]
+    wide = Canvas(height + 2 * most, width + 2 * most).draw(images, images, generator)
+    return wide[:, :, most : most + height, most : most + width].contiguous()

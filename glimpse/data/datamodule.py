@@ -1,6 +1,8 @@
 """The LightningDataModule: images in memory, batches by index, canvases drawn where the batch is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -8,16 +10,18 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from glimpse.contract.card import FIT
 from glimpse.contract.texts import visible
 from glimpse.data.augmentation import Augmentation
-from glimpse.data.boxes import on_canvas
-from glimpse.data.canvas import Canvas
-from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, Split, data_root
-from glimpse.data.folder import FITS, folder_classes, image_folder
+from glimpse.data.batches import Batches, EpochBatches
+from glimpse.data.canvas import Canvas, jittered
+from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
+from glimpse.data.folder import FITS, LabelTable, image_folder, labelled_files
+from glimpse.data.folder.boxes import on_canvas
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES, FrozenBlocks, LabelledBatch, generator_for
+from glimpse.data.share import WHOLE, Share, share_of_this_process
 from glimpse.errors import Argument, Setting
 
 FORMERLY = {"fit": "letterbox", "image_height": 64, "image_width": 64, "channels": 3}
@@ -44,58 +48,6 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class EpochBatches(Sampler[Tensor]):
-    """Places of the images in each batch, in an order that follows from seed and epoch alone.
-
-    Lightning calls :meth:`set_epoch`, so a run that is resumed at an epoch goes on as it would have.
-
-    Args:
-        num_images: Images in the part.
-        batch_size: Images in a batch; a rest too small for a batch waits for a later epoch's order.
-        passes: How often each image comes in an epoch.
-        seed: Fixes the order.
-    """
-
-    def __init__(self, num_images: int, batch_size: int, passes: int, seed: int) -> None:
-        self.num_images = num_images
-        self.batch_size = min(batch_size, num_images * passes)
-        self.passes = passes
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_images * self.passes // self.batch_size
-
-    def __iter__(self) -> Iterator[Tensor]:
-        # A generator, since Lightning asks for the iterator before it restores a resumed run's epoch.
-        generator = generator_for("cpu", self.seed, 0, self.epoch)
-        order = torch.cat([torch.randperm(self.num_images, generator=generator) for _ in range(self.passes)])
-        yield from order[: len(self) * self.batch_size].split(self.batch_size)
-
-
-class Batches(Dataset[tuple[Tensor, ...]]):
-    """A part of a data set, indexed by whole batches: images, labels, and boxes where they are wanted and known.
-
-    Args:
-        part: The part.
-        with_boxes: Whether the boxes of objects are wanted.
-    """
-
-    def __init__(self, part: Split, with_boxes: bool) -> None:
-        self.part = part
-        self.with_boxes = with_boxes and part.boxes is not None
-
-    def __getitem__(self, places: Int64[Tensor, " batch"]) -> tuple[Tensor, ...]:
-        chosen = self.part.take(places)
-        if self.with_boxes and chosen.boxes is not None:
-            return chosen.images, chosen.labels, chosen.boxes
-        return chosen.images, chosen.labels
-
-
 class ImageData(LightningDataModule):
     """Any data set, as it is or on canvases.
 
@@ -117,17 +69,21 @@ class ImageData(LightningDataModule):
         flips: Without a canvas: whether half of the training images are mirrored left to right. Leave it out where that
             makes another class of an image, as of a letter or a sign with an arrow.
         image_height: For ``folder`` alone: every image is brought to this height, pixels. When both sides are left out,
-            they follow from the images' sizes, see :func:`glimpse.data.sizes.canvas_size`.
+            they follow from the images' sizes, see :func:`glimpse.data.folder.sizes.canvas_size`.
         image_width: For ``folder`` alone: every image is brought to this width, pixels.
         fit: For ``folder`` alone: ``squash`` scales every image to height x width, whatever its proportions;
             ``letterbox`` keeps them, and centres it on black. ``squash`` when left out.
         channels: For ``folder`` alone: 1 for grey, 3 for colour; 3 when left out.
         group: For ``folder`` alone: a regular expression for the files' groups, each of which stays in one part; see
-            :func:`glimpse.data.folder.image_folder`.
-        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.labels`.
+            :func:`glimpse.data.folder.reading.image_folder`.
+        labels: For ``folder`` alone: a CSV file of labels, in place of folders; see :mod:`glimpse.data.folder.labels`.
         skip_unreadable: For ``folder`` alone: whether to leave out images that can't be read.
         boxes: For ``folder`` alone: where objects are, a CSV file or a folder of masks, or ``none``; found by itself
-            when left out. See :mod:`glimpse.data.boxes`.
+            when left out. See :mod:`glimpse.data.folder.boxes`.
+        near_duplicates: For ``folder`` alone: whether to look for near-duplicates and to keep them in one part; true
+            when left out.
+        cache: For ``folder`` alone: a folder in which decoded images are kept on disk, for more of them than memory
+            holds.
         batch_size: Training images in a batch.
         passes: How often each training image comes in an epoch.
         seed: Fixes the order of the images and the training canvases.
@@ -156,6 +112,8 @@ class ImageData(LightningDataModule):
         labels: str | None = None,
         skip_unreadable: bool = False,
         boxes: str | None = None,
+        near_duplicates: bool | None = None,
+        cache: str | None = None,
         batch_size: int = 128,
         passes: int = 1,
         seed: int = 0,
@@ -174,6 +132,8 @@ class ImageData(LightningDataModule):
             "labels": labels,
             "skip_unreadable": skip_unreadable or None,
             "boxes": boxes,
+            "near_duplicates": near_duplicates,
+            "cache": cache,
         }
         for name, value in of_folder.items():
             if value is not None and dataset != FOLDER:
@@ -233,7 +193,14 @@ class ImageData(LightningDataModule):
         self.root = root
         self.download = download
         self.jitter = jitter
-        self.group, self.labels, self.skip_unreadable, self.boxes = group, labels, skip_unreadable, boxes
+        self.labels = labels
+        self.reading: dict[str, Any] = {
+            "group": group,
+            "boxes": boxes,
+            "skip_unreadable": skip_unreadable,
+            "near_duplicates": near_duplicates is not False,
+            "cache": Path(cache).expanduser() if cache else None,
+        }
         self.batch_size = batch_size
         self.passes = passes
         self.seed = seed
@@ -250,7 +217,7 @@ class ImageData(LightningDataModule):
         if self.dataset != FOLDER:
             return self.dataset, root
         shape = tuple(said[name] for name in ("image_height", "image_width", "channels", "fit"))
-        return root, *shape, self.group, self.labels, self.skip_unreadable, self.boxes
+        return root, *shape, self.labels, *self.reading.values()
 
     @property
     def source(self) -> Source:
@@ -262,15 +229,12 @@ class ImageData(LightningDataModule):
             if self.dataset == FOLDER:
                 said = self.hparams
                 self._source = image_folder(
-                    data_root(self.root),
+                    self._found,
                     said["image_height"],
                     said["image_width"],
                     said["channels"],
-                    self.group,
-                    self.labels,
-                    self.skip_unreadable,
-                    self.boxes,
-                    FITS[said["fit"]],
+                    size_policy=FITS[said["fit"]],
+                    **self.reading,
                 )
             else:
                 self._source = SOURCES[self.dataset](self.root, self.download)
@@ -283,9 +247,12 @@ class ImageData(LightningDataModule):
     @property
     def classes(self) -> list[str]:
         """Class names, in the order of the labels."""
-        return list(
-            folder_classes(data_root(self.root), self.labels) if self.dataset == FOLDER else self.source.classes
-        )
+        return list(self._found.tree.classes if self.dataset == FOLDER else self.source.classes)
+
+    @cached_property
+    def _found(self) -> LabelTable:
+        """The files of a folder."""
+        return labelled_files(data_root(self.root), self.labels)
 
     @property
     def class_counts(self) -> Int64[Tensor, " classes"]:
@@ -321,11 +288,21 @@ class ImageData(LightningDataModule):
         _ = self.source
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches in the order of the epoch."""
-        part = self.source.train
-        sampler = EpochBatches(len(part), self.batch_size, self.passes, self.seed)
+        """Batches in the order of the epoch; where several processes train, this one's share of each."""
+        sampler = self.epoch_batches(share_of_this_process())
         taught = getattr(getattr(self.trainer, "lightning_module", None), "takes_boxes", False)
-        return DataLoader(Batches(part, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+        return DataLoader(Batches(self.source.train, taught), sampler=sampler, batch_size=None, collate_fn=_as_it_is)
+
+    def epoch_batches(self, share: Share) -> EpochBatches:
+        """The order of the training images, in batches.
+
+        Args:
+            share: The share of each batch.
+
+        Raises:
+            DataError: When a batch has no equal shares.
+        """
+        return EpochBatches(len(self.source.train), self.batch_size, self.passes, self.seed, share)
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The frozen validation images."""
@@ -364,14 +341,14 @@ class ImageData(LightningDataModule):
         images, labels, *boxes = batch
         # Lightning counts the batch that is on its way once this hook has returned.
         number = self.trainer.fit_loop.epoch_loop.batch_idx + 1
-        epoch = self.trainer.current_epoch
-        drawn = self.draw(images, epoch, number)
+        epoch, share = self.trainer.current_epoch, share_of_this_process()
+        drawn = self.draw(images, epoch, number, share)
         if not boxes:
             return drawn, labels
-        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number)
+        return drawn, labels, self.draw_boxes(images, boxes[0], epoch, number, share)
 
     def draw(
-        self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0
+        self, images: UInt8[Tensor, "batch channels height width"], epoch: int = 0, batch: int = 0, share: Share = WHOLE
     ) -> UInt8[Tensor, "batch channels canvas_height canvas_width"]:
         """Put training images onto new canvases, or jitter and augment them.
 
@@ -379,8 +356,9 @@ class ImageData(LightningDataModule):
             images: Training images, pixels in [0, 255].
             epoch: Number of the epoch, from 0. Canvases and changes follow from it, the batch's number and the seed.
             batch: Number of the batch in its epoch, from 0.
+            share: The share of the batch that the images are; they get the canvases that they have in the whole batch.
         """
-        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        generator = generator_for(images.device, self.seed, 1, epoch, batch, share=share)
         if self.canvas is None:
             moved = jittered(images, self.jitter, generator) if self.jitter else images
             return self.augmentation.draw(moved, generator)
@@ -394,6 +372,7 @@ class ImageData(LightningDataModule):
         boxes: Float[Tensor, "batch most 4"],
         epoch: int = 0,
         batch: int = 0,
+        share: Share = WHOLE,
     ) -> Float[Tensor, "batch most 4"]:
         """Move objects' boxes as :meth:`draw` moves the images that they are of.
 
@@ -402,12 +381,13 @@ class ImageData(LightningDataModule):
             boxes: Of these images, as in :attr:`glimpse.data.datasets.Split.boxes`.
             epoch: As the images were drawn with.
             batch: As the images were drawn with.
+            share: As the images were drawn with.
 
         Returns:
             Fractions of the drawn images; NaN where nothing of an object is left.
         """
         height, width = images.shape[2:]
-        generator = generator_for(images.device, self.seed, 1, epoch, batch)
+        generator = generator_for(images.device, self.seed, 1, epoch, batch, share=share)
         if self.canvas is not None:
             places = self.canvas.boxes(len(boxes), height, width, generator)
             return on_canvas(boxes, places, self.canvas.height, self.canvas.width)
@@ -416,12 +396,3 @@ class ImageData(LightningDataModule):
             places = wide.boxes(len(boxes), height, width, generator)
             boxes = on_canvas(boxes, places - self.jitter, height, width)
         return self.augmentation.draw_boxes(images, boxes, generator)
-
-
-def jittered(
-    images: UInt8[Tensor, "batch channels height width"], most: int, generator: torch.Generator
-) -> UInt8[Tensor, "batch channels height width"]:
-    """Move each image by up to some pixels along each axis; what comes into view is black."""
-    height, width = images.shape[2:]
-    wide = Canvas(height + 2 * most, width + 2 * most).draw(images, images, generator)
-    return wide[:, :, most : most + height, most : most + width].contiguous()

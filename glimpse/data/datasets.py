@@ -60,6 +60,7 @@ class Source:
         test: For the final figure.
         classes: Class names, in the order of the labels.
         notes: What a user should know of how it was read, each a sentence without a full stop.
+        page: The same with a table of counts, in Markdown; empty where nothing is to be said.
     """
 
     train: Split
@@ -67,6 +68,7 @@ class Source:
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    page: str = ""
 
 
 def data_root(root: str | None) -> Path:

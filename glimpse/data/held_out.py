@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DataError, Split
+from glimpse.data.share import WHOLE, Share, ShareGenerator
 from glimpse.errors import Argument
 
 LabelledBatch = tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
@@ -23,12 +24,21 @@ BLOCK = 500
 """Held-out canvases are drawn in blocks of this many, each from a seed of its own, so that they never change."""
 
 
-def generator_for(device: torch.device | str, *numbers: int) -> torch.Generator:
-    """A random generator whose state follows from the given numbers (none negative), and from nothing else."""
+def generator_for(device: torch.device | str, *numbers: int, share: Share = WHOLE) -> torch.Generator:
+    """A random generator whose state follows from the given numbers (none negative), and from nothing else.
+
+    Args:
+        device: Where it draws.
+        numbers: What its state follows from.
+        share: The share of the batch that it draws for.
+    """
     # Numpy makes no difference between numbers that end in zeros and the same without them, hence the count.
     entropy = np.random.SeedSequence((*numbers, len(numbers)))
     seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator(device).manual_seed(seed)
+    generator = ShareGenerator(device)
+    generator.manual_seed(seed)
+    generator.share = share
+    return generator
 
 
 class FrozenBlocks(Dataset[LabelledBatch], Sized):

@@ -69,7 +69,7 @@ class Directories:
         self._stream = stream
         self._size = stream.seek(0, 2)
         self._fields: dict[int, Field] = {}
-        self._counts = (0, 0, 0, 0)
+        self._counts: tuple[int, ...] = (0, 0, 0, 0)
         stream.seek(0)
         head = stream.read(4)
         self._order = "<" if head.startswith(b"II") else ">"

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from glimpse.data.share import drawn_for
 from glimpse.models.hard import HardAttention
 from glimpse.nn.encoders import mean_location
 from glimpse.nn.heads import GridPolicy, LocationPolicy
@@ -65,7 +66,9 @@ def spread_over(
     """
 
     def choose(step: Any, present: Any) -> Spread:
-        shares = gumbel_softmax(step.policy, temperature, generator, straight_through)
+        shares = drawn_for(
+            generator, step.policy, lambda rows: gumbel_softmax(rows, temperature, generator, straight_through)
+        )
         return Spread(
             mean_location(shares, policy.centres),
             shares.new_zeros(len(shares)),
@@ -92,7 +95,7 @@ def reparametrised(
     """
 
     def choose(step: Any, present: Any) -> Any:
-        drawn = policy.sample(step.policy, spread, generator)
+        drawn = drawn_for(generator, step.policy, lambda rows: policy.sample(rows, spread, generator))
         moved = weight * step.policy
         chosen = fixed(moved + (policy.location(drawn) - moved).detach())
         return chosen._replace(

@@ -1,5 +1,5 @@
 """Training: LightningModules and callbacks."""
 
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 
 __all__ = ["HardAttentionTraining"]

@@ -1,6 +1,7 @@
 """Callbacks of a training: progress, log, checkpoints, a warning of a collapsed gaze, pictures after the fit."""
 
 import csv
+import io
 import math
 import sys
 import time
@@ -56,9 +57,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint; ``storage_options`` belongs to Lightning's interface and is not used."""
+        # In memory first: where torch can't write on, an error of its own hides the reason, such as a full disk.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with whole_file(Path(path)) as stream:
-            torch.save(checkpoint, stream)
+            stream.write(content.getbuffer())
 
 
 class WholeCheckpoints(Callback):

@@ -19,7 +19,7 @@ PICKLED_CODE = ("Unsupported global", "Unsupported class", "Trying to call reduc
 """What torch's error contains for a file that would run code when loaded."""
 MODEL_PREFIX = "observer.model."
 """What the names of a model's weights begin with in a checkpoint."""
-CLASSIFIER = f"{MODEL_PREFIX}classifier."
+CLASSIFIER = tuple(f"{MODEL_PREFIX}{part}classifier." for part in ("", "place_", "whole_", "window_"))
 """The weights of the part of a model whose shape follows from the number of classes, in every family."""
 OF_THE_IMAGES = ("class_weights",)
 """What a checkpoint's weights hold of the training images, beside the model."""

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 import pytorch_lightning as lightning
@@ -11,7 +12,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.held_out import LabelledBatch
+from glimpse.data.held_out import LabelledBatch, generator_for
+from glimpse.data.share import share_of_this_process
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.evaluation.scores import balanced_accuracy, count_confusion
 from glimpse.models.observer import Observer
@@ -21,6 +23,8 @@ from glimpse.training.objectives import balanced_weights, classification_loss, d
 
 VALIDATION_ERROR, BALANCED_ERROR = "val_error", "val_balanced_error"
 """The shares of wrong predictions among the validation images, and their mean over the classes."""
+_TEACHER = "glimpse.training.transfer.teacher:Teacher"
+"""By name: it knows all families, which know this module."""
 GAZE_FIGURES = ("gaze_spread", "gaze_reaction")
 SAMPLE = 2000
 """Training images that the pixels' mean and standard deviation are measured on."""
@@ -122,9 +126,7 @@ class ClassifierTraining(lightning.LightningModule):
             ArgumentError: When the classes are to be weighed, and their images can't be counted.
         """
         if self.hparams["teacher"] is not None and self.teacher is None:
-            from glimpse.training.transfer.teacher import Teacher  # which knows all families
-
-            self.teacher = Teacher(self.hparams["teacher"], self.classes, self.image_shape[0])
+            self.teacher = resolve_name(_TEACHER)(self.hparams["teacher"], self.classes, self.image_shape[0])
         if self.trainer.ckpt_path is not None:
             return
         data = getattr(self.trainer, "datamodule", None)
@@ -202,7 +204,16 @@ class ClassifierTraining(lightning.LightningModule):
         if self.trainer.is_last_batch:
             means = torch.stack(self.figures_of_steps).mean(0)
             self.figures_of_steps.clear()
-            self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True)
+            self.log_dict(dict(zip(self.figures, means, strict=True)), on_step=False, on_epoch=True, sync_dist=True)
+
+    def step_generator(self, device: torch.device, batch_idx: int) -> torch.Generator:
+        """The randomness of a training step; where several processes share the batch, as in one that has all of it.
+
+        Args:
+            device: Where it draws.
+            batch_idx: Number of the batch in its epoch, from 0.
+        """
+        return generator_for(device, self.seed, 2, self.current_epoch, batch_idx, share=share_of_this_process())
 
     def validate(self, images: Tensor, batch_idx: int) -> Trace:
         """Look at validation images; a family that begins at random locations does so here, too.

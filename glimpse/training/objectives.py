@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glimpse.contract.episode import EpisodeRule
+from glimpse.data.share import mean_over_processes
 from glimpse.rollout import Trace
 
 BASELINES = ("learned", "leave-one-out", "none")
@@ -176,8 +177,8 @@ def losses(
         discount: Factor in [0, 1] for rewards further away.
         baseline: ``learned``, ``leave-one-out`` or ``none``.
         num_rollouts: Roll-outs an image.
-        normalise: Whether the advantages are divided by their root mean square over the batch. Their mean is left
-            alone: the baseline is there for that.
+        normalise: Whether the advantages are divided by their root mean square over the batch, over that of all
+            processes that share it. Their mean is left alone: the baseline is there for that.
         every_glimpse: Whether the belief after every glimpse is trained, or that after the last.
         smoothing: Label smoothing, in [0, 1).
         class_weights: Of the classification, see :func:`classification_loss`; rewards have none.
@@ -200,7 +201,7 @@ def losses(
     else:
         advantages = chosen
     if normalise:
-        advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
+        advantages = advantages / mean_over_processes(advantages.square().mean()).sqrt().clamp_min(1e-8)
     return Losses(
         classification=classification_loss(trace.logits, labels, every_glimpse, smoothing, class_weights),
         policy=policy_loss(trace.log_prob[:, 1:], advantages),

@@ -104,7 +104,9 @@ def _follow_parent() -> None:
     if parent is not None:
         parent.join()
         _log.error("the supervisor of this worker has ended, so it stops too")
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # one that comes before the server handles signals may be lost; a further one changes nothing
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
 
 
 class Supervisor(Multiprocess):

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from glimpse.cli import app
-from glimpse.cli.train.dry_run import dry_run
 from glimpse.cli.train.recipes import find_recipe
+from glimpse.cli.train.run.dry_run import dry_run
 from glimpse.data.datasets import SOURCES, Source, Split
 from tests.support.toys import ADAPTIVE, write_toy
 

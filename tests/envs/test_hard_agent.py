@@ -10,7 +10,7 @@ from glimpse.cli.app import main
 from glimpse.data.datamodule import ImageData
 from glimpse.data.held_out import generator_for
 from glimpse.training.checkpoint import load_training
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 from glimpse_envs.hard_agent import BatchScenes, rollout_in_environment
 
 UPDATES = 100

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 from glimpse import files
-from glimpse.files import draft_folder, put_in_place, whole_file, whole_path, whole_text, write_problem, write_whole
+from glimpse.files import (
+    draft_folder,
+    put_in_place,
+    remove_drafts,
+    whole_file,
+    whole_path,
+    whole_text,
+    write_problem,
+    write_whole,
+)
 
 
 def by_content(path: Path) -> None:
@@ -329,3 +338,11 @@ def test_every_file_of_the_product_is_written_whole():
         path.relative_to(PACKAGES).as_posix() for path in modules if WRITES.search(path.read_text(encoding="utf-8"))
     }
     assert writing - {"glimpse/files.py"} == set(DIRECT)
+
+
+def test_drafts_that_were_left_behind_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".glimpse-abc").mkdir()
+    (tmp_path / ".glimpse-abc" / "half.ckpt").touch()
+    (tmp_path / "last.ckpt").touch()
+    remove_drafts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

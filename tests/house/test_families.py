@@ -13,7 +13,7 @@ RECIPES = REPOSITORY / "glimpse" / "cli" / "train" / "configs"
 def training_classes() -> dict[str, str]:
     """The name of each class of ``glimpse.training`` that sets ``kind``, with the kind."""
     found: dict[str, str] = {}
-    for path in sorted(TRAINING.glob("*.py")):
+    for path in sorted(TRAINING.rglob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         for node in (each for each in module.body if isinstance(each, ast.ClassDef)):
             for line in node.body:
@@ -23,9 +23,9 @@ def training_classes() -> dict[str, str]:
 
 
 def test_every_training_class_is_registered() -> None:
-    registered = (TRAINING / "families.py").read_text(encoding="utf-8")
+    registered = (TRAINING / "families" / "__init__.py").read_text(encoding="utf-8")
     missing = [name for name in training_classes() if f"        {name},\n" not in registered]
-    assert missing == [], "add them to FAMILIES in glimpse/training/families.py"
+    assert missing == [], "add them to FAMILIES in glimpse/training/families/__init__.py"
 
 
 def test_every_family_has_a_recipe() -> None:

@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -35,18 +36,14 @@ def directory(entries: list[Entry], content: bytes = b"") -> bytes:
         content: What stands before the values, from the eighth byte on.
     """
     written = bytearray(b"II*\0" + bytes(4) + content)
-    fields = []
+    fields: dict[int, bytes] = {}
     for tag, kind, number, values in entries:
         place = len(written)
         if isinstance(values, bytes):
             written += values + bytes(len(values) % 2)
-        fields.append(struct.pack("<HHII", tag, kind, number, place if isinstance(values, bytes) else values))
+        fields[tag] = struct.pack("<HHII", tag, kind, number, place if isinstance(values, bytes) else values)
     written[4:8] = struct.pack("<I", len(written))
-    return bytes(written) + struct.pack("<H", len(fields)) + b"".join(sorted(fields, key=_tag)) + bytes(4)
-
-
-def _tag(field: bytes) -> int:
-    return int.from_bytes(field[:2], "little")
+    return bytes(written) + struct.pack("<H", len(fields)) + b"".join(fields[tag] for tag in sorted(fields)) + bytes(4)
 
 
 def values(tag: int, kind: int, size: int) -> Entry:
@@ -64,6 +61,10 @@ def tiff(*further: Entry, strips: int = 1) -> bytes:
     entries += [(273, 4, strips, offsets if strips > 1 else 8), (277, 3, 1, 1), (278, 3, 1, rows)]
     entries += [(279, 4, strips, counts if strips > 1 else 64)]
     return directory([entry for entry in entries if entry[0] not in tags] + list(further), bytes(64))
+
+
+def _tiff_with(tag: int, kind: int, size: int) -> bytes:
+    return tiff(values(tag, kind, size))
 
 
 def nested(tag: int, kind: int, size: int) -> bytes:
@@ -156,12 +157,12 @@ def _forms(size: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield "JPEG, list of images", lambda: jpeg(segment(0xE2, b"MPF\0" + many_fields(min(room, 65_000))))
     for kind in (3, 5, 7, 10, 12):
         block = directory([_ORIENTATION, values(40_000, kind, room)])
-        yield f"WebP, EXIF of type {kind}", lambda block=block: webp(block)
-        yield f"PNG, EXIF of type {kind}", lambda block=block: png(chunk(b"eXIf", block))
+        yield f"WebP, EXIF of type {kind}", partial(webp, block)
+        yield f"PNG, EXIF of type {kind}", partial(png, chunk(b"eXIf", block))
         for tag in (258, 282, 339, 700, 40_000):
-            yield f"TIFF, field {tag} of type {kind}", lambda tag=tag, kind=kind: tiff(values(tag, kind, room))
+            yield f"TIFF, field {tag} of type {kind}", partial(_tiff_with, tag, kind, room)
         for tag in (34_665, 34_853):
-            yield f"TIFF, directory {tag} of type {kind}", lambda tag=tag, kind=kind: nested(tag, kind, room)
+            yield f"TIFF, directory {tag} of type {kind}", partial(nested, tag, kind, room)
     yield "WebP, EXIF of many fields", lambda: webp(many_fields(room))
     yield "WebP, EXIF that overlaps", lambda: webp(overlapping(room))
     yield "PNG, EXIF that overlaps", lambda: png(behind=chunk(b"eXIf", overlapping(room)))

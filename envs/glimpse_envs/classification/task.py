@@ -12,7 +12,7 @@ import torch
 from glimpse.contract.episode import FIRST_LOCATIONS, REWARDS, EpisodeRule
 from glimpse.data.canvas import Canvas
 from glimpse.data.datasets import DATASETS, FOLDER, SOURCES, DataError, Source, data_root
-from glimpse.data.folder import FITS, image_folder
+from glimpse.data.folder import FITS, image_folder, labelled_files
 from glimpse.data.held_out import TEST_CANVASES, VALIDATION_CANVASES
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.nn.retina import Retina
@@ -321,7 +321,11 @@ def _pictures(pictures: Pictures, device: str) -> FixedScenes:
 def _source(dataset: str, root: str, download: bool, folder: FolderImages | None) -> Source:
     if folder is not None:
         return image_folder(
-            data_root(root), folder.height, folder.width, folder.channels, size_policy=folder.size_policy
+            labelled_files(data_root(root)),
+            folder.height,
+            folder.width,
+            folder.channels,
+            size_policy=folder.size_policy,
         )
     return SOURCES[dataset](root, download)
 

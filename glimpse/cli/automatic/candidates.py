@@ -21,7 +21,7 @@ WORTH_LOOKING = 3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Contender:
     """A model that may suit the images.
 
     Attributes:
@@ -39,7 +39,7 @@ class Candidate:
     is_pretrained: bool = False
 
 
-def candidates_for(survey: Survey, has_backbone: bool) -> list[Candidate]:
+def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
     """List the models that are tried on images.
 
     Args:
@@ -63,9 +63,9 @@ def _canvas(survey: Survey, longest: int) -> tuple[int, int]:
     return height, width
 
 
-def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Candidate:
+def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Contender:
     side = max(32, 16 * round(survey.side / 16)) if survey.side <= SMALL else min(WHOLE, 16 * round(survey.side / 16))
-    return Candidate(
+    return Contender(
         name="cnn" if augmentation == "none" else f"cnn-{augmentation}",
         reason=f"a convolutional network from scratch on the image at {side}x{side}, augmentation {augmentation}",
         options=(
@@ -78,8 +78,8 @@ def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Candidate
     )
 
 
-def _pretrained() -> Candidate:
-    return Candidate(
+def _pretrained() -> Contender:
+    return Contender(
         name="pretrained",
         reason=f"{BACKBONE}, trained on ImageNet, frozen, with a linear head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}",
         options=("--config=folder-pretrained",),
@@ -87,13 +87,13 @@ def _pretrained() -> Candidate:
     )
 
 
-def finetuned(checkpoint: Path) -> Candidate:
+def finetuned(checkpoint: Path) -> Contender:
     """The pretrained network, trained on from its fitted head.
 
     Args:
         checkpoint: That of the fitted head.
     """
-    return Candidate(
+    return Contender(
         name="finetuned",
         reason=f"{BACKBONE}, its last stages trained on from the fitted head",
         options=("--config=folder-finetuned", f"--finetune={checkpoint}"),
@@ -105,11 +105,11 @@ def _crop(canvas: tuple[int, int]) -> int:
     return min(*canvas, max(2 * WINDOW, min(canvas) // 4))
 
 
-def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Candidate:
+def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contender:
     height, width = canvas
     reduction = 2 if min(canvas) >= 2 * WORTH_LOOKING * WINDOW else 1
     taught = "by boxes" if survey.has_boxes else "by the labels alone"
-    return Candidate(
+    return Contender(
         name="focus",
         reason=(
             f"a glance at the whole at {height // reduction}x{width // reduction}, and windows of {WINDOW}x{WINDOW} at "

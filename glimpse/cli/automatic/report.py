@@ -21,16 +21,18 @@ from glimpse.files import write_whole
 from glimpse.training.checkpoint import load_with_data
 
 if TYPE_CHECKING:
-    from glimpse.cli.automatic.command import Choice
+    from glimpse.cli.automatic.choice import RankedTrials
     from glimpse.cli.automatic.survey import Survey
-    from glimpse.cli.automatic.trials import Trial
+    from glimpse.cli.automatic.trials import CandidateTrial
     from glimpse.data.datamodule import ImageData
 
-MODEL, FIGURES, PAGE = "model.ckpt", "choice.json", "choice.html"
+MODEL_FILE, CHOICE_FILE, CHOICE_PAGE = "model.ckpt", "choice.json", "choice.html"
 """The files of a choice, in the run's folder."""
 
 
-def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial", data: "ImageData") -> None:
+def write_report(
+    output: Path, survey: "Survey", choice: "RankedTrials", final: "CandidateTrial", data: "ImageData"
+) -> None:
     """Measure the chosen model beside its rivals, drop windows that earn nothing, and write and print what was found.
 
     Args:
@@ -40,7 +42,7 @@ def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial
         final: The model that is recommended.
         data: The images, as the first candidate saw them.
     """
-    model = output / MODEL
+    model = output / MODEL_FILE
     write_whole(model, final.checkpoint.read_bytes())
     training, own_data = load_with_data(model)
     looking = measure_looking(training, own_data, choice.balanced)
@@ -75,8 +77,8 @@ def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial
             for trial in dict.fromkeys((*choice.trials, final))
         ],
     }
-    write_whole(output / FIGURES, json.dumps(figures, indent=2) + "\n")
-    write_whole(output / PAGE, page(figures))
+    write_whole(output / CHOICE_FILE, json.dumps(figures, indent=2) + "\n")
+    write_whole(output / CHOICE_PAGE, page(figures))
     if looking is not None:
         print(f"\n{looking.describe()}")
     print(
@@ -85,7 +87,7 @@ def write_report(output: Path, survey: "Survey", choice: "Choice", final: "Trial
         f"{100 * pixels_on_test.error:.2f} %, always {data.classes[found.majority_class]} "
         f"{100 * (1 - found.majority_accuracy):.2f} %"
     )
-    print(f"all that was tried: {output / PAGE}, {FIGURES} beside it")
+    print(f"all that was tried: {output / CHOICE_PAGE}, {CHOICE_FILE} beside it")
     print(f"next: {invocation()} export {shlex.quote(str(model))}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageStat, UnidentifiedImageError
 
-SAMPLE = 200
+SURVEYED = 200
 """Images that are opened."""
 GREY_MODES = ("1", "L", "I;16", "I", "F", "LA")
 GREY_DIFFERENCE = 4.0
@@ -62,7 +62,7 @@ def survey_images(files: Iterable[Path], has_boxes: bool = False) -> Survey:
     listed = sorted(files)
     sizes: list[tuple[int, int]] = []
     grey = True
-    for file in listed[:: max(1, len(listed) // SAMPLE)]:
+    for file in listed[:: max(1, len(listed) // SURVEYED)]:
         try:
             with Image.open(file) as image:
                 sizes.append(image.size)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.automatic.candidates import Candidate
-from glimpse.cli.train.command import main as train
+from glimpse.cli.automatic.candidates import Contender
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
-from glimpse.cli.usage import UsageError
+from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
+from glimpse.evaluation.scores import is_unbalanced
 from glimpse.training.callbacks import BEST_FILE, LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.classifier import BALANCED_ERROR, VALIDATION_ERROR
 
-PROGRAM = "glimpse train"
+_PROGRAM = "glimpse train"
 WARM_UP_BATCHES, TIMED_BATCHES = 4, 12
 """Training batches before the clock counts, and those that it counts."""
 MOST_EPOCHS = 300
@@ -24,7 +24,7 @@ LOG_FILE = "log.txt"
 
 
 @dataclass(frozen=True)
-class Trial:
+class CandidateTrial:
     """A candidate after a training.
 
     Attributes:
@@ -36,7 +36,7 @@ class Trial:
         balanced_error: The mean over the classes of it.
     """
 
-    candidate: Candidate
+    candidate: Contender
     folder: Path
     epochs: int
     seconds: float
@@ -63,7 +63,7 @@ class Trial:
 
 
 def seconds_an_epoch(
-    candidate: Candidate, options: Sequence[str], folder: Path, images: int, validation_images: int
+    candidate: Contender, options: Sequence[str], folder: Path, images: int, validation_images: int
 ) -> float:
     """Estimate the wall time of an epoch, by training a few batches.
 
@@ -75,7 +75,8 @@ def seconds_an_epoch(
         validation_images: Validation images, each of which takes a third of a training image's time.
 
     Raises:
-        UsageError: When the training fails.
+        UsageError: When an option does not fit.
+        RunError: When the training fails.
     """
     taken = {}
     for count in (WARM_UP_BATCHES, WARM_UP_BATCHES + TIMED_BATCHES):
@@ -88,14 +89,14 @@ def seconds_an_epoch(
 
 
 def run_trial(
-    candidate: Candidate,
+    candidate: Contender,
     options: Sequence[str],
     folder: Path,
     seconds: float,
     data: ImageData,
     least_epochs: int = 0,
     is_shown: bool = False,
-) -> Trial:
+) -> CandidateTrial:
     """Train a candidate for about so long.
 
     Args:
@@ -108,9 +109,12 @@ def run_trial(
         is_shown: Whether what the training prints is shown; else it goes to ``log.txt`` in the folder.
 
     Raises:
-        UsageError: When the training fails.
+        UsageError: When an option does not fit.
+        RunError: When the training fails.
     """
     start = time.monotonic()
+    if is_unbalanced(data.class_counts):
+        options = ("--model.class_weights=balanced", *options)
     epochs = 1
     if not candidate.is_pretrained:
         an_epoch = seconds_an_epoch(candidate, options, folder, len(data.source.train), len(data.source.validation))
@@ -120,16 +124,14 @@ def run_trial(
     _run(arguments, None if is_shown else folder / LOG_FILE)
     last: dict[str, Any] = read_metrics(folder / METRICS_FILE)[-1]
     figures = last[VALIDATION_ERROR], last[BALANCED_ERROR]
-    return Trial(candidate, folder, epochs, time.monotonic() - start, *figures)
+    return CandidateTrial(candidate, folder, epochs, time.monotonic() - start, *figures)
 
 
 def _run(arguments: Sequence[str], log: Path | None) -> None:
     """Train; what it prints goes into a file, or is shown where there is none."""
     if log is None:
-        status = train(arguments, PROGRAM)
-    else:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
-            status = train(arguments, PROGRAM)
-    if status:
-        raise UsageError(f"a training of the choice ended with status {status}; see the line above")
+        train(arguments, _PROGRAM)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
+        train(arguments, _PROGRAM)

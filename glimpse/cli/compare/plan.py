@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.compare.training import PROGRAM, Candidate, times_of
-from glimpse.cli.train.dry_run import dry_run
 from glimpse.cli.train.recipes import CONFIG_FILE, find_recipe, flatten_recipe, read_recipe
-from glimpse.cli.train.run_folder import choose_output
-from glimpse.cli.train.training_cli import MAY_CHANGE
+from glimpse.cli.train.run.dry_run import dry_run
+from glimpse.cli.train.run.folder import choose_output
+from glimpse.cli.train.run.resuming import MAY_CHANGE
 from glimpse.cli.usage import UsageError, invocation
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import FOLDER, DataError, data_root

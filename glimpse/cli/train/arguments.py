@@ -15,6 +15,7 @@ from glimpse.cli.train.recipes import (
     flatten_recipe,
     read_recipe,
 )
+from glimpse.cli.train.run.resuming import find_run
 from glimpse.cli.usage import UsageError
 
 COMMAND = "fit"
@@ -38,6 +39,7 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
     if args and not args[0].startswith("-") and args[0] != COMMAND:
         raise UsageError(f"expected options, or the command {COMMAND}, got {args[0]!r}; see --help")
     options = complete_flags(args[1:] if args[:1] == [COMMAND] else args)
+    run = resumed_run(options)
     names = take(options, "--config", "-c")
     resumed, tuned = (
         [Path(file).expanduser() for file in take(list(options), name)] for name in ("--ckpt_path", "--finetune")
@@ -49,6 +51,9 @@ def complete_arguments(args: Sequence[str], files: dict[str, list[str]]) -> tupl
         )
     if names:
         chosen = [find_recipe(name) for name in names]
+    elif run:
+        chosen = [run / CONFIG_FILE]
+        options.append(f"--resume={run}")
     elif resumed or tuned:
         chosen = [recipe_beside([*resumed, *tuned][-1])]
     else:
@@ -73,6 +78,24 @@ def usual_recipe(options: Sequence[str]) -> str:
     """
     datasets = take(list(options), "--data.dataset", "--data.init_args.dataset")
     return FOLDER_RECIPE if datasets[-1:] == [FOLDER_RECIPE] else DEFAULT_RECIPE
+
+
+def resumed_run(options: list[str]) -> Path | None:
+    """Take ``--resume RUN`` out of a command line, and return the run's folder; None where there is no such option.
+
+    Args:
+        options: The command line.
+
+    Raises:
+        UsageError: When there is no such run, or an option is given that the run decides.
+    """
+    runs = take(options, "--resume")
+    if not runs:
+        return None
+    for name in ("--config", "-c", "--ckpt_path", "--output", "--overwrite"):
+        if any(option.partition("=")[0] == name for option in options):
+            raise UsageError(f"{name} can't be given with --resume, which takes it from the run; leave it out")
+    return find_run(runs[-1])
 
 
 def names_family(recipe: Mapping[str, Any]) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glimpse.cli.parser import CommandParser
-from glimpse.cli.usage import UsageError
-from glimpse.errors import ArgumentError
+from glimpse.cli.train.run.training import train
+from glimpse.cli.usage import RunError, UsageError
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -38,7 +38,7 @@ def main(args: Sequence[str], program: str) -> int:
         program: How the user calls the command.
 
     Returns:
-        The exit status: 0, or 2 for a user's mistake.
+        The exit status: 0, 1 for a training that failed, or 2 for a user's mistake.
     """
     from glimpse.cli.train.options.help import short_help
 
@@ -53,13 +53,16 @@ def main(args: Sequence[str], program: str) -> int:
     try:
         if args and not args[0].startswith("-") and args[0] != "fit":
             return _train_folder(Path(args[0]).expanduser(), args[1:], program)
-        return _train(args, program)
+        train(args, program)
+        return 0
     except UsageError as error:
-        sentence = str(error)
+        status, sentence = 2, str(error)
+    except RunError as error:
+        status, sentence = 1, str(error)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     print(f"{program}: {sentence}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _train_folder(root: Path, args: Sequence[str], program: str) -> int:
@@ -71,32 +74,8 @@ def _train_folder(root: Path, args: Sequence[str], program: str) -> int:
         recipe = (
             [] if any(each.startswith(("--config", "-c", "--ckpt_path")) for each in named) else ["--config=folder"]
         )
-        return _train([*recipe, "--data.dataset=folder", f"--data.root={root}", *args], program)
+        train([*recipe, "--data.dataset=folder", f"--data.root={root}", *args], program)
+        return 0
     from glimpse.cli.automatic.command import main as choose_and_train
 
     return choose_and_train(root, args)
-
-
-def _train(args: Sequence[str], program: str) -> int:
-    """Train; every mistake of the user's becomes a :class:`UsageError`."""
-    from glimpse.cli.train.arguments import complete_arguments
-    from glimpse.cli.train.class_names import names_own_alone
-    from glimpse.cli.train.lightning_setup import import_metrics_lightly, quiet
-    from glimpse.cli.train.messages import ParserError, explain_mistake
-    from glimpse.cli.train.options.names import known_options
-    from glimpse.cli.train.recipes import read_recipe
-
-    files: dict[str, list[str]] = {}
-    try:
-        with quiet():
-            arguments, name = complete_arguments(args, files)
-            if names_own_alone(arguments, {file: read_recipe(Path(file)) for file in files}):
-                import_metrics_lightly()
-            from glimpse.cli.train.training_cli import TrainingCLI
-
-            TrainingCLI(arguments, program, name)
-    except ParserError as error:
-        raise UsageError(explain_mistake(str(error), args, files, known_options)) from error
-    except ArgumentError as error:
-        raise UsageError(str(error)) from error
-    return 0

@@ -20,6 +20,8 @@ QUIET_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",
     # A frozen backbone is meant to be.
     r"Found .* module\(s\) in eval mode at the start of training",
+    # Several processes that share the training all validate on every image, and have the same figures.
+    r"It is recommended to use `self\.log\(",
     # Lightning asks torch's pytree for a class that torch deprecates.
     r".*LeafSpec.*is deprecated",
 )
@@ -31,7 +33,10 @@ QUIET_LOGS = {
         "`Trainer.fit` stopped",
         "to estimate number of stepping batches",
         "Automatic Mixed Precision",
+        "All distributed processes registered",
+        "Detected KeyboardInterrupt",
     ),
+    "lightning_fabric.utilities.distributed": ("Initializing distributed",),
     "lightning_fabric.utilities.seed": ("Seed set to",),
 }
 """Messages that do not help the user: advertising, rare hardware, and what the command line prints itself."""

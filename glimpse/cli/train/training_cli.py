@@ -1,20 +1,21 @@
 """A training as LightningCLI runs it: with our data and model as defaults, our checks, and our files."""
 
+import os
 import shlex
-import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.callbacks import Callback, EarlyStopping
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-import glimpse
-from glimpse.cli.train.advice import conclude, measure_of, notes_before
+from glimpse.cli.interruption import ToldInterrupt
 from glimpse.cli.train.arguments import COMMAND
 from glimpse.cli.train.class_names import import_path
 from glimpse.cli.train.messages import options_of, sentence_of
@@ -22,11 +23,19 @@ from glimpse.cli.train.options.loggers import choose_loggers
 from glimpse.cli.train.options.names import FUSED
 from glimpse.cli.train.options.parser import TrainingParser, add_own_options
 from glimpse.cli.train.recipes import CONFIG_FILE
-from glimpse.cli.train.run_folder import choose_output, run_files, usual_output
-from glimpse.cli.usage import UsageError, invocation, spelling
-from glimpse.data.datamodule import ImageData, complete_options
+from glimpse.cli.train.reports.advice import conclude, measure_of, notes_before
+from glimpse.cli.train.reports.data_report import write_data_report
+from glimpse.cli.train.run.callbacks import SaveRun, SecondInterrupt
+from glimpse.cli.train.run.folder import choose_output, run_files, usual_output
+from glimpse.cli.train.run.lock import RunLock
+from glimpse.cli.train.run.processes import FIRST, FurtherProcesses, ProcessPlace, train_share
+from glimpse.cli.train.run.resuming import check_same_options
+from glimpse.cli.train.run.strategy import AveragedGradients, parallel_options
+from glimpse.cli.usage import RunError, UsageError, invocation, spelling
+from glimpse.data.datamodule import ImageData
+from glimpse.data.share import Share
 from glimpse.errors import Argument, ArgumentError
-from glimpse.files import write_whole
+from glimpse.files import remove_drafts
 from glimpse.training.callbacks import (
     LAST_FILE,
     CollapseWarning,
@@ -38,48 +47,14 @@ from glimpse.training.callbacks import (
 )
 from glimpse.training.checkpoint import Transfer, finetune, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
-from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.hard_model import HardModelTraining
+from glimpse.training.divergence import DivergedError, DivergenceStop
+from glimpse.training.families.hard import HardAttentionTraining
+from glimpse.training.families.hard_model import HardModelTraining
 from glimpse.training.precision import AUTO, TRAINING_PRECISIONS, PrecisionTrainer, full_name
 
 ROLLOUTS = {"env": "glimpse_envs.hard_agent.rollout_in_environment"}
 """Roll-outs in an environment by their names: functions, each imported when a training uses it."""
 LARGEST_SEED = 2**32 - 1
-MAY_CHANGE = {("data", "root"), ("data", "download")}
-"""Options that may differ when a run goes on: the data set may have moved."""
-
-
-class SaveRun(SaveConfigCallback):
-    """Save the resolved configuration beside the run, without what belongs to this one run alone.
-
-    It is written when training starts, after every check has passed, and only then replaces the files of another run.
-    """
-
-    former: Sequence[Path] = ()
-    """The files of another run, which are removed."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write nothing yet: a checkpoint may still turn out not to fit."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the other run's files, and write."""
-        if trainer.is_global_zero:
-            for file in self.former:
-                file.unlink(missing_ok=True)
-            self.save_config(trainer, pl_module, "fit")
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml``, a recipe of which the same run can be made again; its head tells what it ran on."""
-        config = self.config.clone()
-        for name in ("config", "output", "overwrite", "ckpt_path"):
-            config.pop(name, None)
-        text = self.parser.dump(config, skip_unset=True, skip_validation=True)
-        file = Path(trainer.default_root_dir) / CONFIG_FILE
-        write_whole(file, f"# glimpse=={glimpse.__version__}\n# computed in {trainer.precision}\n{text}")
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note the precision in which the run computes, which its recipe may leave to the hardware."""
-        checkpoint["precision"] = trainer.precision
 
 
 class TrainingCLI(LightningCLI):
@@ -89,11 +64,12 @@ class TrainingCLI(LightningCLI):
         args: The command line, beginning with ``fit``.
         program: How the user calls the command, for what is printed.
         name: The recipe's name, which names the run's folder.
+        place: Which process of the training this is.
     """
 
-    def __init__(self, args: Sequence[str], program: str, name: str) -> None:
-        self.program = program
-        self.name = name
+    def __init__(self, args: Sequence[str], program: str, name: str, place: ProcessPlace = FIRST) -> None:
+        self.arguments, self.program, self.name, self.place = list(args), program, name, place
+        self.lock: RunLock | None = None
         self.transfer: Transfer | None = None
         super().__init__(
             LightningModule,
@@ -104,12 +80,11 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveRun,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_class=PrecisionTrainer,
-            # One process: so small a model gains nothing from several devices.
             trainer_defaults={"devices": 1, "enable_model_summary": False, "num_sanity_val_steps": 0},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=list(args),
+            args=self.arguments,
         )
 
     @staticmethod
@@ -134,6 +109,12 @@ class TrainingCLI(LightningCLI):
             raise UsageError(f"--seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed}")
         check_trainer(vars(self.config[COMMAND]["trainer"]))
         check_patience(self.config[COMMAND]["early_stopping"], self.config[COMMAND]["trainer"]["limit_val_batches"])
+        if run := self.config[COMMAND]["resume"]:
+            # A run that was stopped before it had a checkpoint begins anew, in its folder.
+            last = Path(run) / LAST_FILE
+            known = {"ckpt_path": str(last)} if last.is_file() else {"output": run, "overwrite": True}
+            for name, value in known.items():
+                self.config[COMMAND][name] = value
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: the recipe beside a checkpoint holds those of its run."""
@@ -153,14 +134,10 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
             if isinstance(self.datamodule, ImageData):
                 self.datamodule.draw(self.datamodule.source.train.images[:1])
+                self.datamodule.epoch_batches(Share(count=self.trainer.world_size))
         except (ValueError, MisconfigurationException) as error:
             raise UsageError(sentence_of(error, self.spell)) from error
         self.choose_rollout(self._get(self.config, "rollout"))
-        processes = self.trainer.world_size
-        if processes > 1:
-            raise UsageError(
-                f"expected a run of one process, got {processes}; set --trainer.devices 1, and no num_nodes"
-            )
 
     def spell(self, argument: Argument) -> str | None:
         """Write an argument of the library as an option of this command; None where the command has no such option."""
@@ -187,7 +164,8 @@ class TrainingCLI(LightningCLI):
         """Give the trainer our callbacks and loggers, beside those of the recipe."""
         chosen = self._get(self.config_init, "trainer")
         terminal = sys.stdout.isatty() and chosen["enable_progress_bar"] is not False
-        callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), CollapseWarning(self.spell)]
+        callbacks: list[Callback] = [*(chosen["callbacks"] or []), ScheduleCheck(), DivergenceStop()]
+        callbacks += [SecondInterrupt(), CollapseWarning(self.spell)]
         measure = measure_of(self.model, self.datamodule)
         if chosen["enable_checkpointing"] is not False:
             callbacks += checkpoints(self.output, validates=chosen["limit_val_batches"] != 0, measure=measure)
@@ -201,12 +179,15 @@ class TrainingCLI(LightningCLI):
         named = (self._get(self.config, "logger"), "tensorboard" if self._get(self.config, "tensorboard") else None)
         logger = choose_loggers(chosen["logger"], named, self.output)
         ours = {"default_root_dir": str(self.output), "enable_progress_bar": terminal}
+        ours |= parallel_options(vars(chosen), self.place, isinstance(self.datamodule, ImageData))
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **ours, **kwargs)
 
     def before_fit(self) -> None:
         """Make the run's folder, and print what is trained and where the run goes."""
         if self.checkpoint:
-            check_fit(self.model, self.datamodule, self.checkpoint, str(self.resumed))
+            check_same_options(
+                dict(self.model.hparams), dict(self.datamodule.hparams), self.checkpoint, str(self.resumed)
+            )
             if self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 0) > 0:
                 raise UsageError(
                     f"the run of {self.resumed} is finished: {self.checkpoint['epoch'] + 1} epochs, and its learning "
@@ -214,14 +195,12 @@ class TrainingCLI(LightningCLI):
                 )
         else:
             self.load_pretrained()
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
+        self.take_folder()
         if not self.resumed or self.resumed.resolve().parent != self.output.resolve():
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveRun):
-                    callback.former = run_files(self.output)
+                    # The recipe is replaced in one step, so that at no moment there is none.
+                    callback.former = [file for file in run_files(self.output) if file.name != CONFIG_FILE]
         weights = sum(weight.numel() for weight in self.model.parameters())
         usual = usual_output(self.name)
         elsewhere = self.resumed is None and self._get(self.config, "output") is None and self.output != usual
@@ -232,6 +211,7 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.datamodule, ImageData):
             for note in self.datamodule.source.notes:
                 print(f"data: {note}")
+            write_data_report(self.datamodule.source, self.output)
         for note in notes_before(
             self.model, self.datamodule, self._get(self.config, "early_stopping"), self.trainer.max_epochs
         ):
@@ -243,6 +223,22 @@ class TrainingCLI(LightningCLI):
         if warning:
             print(f"warning: {warning.render(self.spell)}", file=sys.stderr, flush=True)
         self.tell_precision()
+
+    def take_folder(self) -> None:
+        """Make the run's folder, and lock it, in the process that writes into it.
+
+        Raises:
+            UsageError: When it can't be made, or another training holds it.
+        """
+        if self.place != FIRST:
+            return
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            self.lock = RunLock(self.output)
+            self.lock.acquire()
+        except OSError as error:
+            raise UsageError(f"--output {self.output}: expected a folder to write to, got: {error.strerror}") from error
+        remove_drafts(self.output)
 
     def tell_precision(self) -> None:
         """Print the precision that was chosen for the user, or warn of what the user's own choice costs."""
@@ -272,21 +268,55 @@ class TrainingCLI(LightningCLI):
             raise UsageError(sentence_of(error, self.spell)) from error
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; when the user stops it, print how to go on."""
-        handler = signal.getsignal(signal.SIGINT)
+        """Train, as the only one who writes into the run's folder; when the user stops it, print how to go on.
+
+        Raises:
+            UsageError: When an option turns out not to fit.
+            RunError: When the training has diverged, a process of it has ended before its time, or a disk is full.
+            ToldInterrupt: When the user has stopped it.
+        """
         try:
-            self.trainer.fit(**kwargs)
+            with self.lock or nullcontext(), self.further_processes():
+                self.trainer.fit(**kwargs)
         except ArgumentError as error:
             raise UsageError(error.render(self.spell)) from error
-        except SystemExit as stop:
-            if not isinstance(stop.__context__, KeyboardInterrupt):
+        except DivergedError as error:
+            raise RunError(f"{error.render(self.spell)}; {self.kept()}") from error
+        except OSError as error:
+            if error.filename is None:
                 raise
-            # Lightning ignores SIGINT from the first one on; the rest of this process, and its children, must not.
-            signal.signal(signal.SIGINT, handler)
-            if (self.output / LAST_FILE).exists():
-                last = shlex.quote(str(self.output / LAST_FILE))
-                print(f"stopped; go on with: {invocation()} train --ckpt_path {last}", file=sys.stderr)
-            raise KeyboardInterrupt from None
+            reason = f"can't use {os.fsdecode(error.filename)!r}: {error.strerror}"
+            raise RunError(f"{reason}; put that right, and {self.way_on()}") from error
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            print(f"stopped; {self.way_on()}", file=sys.stderr, flush=True)
+            raise ToldInterrupt from None
+
+    def kept(self) -> str:
+        """What is left of a run that has diverged, in words."""
+        last = self.output / LAST_FILE
+        return f"the last good model is {last}" if last.exists() else "no epoch was finished, and no model is kept"
+
+    def way_on(self) -> str:
+        """How to go on with a run that the user has stopped, in words."""
+        if not (self.output / CONFIG_FILE).exists():
+            return "begin again: no step was taken, and nothing is kept"
+        if 0 < (self.trainer.max_epochs or 0) <= self.trainer.current_epoch:
+            return f"the training had come to its end; the trained model is {self.output / LAST_FILE}"
+        return f"go on with: {invocation()} train --resume {shlex.quote(str(self.output))}"
+
+    def further_processes(self) -> AbstractContextManager[object]:
+        """The processes that share each batch with this one, while it trains."""
+        others, strategy = self.trainer.world_size - 1, self.trainer.strategy
+        if not others or self.place != FIRST or not isinstance(strategy, AveragedGradients):
+            return nullcontext()
+        assert strategy.cluster_environment is not None
+        # They go where this one goes, whose folder was free.
+        arguments = [*self.arguments, f"--output={self.output}", "--overwrite=true"]
+        own = f"{__name__}:{type(self).__qualname__}"
+        task = partial(train_share, own, arguments, self.program, self.name, "matplotlib" not in sys.modules)
+        return FurtherProcesses(others, strategy.cluster_environment.main_port, task, self.program)
 
     def after_fit(self) -> None:
         """Print how good the models are, which one to take, where the files are, and the next command."""
@@ -335,34 +365,6 @@ def check_trainer(options: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--trainer.precision: expected one of {', '.join(TRAINING_PRECISIONS)}; got {options['precision']}; "
             "the model's weights stay in single precision"
-        )
-
-
-def check_fit(model: LightningModule, data: LightningDataModule, checkpoint: dict[str, Any], name: str) -> None:
-    """Reject a checkpoint of a model with other options, or of one that was trained on other data.
-
-    Args:
-        model: The model that this run would train.
-        data: What it would be trained on; it may have moved.
-        checkpoint: What :func:`read_checkpoint` read.
-        name: The checkpoint's file.
-
-    Raises:
-        UsageError: When an argument of the model or the data differs.
-    """
-    differences = [
-        f"--{group}.{key} was {was[key]}, is {now[key]}"
-        for group, was, now in (
-            ("model", checkpoint.get("hyper_parameters", {}), dict(model.hparams)),
-            ("data", complete_options(checkpoint.get("datamodule_hyper_parameters", {})), dict(data.hparams)),
-        )
-        for key in now
-        if key in was and was[key] != now[key] and (group, key) not in MAY_CHANGE
-    ]
-    if differences:
-        raise UsageError(
-            f"{name}: a run goes on with the options that it began with, but {'; '.join(differences)}; give the "
-            "same ones"
         )
 
 

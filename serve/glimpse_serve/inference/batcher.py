@@ -116,6 +116,7 @@ class WorkerThreads:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+            del work  # what it holds is let go before the next comes
 
 
 class _QueuedJob(NamedTuple):

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from glimpse_serve.errors import HTTPError
@@ -93,6 +94,8 @@ class Lane:
             elif stop is not None and entry.future.cancelled():  # else it has ended, and the thread does other work
                 stop(entry.slot)
             raise
+        finally:
+            del entry  # an error holds this frame, and the entry holds the error: a circle, with all that was decoded
         return result
 
     def close(self) -> None:
@@ -119,7 +122,7 @@ class Lane:
             entry.slot = self._free.pop()
             self._running += 1
             entry.timer = loop.call_later(self._run_seconds, self._expire, entry)
-            self._threads.submit(lambda entry=entry: self._work(loop, entry))  # type: ignore[misc]
+            self._threads.submit(partial(self._work, loop, entry))
 
     def _expire(self, entry: _Entry) -> None:
         if entry.future.done() or entry.slot is None:
@@ -140,6 +143,7 @@ class Lane:
         del work
         with contextlib.suppress(RuntimeError):  # the event loop was closed meanwhile
             loop.call_soon_threadsafe(self._finish, entry, result, error)
+        del entry, error  # the error holds this frame
 
     def _finish(self, entry: _Entry, result: Any, error: Exception | None) -> None:
         if entry.timer is not None:

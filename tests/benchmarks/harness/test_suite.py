@@ -22,6 +22,9 @@ STARTED_BY_OTHERS = {
 }
 WITHOUT_OPTIONS = ("benchmarks.harness.fresh_process", "benchmarks.serving.load")
 NOT_RUN_YET = {
+    "processes.json": "no machine with two free cores has been at hand",
+    "processes.log": "no machine with two free cores has been at hand",
+    "processes.png": "no machine with two free cores has been at hand",
     "runtime-gpu.json": "no CUDA device has been at hand",
     "runtime-rounds.json": "no quiet machine has been at hand",
     "runtime-rounds.log": "no quiet machine has been at hand",

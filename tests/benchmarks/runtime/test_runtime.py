@@ -16,7 +16,7 @@ from benchmarks.harness import fresh_process
 from benchmarks.runtime import early_exit, reference, sizes
 from benchmarks.runtime.product_chain import chain_of, multiply_accumulates, optimised, products_of
 from glimpse.data.datamodule import ImageData
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUICK = """

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli import app
+from glimpse.cli.usage import RunError
 from glimpse.contract.card import ContractError
 from glimpse.data.datasets import DataError
 from glimpse.errors import Argument, Clause, Setting
@@ -188,10 +189,16 @@ def test_a_full_disk_is_one_sentence(what, out, tmp_path):
         assert out.read_text() == "once, to the output\n"
 
 
-def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+def test_an_interrupt_ends_with_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr("glimpse.cli.demo.command.run", raising(KeyboardInterrupt()))
     assert app.main(["demo"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "glimpse: interrupted\n"
+
+
+def test_work_that_failed_is_no_mistake_of_the_user(monkeypatch, capsys):
+    monkeypatch.setattr("glimpse.cli.demo.command.run", raising(RunError("it went wrong; do this")))
+    assert app.main(["demo"]) == 1
+    assert capsys.readouterr().err == "glimpse: it went wrong; do this\n"
 
 
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
@@ -223,7 +230,7 @@ def test_the_script_trains(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert capsys.readouterr().out.startswith("usage: python train.py [fit]")
+    assert capsys.readouterr().out.startswith("usage: python train.py DIR")
 
 
 @pytest.mark.parametrize("entry", app.SUBCOMMANDS, ids=lambda entry: entry.name)
@@ -246,5 +253,13 @@ def test_the_help_imports_no_subcommand():
         "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('glimpse', 'numpy', 'torch', 'PIL')))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    modules = ["glimpse", "glimpse.cli", "glimpse.cli.app", "glimpse.cli.parser", "glimpse.cli.usage", "glimpse.errors"]
+    modules = [
+        "glimpse",
+        "glimpse.cli",
+        "glimpse.cli.app",
+        "glimpse.cli.interruption",
+        "glimpse.cli.parser",
+        "glimpse.cli.usage",
+        "glimpse.errors",
+    ]
     assert run.stdout.splitlines()[-1] == str(modules)

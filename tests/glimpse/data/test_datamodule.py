@@ -1,17 +1,15 @@
 import hashlib
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
-from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from glimpse.data.batches import EpochBatches
 from glimpse.data.canvas import Canvas
-from glimpse.data.datamodule import EpochBatches, ImageData, complete_options
+from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import DataError
 from tests.support.spellings import rejected
 
@@ -164,56 +162,6 @@ def test_jitter_moves_by_a_few_pixels_and_keeps_the_size():
     assert torch.equal(ImageData("digits", jitter=0).draw(images), images)
 
 
-@pytest.mark.parametrize("options", [{"jitter": 3}, {"canvas_height": 30, "canvas_width": 40}, {}])
-def test_boxes_of_objects_move_with_the_images(tmp_path, options):
-    lines = ["path,left,top,right,bottom"]
-    for name in ("ant", "bee"):
-        (tmp_path / name).mkdir()
-        for number in range(8):
-            pixels = np.zeros((16, 20), np.uint8)
-            pixels[4 : 6 + number, 5:9] = 255
-            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
-            lines.append(f"{name}/{number}.png,5,4,9,{6 + number}")
-    (tmp_path / "legs.csv").write_text("\n".join(lines))
-    data = ImageData("folder", str(tmp_path), image_height=16, image_width=20, channels=1, seed=5, **options)
-    part = data.source.train
-    assert part.boxes is not None
-    assert part.boxes.shape == (len(part), 1, 4)
-    drawn, boxes = data.draw(part.images, 2, 7), data.draw_boxes(part.images, part.boxes, 2, 7)
-    height, width = drawn.shape[2:]
-    for image, box in zip(drawn, boxes, strict=True):
-        rows, columns = image[0].nonzero().unbind(1)
-        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert (box[0] * torch.tensor([width, height, width, height])).round().tolist() == expected
-    assert ImageData("folder", str(tmp_path), boxes="none").source.train.boxes is None
-
-
-def test_an_epoch_shows_every_image_as_often_as_asked():
-    batches = EpochBatches(10, 4, 2, seed=0)
-    assert len(batches) == 5
-    order = torch.cat(list(batches))
-    assert order.bincount().tolist() == [2] * 10
-    assert order[:10].bincount().tolist() == [1] * 10
-
-
-def test_epochs_have_orders_of_their_own_that_follow_from_the_seed():
-    batches, same, other = EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 0), EpochBatches(50, 10, 1, 1)
-    first = torch.stack(list(batches))
-    batches.set_epoch(1)
-    second = torch.stack(list(batches))
-    assert not torch.equal(first, second)
-    assert torch.equal(first, torch.stack(list(same)))
-    assert not torch.equal(first, torch.stack(list(other)))
-    batches.set_epoch(0)
-    assert torch.equal(first, torch.stack(list(batches)))
-
-
-def test_a_rest_too_small_for_a_batch_waits_and_a_batch_is_never_larger_than_the_part():
-    assert [len(places) for places in EpochBatches(10, 4, 1, 0)] == [4, 4]
-    assert [len(places) for places in EpochBatches(10, 64, 1, 0)] == [10]
-    assert [len(places) for places in EpochBatches(10, 64, 3, 0)] == [30]
-
-
 class Recorder(lightning.LightningModule):
     """Notes the batches that a trainer hands to a module."""
 
@@ -232,6 +180,13 @@ class Recorder(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def drawn_batch(data: ImageData, epoch: int, batch: int) -> Tensor:
+    """The training batch at a place, as the data module draws it when asked directly."""
+    batches = EpochBatches(len(data.source.train), data.batch_size, data.passes, data.seed)
+    batches.set_epoch(epoch)
+    return data.draw(data.source.train.images[list(batches)[batch]], epoch, batch)
 
 
 def fit(data: ImageData, epochs: int = 2, start: str | None = None, **options: Any) -> Recorder:
@@ -262,13 +217,6 @@ def test_a_trainer_gets_new_canvases_every_step_and_frozen_ones_to_validate():
     assert torch.equal(one.validated[0], everything(cluttered().val_dataloader())[0])
     other = fit(cluttered(seed=6, batch_size=20), epochs=1)
     assert not torch.equal(other.seen[0], one.seen[0])
-
-
-def drawn_batch(data: ImageData, epoch: int, batch: int) -> Tensor:
-    """The training batch at a place, as the data module draws it when asked directly."""
-    batches = EpochBatches(len(data.source.train), data.batch_size, data.passes, data.seed)
-    batches.set_epoch(epoch)
-    return data.draw(data.source.train.images[list(batches)[batch]], epoch, batch)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -386,51 +334,3 @@ def test_images_on_canvases_are_not_changed_otherwise(option, value) -> None:
 def test_training_images_are_counted_by_class() -> None:
     data = ImageData()
     assert data.class_counts.tolist() == [int((data.source.train.labels == label).sum()) for label in range(10)]
-
-
-def folder_of(root: Path, *sizes: tuple[int, int], value: int = 200) -> Path:
-    """Ten images of two classes; their (width, height) come in turn."""
-    for number in range(20):
-        path = root / ("ant", "bee")[number % 2] / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.new("L", sizes[number % len(sizes)], value + number).save(path)
-    return root
-
-
-def test_a_folder_has_a_canvas_like_its_images_and_its_options_say_which(tmp_path):
-    data = ImageData("folder", str(folder_of(tmp_path, (100, 48), (130, 66))))
-    assert data.image_shape == [3, 64, 128]
-    assert (data.source.train.images.amin((1, 2, 3)) >= 200).all()  # no black beside any of them
-    assert data.size_policy == "squash"
-    again = ImageData(**data.hparams)
-    folder_of(tmp_path, (500, 500))
-    assert again.image_shape == [3, 64, 128]
-    assert again.size_policy == "squash"
-
-
-def test_a_letterbox_keeps_proportions_and_leaves_black(tmp_path):
-    data = ImageData("folder", str(folder_of(tmp_path, (30, 60))), image_height=40, image_width=40, fit="letterbox")
-    images = data.source.train.images
-    assert (images[..., :10] == 0).all()
-    assert (images[..., 11:29] >= 200).all()
-    assert data.size_policy == "fit"
-
-
-def test_a_canvas_with_clutter_keeps_its_own_policy(tmp_path):
-    data = ImageData("folder", str(folder_of(tmp_path, (40, 40))), canvas_height=90, canvas_width=80)
-    assert data.image_shape == [3, 90, 80]
-    assert data.source.train.images.shape[1:] == (3, 48, 48)
-    assert data.size_policy == ImageData("digits").size_policy == "fit"
-
-
-def test_the_options_of_an_earlier_version_mean_what_they_meant():
-    assert complete_options({"dataset": "folder", "image_height": None, "image_width": 96, "seed": 3}) == {
-        "dataset": "folder",
-        "channels": 3,
-        "fit": "letterbox",
-        "image_height": 64,
-        "image_width": 96,
-        "seed": 3,
-    }
-    for options in ({"dataset": "mnist"}, {"dataset": "folder", "fit": "squash", "image_height": 48}, {}):
-        assert complete_options(options) == options

@@ -21,8 +21,8 @@ from glimpse.export.model import ExportError
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity
 from glimpse.training.checkpoint import CheckpointError, load_training, load_with_data
-from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.soft import SoftAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
+from glimpse.training.families.soft import SoftAttentionTraining
 
 
 def images(root: Path, *classes: str) -> Path:

@@ -1,6 +1,7 @@
 import math
 import os
 import re
+import resource
 from typing import Any
 from unittest.mock import NonCallableMagicMock
 
@@ -24,7 +25,7 @@ from glimpse.training.callbacks import (
     panels,
     read_metrics,
 )
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 from tests.glimpse.test_files import no_space, unchanged
 
 
@@ -90,6 +91,18 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", no_space)
     with unchanged(tmp_path), pytest.raises(OSError, match=r"No space left on device: .*last.ckpt"):
         trainer.save_checkpoint(path)
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_written_is_told_as_such(tmp_path):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"weights": torch.ones(3)}, path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with unchanged(tmp_path), pytest.raises(OSError, match=r"File too large: .*last.ckpt"):
+            WholeCheckpointIO().save_checkpoint({"weights": torch.ones(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_a_way_to_write_checkpoints_that_the_user_gave_stays():

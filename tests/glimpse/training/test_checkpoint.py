@@ -9,7 +9,7 @@ import torch
 from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import CLASSIFIER, CheckpointError, finetune, load_training, read_checkpoint
 from glimpse.training.families import FAMILIES
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families.hard import HardAttentionTraining
 
 
 class Code:

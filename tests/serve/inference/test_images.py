@@ -151,17 +151,17 @@ def test_an_image_that_can_not_be_done_in_time_by_its_estimate_is_rejected_unsee
 
 @pytest.mark.child
 def test_a_heavy_image_that_takes_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr("glimpse.images.pixels.estimate_seconds", lambda *_: 0.3)
+    monkeypatch.setattr(images, "IN_THREAD_SECONDS", 0.0)  # so that it is heavy; a process takes longer to start
 
     async def act(workers: ImageWorkers) -> None:
-        with pytest.raises(HTTPError, match=r"done with a\.png within 0\.4 s") as error:
-            await workers.decode(SLOW, REQUEST)
+        with pytest.raises(HTTPError, match=r"done with a\.png within 0\.01 s") as error:
+            await workers.decode(png(noise(30, 30, 3)), REQUEST)
         assert error.value.status == 408
         while workers._heavy.entries:
             await asyncio.sleep(0.01)
         assert [decoder.pid for decoder in workers._decoders if decoder.pid] == []
 
-    with_workers(act, decode_seconds=0.4)
+    with_workers(act, decode_seconds=0.01)
 
 
 @pytest.mark.child

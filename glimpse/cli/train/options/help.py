@@ -23,30 +23,25 @@ the options most often wanted (one that is true or false is a flag: --data.downl
   --data.dataset NAME         {datasets} (one folder a class)
   --data.root DIR             where the data set lies; else the environment variable GLIMPSE_DATA, else ./data
   --data.download             let torchvision download what is not there
-  --data.canvas_height N      draw the images onto canvases of this height (and --data.canvas_width)
-  --data.num_pieces N         pieces of clutter on each canvas
+  --data.canvas_height N      draw the images onto canvases (and --data.canvas_width, --data.num_pieces)
   --data.augmentation NAME    {augmentations}, of images without a canvas (and --data.flips)
   --model FAMILY              {families}
   --model.num_glimpses N      glimpses in an episode
   --model.glimpse_size N      side of a glimpse in pixels (and --model.num_scales)
   --model.score NAME          of SoftAttentionTraining: dot, scaled-dot, general, additive, location, content
-  --model.attention NAME      of SoftAttentionTraining: global, local-m, local-p (and --model.window)
   --model.backbone NAME       a network of torchvision or timm (and --model.backbone_weights, --model.freeze)
   --model.teacher FILE        a checkpoint whose beliefs are imitated (and --model.teacher_weight)
-  --model.relaxation NAME     of RelaxedAttentionTraining: gumbel, gumbel-st, gaussian, bilinear (and --model.mixed)
   --model.class_weights NAME  none, or balanced: each class weighs the same however few images it has
   --trainer.max_epochs N      how long to train
   --trainer.precision P       auto (bf16-mixed where the hardware has instructions for it), 32-true, bf16-mixed
   --seed N                    fixes the whole run: weights, order, canvases, exploration
   --output DIR                where the run goes; runs/RECIPE when left out
   --overwrite                 replace the run that the output folder holds
-  --rollout env               take glimpses and rewards from the Gymnasium environment, with the same result
   --early_stopping N          stop after N epochs without a better model on the validation images
   --finetune FILE             begin with the weights of a checkpoint; other classes get a new classifier
   --logger NAME               csv, mlflow, tensorboard or wandb, beside the run's metrics.csv
-  --tensorboard               the same as --logger tensorboard, and may stand beside another logger
-  --ckpt_path FILE            go on from a checkpoint, with the recipe that lies beside it
-  --print_config              print the resolved configuration and stop
+  --resume RUN                go on with a run that was stopped, as it would have gone on: its folder, or its name
+  --trainer.devices N         share each batch between N processes: the cores of a processor, or so many GPUs
   --help-all                  every option there is
 
 examples:

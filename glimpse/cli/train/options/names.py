@@ -28,6 +28,7 @@ class OwnOption(NamedTuple):
 COMMAND_OPTIONS = (
     OwnOption("seed", int, 0, "Fixes the whole run."),
     OwnOption("output", str | None, None, "Folder of the run; runs/RECIPE if left out."),
+    OwnOption("resume", str | None, None, "Run to go on with: its folder, or its name."),
     OwnOption("overwrite", bool, False, "Whether to replace a run that is there already."),
     OwnOption("rollout", str, FUSED, "fused, or env: glimpses and rewards from a Gymnasium environment."),
     OwnOption(

@@ -75,7 +75,8 @@ def _source(module: str) -> ast.Module:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-    path = Path(spec.submodule_search_locations[0], *rest.split(".")).with_suffix(".py")
+    place = Path(spec.submodule_search_locations[0], *rest.split("."))
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glimpse.cli.automatic.candidates import BACKBONE, Candidate, candidates_for, finetuned
+from glimpse.cli.automatic.candidates import BACKBONE, Contender, candidates_for, finetuned
 from glimpse.cli.automatic.survey import Survey
 from glimpse.cli.train.arguments import complete_arguments
 
@@ -13,7 +13,7 @@ def survey(width: int, height: int, is_grey: bool = False, has_boxes: bool = Fal
     return Survey(width, height, min(width, height), max(width, height), is_grey, has_boxes)
 
 
-def named(candidates: list[Candidate]) -> dict[str, tuple[str, ...]]:
+def named(candidates: list[Contender]) -> dict[str, tuple[str, ...]]:
     return {candidate.name: candidate.options for candidate in candidates}
 
 

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from glimpse.cli.automatic.candidates import Candidate
-from glimpse.cli.automatic.command import MINUTES, choose, main, parse_settings
-from glimpse.cli.automatic.trials import Trial
+from glimpse.cli.automatic.command import MINUTES, main, parse_options
 from glimpse.cli.usage import UsageError
 
 
@@ -26,31 +23,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def trial(name: str, error: float, balanced_error: float) -> Trial:
-    return Trial(Candidate(name, "", ()), Path(name), 1, 1.0, error, balanced_error)
-
-
-class Counted:
-    """Data of which the trainings' choice needs no more than the number of images of each class."""
-
-    def __init__(self, *counts: int) -> None:
-        self.class_counts = torch.tensor(counts)
-
-
-def test_the_error_that_counts_follows_from_the_classes_sizes() -> None:
-    trials = [trial("one", 0.10, 0.40), trial("two", 0.20, 0.30)]
-    even, uneven = choose(trials, Counted(50, 60)), choose(trials, Counted(20, 100))  # type: ignore[arg-type]
-    assert (even.best.candidate.name, uneven.best.candidate.name) == ("one", "two")
-    assert uneven.describe() == "balanced error on the validation images: two 30.00 %, one 40.00 %; chosen: two"
-
-
 def test_options_of_the_data_and_the_seed_go_to_every_training(tmp_path: Path) -> None:
-    found = parse_settings(
+    found = parse_options(
         tmp_path, ["--minutes", "3", "--data.group", "x", "--seed=4", "--output", str(tmp_path / "run")]
     )
     assert (found.minutes, found.output) == (3.0, tmp_path / "run")
     assert found.options == (f"--data.root={tmp_path}", "--data.group", "x", "--seed=4")
-    assert parse_settings(tmp_path, []).minutes == MINUTES
+    assert parse_options(tmp_path, []).minutes == MINUTES
 
 
 @pytest.mark.parametrize(
@@ -63,7 +42,7 @@ def test_options_of_the_data_and_the_seed_go_to_every_training(tmp_path: Path) -
 )
 def test_other_options_are_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        parse_settings(tmp_path, options)
+        parse_options(tmp_path, options)
 
 
 @pytest.mark.slow

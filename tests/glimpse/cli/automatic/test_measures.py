@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from glimpse.cli.automatic.measures import GAZES, Looking, keep_glimpses, measure_looking, pixel_regression
+from glimpse.cli.automatic.measures import WINDOW_PLACES, Looking, keep_glimpses, measure_looking, pixel_regression
 from glimpse.data.datamodule import ImageData
 from glimpse.training.checkpoint import load_training
-from glimpse.training.focus import FocusTraining
-from glimpse.training.whole_image import FullyConnectedTraining
+from glimpse.training.families.focus import FocusTraining
+from glimpse.training.families.whole_image import FullyConnectedTraining
 
 SMALL: dict[str, Any] = {
     "widths": [8],
@@ -28,7 +28,7 @@ def test_looking_is_measured_under_each_gaze_and_after_each_glimpse() -> None:
     training = FocusTraining(data.classes, data.image_shape, **SMALL).eval()
     found = measure_looking(training, data, balanced=False)
     assert found is not None
-    assert tuple(found.errors) == GAZES
+    assert tuple(found.errors) == WINDOW_PLACES
     assert all(len(errors) == len(found.costs) == 3 for errors in found.errors.values())
     assert len({errors[0] for errors in found.errors.values()}) == 1  # the glance, without a window
     assert found.costs[0] < found.costs[1] < found.costs[2]
@@ -39,7 +39,7 @@ def test_looking_is_measured_under_each_gaze_and_after_each_glimpse() -> None:
 
 
 def test_looking_in_words() -> None:
-    errors = {gaze: [0.2, 0.1, 0.15] for gaze in GAZES}
+    errors = {gaze: [0.2, 0.1, 0.15] for gaze in WINDOW_PLACES}
     assert Looking(errors, (100, 120, 140), 2).describe() == (
         "looking earns 10.0 points over the glance's error of 20.0 % on validation images, for 0.20 times its cost "
         "more: 1 windows kept"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from glimpse.cli.automatic import trials
-from glimpse.cli.automatic.candidates import Candidate
+from glimpse.cli.automatic.candidates import Contender
 from glimpse.cli.usage import UsageError
 from glimpse.data.datamodule import ImageData
 
-DIGITS = Candidate(
+DIGITS = Contender(
     "mlp", "", ("--config=digits-mlp", "--model.hidden=8", "--trainer.enable_progress_bar=false", "--data.passes=1")
 )
 
@@ -28,7 +28,7 @@ def test_a_trial_lasts_about_as_long_as_it_may(tmp_path: Path, monkeypatch: pyte
 
 def test_a_pretrained_network_is_fitted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "seconds_an_epoch", lambda *_: pytest.fail("it has no epochs to measure"))
-    fitted = Candidate(DIGITS.name, "", DIGITS.options, is_pretrained=True)
+    fitted = Contender(DIGITS.name, "", DIGITS.options, is_pretrained=True)
     assert trials.run_trial(fitted, (), tmp_path, 1000.0, ImageData()).epochs == 1
 
 
@@ -36,8 +36,7 @@ def test_an_epochs_time_is_found_by_training_a_little(tmp_path: Path) -> None:
     assert 0 < trials.seconds_an_epoch(DIGITS, (), tmp_path, 1000, 100) < 60
 
 
-def test_a_training_that_fails_ends_the_choice(tmp_path: Path, capsys) -> None:
-    wrong = Candidate("mlp", "", ("--config=digits-mlp", "--model.hidden=-8"))
-    with pytest.raises(UsageError, match="a training of the choice ended with status 2"):
+def test_a_training_that_fails_ends_the_choice(tmp_path: Path) -> None:
+    wrong = Contender("mlp", "", ("--config=digits-mlp", "--model.hidden=-8"))
+    with pytest.raises(UsageError, match=r"--model\.hidden"):
         trials.run_trial(wrong, (), tmp_path, 1.0, ImageData())
-    assert "--model.hidden" in capsys.readouterr().err

@@ -9,8 +9,8 @@ from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.evaluate import ClassifierEvaluation
 from glimpse.evaluation.maps import implicit_maps
 from glimpse.models.observer import Observer
-from glimpse.training.hard import HardAttentionTraining
-from glimpse.training.whole_image import ConvolutionalTraining
+from glimpse.training.families.hard import HardAttentionTraining
+from glimpse.training.families.whole_image import ConvolutionalTraining
 
 HEIGHT, WIDTH = 24, 32
 

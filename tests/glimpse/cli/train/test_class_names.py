@@ -14,9 +14,8 @@ from glimpse.cli.train import class_names
 from glimpse.cli.train.command import main
 from glimpse.data import datamodule
 from glimpse.data.datamodule import ImageData
-from glimpse.training import hard
-from glimpse.training.families import FAMILIES
-from glimpse.training.hard import HardAttentionTraining
+from glimpse.training.families import FAMILIES, hard
+from glimpse.training.families.hard import HardAttentionTraining
 
 REPOSITORY = Path(__file__).resolve()
 while not (REPOSITORY / "pyproject.toml").is_file():
@@ -165,7 +164,7 @@ def test_a_short_name_is_ours_even_where_a_user_has_one_like_it(folder, capsys, 
     (folder / "likeness.py").write_text(
         "from pytorch_lightning.callbacks import Callback\n"
         "from glimpse.data import datamodule\n"
-        "from glimpse.training import hard\n"
+        "from glimpse.training.families import hard\n"
         "class HardAttentionTraining(hard.HardAttentionTraining): pass\n"
         "class ImageData(datamodule.ImageData): pass\n"
         "class Nothing(Callback): pass\n"
@@ -245,7 +244,7 @@ def test_a_users_class_that_cannot_be_imported_is_refused_with_the_reason(given,
     ("args", "recipe", "alone"),
     [
         ([], {}, True),
-        (["--model=glimpse.training.soft.SoftAttentionTraining"], {"trainer": {"callbacks": None}}, True),
+        (["--model=glimpse.training.families.soft.SoftAttentionTraining"], {"trainer": {"callbacks": None}}, True),
         (["--model", "SoftAttentionTraining", "--data.root", "a.b"], {"model": {"class_path": "ImageData"}}, False),
         (["--model", f"{MODULE}.Mine"], {}, False),
         ([], {"data": {"class_path": "their.Data"}}, False),

@@ -79,9 +79,16 @@ def test_the_subcommand_hands_its_arguments_on(monkeypatch):
             )
             for precision in ("64-true", "64", "bf16-true", "16-true")
         ),
-        (["--trainer.devices", "2"], "expected a run of one process, got 2; set --trainer.devices 1"),
+        (["--trainer.devices", "3"], "expected --data.batch_size to be a multiple of 3, the number of processes that"),
+        (
+            ["--trainer.devices", "2", "--trainer.strategy", "fsdp"],
+            "--trainer.strategy: expected one of auto, ddp",
+        ),
+        (["--trainer.num_nodes", "2"], "--trainer.num_nodes: expected 1, this machine, got 2; leave it out"),
+        (["--resume", "digits"], "--resume digits: expected the folder of a run, or its name in runs/, found neither"),
+        (["--resume", "a", "--output", "b"], "--output can't be given with --resume, which takes it from the run"),
         (["--output", "/proc/nothing/here"], "expected a folder to write to"),
-        (["stray"], "expected options, or the command fit, got 'stray'"),
+        (["stray"], "expected options, or a folder of images, got 'stray', which is no folder"),
         (["--seed", "1", "stray"], "expected options only, got 'stray'"),
         (["--config", "digit"], "expected a YAML file or a recipe out of"),
     ],

@@ -1,5 +1,7 @@
 import csv
+import errno
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,9 +9,10 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 
 from glimpse.cli.train.command import main
+from glimpse.cli.train.run.lock import RunLock
 from glimpse.cli.usage import invocation
 from glimpse.training import precision
-from glimpse.training.callbacks import EpochLog
+from glimpse.training.callbacks import EpochLog, FitReport, read_metrics
 from tests.glimpse.cli.train.test_command import refused
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -130,7 +133,103 @@ def test_who_interrupts_a_run_is_told_how_to_go_on_and_can_interrupt_again(capsy
     with pytest.raises(KeyboardInterrupt):
         train()
     assert signal.getsignal(signal.SIGINT) == handler
-    assert capsys.readouterr().err.endswith(f"go on with: {invocation()} train --ckpt_path runs/tiny/last.ckpt\n")
+    assert capsys.readouterr().err.endswith(f"stopped; go on with: {invocation()} train --resume runs/tiny\n")
+
+
+def test_an_interrupt_after_the_last_epoch_leaves_a_trained_model(capsys, monkeypatch):
+    monkeypatch.setattr(FitReport, "on_fit_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train("--trainer.max_epochs", "1")
+    assert capsys.readouterr().err.endswith("come to its end; the trained model is runs/tiny/last.ckpt\n")
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_by_its_name_and_with_its_own_options(folder, capsys, monkeypatch):
+    assert train("--output", "straight", "--seed", "5", "--model.hidden", "12") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLog, "on_validation_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train("--seed", "5", "--model.hidden", "12")
+    assert not (folder / "runs" / "tiny" / "last.ckpt").exists()
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(FitReport, "on_train_epoch_start", interrupt_the_second)
+            with pytest.raises(KeyboardInterrupt):
+                main(["--resume", "tiny"], "glimpse train")
+        assert torch.load("runs/tiny/last.ckpt", weights_only=True)["epoch"] == 0
+    assert main(["--resume", "runs/tiny"], "glimpse train") == 0
+    straight, resumed = weights("straight/last.ckpt"), weights("runs/tiny/last.ckpt")
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert [path.name for path in (folder / "runs").iterdir()] == ["tiny"]
+    capsys.readouterr()
+    assert "is finished: 2 epochs" in refused(capsys, "--resume", "tiny")
+
+
+def interrupt_the_second(_: Callback, trainer: Trainer, *__: object) -> None:
+    if trainer.current_epoch == 1:
+        raise KeyboardInterrupt
+
+
+def test_a_folder_in_which_another_training_writes_is_not_touched(folder, capsys):
+    (folder / "run").mkdir()
+    with RunLock(folder / "run"):
+        assert "run: another training, process " in refused(capsys, "--config", "tiny.yaml", "--output", "run")
+    assert list((folder / "run").iterdir()) == []
+
+
+def test_a_training_that_diverges_keeps_the_last_good_model(folder, capsys, monkeypatch):
+    class Spoil(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.current_epoch == 1:
+                next(pl_module.parameters()).data[0] = torch.inf
+
+    monkeypatch.setattr("glimpse.cli.train.training_cli.ScheduleCheck", Spoil)
+    assert train() == 1
+    assert "the loss became nan at step 4; lower --model.learning_rate, clip the" in (said := capsys.readouterr()).err
+    assert said.err.endswith("; the last good model is runs/tiny/last.ckpt\n")
+    assert "the trained model" not in said.out
+    assert all(weight.isfinite().all() for weight in weights("runs/tiny/last.ckpt").values())
+
+
+def test_a_full_disk_ends_a_training_with_the_way_to_go_on(capsys, monkeypatch):
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("glimpse.training.callbacks.whole_file", full)
+    assert train("--trainer.max_epochs", "1") == 1
+    assert capsys.readouterr().err.endswith(
+        "runs/tiny/best.ckpt': No space left on device; put that right, and go on with: "
+        f"{invocation()} train --resume runs/tiny\n"
+    )
+
+
+def test_drafts_of_a_killed_training_are_removed(folder):
+    draft = folder / "run" / ".glimpse-abc" / "last.ckpt"
+    draft.parent.mkdir(parents=True)
+    draft.touch()
+    assert train("--output", "run", "--trainer.max_epochs", "1") == 0
+    assert not draft.parent.exists()
+
+
+@pytest.mark.child
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(capfd):
+    rest = ("--trainer.max_epochs", "1", "--trainer.precision", "32-true", "--model.first_location", "random")
+    for devices in ("1", "2"):
+        assert train("--output", f"run-{devices}", "--trainer.devices", devices, *rest) == 0
+    one, two = (weights(f"run-{devices}/last.ckpt") for devices in ("1", "2"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4)
+    figures = [read_metrics(Path(f"run-{devices}/metrics.csv"))[0] for devices in ("1", "2")]
+    for name in ("val_error", "train_loss", "train_reward", "baseline_error"):
+        assert figures[0][name] == pytest.approx(figures[1][name], abs=1e-4)
+    printed = capfd.readouterr()
+    assert printed.out.count("epoch 1/1") == printed.out.count("the trained model") == 2
+    assert "Warning" not in printed.err
 
 
 def test_steps_may_be_the_end_instead_of_epochs(capsys):
@@ -163,7 +262,7 @@ def test_a_fault_keeps_its_traceback(monkeypatch):
     def broken(*args, **kwargs):
         raise ValueError("a fault of ours")
 
-    monkeypatch.setattr("glimpse.training.hard.losses", broken)
+    monkeypatch.setattr("glimpse.training.families.hard.losses", broken)
     with pytest.raises(ValueError, match="a fault of ours"):
         train()
 

@@ -13,7 +13,7 @@ from glimpse.contract.tensors import INPUT, LOCATIONS, LOGITS, MAPS, PROBABILITI
 from glimpse.export.graph.whole import Episode
 from glimpse.export.parity import session_of
 from glimpse.images import geometry
-from glimpse.training.soft import SoftAttentionTraining
+from glimpse.training.families.soft import SoftAttentionTraining
 
 SOFT = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8}
 SHAPE = [3, 24, 32]
@@ -25,7 +25,7 @@ import onnx
 import torch
 from glimpse.contract.card import ModelCard
 from glimpse.export.graph.whole import export_whole_episode
-from glimpse.training.soft import SoftAttentionTraining
+from glimpse.training.families.soft import SoftAttentionTraining
 
 folder = Path(sys.argv[1])
 training = SoftAttentionTraining(["a", "b", "c"], [3, 24, 32], **json.loads(sys.argv[2])).eval()

@@ -13,8 +13,8 @@ from glimpse.data.datamodule import ImageData
 from glimpse.nn.backbones import Normalisation
 from glimpse.training.checkpoint import load_training
 from glimpse.training.families import FAMILIES
+from glimpse.training.families.whole_image import ConvolutionalTraining
 from glimpse.training.transfer.backbone import BackboneTraining
-from glimpse.training.whole_image import ConvolutionalTraining
 from tests.support.spellings import rejected
 
 pytestmark = [

@@ -1,0 +1,1 @@
+"""A run: its folder, the lock on it, and the processes that share its training."""

@@ -1,0 +1,204 @@
+"""Training of the models that process the image at once: self-attention, and the two baselines without attention."""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from glimpse.data.datamodule import ImageData
+from glimpse.data.datasets import Split
+from glimpse.data.held_out import LabelledBatch
+from glimpse.errors import Argument, ArgumentError, Setting
+from glimpse.evaluation.scores import is_unbalanced
+from glimpse.models.cnn import POOLING, ConvolutionalNet
+from glimpse.models.mlp import FullyConnectedNet
+from glimpse.models.observer import WholeImageObserver
+from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
+from glimpse.training.classifier import ClassifierTraining, check_training_options
+from glimpse.training.transfer.backbone import BackboneTraining
+from glimpse.training.transfer.linear_head import fit_linear_head
+
+HEADS = ("trained", "fitted")
+FITTED = 32
+"""Images whose features are computed at once."""
+
+
+class WholeImageTraining(ClassifierTraining):
+    """Train by cross-entropy alone."""
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:
+        """Cross-entropy."""
+        images, labels = batch
+        loss = self.classification(images, self(images).logits, labels)
+        self.note(loss)
+        return loss
+
+
+class SelfAttentionTraining(WholeImageTraining):
+    """Train self-attention over the patches of an image (Vaswani et al. 2017; Dosovitskiy et al. 2021).
+
+    Args:
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
+        patch: Side of a patch, pixels.
+        features: Length of a node's vector.
+        heads: Heads of each layer.
+        layers: How many layers there are.
+        mlp_ratio: How many times longer than a node's vector the hidden layer after the attention is.
+        stem: How a patch becomes a vector: conv or linear.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with another.
+    """
+
+    kind: ClassVar[str] = "self"
+    title: ClassVar[str] = "self-attention"
+    observer: SelfAttentionObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        patch: int = 8,
+        features: int = 64,
+        heads: int = 2,
+        layers: int = 2,
+        mlp_ratio: float = 2.0,
+        stem: str = "conv",
+        **options: Any,
+    ) -> None:
+        super().__init__(classes, image_shape, **options)
+        self.save_hyperparameters()
+        ranges = {"mlp_ratio": (1 / max(1, features), math.inf)}
+        check_training_options(self.hparams, ("patch", "features", "heads", "layers"), ranges, {"stem": STEMS})
+        model = SelfAttention(len(classes), image_shape[0], patch, features, heads, layers, mlp_ratio, stem)
+        self.observer = SelfAttentionObserver(model)
+
+
+class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
+    """Train a convolutional network, which attention is compared with.
+
+    Args:
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
+        widths: Channels of each stage of the encoder; each stage halves the map's sides.
+        depths: Layers of each stage.
+        pooling: What is taken of a feature's map: max or mean. When left out max, of a backbone's map the mean.
+        head: How the linear classifier is found: trained, step by step with all the rest; or fitted, by logistic
+            regression on the features of a backbone that is frozen as a whole, before the first step, which leaves
+            nothing to train.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`.
+
+    Raises:
+        ValueError: When an option is unknown, or does not go with another.
+    """
+
+    kind: ClassVar[str] = "cnn"
+    title: ClassVar[str] = "convolutional net"
+    observer: WholeImageObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        widths: list[int] = [16, 32, 64],  # noqa: B006
+        depths: list[int] = [1, 2, 3],  # noqa: B006
+        pooling: str | None = None,
+        head: str = "trained",
+        **options: Any,
+    ) -> None:
+        super().__init__(classes, image_shape, **options)
+        self.save_hyperparameters()
+        channels, height, width = image_shape
+        trunk = self.new_trunk((height, width), "images")
+        pooling = pooling or ("mean" if trunk else "max")
+        check_training_options({**self.hparams, "pooling": pooling}, choices={"pooling": POOLING, "head": HEADS})
+        if head == "fitted" and self.hparams["freeze"] != "all":
+            raise ArgumentError(
+                "expected ",
+                Setting("freeze", "all"),
+                " with ",
+                Setting("head", head),
+                f", got {self.hparams['freeze']}; freeze the backbone, or leave ",
+                Argument("head"),
+                " out",
+            )
+        model = ConvolutionalNet(len(classes), channels, tuple(widths), tuple(depths), pooling, trunk)
+        self.observer = WholeImageObserver(model, any_size=trunk is None or trunk.any_size)
+        self.is_fitted = False
+
+    @property
+    def network(self) -> ConvolutionalNet:
+        """The model."""
+        model = self.observer.model
+        assert isinstance(model, ConvolutionalNet)
+        return model
+
+    def on_fit_start(self) -> None:
+        """Fit the head, where it is to be fitted; see :meth:`ClassifierTraining.on_fit_start`."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        if self.hparams["head"] == "trained" or self.trainer.ckpt_path is not None or not isinstance(data, ImageData):
+            return
+        features, labels = self._features_of(data.source.train)
+        held_out, held_out_labels = self._features_of(data.source.validation)
+        weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights.cpu()
+        balanced = is_unbalanced(data.class_counts)
+        head = fit_linear_head(features, labels, held_out, held_out_labels, weights, balanced)
+        classifier = self.network.classifier
+        classifier.weight.data.copy_(head.weight)
+        classifier.bias.data.copy_(head.bias)
+        self.is_fitted = True
+
+    @torch.no_grad()
+    def _features_of(self, part: Split) -> tuple[Tensor, Tensor]:
+        """Features and labels of a part's images."""
+        model = self.network
+        was_training = model.training
+        model.eval()
+        found = [model.pooled_features(images.to(self.device)).float().cpu() for images in part.images.split(FITTED)]
+        model.train(was_training)
+        return torch.cat(found), part.labels
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:
+        """Cross-entropy; nothing where the head is fitted."""
+        if not self.is_fitted:
+            return super().training_step(batch, batch_idx)
+        self.note(torch.zeros(()))
+        return None
+
+
+class FullyConnectedTraining(WholeImageTraining):
+    """Train a fully connected network, which attention is compared with.
+
+    Args:
+        classes: Class names, taken from the data.
+        image_shape: Channels, height and width of the images, taken from the data.
+        hidden: Length of each hidden layer.
+        layers: How many hidden layers there are.
+        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+
+    Raises:
+        ValueError: When an option is out of its range.
+    """
+
+    kind: ClassVar[str] = "mlp"
+    title: ClassVar[str] = "fully connected net"
+    observer: WholeImageObserver
+
+    def __init__(
+        self,
+        classes: list[str],
+        image_shape: list[int],
+        hidden: int = 1600,
+        layers: int = 2,
+        **options: Any,
+    ) -> None:
+        super().__init__(classes, image_shape, **options)
+        self.save_hyperparameters()
+        check_training_options(self.hparams, ("hidden", "layers"))
+        channels, height, width = image_shape
+        model = FullyConnectedNet(len(classes), channels, height, width, hidden, layers)
+        self.observer = WholeImageObserver(model, any_size=False)
