@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import glimpse
-from glimpse.cli.app import THREADS
+from glimpse.cli.threads import THREAD_VARIABLES
 from glimpse.runtime.providers import processor
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "onnxruntime", "onnxruntime-gpu")
@@ -107,7 +107,7 @@ def interleave(runs: Mapping[str, Callable[[], Any]], repetitions: int, seconds:
 
 def settle_threads() -> None:
     """Let threads that wait sleep, as the ``glimpse`` command does; torch must not have been imported yet."""
-    for name, value in THREADS.items():
+    for name, value in THREAD_VARIABLES.items():
         os.environ.setdefault(name, value)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import glimpse
+from glimpse.cli import threads
 from glimpse.cli.interruption import end_on_interrupt
 from glimpse.cli.parser import CommandParser, options_by_argument
 from glimpse.cli.usage import RunError, UsageError, error_message
@@ -71,10 +72,6 @@ SUBCOMMANDS = (
     ),
 )
 """All subcommands, in the order of the help."""
-THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-"""Environment variables that are set where the user has not set them. The model's kernels are small: on two cores, the
-only machine this was measured on, one thread trains faster than two, and threads that spin while they wait are up to
-ten times slower. With more cores, or a larger model, more threads may pay: the help says how to set them."""
 OWN_PACKAGES = frozenset({"glimpse", "glimpse_envs", "glimpse_serve"})
 """Packages whose ValueErrors are a user's mistakes, and whose missing modules are faults."""
 FAILED, MISTAKE = 1, 2
@@ -90,8 +87,7 @@ def main(args: Sequence[str], program: str = "") -> int:
     Returns:
         The exit status: 0, 1 for work that failed, 2 for a user's mistake, 130 when interrupted.
     """
-    for name, value in THREADS.items():
-        os.environ.setdefault(name, value)
+    threads.set_defaults()
     _escape_what_is_no_text()
     return end_on_interrupt(partial(_main, args, program))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Contender, candidates_for, finetuned
+from glimpse.cli.threads import use_all_processors
 from glimpse.cli.usage import UsageError, invocation
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def main(root: Path, args: Sequence[str]) -> int:
 
     start = time.monotonic()
     settings = parse_options(root, args)
-    use_processors()
+    use_all_processors()
     data = _read(settings)
     survey = _survey(settings.root, data)
     candidates = candidates_for(survey, has_backbone())
@@ -80,16 +81,6 @@ def main(root: Path, args: Sequence[str]) -> int:
     final = _train_longer(choice, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
     write_report(settings.output, survey, choice, final, data)
     return 0
-
-
-def use_processors() -> None:
-    """Compute on all processors that this process may use, unless the user chose a number by OMP_NUM_THREADS."""
-    import os
-
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def has_backbone() -> bool:
