@@ -138,7 +138,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "threads": {"torch": default_threads()}
-        | {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", *THREADS)},
+        | {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", *THREAD_VARIABLES)},
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"glimpse": glimpse.__version__, "python": platform.python_version()} | versions_of(PACKAGES),
         "commit": commit(),

@@ -7,6 +7,7 @@ each tile, known by the order of exposures and by numbers that are close), circu
 import argparse
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -71,16 +72,21 @@ SETS = {
 """The folder of each set, and what names the true groups of its files."""
 
 
-def main() -> None:
+def main(args: Sequence[str]) -> int:
     """Measure, print, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training.near_duplicates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path, help="holds the sets")
     parser.add_argument("--output", type=Path, help="JSON file of the result")
-    args = parser.parse_args()
-    found = {"machine": describe(), "sets": {name: measured(args.folder / name, true) for name, true in SETS.items()}}
+    given = parser.parse_args(args)
+    found = {"machine": describe(), "sets": {name: measured(given.folder / name, true) for name, true in SETS.items()}}
     print(json.dumps(found, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if given.output:
+        given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def measured(folder: Path, true_groups: Callable[[list[Path]], list[str]]) -> dict[str, Any]:
@@ -144,4 +150,4 @@ def apart(true: Sequence[str], found: Sequence[object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,7 @@ from PIL import Image
 from glimpse.cli import app
 from glimpse.cli.train.recipes import find_recipe
 from glimpse.cli.train.run.dry_run import dry_run
+from glimpse.cli.train.run.resuming import find_run
 from glimpse.data.datasets import SOURCES, Source, Split
 from tests.support.toys import ADAPTIVE, write_toy
 
@@ -31,7 +32,7 @@ QUICK = ["--data.passes", "1", "--trainer.max_epochs", "1", "--trainer.limit_tra
 
 def commands_in(text: str) -> list[str]:
     """The lines of a text that call the command."""
-    return re.findall(r"^ *(glimpse [a-z].*)$", text, re.MULTILINE)
+    return re.findall(r"^ *(glimpse [a-z].*)$", re.sub(r"\\\n\s*", "", text), re.MULTILINE)
 
 
 def helps() -> Iterator[tuple[str, str]]:
@@ -86,7 +87,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert app.main(["train", "--config", "folder", "--data.root", "~/pictures", *QUICK]) == 0
         assert app.main(["train", *QUICK]) == 0
     shutil.copytree(work / "runs" / "folder", work / "runs" / "mine")
-    for name in ("runs/folder/model.onnx", "runs/digits/model.onnx", "model.onnx", "other.onnx", "models/a.onnx"):
+    (work / "runs" / "pictures").mkdir()
+    shutil.copy(work / "runs" / "folder" / "last.ckpt", work / "runs" / "pictures" / "model.ckpt")
+    for name in (
+        "runs/pictures/model.onnx",
+        "runs/folder/model.onnx",
+        "runs/digits/model.onnx",
+        "model.onnx",
+        "other.onnx",
+        "models/a.onnx",
+    ):
         (work / name).parent.mkdir(exist_ok=True)
         write_toy(work / name, ADAPTIVE)
     return home
@@ -98,7 +108,10 @@ def test_a_printed_command_does_what_it_says(place, command, home, monkeypatch, 
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setitem(SOURCES, "mnist", stand_in)
     _, name, *args = shlex.split(command, comments=True)
-    if name == "train" and not args[0].startswith("-"):
+    if "--resume" in args:
+        assert find_run(args[args.index("--resume") + 1]).is_dir()
+        return
+    if name == "train" and args and not args[0].startswith("-"):
         assert app.main([name, *args, "--minutes", "0.01"]) == 0, capsys.readouterr().err
         return
     if name == "train":

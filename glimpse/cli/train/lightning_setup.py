@@ -18,6 +18,8 @@ QUIET_WARNINGS = (
     r"The dirpath has changed from",
     # Figures are logged by epoch, however few steps it has.
     r"The number of training batches .* is smaller than the logging interval",
+    # A head that is fitted before the first step leaves nothing to train.
+    r"`training_step` returned `None`",
     # A frozen backbone is meant to be.
     r"Found .* module\(s\) in eval mode at the start of training",
     # Several processes that share the training all validate on every image, and have the same figures.
