@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp", {"hidden": 8}),
     "relaxed": ("relaxed", {**RETINA, "relaxation": "gumbel", "grid_cells": 3}),
 }
+FOCUS = {"num_glimpses": 2, "window": 12, "widths": [4, 8], "depths": [1, 1], "focus_widths": [4], "focus_depths": [1]}
 ANY_SIZE = {"soft-additive", "self", "cnn", "relaxed"}
 WITH_MAPS = {"self"} | {name for name in CASES if name.startswith("soft")}
 
@@ -216,6 +217,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "self": CASES["self"][1],
     "cnn": CASES["cnn"][1],
     "mlp": CASES["mlp"][1],
+    "focus": FOCUS,
 }
 COMMANDS = """
 import contextlib, io, json, sys

@@ -41,7 +41,7 @@ MISTAKES = {
     "train --model SoftAttention": "did you mean SoftAttentionTraining?",
     "train --config digit": "did you mean digits?",
     "train --data.seed 1": "--data.seed can't be set: it follows from --seed",
-    "train stray": "expected options, or the command fit, got 'stray'",
+    "train stray": "expected options, or a folder of images, got 'stray'",
     "play --brwser": "play knows no '--brwser'; did you mean --browser?",
     "export a.ckpt --outptu b": "export knows no '--outptu'; did you mean --output?",
     "serve --max-quue 2": "serve knows no '--max-quue'; did you mean --max-queue?",

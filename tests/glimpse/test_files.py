@@ -321,6 +321,8 @@ WRITES = re.compile(
 """Calls that write to a file."""
 DIRECT = {
     "glimpse/cli/app.py": "output that nobody reads any more goes to os.devnull",
+    "glimpse/cli/automatic/trials.py": "a log that grows while a trial goes on",
+    "glimpse/data/folder/decoding.py": "into a draft of the cache's folder, which is renamed when it is whole",
     "glimpse/export/model.py": "into a draft",
     "glimpse/export/targets/triton.py": "into drafts",
     "serve/glimpse_serve/models/trial.py": "a setting of its own process, under /proc",

@@ -259,6 +259,7 @@ def test_the_help_imports_no_subcommand():
         "glimpse.cli.app",
         "glimpse.cli.interruption",
         "glimpse.cli.parser",
+        "glimpse.cli.threads",
         "glimpse.cli.usage",
         "glimpse.errors",
     ]

@@ -12,8 +12,8 @@ import sys, time
 from glimpse.cli.interruption import Interrupts, end_on_interrupt
 
 def work():
-    print("at work", flush=True)
     try:
+        print("at work", flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("tidying up", flush=True)

@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "self": {"features": 8, "heads": 2, "layers": 2},
     "cnn": {"widths": [4, 8], "depths": [1, 1]},
     "mlp": {"hidden": 16},
+    "focus": {"num_glimpses": 2, "window": 12, "widths": [4, 8], "depths": [1, 1]},
 }
 SEEING = ("hard", "relaxed")
 
@@ -35,6 +36,9 @@ def model(kind: str, channels: int = 1) -> ClassifierTraining:
     torch.manual_seed(5)
     training = FAMILIES[kind](list("0123456789"), [channels, HEIGHT, WIDTH], **SMALL[kind])
     training.normalise_by(torch.full((channels,), 0.2), torch.full((channels,), 0.3))
+    for name, parameter in training.named_parameters():
+        if kind == "focus" and "classifier.weight" in name:  # they begin at zero
+            torch.nn.init.normal_(parameter, std=0.1)
     return training.eval()
 
 

@@ -95,6 +95,7 @@ def test_many_are_classified_in_order_and_a_bad_one_fails_alone(client):
         assert answer.probabilities == pytest.approx(client.classify(image, max_glimpses=1).probabilities, abs=1e-5)
 
 
+@pytest.mark.child
 def test_more_than_a_request_holds_are_sent_in_several(client):
     images: list[Any] = [noise(20, 30, 1, seed=seed % 5) for seed in range(70)]
     images[40] = b"none"
