@@ -4,7 +4,6 @@ The sets are unpacked side by side in one folder: traffic signs (frames of a tra
 each tile, known by the order of exposures and by numbers that are close), circuit boards (with and without a defect).
 """
 
-import argparse
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.command_line import command_parser
 from benchmarks.harness.machine import describe
 from glimpse.contract.card import SQUASH
 from glimpse.data.folder import labelled_files
@@ -74,11 +74,7 @@ SETS = {
 
 def main(args: Sequence[str]) -> int:
     """Measure, print, and write the result."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training.near_duplicates",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("benchmarks.training.near_duplicates", __doc__)
     parser.add_argument("folder", type=Path, help="holds the sets")
     parser.add_argument("--output", type=Path, help="JSON file of the result")
     given = parser.parse_args(args)

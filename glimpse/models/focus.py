@@ -142,8 +142,7 @@ class GlanceAndFocus(nn.Module):
             height: The image's height, pixels.
             width: The image's width, pixels.
         """
-        edge = location.new_tensor([1 - self.window / width, 1 - self.window / height]).clamp_min(0)
-        return torch.minimum(torch.maximum(location, -edge), edge)
+        return within(location, location.new_tensor([self.window / width, self.window / height]))
 
     def forward(
         self,
@@ -201,6 +200,17 @@ class GlanceAndFocus(nn.Module):
         away = (middles(rows, columns, location.device) - location.unsqueeze(1)).abs() <= reach
         within: Tensor = away.all(2).unflatten(1, (rows, columns))
         return within
+
+
+def within(location: Float[Tensor, "*shape 2"], reach: Float[Tensor, " 2"]) -> Float[Tensor, "*shape 2"]:
+    """The nearest locations whose windows lie within the image.
+
+    Args:
+        location: Locations, (x, y) in [-1, 1].
+        reach: From the middle of a window to its edges along x and y, half images.
+    """
+    edge = (1 - reach).clamp_min(0)
+    return torch.minimum(torch.maximum(location, -edge), edge)
 
 
 class FocusObserver(Observer):

@@ -28,14 +28,12 @@ class Contender:
         name: What it is called.
         reason: Why it is tried, in words.
         options: The options of its training, without those of the data set, the length and the output.
-        looks: Whether it looks at windows.
         is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
     """
 
     name: str
     reason: str
     options: tuple[str, ...]
-    looks: bool = False
     is_pretrained: bool = False
 
 
@@ -124,5 +122,4 @@ def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contende
             f"--model.reduction={reduction}",
             f"--model.crop={_crop(canvas)}",
         ),
-        looks=True,
     )

@@ -13,7 +13,7 @@ from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.scores import is_unbalanced
-from glimpse.training.callbacks import BEST_FILE, LAST_FILE, METRICS_FILE, read_metrics
+from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.classifier import BALANCED_ERROR, VALIDATION_ERROR
 
 _PROGRAM = "glimpse train"
@@ -55,11 +55,6 @@ class CandidateTrial:
     def checkpoint(self) -> Path:
         """Its last model."""
         return self.folder / LAST_FILE
-
-    @property
-    def best(self) -> Path:
-        """Its best model."""
-        return self.folder / BEST_FILE
 
 
 def seconds_an_epoch(

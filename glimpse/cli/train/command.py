@@ -69,12 +69,8 @@ def _train_folder(root: Path, args: Sequence[str], program: str) -> int:
     """Train on a folder of images: as a recipe or a family says that is named, or else what suits the images."""
     if not root.is_dir():
         raise UsageError(f"expected options, or a folder of images, got {str(root)!r}, which is no folder; see --help")
-    named = [each for each in args if each.partition("=")[0] in ("--config", "-c", "--model", "--ckpt_path")]
-    if named:
-        recipe = (
-            [] if any(each.startswith(("--config", "-c", "--ckpt_path")) for each in named) else ["--config=folder"]
-        )
-        train([*recipe, "--data.dataset=folder", f"--data.root={root}", *args], program)
+    if any(each.partition("=")[0] in ("--config", "-c", "--model", "--ckpt_path") for each in args):
+        train(["--data.dataset=folder", f"--data.root={root}", *args], program)
         return 0
     from glimpse.cli.automatic.command import main as choose_and_train
 

@@ -12,7 +12,7 @@ from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
 from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError
-from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus
+from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus, within
 from glimpse.nn.encoders import ImageEncoder, middles
 from glimpse.nn.retina import extract_glimpse
 from glimpse.training.classifier import ClassifierTraining, check_training_options
@@ -222,9 +222,7 @@ class FocusTraining(ClassifierTraining):
         if self.empty_class is None:
             around = torch.ones_like(around)
         reach = boxes.new_tensor([side / width, side / height])
-        location = _near(boxes, reach, around, generator)
-        edge = 1 - reach
-        location = torch.minimum(torch.maximum(location, -edge), edge)
+        location = within(_near(boxes, reach, around, generator), reach)
         of_each = location.unflatten(0, (-1, count)).unbind(1)
         pixels = torch.cat([extract_glimpse(images, each, side, 1, 1) for each in of_each], dim=1).flatten(0, 1)
         corner = ((location - reach + 1) / 2)[:, None]
