@@ -57,7 +57,7 @@ def timm_backbone(name: str, weights: str | None = None, layer: str | None = Non
     _check_map(body, name)
     if given is not None:
         fill(network, given, f"{name} in {weights}", whole)
-    config = network.pretrained_cfg
+    config: Any = network.pretrained_cfg
     return Backbone(body, name, Normalisation(tuple(config["mean"]), tuple(config["std"])) if weights else None)
 
 
