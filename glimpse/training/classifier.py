@@ -127,6 +127,8 @@ class ClassifierTraining(lightning.LightningModule):
         """
         if self.hparams["teacher"] is not None and self.teacher is None:
             self.teacher = resolve_name(_TEACHER)(self.hparams["teacher"], self.classes, self.image_shape[0])
+        # Convolutions are faster with the channels last in memory: 1.1 to 1.6 times on the processors that were tried.
+        self.observer.to(memory_format=torch.channels_last)
         if self.trainer.ckpt_path is not None:
             return
         data = getattr(self.trainer, "datamodule", None)

@@ -4,6 +4,7 @@ It imports torch.
 """
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -110,6 +111,9 @@ def compare_models(
     finalists: list[Finalist] = []
     for name in (BEST_FILE, LAST_FILE):
         checkpoint = read_checkpoint(output / name)
+        if finalists and finalists[0].epoch == checkpoint["epoch"] + 1:
+            finalists.append(replace(finalists[0], name=name))
+            continue
         model.load_state_dict(checkpoint["state_dict"])
         logits, labels = beliefs(model.observer, data.val_dataloader(), "own", model.first_location)
         finalists.append(Finalist(name, checkpoint["epoch"] + 1, logits[:, -1]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from glimpse.cli.train.run.memory import keep_freed_memory
 from glimpse.cli.usage import UsageError
 from glimpse.errors import ArgumentError
 
@@ -25,6 +26,7 @@ def train(args: Sequence[str], program: str) -> None:
     from glimpse.cli.train.options.names import known_options
     from glimpse.cli.train.recipes import read_recipe
 
+    keep_freed_memory()
     files: dict[str, list[str]] = {}
     try:
         with quiet():
