@@ -4,7 +4,7 @@ import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
-NEVER = 2**31 - 1
+NO_TRIMMING = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
@@ -19,4 +19,4 @@ def keep_freed_memory() -> None:
     except (AttributeError, OSError, TypeError):
         return
     mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, NEVER)
+    mallopt(M_TRIM_THRESHOLD, NO_TRIMMING)

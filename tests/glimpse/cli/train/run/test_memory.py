@@ -1,5 +1,6 @@
 """Memory that is freed stays with the process."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -33,5 +34,5 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
     def missing(name: object) -> None:
         raise error
 
-    monkeypatch.setattr(memory.ctypes, "CDLL", missing)
+    monkeypatch.setattr(ctypes, "CDLL", missing)
     memory.keep_freed_memory()
