@@ -23,7 +23,7 @@ set_defaults()
 
 from benchmarks.learning.photographs.product import evaluate_product, train_product  # noqa: E402
 from benchmarks.learning.photographs.report import report  # noqa: E402
-from benchmarks.learning.photographs.results import merge_results, read_result  # noqa: E402
+from benchmarks.learning.photographs.results import merge_results, read_result, write_result  # noqa: E402
 from benchmarks.learning.photographs.sets import SETS, PhotoSet, make_up  # noqa: E402
 from glimpse.data.datasets import data_root  # noqa: E402
 
@@ -85,6 +85,7 @@ def result_of(name: str, photos: PhotoSet, quick: bool) -> dict[str, Any]:
         photos: The set.
         quick: Whether the figures mean nothing.
     """
+    machine = describe()
     return {
         "quick": quick,
         "set": name,
@@ -92,8 +93,8 @@ def result_of(name: str, photos: PhotoSet, quick: bool) -> dict[str, Any]:
         "measure": photos.measure,
         "target": photos.target,
         "known": list(photos.known),
-        "machine": describe(),
-        "load_average_after": describe()["load_average"],
+        "machine": machine,
+        "load_average_after": machine["load_average"],
         "seeds": {},
     }
 
@@ -109,7 +110,7 @@ def add(result: Mapping[str, Any], seed: int, found: Mapping[str, Any], output: 
     """
     latest = {**result, "load_average_after": describe()["load_average"], "seeds": {str(seed): found}}
     merged = merge_results(result, latest)
-    hand_back(f"seed {seed}: {', '.join(found)} measured", merged, output)
+    write_result(merged, output)
     return merged
 
 

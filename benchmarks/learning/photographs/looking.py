@@ -22,7 +22,7 @@ from glimpse.evaluation.scores import scores_of
 from glimpse.models.focus import FocusObserver
 
 WINDOWS = 4
-"""Windows of an episode, whatever number the trained model takes."""
+"""Windows of an episode, even if the trained model takes fewer."""
 BATCH = 64
 
 
@@ -48,7 +48,7 @@ def measure_looking(
     gazes: dict[str, Any] = {}
     rights: dict[str, Float[np.ndarray, "images time"]] = {}
     kept = observer.num_glimpses
-    with taking(observer, 1 + WINDOWS):
+    with taking(observer, max(kept, 1 + WINDOWS)):
         traces = {"own": roll_out(observer, test.images)}
         for gaze, locations in _other_gazes(test, traces["own"][1]).items():
             traces[gaze] = roll_out(observer, test.images, locations)

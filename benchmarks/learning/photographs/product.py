@@ -52,7 +52,9 @@ def train_product(
     before = os.getloadavg()
     ended = run_glimpse(("train", str(folder), *options), output.parent, environment, {f"{folder.parent}/": ""})
     if ended.status:
-        raise RuntimeError(f"{command}: expected a trained model, it ended with status {ended.status}: {ended.log}")
+        raise RuntimeError(
+            f"{command}: expected a trained model, it ended with status {ended.status}; see what it printed"
+        )
     return {
         "command": command,
         "wall_seconds": round(ended.wall_seconds, 1),
@@ -79,7 +81,6 @@ def evaluate_product(folder: Path, output: Path, photos: PhotoSet) -> dict[str, 
     training, data = load_with_data(output / MODEL_FILE, str(folder))
     groups = groups_of_test(data)
     figures = figures_on_test(training, data, groups)
-    del training, data
     return {"choice": choice, "test": figures, "looking": looking_of(choice, folder, output, groups, photos)}
 
 

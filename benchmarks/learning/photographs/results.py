@@ -15,6 +15,17 @@ def read_result(file: Path | None) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
 
 
+def write_result(result: Mapping[str, Any], file: Path | None) -> None:
+    """Write figures, if there is a file to write to.
+
+    Args:
+        result: The figures.
+        file: The file.
+    """
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def merge_results(earlier: Mapping[str, Any], latest: Mapping[str, Any]) -> dict[str, Any]:
     """Add the latest figures to those of earlier calls, and replace what was measured again.
 

@@ -128,6 +128,14 @@ def test_own_locations_followed_are_the_own_roll_out(looking):
     torch.testing.assert_close(same, seen)
 
 
+def test_all_windows_of_a_model_that_takes_more_are_measured(looking):
+    training, test = looking
+    training.observer.num_glimpses = 7
+    found = measure_looking(training.observer, test, ["a", "b"] * 6, [False] * 12, balanced=False)
+    assert len(found["gazes"]["own"]["accuracy"]) == len(found["multiply_accumulates"]) == 7
+    assert judge(found)["windows"] == 6
+
+
 def gazes(own: list[float], oracle: list[float], random: list[float], error: float = 0.0) -> dict:
     return {
         "kept": len(own),
