@@ -16,7 +16,7 @@ from glimpse.cli.automatic.report import CHOICE_FILE, MODEL_FILE
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import data_root
 from glimpse.data.folder import labelled_files
-from glimpse.data.folder.reading import complete_parts, group_files, in_order
+from glimpse.data.folder.reading import complete_parts, group_files, in_reading_order
 from glimpse.data.folder.tree import TEST
 from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.evaluation.scores import scores_of
@@ -95,7 +95,7 @@ def groups_of_test(data: ImageData) -> list[str]:
     """
     found, reading = labelled_files(data_root(data.root), data.labels), data.reading
     groups = group_files(found, reading["group"], reading["near_duplicates"], reading["cache"]).groups
-    listed = in_order(complete_parts(found.tree, groups)[0][TEST], found.tree.classes)
+    listed = in_reading_order(complete_parts(found.tree, groups)[0][TEST], found.tree.classes)
     if [label for _, label in listed] != data.source.test.labels.tolist():
         raise RuntimeError(f"expected the test images of {found.tree.root} as they were read; the folder has changed")
     return [groups.of(path) for path, _ in listed]

@@ -37,7 +37,7 @@ def _products(result: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
                 f"{test['multiply_accumulates'] / 1e6:,.0f}",
                 f"{training['cpu_seconds']:,.0f}",
                 f"{training['wall_seconds']:,.0f}",
-                training["load_average_after"][1],
+                training["load_average_after"][2],
             )
         )
         pixels = choice["pixel_regression_test_error"], choice["pixel_regression_test_balanced_accuracy"]
@@ -50,7 +50,7 @@ def _products(result: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
         ]
         rows.append(("mean over the seeds, with their standard deviation", *spread, "", "", "", ""))
     images, groups = (next(iter(runs.values()))["test"][name] for name in ("images", "groups"))
-    heads = ("", "error %", "balanced accuracy %", "M multiply-acc.", "CPU s", "wall s", "load")
+    heads = ("", "error %", "balanced accuracy %", "M multiply-acc.", "CPU s", "wall s", "load (15 min)")
     title = (
         f"{result['set']}: {images:,} test images in {groups:,} groups; standard errors by bootstrap over the groups"
     )
@@ -85,17 +85,25 @@ def _looking(seed: str, looking: Mapping[str, Any], measure: str) -> Iterable[st
     rows.append(("million multiply-accumulates", *(f"{each / 1e6:,.0f}" for each in costs)))
     heads = ("", "glance", *(f"{count} window{'s' * (count > 1)}" for count in range(1, len(costs))))
     yield table(f"seed {seed}: {measure} on the test images, %", heads, rows)
-    rows = [
-        (f"{gaze}, {kind} kinds, {what}", of_kind[f"number_of_{what}"], *map(_percent, of_kind[what]))
-        for kind in ("all", "small")
-        for what in ("images", "objects")
-        for gaze, found in looking["gazes"].items()
-        for of_kind in [found.get("found", {}).get(kind, {})]
-        if of_kind.get(what)
-    ]
+    rows = []
+    for kind, what in _shares_shown(looking["gazes"]["own"].get("found", {})):
+        for gaze, found in looking["gazes"].items():
+            of_kind = found["found"][kind]
+            rows.append((f"{gaze}, {kind} kinds, {what}", of_kind[f"number_of_{what}"], *map(_percent, of_kind[what])))
     if rows:
         title = f"seed {seed}: images of which an object, and objects, that lie under one of the first windows, %"
         yield table(title, ("", "number", *heads[2:]), rows)
+
+
+def _shares_shown(found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """The kinds of objects, and whether images or objects are counted, without what would say the same twice."""
+    seen: list[Mapping[str, Any]] = []
+    for kind, of_kind in found.items():
+        for what in ("images", "objects"):
+            shares = {"number": of_kind[f"number_of_{what}"], "shares": of_kind[what]}
+            if of_kind[what] is not None and shares not in seen:
+                seen.append(shares)
+                yield kind, what
 
 
 def _percent(share: float) -> str:

@@ -258,7 +258,7 @@ def _check_classes(parts: Parts, tree: Tree) -> None:
         )
 
 
-def in_order(of_class: Mapping[str, Sequence[Path]], classes: Iterable[str]) -> list[tuple[Path, int]]:
+def in_reading_order(of_class: Mapping[str, Sequence[Path]], classes: Iterable[str]) -> list[tuple[Path, int]]:
     """Return a part's files with their labels in the order of its images, which mixes the classes.
 
     So the first few are a sample.
@@ -275,8 +275,8 @@ def in_order(of_class: Mapping[str, Sequence[Path]], classes: Iterable[str]) -> 
 def _read(
     parts: Parts, classes: Iterable[str], scaling: Scaling, cache: Path | None, objects: ObjectBoxes | None
 ) -> tuple[dict[str, Split], Decoded]:
-    """Read all parts, each :func:`in_order`; images that can't be read are left out."""
-    listed = {part: in_order(of_class, classes) for part, of_class in parts.items()}
+    """Read all parts, each :func:`in_reading_order`; images that can't be read are left out."""
+    listed = {part: in_reading_order(of_class, classes) for part, of_class in parts.items()}
     decoded = decode_files([path for of_part in listed.values() for path, _ in of_part], scaling, cache)
     splits, start = {}, 0
     for part, of_part in listed.items():

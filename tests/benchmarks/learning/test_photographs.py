@@ -2,11 +2,16 @@
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness.glimpse_process import Ended
+from benchmarks.learning.photographs import __main__ as program
+from benchmarks.learning.photographs import product
 from benchmarks.learning.photographs.looking import (
     WINDOWS,
     covered,
@@ -22,7 +27,9 @@ from benchmarks.learning.photographs.sets import SETS, make_up
 from benchmarks.learning.photographs.uncertainty import standard_error
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
+from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families.focus import FocusTraining
+from glimpse.training.families.whole_image import ConvolutionalTraining
 
 HEIGHT, WIDTH, WINDOW = 96, 128, 32
 
@@ -209,3 +216,99 @@ def test_figures_of_other_images_are_not_mixed_in(other):
     latest = result({"0": {"product": {}}}, **other)
     assert merge_results(result({"1": {"product": {}}}), latest) == latest
     assert merge_results({}, latest) == latest
+
+
+class Product:
+    """In the place of ``glimpse train DIR``: leaves a model without training, and what is said of its choice.
+
+    Args:
+        looks: Whether the chosen model looks; else a trial does.
+    """
+
+    def __init__(self, looks: bool) -> None:
+        self.looks = looks
+        self.calls: list[tuple[str, ...]] = []
+
+    def __call__(self, arguments: tuple[str, ...], workplace: Path, environment: Any, hidden: Any) -> Ended:
+        self.calls.append(arguments)
+        _, folder, *options = arguments
+        output = workplace / options[options.index("--output") + 1]
+        chosen, trial = output / "model.ckpt", output / "trials" / "focus" / "last.ckpt"
+        trial.parent.mkdir(parents=True)
+        data = ImageData("folder", folder, image_height=96, image_width=96, channels=1)
+        widths: dict[str, Any] = {"widths": [4], "depths": [1]}
+        close: dict[str, Any] = {"focus_widths": [4], "focus_depths": [1], "window": 32, "num_glimpses": 3}
+        focus = FocusTraining(data.classes, [1, 96, 96], **widths, **close)
+        save(focus, data, chosen if self.looks else trial)
+        if not self.looks:
+            save(ConvolutionalTraining(data.classes, [1, 96, 96], **widths), data, chosen)
+        trials = [
+            {"name": name, "epochs": 2, "seconds": 3.0, "validation_error": 0.5, "validation_balanced_error": 0.5}
+            for name in ("cnn", "focus")
+        ]
+        choice = {
+            "images": "grey images",
+            "measure": "error",
+            "chosen": "focus" if self.looks else "cnn",
+            "majority_test_error": 0.6,
+            "pixel_regression_test_error": 0.5,
+            "pixel_regression_test_balanced_accuracy": 0.5,
+            "trials": trials,
+        }
+        (output / "choice.json").write_text(json.dumps(choice))
+        return Ended(0, "", 12.5, 20.25)
+
+
+def save(training: ClassifierTraining, data: ImageData, file: Path) -> None:
+    content = {
+        "glimpse_model": training.kind,
+        "state_dict": training.state_dict(),
+        "hyper_parameters": dict(training.hparams),
+        "datamodule_hyper_parameters": dict(data.hparams),
+    }
+    torch.save(content, file)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_run_becomes_figures_in_a_file_and_tables(looks, tmp_path, monkeypatch, capsys):
+    found = Product(looks)
+    monkeypatch.setattr(product, "run_glimpse", found)
+    monkeypatch.setattr(program, "use_all_processors", lambda: None)
+    file, kept = tmp_path / "photographs-boards.json", tmp_path / "runs"
+    arguments = ["boards", "--quick", "--output", str(file), "--keep", str(kept)]
+    assert program.main([*arguments, "--seeds", "3"]) == 0
+    (call,) = found.calls
+    assert call[2:] == ("--minutes", "0.1", "--seed", "3", "--output", "boards-seed3", "--overwrite")
+    measured = json.loads(file.read_text())["seeds"]["3"]["product"]
+    assert measured["training"]["cpu_seconds"] == 20.2
+    assert measured["training"]["command"].startswith("glimpse train circuit-boards --minutes 0.1 --seed 3")
+    assert measured["test"]["images"] == 30
+    assert measured["test"]["error_standard_error"] > 0
+    assert measured["looking"]["of"] == ("the chosen model" if looks else "the trial focus")
+    assert measured["looking"]["gazes"]["oracle"]["found"]["small"]["images"] == [1.0] * WINDOWS
+    assert "made-up images in the place of" in json.loads(file.read_text())["about"]
+    printed = capsys.readouterr().out
+    assert f"the choice is {'focus' if looks else 'cnn'}; looking is measured on {measured['looking']['of']}" in printed
+    assert "oracle, all kinds, images" in printed
+    assert "asked: accuracy at least 80 %" in printed
+    assert program.main([*arguments, "--seeds", "3", "--evaluate-only"]) == 0
+    again = json.loads(file.read_text())["seeds"]["3"]["product"]
+    assert again == measured
+    assert len(found.calls) == 1
+
+
+def test_a_set_that_is_not_there_and_a_run_that_is_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        program.main(["tiles", "--root", str(tmp_path)])
+    assert (
+        f"expected a folder that holds magnetic-tiles, found none in {tmp_path}; unpack it" in capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        program.main(["tiles", "--quick", "--evaluate-only", "--keep", str(tmp_path)])
+    assert "--evaluate-only: expected a run in --keep, its times in --output; run seed 0" in capsys.readouterr().err
+
+
+def test_a_choice_without_any_model_that_looks_is_said(tmp_path):
+    choice = {"chosen": "cnn", "trials": [{"name": "cnn"}]}
+    found = product.looking_of(choice, tmp_path, tmp_path, [], SETS["signs"])
+    assert found == {"of": None, "sentences": ["the choice is cnn, and no model that looks was tried"]}
