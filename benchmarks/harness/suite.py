@@ -23,6 +23,11 @@ SUITE = REPOSITORY / "benchmarks" / "suite.toml"
 RESULTS = "benchmarks/results"
 REFERENCE_VARIABLE = "GLIMPSE_REFERENCE"
 """Environment variable that names a checkout of the reference implementation, when ``--reference`` does not."""
+DATA = {
+    "mnist": ("MNIST/raw", "MNIST: set GLIMPSE_DATA to the folder that holds MNIST/raw"),
+    "photographs": ("traffic-signs", "photographs: set GLIMPSE_DATA to the folder that holds them, unpacked"),
+}
+"""The folder that data are found by, and what is said without it."""
 EXTRAS = {"bench": ("ap_gym", "fastapi", "litserve", "ray")}
 """Packages that each extra of pyproject.toml must have brought."""
 
@@ -138,8 +143,9 @@ def missing_needs(benchmark: Benchmark, reference: str | None) -> Iterator[str]:
         reference: A checkout of the reference implementation, if there is one.
     """
     for need in benchmark.needs:
-        if need == "mnist" and not (Path(os.environ.get("GLIMPSE_DATA") or "data") / "MNIST" / "raw").is_dir():
-            yield "MNIST: set GLIMPSE_DATA to the folder that holds MNIST/raw"
+        folder, wanted = DATA.get(need, ("", ""))
+        if folder and not (Path(os.environ.get("GLIMPSE_DATA") or "data") / folder).is_dir():
+            yield wanted
         elif need == "reference" and not reference:
             yield f"the reference implementation: name a checkout with --reference or {REFERENCE_VARIABLE}"
         elif absent := [name for name in EXTRAS.get(need, ()) if importlib.util.find_spec(name) is None]:

@@ -6,18 +6,16 @@
 
 import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.harness.command_line import command_parser
+from benchmarks.harness.glimpse_process import run_glimpse
 from benchmarks.harness.machine import REPOSITORY, describe, in_words, settle_threads
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -50,33 +48,10 @@ def train(recipe: str, seed: int, workplace: Path) -> Run:
     file = Path(recipe)
     named = str(file.resolve()) if file.is_file() else recipe
     data = Path(os.environ.get(DATA_VARIABLE) or "data").expanduser().resolve()
-    binaries = f"{Path(sys.executable).parent}/"
-    hidden = {
-        binaries: "",
-        str(workplace): ".",
-        str(data): f"${DATA_VARIABLE}",
-        str(REPOSITORY): ".",
-        str(Path.home()): "~",
-    }
-    lines = []
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-m", "glimpse", "train", "--config", named, "--seed", str(seed)],
-        cwd=workplace,
-        env={**os.environ, DATA_VARIABLE: str(data), "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        for line in process.stdout or ():
-            for path, name in hidden.items():
-                line = line.replace(path, name)
-            print(line, end="", flush=True)
-            lines.append(line)
-    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(process.returncode, workplace / "runs" / file.stem, "".join(lines), wall, cpu)
+    arguments = ("train", "--config", named, "--seed", str(seed))
+    environment = {**os.environ, DATA_VARIABLE: str(data)}
+    ended = run_glimpse(arguments, workplace, environment, {str(data): f"${DATA_VARIABLE}"})
+    return Run(ended.status, workplace / "runs" / file.stem, ended.log, ended.wall_seconds, ended.cpu_seconds)
 
 
 def figures(run: Run) -> dict[str, Any]:

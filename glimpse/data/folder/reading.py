@@ -99,7 +99,7 @@ def image_folder(
         DataError: When a class has too few images, images can't be read, they would not fit into memory and there is no
             cache, the cache can't be written, or boxes can't be those of the images.
     """
-    tree, named = found
+    tree = found.tree
     chosen: list[str] = []
     if height is None or width is None:
         count = sum(len(paths) for of_class in tree.parts.values() for paths in of_class.values())
@@ -109,8 +109,8 @@ def image_folder(
         )
         chosen.append(reason)
     _check_room(tree, (height, width, channels), cache)
-    grouped = _grouped(tree, named, group, near_duplicates, cache)
-    parts, notes = _split(tree, grouped.groups)
+    grouped = group_files(found, group, near_duplicates, cache)
+    parts, notes = complete_parts(tree, grouped.groups)
     _check_classes(parts, tree)
     objects = find_boxes(tree.root, tree.top, grouped.files, boxes)
     scaling = Scaling(height, width, channels, size_policy)
@@ -165,10 +165,21 @@ def _check_room(tree: Tree, shape: tuple[int, int, int], cache: Path | None) -> 
         )
 
 
-def _grouped(
-    tree: Tree, named: Mapping[Path, str], group: str | None, near_duplicates: bool, cache: Path | None
+def group_files(
+    found: LabelTable, group: str | None = None, near_duplicates: bool = True, cache: Path | None = None
 ) -> Grouped:
-    """The groups of a folder's files: those that are named, and the near-duplicates among the other files."""
+    """Find the groups of a folder's files: those that are named, and the near-duplicates among the other files.
+
+    Args:
+        found: As :func:`image_folder` gets it, as all others.
+        group: See there.
+        near_duplicates: See there.
+        cache: See there.
+
+    Raises:
+        DataError: When the regular expression is none, or no path matches it.
+    """
+    tree, named = found
     listed = [
         (path, f"{part}/{name}")
         for part, of_class in tree.parts.items()
@@ -212,8 +223,16 @@ def _similar_files(files: Sequence[Path], cache: Path | None) -> Pairs:
     return Pairs(readable[found.first], readable[found.second])
 
 
-def _split(tree: Tree, groups: Groups) -> tuple[Parts, list[str]]:
-    """All three parts, and a note on what was split off."""
+def complete_parts(tree: Tree, groups: Groups) -> tuple[Parts, list[str]]:
+    """Split off the parts that are not laid out.
+
+    Args:
+        tree: The folder's files.
+        groups: Their groups, each of which stays in one part.
+
+    Returns:
+        All three parts, and notes on what was split off.
+    """
     missing = {part: SHARES[part] for part in PARTS if part not in tree.parts}
     if not missing:
         return tree.parts, []
@@ -239,18 +258,25 @@ def _check_classes(parts: Parts, tree: Tree) -> None:
         )
 
 
+def in_reading_order(of_class: Mapping[str, Sequence[Path]], classes: Iterable[str]) -> list[tuple[Path, int]]:
+    """Return a part's files with their labels in the order of its images, which mixes the classes.
+
+    So the first few are a sample.
+
+    Args:
+        of_class: The part's files of each class.
+        classes: All classes.
+    """
+    ordered = [(path, label) for label, name in enumerate(classes) for path in of_class.get(name, ())]
+    mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    return [ordered[place] for place in mixed]
+
+
 def _read(
     parts: Parts, classes: Iterable[str], scaling: Scaling, cache: Path | None, objects: ObjectBoxes | None
 ) -> tuple[dict[str, Split], Decoded]:
-    """Read all parts, each in an order that mixes the classes, so that its first few are a sample.
-
-    Images that can't be read are left out.
-    """
-    listed: dict[str, list[tuple[Path, int]]] = {}
-    for part, of_class in parts.items():
-        ordered = [(path, label) for label, name in enumerate(classes) for path in of_class.get(name, ())]
-        mixed = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
-        listed[part] = [ordered[place] for place in mixed]
+    """Read all parts, each :func:`in_reading_order`; images that can't be read are left out."""
+    listed = {part: in_reading_order(of_class, classes) for part, of_class in parts.items()}
     decoded = decode_files([path for of_part in listed.values() for path, _ in of_part], scaling, cache)
     splits, start = {}, 0
     for part, of_part in listed.items():

@@ -22,6 +22,12 @@ STARTED_BY_OTHERS = {
 }
 WITHOUT_OPTIONS = ("benchmarks.harness.fresh_process", "benchmarks.serving.load")
 NOT_RUN_YET = {
+    "photographs-boards.json": "its run of 20 minutes has not been made yet",
+    "photographs-boards.log": "its run of 20 minutes has not been made yet",
+    "photographs-signs.json": "its run of 20 minutes has not been made yet",
+    "photographs-signs.log": "its run of 20 minutes has not been made yet",
+    "photographs-tiles.json": "its run of 20 minutes has not been made yet",
+    "photographs-tiles.log": "its run of 20 minutes has not been made yet",
     "processes.json": "no machine with two free cores has been at hand",
     "processes.log": "no machine with two free cores has been at hand",
     "processes.png": "no machine with two free cores has been at hand",
@@ -106,7 +112,7 @@ def test_every_recipe_is_a_cell():
 
 
 def test_needs_are_known():
-    assert {need for each in read_suite() for need in each.needs} <= {"mnist", "gpu", "reference", *suite.EXTRAS}
+    assert {need for each in read_suite() for need in each.needs} <= {"gpu", "reference", *suite.DATA, *suite.EXTRAS}
 
 
 def test_what_reads_a_run_comes_after_it():
@@ -189,12 +195,16 @@ def test_files_are_those_of_all_cells():
 def test_missing_needs_are_stated(tmp_path, monkeypatch):
     monkeypatch.setenv("GLIMPSE_DATA", str(tmp_path))
     monkeypatch.setattr(suite, "EXTRAS", {"bench": ("json", "no_such_package")})
-    benchmark = Benchmark("it", "something", ("it.json",), module="some", needs=("mnist", "reference", "bench"))
-    mnist, reference, bench = missing_needs(benchmark, None)
+    benchmark = Benchmark(
+        "it", "something", ("it.json",), module="some", needs=("mnist", "photographs", "reference", "bench")
+    )
+    mnist, photographs, reference, bench = missing_needs(benchmark, None)
     assert mnist.startswith("MNIST: set GLIMPSE_DATA")
+    assert photographs.startswith("photographs: set GLIMPSE_DATA")
     assert reference.endswith("name a checkout with --reference or GLIMPSE_REFERENCE")
     assert bench == "no_such_package: pip install '.[bench]'"
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "traffic-signs").mkdir()
     monkeypatch.setattr(suite, "EXTRAS", {"bench": ("json",)})
     assert list(missing_needs(benchmark, "/there")) == []
 

@@ -27,6 +27,14 @@ def test_one_folder_a_class_is_split_into_three_parts(tmp_path):
     assert source.train.images.dtype == torch.uint8
 
 
+def test_the_files_of_a_part_can_be_had_in_the_order_of_its_images(tmp_path):
+    found, test = labelled_files(flat(tmp_path)), read_folder(tmp_path, 6, 8, 1).test
+    parts, _ = reading.complete_parts(found.tree, reading.group_files(found).groups)
+    listed = reading.in_reading_order(parts["test"], found.tree.classes)
+    shown = [(label, 1 + int(path.stem) + 100 * label) for path, label in listed]
+    assert shown == [(int(label), int(image.max())) for image, label in zip(test.images, test.labels, strict=True)]
+
+
 def test_adding_images_moves_none_of_the_others(tmp_path):
     before = read_folder(flat(tmp_path), 6, 8, 1)
     flat(tmp_path, range(40, 97))
@@ -42,7 +50,7 @@ def test_the_parts_have_their_shares(tmp_path):
             (tmp_path / label / f"{number}.png").write_text(f"{label} {number}")
     tree, _ = labelled_files(tmp_path)
     files = [path for paths in tree.parts["train"].values() for path in paths]
-    parts, _ = reading._split(tree, Groups(tmp_path, files, {}))
+    parts, _ = reading.complete_parts(tree, Groups(tmp_path, files, {}))
     counts = {part: sum(map(len, files.values())) for part, files in parts.items()}
     assert abs(counts["test"] - 240) < 45
     assert abs(counts["validation"] - 120) < 35
