@@ -62,7 +62,7 @@ def naive_shares(boxes, locations, chosen) -> tuple[list[float], list[float]]:
         if rows:
             objects += rows
             images.append([any(column) for column in zip(*rows, strict=True)])
-    return tuple(np.mean(rows, axis=0).tolist() for rows in (objects, images))  # type: ignore[return-value]
+    return tuple(np.mean(rows, axis=0).tolist() for rows in (objects, images))
 
 
 def test_shares_of_what_is_found_are_those_of_a_loop():
@@ -143,7 +143,7 @@ def test_all_windows_of_a_model_that_takes_more_are_measured(looking):
     assert judge(found)["windows"] == 6
 
 
-def gazes(own: list[float], oracle: list[float], random: list[float], error: float = 0.0) -> dict:
+def gazes(own: list[float], oracle: list[float], random: list[float], error: float = 0.0) -> dict[str, Any]:
     return {
         "kept": len(own),
         "gazes": {"own": {"accuracy": own}, "oracle": {"accuracy": oracle}},
@@ -190,7 +190,7 @@ def test_groups_are_those_of_the_test_images_in_their_order(tmp_path):
     assert [data.classes.index(name.split("/")[1]) for name in groups] == data.source.test.labels.tolist()
 
 
-def result(seeds: dict, **other) -> dict:
+def result(seeds: dict[str, Any], **other) -> dict[str, Any]:
     return {"quick": False, "set": "signs", "machine": "new", "seeds": seeds, **other}
 
 
