@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.machine import in_words
+from glimpse.files import write_whole
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -69,4 +70,4 @@ def hand_back(text: str, result: Mapping[str, Any], output: Path | None) -> None
     """
     print(text)
     if output:
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_whole(output, json.dumps(result, indent=2) + "\n")

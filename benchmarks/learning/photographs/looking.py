@@ -204,25 +204,22 @@ def judge(looking: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``windows``; ``earned``, ``possible`` (points of accuracy over the glance, the latter None without boxes);
-        ``earns_half``; ``random_worst``, with its ``standard_error``; ``random_lowers``: by more than two standard
-        errors; and ``sentences``.
+        ``earns_half``, None where nothing is possible; ``random_worst``, with its ``standard_error``;
+        ``random_lowers``: by more than two standard errors; and ``sentences``.
     """
     windows = looking["kept"] - 1 or WINDOWS
     own, oracle = (looking["gazes"].get(gaze, {}).get("accuracy") for gaze in ("own", "oracle"))
     earned = 100 * (own[windows] - own[0])
     possible = None if oracle is None else 100 * (oracle[windows] - own[0])
-    half = None if possible is None else earned >= possible / 2
+    half = None if possible is None or possible <= 0 else earned >= possible / 2
+    share = {None: "so that there is nothing to earn", True: "at least half", False: "less than half"}[half]
     differences = [100 * each for each in looking["random_less_glance"]]
     worst = min(range(len(differences)), key=differences.__getitem__)
     error = 100 * looking["random_less_glance_standard_error"][worst]
     lowers = differences[worst] < -2 * error
     sentences = [
         f"looking earns {earned:.1f} points over the glance alone with {windows} windows"
-        + (
-            ""
-            if possible is None
-            else f", windows on the objects would earn {possible:.1f}: {'at least' if half else 'less than'} half"
-        ),
+        + ("" if possible is None else f", windows on the objects would earn {possible:.1f}: {share}"),
         f"random windows change the glance's figure by {', '.join(f'{each:+.1f}' for each in differences)} points; the "
         f"worst is {differences[worst]:+.1f} (standard error {error:.1f}): "
         + ("lower by more than two standard errors" if lowers else "not lower by more than chance"),

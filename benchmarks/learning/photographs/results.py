@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glimpse.files import write_whole
+
 
 def read_result(file: Path | None) -> dict[str, Any]:
     """Read what earlier calls found; nothing where there is no file.
@@ -23,7 +25,7 @@ def write_result(result: Mapping[str, Any], file: Path | None) -> None:
         file: The file.
     """
     if file:
-        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_whole(file, json.dumps(result, indent=2) + "\n")
 
 
 def merge_results(earlier: Mapping[str, Any], latest: Mapping[str, Any]) -> dict[str, Any]:

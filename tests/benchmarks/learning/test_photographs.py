@@ -162,6 +162,9 @@ def test_looking_is_judged_by_half_of_an_oracle_and_by_random_windows():
     assert (poor["earns_half"], poor["random_lowers"]) == (False, True)
     assert "the worst is -5.0 (standard error 1.0): lower by more" in poor["sentences"][1]
     assert not judge(gazes([0.5, 0.6], [0.5, 0.7], [-0.05], 0.03))["random_lowers"]
+    nothing = judge(gazes([0.5, 0.5], [0.5, 0.4], [0.0]))
+    assert nothing["earns_half"] is None
+    assert "would earn -10.0: so that there is nothing to earn" in nothing["sentences"][0]
 
 
 def test_a_standard_error_of_single_images_is_the_binomial_one():

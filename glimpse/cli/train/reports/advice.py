@@ -109,9 +109,11 @@ def compare_models(
     """
     model.to(trainer.strategy.root_device)
     finalists: list[Finalist] = []
+    steps: list[int] = []
     for name in (BEST_FILE, LAST_FILE):
         checkpoint = read_checkpoint(output / name)
-        if finalists and finalists[0].epoch == checkpoint["epoch"] + 1:
+        steps.append(checkpoint["global_step"])
+        if len(set(steps)) < len(steps):  # the best model is the last one
             finalists.append(replace(finalists[0], name=name))
             continue
         model.load_state_dict(checkpoint["state_dict"])
