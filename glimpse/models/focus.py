@@ -68,7 +68,7 @@ class GlanceAndFocus(nn.Module):
 
     Args:
         glance: Network from the scaled image to a map of ``glance.features`` channels.
-        focus: Network from a window to a map of ``focus.features`` channels.
+        focus: Network from a window to a map of ``focus.features`` channels; None for the glance's own.
         num_classes: Number of classes.
         channels: Channels of the image.
         window: Side of a window, pixels of the image.
@@ -82,7 +82,7 @@ class GlanceAndFocus(nn.Module):
     def __init__(
         self,
         glance: nn.Module,
-        focus: nn.Module,
+        focus: nn.Module | None,
         num_classes: int,
         channels: int = 3,
         window: int = 64,
@@ -92,7 +92,8 @@ class GlanceAndFocus(nn.Module):
         super().__init__()
         self.glance, self.focus = glance, focus
         self.window, self.reduction = window, reduction
-        features, close = int(glance.features), int(focus.features)  # type: ignore[arg-type]
+        features = int(glance.features)  # type: ignore[arg-type]
+        close = features if focus is None else int(focus.features)  # type: ignore[arg-type]
         self.dropout = nn.Dropout(dropout)
         self.place_classifier = nn.Conv2d(features, num_classes, 1)
         self.whole_classifier = nn.Linear(2 * features, num_classes)
@@ -129,7 +130,8 @@ class GlanceAndFocus(nn.Module):
         """
         cut = [extract_glimpse(images, each, self.window, 1, 1) for each in locations.unbind(1)]
         pixels = torch.cat(cut, dim=1)
-        features = self.focus(standardise(pixels.flatten(0, 1), self.mean, self.std))
+        encode = self.glance if self.focus is None else self.focus
+        features = encode(standardise(pixels.flatten(0, 1), self.mean, self.std))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         found: Tensor = precisely(self.window_classifier, self.dropout(pooled)).unflatten(0, pixels.shape[:2])
         return found

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from glimpse.nn.backbones.stages import stages_of
 
@@ -55,6 +56,7 @@ class Backbone(nn.Module):
         self.normalisation = normalisation
         self.any_size = not any(type(part).__name__.endswith("Same") for part in body.modules())
         self._frozen: tuple[nn.Module, ...] = ()
+        self._keeps_averages = False
         _, self.features, rows, _ = self._probe(PROBE, PROBE).shape
         self.stride = 2 ** round(math.log2(PROBE / rows))
 
@@ -92,10 +94,19 @@ class Backbone(nn.Module):
         self._frozen = tuple(parts)
         self.train(self.training)
 
+    def keep_averages(self) -> None:
+        """Have batch normalisation use the averages that it has, in training too.
+
+        Those of a large data set are better than those of a small batch, and hold for images of several sizes at once.
+        """
+        self._keeps_averages = True
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Backbone":
-        """Turn training on or off; frozen parts always stay in evaluation."""
+        """Turn training on or off; frozen parts, and averages that are kept, always stay in evaluation."""
         super().train(mode)
-        for part in self._frozen:
+        averages = [part for part in self.modules() if self._keeps_averages and isinstance(part, _BatchNorm)]
+        for part in (*self._frozen, *averages):
             part.eval()
         return self
 

@@ -15,8 +15,11 @@ from glimpse.errors import Argument, ArgumentError
 from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus, within
 from glimpse.nn.encoders import ImageEncoder, middles
 from glimpse.nn.retina import extract_glimpse
-from glimpse.training.classifier import ClassifierTraining, check_training_options
+from glimpse.training.classifier import check_training_options
+from glimpse.training.transfer.backbone import BackboneTraining
 
+CLOSE = ("own", "glance")
+"""What looks at windows: an encoder of their own, or the glance's."""
 _COUNTS = ("num_glimpses", "window", "reduction", "candidates", "crops")
 CORE = 0.5
 """Share of a box's sides within which a place counts as on the object."""
@@ -34,7 +37,7 @@ class Windows(NamedTuple):
     covered: Bool[Tensor, "batch windows map_height map_width"]
 
 
-class FocusTraining(ClassifierTraining):
+class FocusTraining(BackboneTraining):
     """Train glance and focus (see :mod:`glimpse.models.focus`).
 
     The loss has up to four parts. The glance's: minus the log-probability of the truth, a pair of class and place where
@@ -54,16 +57,18 @@ class FocusTraining(ClassifierTraining):
             holds an object that would take up far less of the whole image, and costs less.
         crop_share: Share of the training that is on crops, in [0, 1).
         crops: Crops of each image in a batch.
-        widths: Channels of each stage of the glance's encoder; each stage halves the map's sides.
+        widths: Channels of each stage of the glance's encoder, where it is no backbone; each stage halves the map's sides.
         depths: Layers of each stage.
-        focus_widths: Channels of each stage of the windows' encoder.
+        close: What looks at windows: own, an encoder of their own, or glance, that of the glance.
+        focus_widths: Channels of each stage of the windows' own encoder.
         focus_depths: Layers of each stage.
         dropout: Share of the features that training leaves out before each classifier, in [0, 1).
         policy_weight: Weight of the policy's loss.
-        options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`. A backbone takes the place of the
+            glance's encoder.
 
     Raises:
-        ValueError: When an option is out of its range, or the images are smaller than a window.
+        ValueError: When an option is unknown or out of its range, or the images are smaller than a window.
     """
 
     kind: ClassVar[str] = "focus"
@@ -86,6 +91,7 @@ class FocusTraining(ClassifierTraining):
         crops: int = 4,
         widths: list[int] = [16, 32, 64],  # noqa: B006
         depths: list[int] = [1, 1, 3],  # noqa: B006
+        close: str = "own",
         focus_widths: list[int] = [32, 64, 96],  # noqa: B006
         focus_depths: list[int] = [1, 2, 2],  # noqa: B006
         dropout: float = 0.1,
@@ -98,7 +104,7 @@ class FocusTraining(ClassifierTraining):
             window = min(64, max(8, 8 * round(min(height, width) / 24)))
         self.save_hyperparameters()
         ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, math.inf), "crop_share": (0.0, 0.99)}
-        check_training_options(self.hparams, _COUNTS, ranges)
+        check_training_options(self.hparams, _COUNTS, ranges, {"close": CLOSE})
         if min(height, width) < window:
             raise ArgumentError(
                 f"expected images at least as large as a window of {window}x{window} pixels, got {height}x{width}; "
@@ -114,9 +120,10 @@ class FocusTraining(ClassifierTraining):
             )
         self.candidates, self.policy_weight = candidates, policy_weight
         self.empty_class: int | None = None
-        glance = ImageEncoder(channels, tuple(widths), tuple(depths))
-        focus = ImageEncoder(channels, tuple(focus_widths), tuple(focus_depths))
-        model = GlanceAndFocus(glance, focus, len(classes), channels, window, reduction, dropout)
+        trunk = self.new_trunk((height // reduction, width // reduction), "images")
+        glance = ImageEncoder(channels, tuple(widths), tuple(depths)) if trunk is None else trunk
+        own = ImageEncoder(channels, tuple(focus_widths), tuple(focus_depths)) if close == "own" else None
+        model = GlanceAndFocus(glance, own, len(classes), channels, window, reduction, dropout)
         self.observer = FocusObserver(model, num_glimpses)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:

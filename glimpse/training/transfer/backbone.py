@@ -26,10 +26,10 @@ class BackboneTraining(ClassifierTraining):
         backbone: A network of torchvision or timm in place of our own encoder, by name, such as resnet18 or
             tf_efficientnet_lite0.
         backbone_weights: Its weights at the start: nothing (random), default (the library's own, downloaded), package
-            (those of an installed package), or a local file.
+            (those of an installed package), or a local file. With any, its batch normalisation keeps its averages.
         backbone_layer: The part of it that gives the map; its last map when left out.
         freeze: What of it is not trained: none, all, or a number of stages from the first on; each stage halves the
-            map. Its batch normalisation keeps its averages.
+            map.
         backbone_rate: Factor of the learning rate for its weights. When left out 0.1 with weights, 1 without.
         options: Those of :class:`glimpse.training.classifier.ClassifierTraining`.
     """
@@ -80,6 +80,8 @@ class BackboneTraining(ClassifierTraining):
                 f", got {min(sizes)}; raise it, or choose an earlier ",
                 Argument("backbone_layer"),
             )
+        if options["backbone_weights"] is not None:
+            made.keep_averages()
         if options["freeze"] != "none":
             made.freeze(None if options["freeze"] == "all" else options["freeze"])
         return made
