@@ -110,14 +110,21 @@ class GlanceAndFocus(nn.Module):
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
         """
-        pixels = fractions(images)
-        if self.reduction > 1:
-            pixels = functional.avg_pool2d(pixels, self.reduction)
-        features = self.glance(standardise(pixels, self.mean, self.std))
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+        features = self.glance_map(images)
+        pooled = mean_and_max(features)
         places = precisely(self.place_classifier, self.dropout(features)) + NOTHING
         visited = torch.zeros_like(places[:, 0], dtype=torch.bool)
         return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places, visited)
+
+    def glance_map(
+        self, images: Shaped[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch features map_height map_width"]:
+        """What the glance sees of images, as :meth:`look_around` takes them."""
+        pixels = fractions(images)
+        if self.reduction > 1:
+            pixels = functional.avg_pool2d(pixels, self.reduction)
+        features: Tensor = self.glance(standardise(pixels, self.mean, self.std))
+        return features
 
     def look_closely(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch windows 2"]
@@ -132,9 +139,8 @@ class GlanceAndFocus(nn.Module):
         pixels = torch.cat(cut, dim=1)
         encode = self.glance if self.focus is None else self.focus
         features = encode(standardise(pixels.flatten(0, 1), self.mean, self.std))
-        pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
-        found: Tensor = precisely(self.window_classifier, self.dropout(pooled)).unflatten(0, pixels.shape[:2])
-        return found
+        found: Tensor = precisely(self.window_classifier, self.dropout(mean_and_max(features)))
+        return found.unflatten(0, pixels.shape[:2])
 
     def inside(self, location: Float[Tensor, "*shape 2"], height: int, width: int) -> Float[Tensor, "*shape 2"]:
         """The nearest locations whose windows lie within the image.
@@ -202,6 +208,13 @@ class GlanceAndFocus(nn.Module):
         away = (middles(rows, columns, location.device) - location.unsqueeze(1)).abs() <= reach
         within: Tensor = away.all(2).unflatten(1, (rows, columns))
         return within
+
+
+def mean_and_max(
+    features: Float[Tensor, "batch features map_height map_width"],
+) -> Float[Tensor, "batch twice_features"]:
+    """The mean of each feature over the places of a map, and its maximum."""
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
 def within(location: Float[Tensor, "*shape 2"], reach: Float[Tensor, " 2"]) -> Float[Tensor, "*shape 2"]:

@@ -18,6 +18,8 @@ LARGEST_CANVAS = 640
 """The longest side of a canvas that windows are cut from, pixels: the sketch of it must fit into a training's time."""
 WORTH_LOOKING = 3
 """How many windows a side an image must have for looking to be tried: below that one window covers most of it."""
+MOST_FITTED = 4000
+"""Images that a pretrained network's head is fitted on at most: their features must fit into a trial's time."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Contender:
         reason: Why it is tried, in words.
         options: The options of its training, without those of the data set, the length and the output.
         is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
+        is_fitted: Whether its head is fitted before the first step, on ``MOST_FITTED`` images at most.
     """
 
     name: str
     reason: str
     options: tuple[str, ...]
     is_pretrained: bool = False
+    is_fitted: bool = False
 
 
 def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
@@ -47,10 +51,12 @@ def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
     channels = 1 if survey.is_grey else 3
     found = [_from_scratch(survey, channels, augmentation) for augmentation in ("none", "strong")]
     if has_backbone:
-        found.append(_pretrained())
+        found.append(_pretrained(channels))
     canvas = _canvas(survey, LARGEST_CANVAS)
     if min(canvas) >= WORTH_LOOKING * WINDOW:
         found.append(_looking(survey, canvas, channels))
+        if has_backbone:
+            found.append(_looking_pretrained(survey, channels))
     return found
 
 
@@ -76,25 +82,28 @@ def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Contender
     )
 
 
-def _pretrained() -> Contender:
+def _pretrained(channels: int) -> Contender:
     return Contender(
         name="pretrained",
         reason=f"{BACKBONE}, trained on ImageNet, frozen, with a linear head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}",
-        options=("--config=folder-pretrained",),
+        options=("--config=folder-pretrained", f"--data.channels={channels}", f"--model.fit_images={MOST_FITTED}"),
         is_pretrained=True,
+        is_fitted=True,
     )
 
 
-def finetuned(checkpoint: Path) -> Contender:
+def finetuned(pretrained: Contender, checkpoint: Path) -> Contender:
     """The pretrained network, trained on from its fitted head.
 
     Args:
-        checkpoint: That of the fitted head.
+        pretrained: The network with the fitted head.
+        checkpoint: Its checkpoint.
     """
+    of_data = (option for option in pretrained.options if option.startswith("--data."))
     return Contender(
         name="finetuned",
         reason=f"{BACKBONE}, its last stages trained on from the fitted head",
-        options=("--config=folder-finetuned", f"--finetune={checkpoint}"),
+        options=("--config=folder-finetuned", *of_data, f"--finetune={checkpoint}"),
     )
 
 
@@ -106,12 +115,11 @@ def _crop(canvas: tuple[int, int]) -> int:
 def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contender:
     height, width = canvas
     reduction = 2 if min(canvas) >= 2 * WORTH_LOOKING * WINDOW else 1
-    taught = "by boxes" if survey.has_boxes else "by the labels alone"
     return Contender(
         name="focus",
         reason=(
             f"a glance at the whole at {height // reduction}x{width // reduction}, and windows of {WINDOW}x{WINDOW} at "
-            f"{height}x{width}, the gaze taught {taught}"
+            f"{height}x{width}, the gaze taught {_teacher(survey)}"
         ),
         options=(
             "--config=folder-focus",
@@ -123,3 +131,23 @@ def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contende
             f"--model.crop={_crop(canvas)}",
         ),
     )
+
+
+def _looking_pretrained(survey: Survey, channels: int) -> Contender:
+    return Contender(
+        name="focus-pretrained",
+        reason=(
+            f"a glance at the whole by {BACKBONE}, trained on from a fitted head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}, "
+            f"and windows at twice its resolution, the gaze taught {_teacher(survey)}"
+        ),
+        options=(
+            "--config=folder-focus-pretrained",
+            f"--data.channels={channels}",
+            f"--model.fit_images={MOST_FITTED}",
+        ),
+        is_fitted=True,
+    )
+
+
+def _teacher(survey: Survey) -> str:
+    return "by boxes" if survey.has_boxes else "by the labels alone"

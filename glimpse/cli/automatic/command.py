@@ -163,7 +163,7 @@ def _train_longer(
     from glimpse.cli.automatic.trials import run_trial
 
     best = choice.best
-    candidate = finetuned(best.checkpoint) if best.candidate.is_pretrained else best.candidate
+    candidate = finetuned(best.candidate, best.checkpoint) if best.candidate.is_pretrained else best.candidate
     folder = settings.output / CHOSEN
     longer = run_trial(candidate, settings.options, folder, seconds, data, least_epochs=best.epochs, is_shown=True)
     return min((longer, best), key=lambda trial: trial.measure(choice.balanced))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.automatic.candidates import Contender
+from glimpse.cli.automatic.candidates import MOST_FITTED, Contender
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
@@ -17,8 +17,11 @@ from glimpse.training.callbacks import LAST_FILE, METRICS_FILE, read_metrics
 from glimpse.training.classifier import BALANCED_ERROR, VALIDATION_ERROR
 
 _PROGRAM = "glimpse train"
-WARM_UP_BATCHES, TIMED_BATCHES = 4, 12
-"""Training batches before the clock counts, and those that it counts."""
+TIMED_EPOCHS, TIMED_BATCHES = 5, 2
+"""Epochs that are timed, of which the first doesn't count, and their batches: as many in all as show both parts of a
+training that begins on crops."""
+FORWARD = 1 / 3
+"""Time of an image that is classified, as a share of one that is trained on."""
 MOST_EPOCHS = 300
 LOG_FILE = "log.txt"
 
@@ -57,30 +60,40 @@ class CandidateTrial:
         return self.folder / LAST_FILE
 
 
-def seconds_an_epoch(
-    candidate: Contender, options: Sequence[str], folder: Path, images: int, validation_images: int
-) -> float:
-    """Estimate the wall time of an epoch, by training a few batches.
+def seconds_an_image(candidate: Contender, options: Sequence[str], folder: Path) -> float:
+    """Estimate the wall time that training takes for an image, by training a few batches.
 
     Args:
         candidate: What is trained.
         options: The data set's options.
         folder: A folder for the training.
-        images: Training images.
-        validation_images: Validation images, each of which takes a third of a training image's time.
 
     Raises:
         UsageError: When an option does not fit.
         RunError: When the training fails.
     """
-    taken = {}
-    for count in (WARM_UP_BATCHES, WARM_UP_BATCHES + TIMED_BATCHES):
-        limits = ("--trainer.max_epochs=1", f"--trainer.limit_train_batches={count}", "--trainer.limit_val_batches=0")
-        _run([*candidate.options, *options, *limits, f"--output={folder}", "--overwrite"], folder / LOG_FILE)
-        taken[count] = read_metrics(folder / METRICS_FILE)[-1]["seconds"]
-    one = max(1e-4, (taken[WARM_UP_BATCHES + TIMED_BATCHES] - taken[WARM_UP_BATCHES]) / TIMED_BATCHES)
+    limits = {"max_epochs": TIMED_EPOCHS, "limit_train_batches": TIMED_BATCHES, "limit_val_batches": 0}
+    short = [f"--trainer.{name}={value}" for name, value in limits.items()]
+    short += ["--model.head=trained"] if candidate.is_fitted else []
+    _run([*candidate.options, *options, *short, f"--output={folder}", "--overwrite"], folder / LOG_FILE)
+    taken = sum(row["seconds"] for row in read_metrics(folder / METRICS_FILE)[1:])
     size = read_recipe(folder / CONFIG_FILE)["data"]["init_args"]["batch_size"]
-    return float(one * (images + validation_images / 3) / size)
+    return max(1e-7, taken / ((TIMED_EPOCHS - 1) * TIMED_BATCHES * size))
+
+
+def epochs_within(seconds: float, an_image: float, candidate: Contender, images: int, validation_images: int) -> int:
+    """How many epochs fit into a time: one at least, ``MOST_EPOCHS`` at most.
+
+    Args:
+        seconds: The time.
+        an_image: What training takes for an image, seconds.
+        candidate: What is trained.
+        images: Training images.
+        validation_images: Validation images, which each epoch classifies.
+    """
+    fitted = min(images, MOST_FITTED) + validation_images if candidate.is_fitted else 0
+    left = seconds - fitted * an_image * FORWARD
+    return max(1, min(MOST_EPOCHS, math.floor(left / (an_image * (images + validation_images * FORWARD)))))
 
 
 def run_trial(
@@ -112,9 +125,10 @@ def run_trial(
         options = ("--model.class_weights=balanced", *options)
     epochs = 1
     if not candidate.is_pretrained:
-        an_epoch = seconds_an_epoch(candidate, options, folder, len(data.source.train), len(data.source.validation))
-        left = seconds - (time.monotonic() - start)
-        epochs = max(1, least_epochs, min(MOST_EPOCHS, math.floor(left / an_epoch)))
+        an_image = seconds_an_image(candidate, options, folder)
+        left, source = seconds - (time.monotonic() - start), data.source
+        planned = epochs_within(left, an_image, candidate, len(source.train), len(source.validation))
+        epochs = max(least_epochs, planned)
     arguments = [*candidate.options, *options, f"--trainer.max_epochs={epochs}", f"--output={folder}", "--overwrite"]
     _run(arguments, None if is_shown else folder / LOG_FILE)
     last: dict[str, Any] = read_metrics(folder / METRICS_FILE)[-1]

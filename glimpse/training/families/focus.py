@@ -1,40 +1,37 @@
 """Training of glance and focus: from class labels alone, or with boxes that tell where the objects are."""
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.datasets import Split
-from glimpse.data.share import drawn_for
 from glimpse.errors import Argument, ArgumentError
-from glimpse.models.focus import NEVER, FocusObserver, FocusState, GlanceAndFocus, within
+from glimpse.models.focus import FocusObserver, FocusState, GlanceAndFocus, mean_and_max, within
 from glimpse.nn.encoders import ImageEncoder, middles
 from glimpse.nn.retina import extract_glimpse
+from glimpse.training.box_objectives import (
+    SEEN,
+    Windows,
+    empty_class,
+    evenly,
+    known_first,
+    near_objects,
+    placed_loss,
+    pointing_loss,
+    window_loss,
+)
 from glimpse.training.classifier import check_training_options
 from glimpse.training.transfer.backbone import BackboneTraining
+from glimpse.training.transfer.linear_head import HEADS, check_head
 
 CLOSE = ("own", "glance")
 """What looks at windows: an encoder of their own, or the glance's."""
 _COUNTS = ("num_glimpses", "window", "reduction", "candidates", "crops")
-CORE = 0.5
-"""Share of a box's sides within which a place counts as on the object."""
 AROUND = 0.75
 """Share of the crops of an image with objects that are cut around one."""
-SEEN = 0.8
-"""Share of a window's sides within which the middle of an object must lie for the window to show it."""
-
-
-class Windows(NamedTuple):
-    """Windows of a batch that were looked at in training."""
-
-    locations: Float[Tensor, "batch windows 2"]
-    evidence: Float[Tensor, "batch windows classes"]
-    covered: Bool[Tensor, "batch windows map_height map_width"]
 
 
 class FocusTraining(BackboneTraining):
@@ -57,15 +54,18 @@ class FocusTraining(BackboneTraining):
             holds an object that would take up far less of the whole image, and costs less.
         crop_share: Share of the training that is on crops, in [0, 1).
         crops: Crops of each image in a batch.
-        widths: Channels of each stage of the glance's encoder, where it is no backbone; each stage halves the map's sides.
+        widths: Channels of each stage of the glance's own encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         close: What looks at windows: own, an encoder of their own, or glance, that of the glance.
         focus_widths: Channels of each stage of the windows' own encoder.
         focus_depths: Layers of each stage.
         dropout: Share of the features that training leaves out before each classifier, in [0, 1).
         policy_weight: Weight of the policy's loss.
-        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`. A backbone takes the place of the
-            glance's encoder.
+        head: How the classifier of the whole begins: trained, at zero; or fitted, by logistic regression on the
+            features of a pretrained backbone, so that a training of any length is at least as good as that.
+        fit_images: Images that a fitted head is fitted on at most; all when left out.
+        options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`; a backbone takes the place of
+            the glance's own encoder.
 
     Raises:
         ValueError: When an option is unknown or out of its range, or the images are smaller than a window.
@@ -96,6 +96,8 @@ class FocusTraining(BackboneTraining):
         focus_depths: list[int] = [1, 2, 2],  # noqa: B006
         dropout: float = 0.1,
         policy_weight: float = 0.1,
+        head: str = "trained",
+        fit_images: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
@@ -104,7 +106,8 @@ class FocusTraining(BackboneTraining):
             window = min(64, max(8, 8 * round(min(height, width) / 24)))
         self.save_hyperparameters()
         ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, math.inf), "crop_share": (0.0, 0.99)}
-        check_training_options(self.hparams, _COUNTS, ranges, {"close": CLOSE})
+        check_training_options(self.hparams, _COUNTS, ranges, {"close": CLOSE, "head": HEADS})
+        check_head(head, self.hparams["backbone_weights"], fit_images)
         if min(height, width) < window:
             raise ArgumentError(
                 f"expected images at least as large as a window of {window}x{window} pixels, got {height}x{width}; "
@@ -174,21 +177,30 @@ class FocusTraining(BackboneTraining):
             policy = self._policy_loss(state, windows, before, labels, log_prob)
             return {"glance": glance, "answer": answer, "windows": answer.new_zeros(()), "policy": policy}
         told = self.is_told(labels, boxes)
-        placed = placed_loss(state, labels, boxes, told)
-        glance = (placed if self.class_weights is None else placed * self.class_weights[labels]).mean()
+        if self.hparams["head"] == "fitted":
+            # The whole tells the class already: moving that to the places would cost what was fitted.
+            glance = self.classification(images, before.unsqueeze(1), labels) + pointing_loss(state, boxes)
+        else:
+            placed = placed_loss(state, labels, boxes, told)
+            glance = (placed if self.class_weights is None else placed * self.class_weights[labels]).mean()
         reach = boxes.new_tensor([model.window / size[1], model.window / size[0]])
-        near = _near(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
+        near = near_objects(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
         shown = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
         both = Windows(*(torch.cat(pair, dim=1) for pair in zip(windows, shown, strict=True)))
         close = window_loss(both, labels, boxes, told, model.window / size[1], model.window / size[0])
         return {"glance": glance, "answer": answer, "windows": close, "policy": answer.new_zeros(())}
 
     def on_fit_start(self) -> None:
-        """Find the class of what shows nothing; see :meth:`ClassifierTraining.on_fit_start`."""
+        """Find the class of what shows nothing, and fit the head; see :meth:`ClassifierTraining.on_fit_start`."""
         super().on_fit_start()
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, ImageData) and data.source.train.boxes is not None:
+        if not isinstance(data, ImageData):
+            return
+        if data.source.train.boxes is not None:
             self.empty_class = empty_class(data.source.train, len(self.classes))
+        if self.hparams["head"] == "fitted" and self.trainer.ckpt_path is None and not self.is_finetuned:
+            model = self.observer.model
+            self.fit_head(model.whole_classifier, lambda images: mean_and_max(model.glance_map(images)), data)
 
     def is_told(self, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"]) -> Bool[Tensor, " batch"]:
         """Whether it is known of each image where its objects are: it has boxes, or its class never shows an object.
@@ -225,11 +237,11 @@ class FocusTraining(BackboneTraining):
         (height, width), side = images.shape[-2:], self.hparams["crop"]
         count = self.hparams["crops"]
         labels, boxes = (each.repeat_interleave(count, 0) for each in (labels, boxes))
-        around = _evenly(boxes[:, 0, 0], generator) < AROUND
+        around = evenly(boxes[:, 0, 0], generator) < AROUND
         if self.empty_class is None:
             around = torch.ones_like(around)
         reach = boxes.new_tensor([side / width, side / height])
-        location = within(_near(boxes, reach, around, generator), reach)
+        location = within(near_objects(boxes, reach, around, generator), reach)
         of_each = location.unflatten(0, (-1, count)).unbind(1)
         pixels = torch.cat([extract_glimpse(images, each, side, 1, 1) for each in of_each], dim=1).flatten(0, 1)
         corner = ((location - reach + 1) / 2)[:, None]
@@ -256,7 +268,7 @@ class FocusTraining(BackboneTraining):
         """Sample places without replacement, by the Gumbel-top-k trick (Kool et al. 2019, section 3)."""
         rows, columns = state.places.shape[2:]
         log_prob = state.places.logsumexp(1).flatten(1).log_softmax(1)
-        noise = _evenly(log_prob, generator).clamp(1e-9, 1 - 1e-7)
+        noise = evenly(log_prob, generator).clamp(1e-9, 1 - 1e-7)
         chosen = (log_prob.detach() - (-noise.log()).log()).topk(min(count, rows * columns), dim=1).indices
         locations = middles(rows, columns, log_prob.device)[chosen]
         return self.observer.model.inside(locations, size[0], size[1]), log_prob.gather(1, chosen)
@@ -284,122 +296,3 @@ class FocusTraining(BackboneTraining):
             advantages = rewards - (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
             advantages = advantages / advantages.square().mean().sqrt().clamp_min(1e-8)
         return -(log_prob * advantages).sum(1).mean()
-
-
-def known_first(boxes: Float[Tensor, "batch most 4"]) -> Float[Tensor, "batch most 4"]:
-    """Order each image's boxes so that those that are NaN come last."""
-    order = boxes[..., :1].isnan().long().argsort(dim=1, stable=True)
-    return boxes.gather(1, order.expand(-1, -1, 4))
-
-
-def empty_class(part: Split, classes: int) -> int | None:
-    """The class whose images show no object, while those of all others do; None where there is none, or several.
-
-    Args:
-        part: Training images with boxes.
-        classes: Number of classes.
-    """
-    assert part.boxes is not None
-    has_object = ~part.boxes[:, :, 0].isnan().all(1)
-    empty = [each for each in range(classes) if not has_object[part.labels == each].any()]
-    return empty[0] if len(empty) == 1 else None
-
-
-def _evenly(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers in [0, 1), one for each entry of ``rows``; see :func:`glimpse.data.share.drawn_for`."""
-    return drawn_for(
-        generator, rows.detach(), lambda whole: torch.rand(whole.shape, generator=generator, device=whole.device)
-    )
-
-
-def _near(
-    boxes: Float[Tensor, "batch most 4"],
-    reach: Float[Tensor, " 2"],
-    wanted: Bool[Tensor, " batch"],
-    generator: torch.Generator,
-) -> Float[Tensor, "batch 2"]:
-    """Locations from which one of each image's objects is within reach; anywhere where none is, or none is wanted."""
-    share = _evenly(boxes[:, 0], generator)
-    known = ~boxes[:, :, 0].isnan()  # those come first
-    pick = (share[:, :1] * known.sum(1, keepdim=True)).long()
-    chosen = boxes.gather(1, pick[:, :, None].expand(-1, -1, 4)).squeeze(1)
-    middle, half = chosen[:, :2] + chosen[:, 2:] - 1, chosen[:, 2:] - chosen[:, :2]
-    # As much of the object as fits is within reach.
-    free = (reach - half).clamp_min(0.1 * reach)
-    offset = share[:, 2:] * 2 - 1
-    return torch.where((known.any(1) & wanted)[:, None], middle + offset * free, offset)
-
-
-def _inside_boxes(
-    points: Float[Tensor, "points 2"], boxes: Float[Tensor, "batch most 4"], share: float
-) -> Bool[Tensor, "batch points"]:
-    """Whether points, (x, y) in [-1, 1], lie in the middle part of any box."""
-    corners = boxes * 2 - 1
-    middle, half = (corners[..., :2] + corners[..., 2:]) / 2, (corners[..., 2:] - corners[..., :2]) / 2 * share
-    return ((points[None, :, None] - middle[:, None]).abs() <= half[:, None]).all(3).any(2)
-
-
-def placed_loss(
-    state: FocusState,
-    labels: Int64[Tensor, " batch"],
-    boxes: Float[Tensor, "batch most 4"],
-    told: Bool[Tensor, " batch"],
-) -> Float[Tensor, " batch"]:
-    """Minus the log-probability of the true pair of class and place, nats.
-
-    That is of any place on an object; of no place in an image without one; and of all places and none together where
-    the place is not known.
-
-    Args:
-        state: The evidence of the glance.
-        labels: True classes.
-        boxes: Where objects are, NaN where there is none.
-        told: Whether it is known of an image where its objects are.
-    """
-    rows, columns = state.places.shape[2:]
-    points = middles(rows, columns, boxes.device)
-    on = _inside_boxes(points, boxes, CORE)
-    # An object that is smaller than a place has the nearest one.
-    middle = (boxes[:, :, :2] + boxes[:, :, 2:]) - 1
-    known = ~middle[..., 0].isnan()
-    nearest = (points[None, None] - middle.nan_to_num(9.0).unsqueeze(2)).square().sum(3).argmin(2)
-    on = on | (functional.one_hot(nearest, rows * columns).bool() & known.unsqueeze(2)).any(1)
-    truth = state.places.flatten(2).gather(1, labels[:, None, None].expand(-1, 1, rows * columns)).squeeze(1)
-    placed = truth.masked_fill(~on, NEVER).logsumexp(1)
-    nowhere = state.nowhere.gather(1, labels[:, None]).squeeze(1)
-    anywhere = torch.logaddexp(nowhere, truth.logsumexp(1))
-    target = torch.where(known.any(1), placed, torch.where(told, nowhere, anywhere))
-    every = torch.cat([state.nowhere, state.places.flatten(1)], dim=1).logsumexp(1)
-    return every - target
-
-
-def window_loss(
-    windows: Windows,
-    labels: Int64[Tensor, " batch"],
-    boxes: Float[Tensor, "batch most 4"],
-    told: Bool[Tensor, " batch"],
-    wide: float,
-    high: float,
-) -> Float[Tensor, ""]:
-    """Cross-entropy of what each window shows, the class or nothing; a window that cuts an object does not count.
-
-    Args:
-        windows: The windows.
-        labels: True classes.
-        boxes: Where objects are, NaN where there is none.
-        told: Whether it is known of an image where its objects are; windows of others do not count.
-        wide: Width of a window as a share of the image's.
-        high: Height of it.
-    """
-    reach = windows.locations.new_tensor([wide, high])
-    middle = ((boxes[:, :, :2] + boxes[:, :, 2:]) - 1).unsqueeze(1)
-    half = (boxes[:, :, 2:] - boxes[:, :, :2]).unsqueeze(1)
-    away = (middle - windows.locations.unsqueeze(2)).abs()
-    shown = (away <= reach * SEEN).all(3) | (away <= half * CORE).all(3)
-    touched = (away < reach + half).all(3).any(2)
-    shows = shown.any(2)
-    target = torch.where(shows, labels.unsqueeze(1) + 1, 0)
-    logits = functional.pad(windows.evidence, (1, 0))
-    loss = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    counted = ((shows | ~touched) & told.unsqueeze(1)).flatten().float()
-    return (loss * counted).sum() / counted.sum().clamp_min(1)

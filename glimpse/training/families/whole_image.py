@@ -7,21 +7,14 @@ import torch
 from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
-from glimpse.data.datasets import Split
 from glimpse.data.held_out import LabelledBatch
-from glimpse.errors import Argument, ArgumentError, Setting
-from glimpse.evaluation.scores import is_unbalanced
 from glimpse.models.cnn import POOLING, ConvolutionalNet
 from glimpse.models.mlp import FullyConnectedNet
 from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.transfer.backbone import BackboneTraining
-from glimpse.training.transfer.linear_head import fit_linear_head
-
-HEADS = ("trained", "fitted")
-FITTED = 32
-"""Images whose features are computed at once."""
+from glimpse.training.transfer.linear_head import HEADS, check_head
 
 
 class WholeImageTraining(ClassifierTraining):
@@ -86,9 +79,9 @@ class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
         widths: Channels of each stage of the encoder; each stage halves the map's sides.
         depths: Layers of each stage.
         pooling: What is taken of a feature's map: max or mean. When left out max, of a backbone's map the mean.
-        head: How the linear classifier is found: trained, step by step with all the rest; or fitted, by logistic
-            regression on the features of a backbone that is frozen as a whole, before the first step, which leaves
-            nothing to train.
+        head: How the linear classifier begins: trained, at random; or fitted, by logistic regression on the features of
+            a pretrained backbone, which leaves nothing to train where that is frozen as a whole.
+        fit_images: Images that a fitted head is fitted on at most; all when left out.
         options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`.
 
     Raises:
@@ -107,6 +100,7 @@ class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
         depths: list[int] = [1, 2, 3],  # noqa: B006
         pooling: str | None = None,
         head: str = "trained",
+        fit_images: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
@@ -115,16 +109,7 @@ class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
         trunk = self.new_trunk((height, width), "images")
         pooling = pooling or ("mean" if trunk else "max")
         check_training_options({**self.hparams, "pooling": pooling}, choices={"pooling": POOLING, "head": HEADS})
-        if head == "fitted" and self.hparams["freeze"] != "all":
-            raise ArgumentError(
-                "expected ",
-                Setting("freeze", "all"),
-                " with ",
-                Setting("head", head),
-                f", got {self.hparams['freeze']}; freeze the backbone, or leave ",
-                Argument("head"),
-                " out",
-            )
+        check_head(head, self.hparams["backbone_weights"], fit_images)
         model = ConvolutionalNet(len(classes), channels, tuple(widths), tuple(depths), pooling, trunk)
         self.observer = WholeImageObserver(model, any_size=trunk is None or trunk.any_size)
         self.is_fitted = False
@@ -142,25 +127,8 @@ class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
         data = getattr(self.trainer, "datamodule", None)
         if self.hparams["head"] == "trained" or self.trainer.ckpt_path is not None or not isinstance(data, ImageData):
             return
-        features, labels = self._features_of(data.source.train)
-        held_out, held_out_labels = self._features_of(data.source.validation)
-        weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights.cpu()
-        balanced = is_unbalanced(data.class_counts)
-        head = fit_linear_head(features, labels, held_out, held_out_labels, weights, balanced)
-        classifier = self.network.classifier
-        classifier.weight.data.copy_(head.weight)
-        classifier.bias.data.copy_(head.bias)
-        self.is_fitted = True
-
-    @torch.no_grad()
-    def _features_of(self, part: Split) -> tuple[Tensor, Tensor]:
-        """Features and labels of a part's images."""
-        model = self.network
-        was_training = model.training
-        model.eval()
-        found = [model.pooled_features(images.to(self.device)).float().cpu() for images in part.images.split(FITTED)]
-        model.train(was_training)
-        return torch.cat(found), part.labels
+        self.fit_head(self.network.classifier, self.network.pooled_features, data)
+        self.is_fitted = self.hparams["freeze"] == "all"
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:
         """Cross-entropy; nothing where the head is fitted."""

@@ -15,7 +15,7 @@ DIGITS = Contender(
 
 
 def test_a_trial_lasts_about_as_long_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(trials, "seconds_an_epoch", lambda *_: 4.0)
+    monkeypatch.setattr(trials, "seconds_an_image", lambda *_: 4.0 / len(ImageData().source.train))
     found = trials.run_trial(DIGITS, (), tmp_path / "mlp", 13.0, ImageData())
     assert found.epochs in (2, 3)  # 13 seconds less those that the start took
     assert found.checkpoint.is_file()
@@ -27,13 +27,22 @@ def test_a_trial_lasts_about_as_long_as_it_may(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_pretrained_network_is_fitted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "seconds_an_epoch", lambda *_: pytest.fail("it has no epochs to measure"))
+    monkeypatch.setattr(trials, "seconds_an_image", lambda *_: pytest.fail("it has no epochs to measure"))
     fitted = Contender(DIGITS.name, "", DIGITS.options, is_pretrained=True)
     assert trials.run_trial(fitted, (), tmp_path, 1000.0, ImageData()).epochs == 1
 
 
-def test_an_epochs_time_is_found_by_training_a_little(tmp_path: Path) -> None:
-    assert 0 < trials.seconds_an_epoch(DIGITS, (), tmp_path, 1000, 100) < 60
+def test_an_images_time_is_found_by_training_a_little(tmp_path: Path) -> None:
+    assert 0 < trials.seconds_an_image(DIGITS, (), tmp_path) < 0.06
+
+
+def test_as_many_epochs_are_trained_as_fit_into_the_time() -> None:
+    fitted = Contender("fitted", "", (), is_fitted=True)
+    assert trials.epochs_within(99.0, 0.01, DIGITS, 900, 300) == 9  # 900 images, and 300 at a third of their time
+    assert trials.epochs_within(99.0, 0.01, fitted, 900, 300) == 9  # less 4 seconds for the head
+    assert trials.epochs_within(93.0, 0.01, fitted, 900, 300) == 8
+    assert trials.epochs_within(0.1, 0.01, DIGITS, 900, 300) == 1
+    assert trials.epochs_within(1e9, 0.01, DIGITS, 900, 300) == trials.MOST_EPOCHS
 
 
 def test_a_training_that_fails_ends_the_choice(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "relaxed": RETINA,
     "soft": {"num_glimpses": 2, "hidden": 8},
     "cnn": {},
+    "focus": {"num_glimpses": 2, "window": 16, "reduction": 1},
 }
 FAMILY = pytest.mark.parametrize("kind", OPTIONS)
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "backbone_layer": "layer1.1.relu_1"}
@@ -118,6 +119,23 @@ def test_the_first_stages_may_be_frozen(weights):
     training = training_of("cnn", backbone_weights=str(weights), freeze=1)
     moved = changed(training, fit(training).state)
     assert {name.split(".")[4] for name in moved if ".body." in name} == {"layer1"}
+
+
+def test_averages_that_were_trained_before_stay(weights):
+    kept = training_of("focus", backbone_weights=str(weights), close="glance")
+    moved = changed(kept, fit(kept).state)
+    assert any(".body." in name for name in moved)
+    assert not any("running" in name for name in moved)
+    own = training_of("focus", close="glance")
+    assert any("running" in name for name in changed(own, fit(own).state))
+
+
+def test_a_fitted_head_is_fitted_before_the_first_step(weights):
+    began = fit(training_of("focus", backbone_weights=str(weights), head="fitted", fit_images=200)).state
+    assert began["observer.model.whole_classifier.weight"].abs().max() > 0
+    assert began["observer.model.place_classifier.weight"].abs().max() == 0
+    training = training_of("cnn", backbone_weights=str(weights), head="fitted", fit_images=200)
+    assert {name for name in changed(training, fit(training).state) if ".body." in name}
 
 
 @pytest.mark.parametrize(("given", "pretrained", "factor"), [(None, True, 0.1), (None, False, 1.0), (0.5, False, 0.5)])
