@@ -333,7 +333,7 @@ class FitReport(Callback):
             save_picture(draw_learning_curves([row["epoch"] for row in rows], curves), self.output / CURVES_FILE)
         data = getattr(trainer, "datamodule", None)
         if isinstance(pl_module, ClassifierTraining) and isinstance(data, ImageData):
-            matrix = confusion(pl_module, data)
+            matrix = final_confusion(pl_module, data)
             save_picture(draw_confusion(matrix.cpu().numpy(), pl_module.classes), self.output / CONFUSION_FILE)
 
 
@@ -364,6 +364,18 @@ def panels(rows: list[dict[str, float]]) -> dict[str, dict[str, list[float]]]:
         for title, curves in every.items()
     }
     return {title: curves for title, curves in measured.items() if curves}
+
+
+def final_confusion(training: ClassifierTraining, data: ImageData) -> Tensor:
+    """The confusion matrix of the trained model: that of the last validation, where that was of all its images.
+
+    Args:
+        training: The model, after its fit.
+        data: Source of the validation images.
+    """
+    is_latest = training.validated_step == training.global_step
+    is_whole = int(training.confusion.sum()) == len(data.source.validation)
+    return training.confusion if is_latest and is_whole else confusion(training, data)
 
 
 def confusion(training: ClassifierTraining, data: ImageData) -> Tensor:

@@ -102,6 +102,7 @@ class ClassifierTraining(lightning.LightningModule):
         self.teacher: Callable[[Tensor], Tensor] | None = None
         self.figures_of_steps: list[Tensor] = []
         self.confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        self.validated_step = -1
 
     def forward(self, images: Tensor) -> Trace:
         """Classify images with deterministic locations. uint8 or floating point, NCHW."""
@@ -254,8 +255,9 @@ class ClassifierTraining(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the balanced error, of the images of all processes together."""
-        counts = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
-        self.log(BALANCED_ERROR, 1 - balanced_accuracy(counts), sync_dist=True)
+        self.confusion = self.trainer.strategy.reduce(self.confusion, reduce_op="sum")
+        self.validated_step = self.global_step
+        self.log(BALANCED_ERROR, 1 - balanced_accuracy(self.confusion), sync_dist=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, in groups with the peak of their learning rates: here all that is not frozen, in one."""

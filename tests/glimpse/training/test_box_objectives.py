@@ -9,8 +9,8 @@ from glimpse.models.focus import FocusState, GlanceAndFocus
 from glimpse.training.box_objectives import (
     Windows,
     known_first,
-    places_on_objects,
     placed_loss,
+    places_on_objects,
     pointing_loss,
     window_loss,
 )

@@ -21,6 +21,7 @@ from glimpse.training.callbacks import (
     collapse,
     confusion,
     explored_by,
+    final_confusion,
     in_words,
     panels,
     read_metrics,
@@ -230,6 +231,19 @@ def test_the_confusion_matrix_counts_every_validation_image():
     matrix = confusion(training, data)
     assert torch.equal(matrix.sum(1), data.source.validation.labels.bincount(minlength=10))
     assert training.training
+
+
+def test_the_last_validations_confusion_is_taken_where_it_is_of_all_images_and_of_the_last_step():
+    training, data = tiny(), ImageData("digits")
+    counted = confusion(training, data)
+    of_validation = torch.eye(10, dtype=torch.int64) * 17
+    of_validation[0, 0] += int(counted.sum()) - int(of_validation.sum())
+    training.confusion, training.validated_step = of_validation, training.global_step
+    assert final_confusion(training, data) is of_validation
+    training.validated_step -= 1
+    assert final_confusion(training, data).equal(counted)
+    training.validated_step, training.confusion = training.global_step, of_validation // 2
+    assert final_confusion(training, data).equal(counted)
 
 
 def test_curves_are_in_percent_of_error():
