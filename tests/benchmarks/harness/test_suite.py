@@ -32,8 +32,6 @@ NOT_RUN_YET = {
     "processes.log": "no machine with two free cores has been at hand",
     "processes.png": "no machine with two free cores has been at hand",
     "runtime-gpu.json": "no CUDA device has been at hand",
-    "runtime-rounds.json": "no quiet machine has been at hand",
-    "runtime-rounds.log": "no quiet machine has been at hand",
 }
 NEEDED = {"benchmarks.envs.ap_gym_learning": "ap_gym", "benchmarks.serving.litserve_server": "litserve"}
 HELP = """
