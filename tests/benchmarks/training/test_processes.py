@@ -23,7 +23,7 @@ def result() -> dict[str, Any]:
         "sides": [side | {"side": name} for name in processes.SIDES],
         "times_faster": 1.0,
         "times_faster_per_cpu_second": 1.0,
-        "largest_difference_of_a_weight": 1e-6,
+        "largest_difference_of_a_weight": {"first epoch": 1e-6, "last epoch": 2e-3},
     }
 
 
@@ -36,7 +36,7 @@ def test_both_sides_are_in_the_tables_and_in_one_picture(tmp_path):
     text = processes.report(result())
     assert text.count("one process") == 3
     assert "validation error, two processes  0.5000  0.2500" in text
-    assert "largest difference of a weight at the end: 1e-06" in text
+    assert "largest difference of a weight after the first epoch: 1e-06, the last epoch: 0.002" in text
     processes.draw(result(), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as drawn:
         assert drawn.width > drawn.height
