@@ -78,7 +78,8 @@ def load_training(
         map_location: The device that the model goes to.
 
     Returns:
-        The model with its trained weights, ready to evaluate, and its data, not yet read; nothing is downloaded.
+        The model with its trained weights, ready to evaluate, and its data, not yet read; nothing is downloaded, and a
+        cache that is there no longer is not made again.
 
     Raises:
         CheckpointError: When :func:`read_checkpoint` rejects the file, or another version of Glimpse wrote it.
@@ -93,6 +94,8 @@ def load_training(
         raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
     data = complete_options(_arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path))
     data["download"] = False
+    if data["cache"] and not Path(data["cache"]).expanduser().is_dir():
+        data["cache"] = None
     if root is not None:
         data["root"] = root
     return training.to(map_location).eval(), ImageData(**data)

@@ -32,6 +32,7 @@ class Contender:
         options: The options of its training, without those of the data set, the length and the output.
         is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
         is_fitted: Whether its head is fitted before the first step, on ``MOST_FITTED`` images at most.
+        canvas: Height, width and channels of the images that it sees.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contender:
     options: tuple[str, ...]
     is_pretrained: bool = False
     is_fitted: bool = False
+    canvas: tuple[int, int, int] = (0, 0, 0)
 
 
 def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
@@ -79,6 +81,7 @@ def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Contender
             f"--data.channels={channels}",
             f"--data.augmentation={augmentation}",
         ),
+        canvas=(side, side, channels),
     )
 
 
@@ -89,6 +92,7 @@ def _pretrained(channels: int) -> Contender:
         options=("--config=folder-pretrained", f"--data.channels={channels}", f"--model.fit_images={MOST_FITTED}"),
         is_pretrained=True,
         is_fitted=True,
+        canvas=(BACKBONE_SIDE, BACKBONE_SIDE, channels),
     )
 
 
@@ -130,6 +134,7 @@ def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contende
             f"--model.reduction={reduction}",
             f"--model.crop={_crop(canvas)}",
         ),
+        canvas=(height, width, channels),
     )
 
 
@@ -146,6 +151,7 @@ def _looking_pretrained(survey: Survey, channels: int) -> Contender:
             f"--model.fit_images={MOST_FITTED}",
         ),
         is_fitted=True,
+        canvas=(2 * BACKBONE_SIDE, 2 * BACKBONE_SIDE, channels),
     )
 
 

@@ -3,9 +3,11 @@
 torch is imported when it runs.
 """
 
+import math
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +27,10 @@ TRIAL_SHARE = 0.35
 """Share of the time that the trials take together."""
 RESERVE = 0.06
 """Share of the time that is kept for reading the images and for measuring."""
-TRIALS, CHOSEN = "trials", "chosen"
+TRIALS, CHOSEN, DECODED = "trials", "chosen", "decoded"
+"""Folders in the run's folder: of the trials, of the chosen model's training, and of decoded images while it lasts."""
+ROOM = 0.8
+"""Share of a disk's free room that decoded images may take."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,25 @@ def main(root: Path, args: Sequence[str]) -> int:
         UsageError: When an option is wrong, or a training fails.
         DataError: When the folder can't be read.
     """
+    settings = parse_options(root, args)
+    use_all_processors()
+    try:
+        _choose(settings, time.monotonic())
+    finally:
+        shutil.rmtree(settings.output / DECODED, ignore_errors=True)
+    return 0
+
+
+def _choose(settings: AutomaticTraining, start: float) -> None:
     from glimpse.cli.automatic.choice import rank_trials
     from glimpse.cli.automatic.report import write_report
 
-    start = time.monotonic()
-    settings = parse_options(root, args)
-    use_all_processors()
-    data = _read(settings)
+    cached = with_cache(settings)
+    data = _read(cached)
     survey = _survey(settings.root, data)
     candidates = candidates_for(survey, has_backbone())
+    images = sum(map(len, (data.source.train, data.source.validation, data.source.test)))
+    settings = cached if has_room(settings.output, candidates, images) else settings
     print(f"{survey.describe()}; {settings.minutes:g} minutes in all. Tried, and compared on the validation images:")
     for candidate in candidates:
         print(f"  {candidate.name}: {candidate.reason}")
@@ -80,7 +95,30 @@ def main(root: Path, args: Sequence[str]) -> int:
     print(f"{choice.describe()}\n", flush=True)
     final = _train_longer(choice, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
     write_report(settings.output, survey, choice, final, data)
-    return 0
+
+
+def with_cache(settings: AutomaticTraining) -> AutomaticTraining:
+    """Keep decoded images in the run's folder, since every training reads them again; unless the user names a cache.
+
+    Args:
+        settings: What the user asks for.
+    """
+    if any(option.startswith("--data.cache") for option in settings.options):
+        return settings
+    return replace(settings, options=(*settings.options, f"--data.cache={settings.output / DECODED}"))
+
+
+def has_room(output: Path, candidates: Sequence[Contender], images: int) -> bool:
+    """Whether the decoded images of all candidates fit onto the disk.
+
+    Args:
+        output: The run's folder, which need not be there yet.
+        candidates: The candidates.
+        images: How many images there are.
+    """
+    there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.is_dir())
+    needed = images * sum(math.prod(canvas) for canvas in {candidate.canvas for candidate in candidates})
+    return needed <= ROOM * shutil.disk_usage(there).free
 
 
 def has_backbone() -> bool:

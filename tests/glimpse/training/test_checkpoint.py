@@ -55,6 +55,16 @@ def test_nothing_is_downloaded_unasked(checkpoint, tmp_path):
     assert not load_training(changed(checkpoint, tmp_path, datamodule_hyper_parameters=options))[1].download
 
 
+def test_a_cache_that_is_gone_is_not_made_again(checkpoint, tmp_path):
+    given = torch.load(checkpoint, weights_only=True)["datamodule_hyper_parameters"]
+    cache = tmp_path / "cache"
+    with_cache = {**given, "dataset": "folder", "cache": str(cache), "canvas_height": 0, "canvas_width": 0}
+    moved = changed(checkpoint, tmp_path, datamodule_hyper_parameters=with_cache)
+    assert load_training(moved)[1].reading["cache"] is None
+    cache.mkdir()
+    assert load_training(moved)[1].reading["cache"] == cache
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"expected a checkpoint at .*no.ckpt, found nothing; give a .ckpt file"):
         load_training(tmp_path / "no.ckpt")
