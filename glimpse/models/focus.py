@@ -110,21 +110,14 @@ class GlanceAndFocus(nn.Module):
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
         """
-        features = self.glance_map(images)
+        pixels = fractions(images)
+        if self.reduction > 1:
+            pixels = functional.avg_pool2d(pixels, self.reduction)
+        features = self.glance(standardise(pixels, self.mean, self.std))
         pooled = mean_and_max(features)
         places = precisely(self.place_classifier, self.dropout(features)) + NOTHING
         visited = torch.zeros_like(places[:, 0], dtype=torch.bool)
         return FocusState(precisely(self.whole_classifier, self.dropout(pooled)), places, visited)
-
-    def glance_map(
-        self, images: Shaped[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch features map_height map_width"]:
-        """What the glance sees of images, as :meth:`look_around` takes them."""
-        pixels = fractions(images)
-        if self.reduction > 1:
-            pixels = functional.avg_pool2d(pixels, self.reduction)
-        features: Tensor = self.glance(standardise(pixels, self.mean, self.std))
-        return features
 
     def look_closely(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch windows 2"]

@@ -128,19 +128,6 @@ def placed_loss(
     return every - target
 
 
-def pointing_loss(state: FocusState, boxes: Float[Tensor, "batch most 4"]) -> Float[Tensor, ""]:
-    """Minus the log-probability that the gaze falls on an object, nats: the mean over the images with a known one.
-
-    Args:
-        state: The evidence of the glance.
-        boxes: Where objects are, NaN where there is none.
-    """
-    on, known = places_on_objects(boxes, *state.places.shape[2:])
-    salience = state.places.logsumexp(1).flatten(1).log_softmax(1)
-    missed = -salience.masked_fill(~on, NEVER).logsumexp(1)
-    return torch.where(known, missed, 0).sum() / known.sum().clamp_min(1)
-
-
 def places_on_objects(
     boxes: Float[Tensor, "batch most 4"], rows: int, columns: int
 ) -> tuple[Bool[Tensor, "batch places"], Bool[Tensor, " batch"]]:

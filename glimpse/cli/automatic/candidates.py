@@ -31,7 +31,6 @@ class Contender:
         reason: Why it is tried, in words.
         options: The options of its training, without those of the data set, the length and the output.
         is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
-        is_fitted: Whether its head is fitted before the first step, on ``MOST_FITTED`` images at most.
         canvas: Height, width and channels of the images that it sees.
     """
 
@@ -39,7 +38,6 @@ class Contender:
     reason: str
     options: tuple[str, ...]
     is_pretrained: bool = False
-    is_fitted: bool = False
     canvas: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -57,9 +55,19 @@ def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
     canvas = _canvas(survey, LARGEST_CANVAS)
     if min(canvas) >= WORTH_LOOKING * WINDOW:
         found.append(_looking(survey, canvas, channels))
-        if has_backbone:
-            found.append(_looking_pretrained(survey, channels))
     return found
+
+
+def trained_on(pretrained: Contender, checkpoint: Path, survey: Survey) -> Contender:
+    """What becomes of a pretrained network that was chosen: it is trained on, and looks where that may earn something.
+
+    Args:
+        pretrained: The network with the fitted head.
+        checkpoint: Its checkpoint.
+        survey: What the images are like.
+    """
+    least = WORTH_LOOKING * WINDOW if survey.has_boxes else 2 * BACKBONE_SIDE
+    return _looking_pretrained(survey) if survey.side >= least else _finetuned(pretrained, checkpoint)
 
 
 def _canvas(survey: Survey, longest: int) -> tuple[int, int]:
@@ -91,23 +99,17 @@ def _pretrained(channels: int) -> Contender:
         reason=f"{BACKBONE}, trained on ImageNet, frozen, with a linear head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}",
         options=("--config=folder-pretrained", f"--data.channels={channels}", f"--model.fit_images={MOST_FITTED}"),
         is_pretrained=True,
-        is_fitted=True,
         canvas=(BACKBONE_SIDE, BACKBONE_SIDE, channels),
     )
 
 
-def finetuned(pretrained: Contender, checkpoint: Path) -> Contender:
-    """The pretrained network, trained on from its fitted head.
-
-    Args:
-        pretrained: The network with the fitted head.
-        checkpoint: Its checkpoint.
-    """
+def _finetuned(pretrained: Contender, checkpoint: Path) -> Contender:
     of_data = (option for option in pretrained.options if option.startswith("--data."))
     return Contender(
         name="finetuned",
         reason=f"{BACKBONE}, its last stages trained on from the fitted head",
         options=("--config=folder-finetuned", *of_data, f"--finetune={checkpoint}"),
+        canvas=pretrained.canvas,
     )
 
 
@@ -138,19 +140,15 @@ def _looking(survey: Survey, canvas: tuple[int, int], channels: int) -> Contende
     )
 
 
-def _looking_pretrained(survey: Survey, channels: int) -> Contender:
+def _looking_pretrained(survey: Survey) -> Contender:
+    channels = 1 if survey.is_grey else 3
     return Contender(
         name="focus-pretrained",
         reason=(
-            f"a glance at the whole by {BACKBONE}, trained on from a fitted head, at {BACKBONE_SIDE}x{BACKBONE_SIDE}, "
-            f"and windows at twice its resolution, the gaze taught {_teacher(survey)}"
+            f"a glance at the whole by {BACKBONE}, trained on, at {BACKBONE_SIDE}x{BACKBONE_SIDE}, and windows at "
+            f"twice its resolution, the gaze taught {_teacher(survey)}"
         ),
-        options=(
-            "--config=folder-focus-pretrained",
-            f"--data.channels={channels}",
-            f"--model.fit_images={MOST_FITTED}",
-        ),
-        is_fitted=True,
+        options=("--config=folder-focus-pretrained", f"--data.channels={channels}"),
         canvas=(2 * BACKBONE_SIDE, 2 * BACKBONE_SIDE, channels),
     )
 

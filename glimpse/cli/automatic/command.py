@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Contender, candidates_for, finetuned
+from glimpse.cli.automatic.candidates import BACKBONE, BACKBONE_PACKAGES, Contender, candidates_for, trained_on
 from glimpse.cli.threads import use_all_processors
 from glimpse.cli.usage import UsageError, invocation
 
@@ -82,8 +82,9 @@ def _choose(settings: AutomaticTraining, start: float) -> None:
     data = _read(cached)
     survey = _survey(settings.root, data)
     candidates = candidates_for(survey, has_backbone())
+    later = [trained_on(each, Path(), survey) for each in candidates if each.is_pretrained]
     images = sum(map(len, (data.source.train, data.source.validation, data.source.test)))
-    settings = cached if has_room(settings.output, candidates, images) else settings
+    settings = cached if has_room(settings.output, [*candidates, *later], images) else settings
     print(f"{survey.describe()}; {settings.minutes:g} minutes in all. Tried, and compared on the validation images:")
     for candidate in candidates:
         print(f"  {candidate.name}: {candidate.reason}")
@@ -93,7 +94,7 @@ def _choose(settings: AutomaticTraining, start: float) -> None:
     trials = _try(candidates, settings, data, seconds * TRIAL_SHARE / len(candidates))
     choice = rank_trials(trials, data.class_counts)
     print(f"{choice.describe()}\n", flush=True)
-    final = _train_longer(choice, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
+    final = _train_longer(choice, survey, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
     write_report(settings.output, survey, choice, final, data)
 
 
@@ -113,7 +114,7 @@ def has_room(output: Path, candidates: Sequence[Contender], images: int) -> bool
 
     Args:
         output: The run's folder, which need not be there yet.
-        candidates: The candidates.
+        candidates: The candidates, and what may become of them.
         images: How many images there are.
     """
     there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.is_dir())
@@ -195,13 +196,16 @@ def _try(
 
 
 def _train_longer(
-    choice: "RankedTrials", settings: AutomaticTraining, data: "ImageData", seconds: float
+    choice: "RankedTrials", survey: "Survey", settings: AutomaticTraining, data: "ImageData", seconds: float
 ) -> "CandidateTrial":
     """Train the chosen candidate for the time that is left; the better one of it and its trial."""
     from glimpse.cli.automatic.trials import run_trial
 
     best = choice.best
-    candidate = finetuned(best.candidate, best.checkpoint) if best.candidate.is_pretrained else best.candidate
+    candidate = best.candidate
+    if candidate.is_pretrained:
+        candidate = trained_on(candidate, best.checkpoint, survey)
+        print(f"{candidate.name}: {candidate.reason}")
     folder = settings.output / CHOSEN
     longer = run_trial(candidate, settings.options, folder, seconds, data, least_epochs=best.epochs, is_shown=True)
     return min((longer, best), key=lambda trial: trial.measure(choice.balanced))

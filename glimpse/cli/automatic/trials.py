@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glimpse.cli.automatic.candidates import MOST_FITTED, Contender
+from glimpse.cli.automatic.candidates import Contender
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
@@ -74,26 +74,22 @@ def seconds_an_image(candidate: Contender, options: Sequence[str], folder: Path)
     """
     limits = {"max_epochs": TIMED_EPOCHS, "limit_train_batches": TIMED_BATCHES, "limit_val_batches": 0}
     short = [f"--trainer.{name}={value}" for name, value in limits.items()]
-    short += ["--model.head=trained"] if candidate.is_fitted else []
     _run([*candidate.options, *options, *short, f"--output={folder}", "--overwrite"], folder / LOG_FILE)
     taken = sum(row["seconds"] for row in read_metrics(folder / METRICS_FILE)[1:])
     size = read_recipe(folder / CONFIG_FILE)["data"]["init_args"]["batch_size"]
     return max(1e-7, taken / ((TIMED_EPOCHS - 1) * TIMED_BATCHES * size))
 
 
-def epochs_within(seconds: float, an_image: float, candidate: Contender, images: int, validation_images: int) -> int:
+def epochs_within(seconds: float, an_image: float, images: int, validation_images: int) -> int:
     """How many epochs fit into a time: one at least, ``MOST_EPOCHS`` at most.
 
     Args:
         seconds: The time.
         an_image: What training takes for an image, seconds.
-        candidate: What is trained.
         images: Training images.
         validation_images: Validation images, which each epoch classifies.
     """
-    fitted = min(images, MOST_FITTED) + validation_images if candidate.is_fitted else 0
-    left = seconds - fitted * an_image * FORWARD
-    return max(1, min(MOST_EPOCHS, math.floor(left / (an_image * (images + validation_images * FORWARD)))))
+    return max(1, min(MOST_EPOCHS, math.floor(seconds / (an_image * (images + validation_images * FORWARD)))))
 
 
 def run_trial(
@@ -127,7 +123,7 @@ def run_trial(
     if not candidate.is_pretrained:
         an_image = seconds_an_image(candidate, options, folder)
         left, source = seconds - (time.monotonic() - start), data.source
-        planned = epochs_within(left, an_image, candidate, len(source.train), len(source.validation))
+        planned = epochs_within(left, an_image, len(source.train), len(source.validation))
         epochs = max(least_epochs, planned)
     arguments = [*candidate.options, *options, f"--trainer.max_epochs={epochs}", f"--output={folder}", "--overwrite"]
     _run(arguments, None if is_shown else folder / LOG_FILE)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, ArgumentError
-from glimpse.models.focus import FocusObserver, FocusState, GlanceAndFocus, mean_and_max, within
+from glimpse.models.focus import FocusObserver, FocusState, GlanceAndFocus, within
 from glimpse.nn.encoders import ImageEncoder, middles
 from glimpse.nn.retina import extract_glimpse
 from glimpse.training.box_objectives import (
@@ -20,12 +20,10 @@ from glimpse.training.box_objectives import (
     known_first,
     near_objects,
     placed_loss,
-    pointing_loss,
     window_loss,
 )
 from glimpse.training.classifier import check_training_options
 from glimpse.training.transfer.backbone import BackboneTraining
-from glimpse.training.transfer.linear_head import HEADS, check_head
 
 CLOSE = ("own", "glance")
 """What looks at windows: an encoder of their own, or the glance's."""
@@ -61,9 +59,6 @@ class FocusTraining(BackboneTraining):
         focus_depths: Layers of each stage.
         dropout: Share of the features that training leaves out before each classifier, in [0, 1).
         policy_weight: Weight of the policy's loss.
-        head: How the classifier of the whole begins: trained, at zero; or fitted, by logistic regression on the
-            features of a pretrained backbone, so that a training of any length is at least as good as that.
-        fit_images: Images that a fitted head is fitted on at most; all when left out.
         options: Those of :class:`glimpse.training.transfer.backbone.BackboneTraining`; a backbone takes the place of
             the glance's own encoder.
 
@@ -96,8 +91,6 @@ class FocusTraining(BackboneTraining):
         focus_depths: list[int] = [1, 2, 2],  # noqa: B006
         dropout: float = 0.1,
         policy_weight: float = 0.1,
-        head: str = "trained",
-        fit_images: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(classes, image_shape, **options)
@@ -106,8 +99,7 @@ class FocusTraining(BackboneTraining):
             window = min(64, max(8, 8 * round(min(height, width) / 24)))
         self.save_hyperparameters()
         ranges = {"dropout": (0.0, 0.99), "policy_weight": (0.0, math.inf), "crop_share": (0.0, 0.99)}
-        check_training_options(self.hparams, _COUNTS, ranges, {"close": CLOSE, "head": HEADS})
-        check_head(head, self.hparams["backbone_weights"], fit_images)
+        check_training_options(self.hparams, _COUNTS, ranges, {"close": CLOSE})
         if min(height, width) < window:
             raise ArgumentError(
                 f"expected images at least as large as a window of {window}x{window} pixels, got {height}x{width}; "
@@ -177,12 +169,8 @@ class FocusTraining(BackboneTraining):
             policy = self._policy_loss(state, windows, before, labels, log_prob)
             return {"glance": glance, "answer": answer, "windows": answer.new_zeros(()), "policy": policy}
         told = self.is_told(labels, boxes)
-        if self.hparams["head"] == "fitted":
-            # The whole tells the class already: moving that to the places would cost what was fitted.
-            glance = self.classification(images, before.unsqueeze(1), labels) + pointing_loss(state, boxes)
-        else:
-            placed = placed_loss(state, labels, boxes, told)
-            glance = (placed if self.class_weights is None else placed * self.class_weights[labels]).mean()
+        placed = placed_loss(state, labels, boxes, told)
+        glance = (placed if self.class_weights is None else placed * self.class_weights[labels]).mean()
         reach = boxes.new_tensor([model.window / size[1], model.window / size[0]])
         near = near_objects(boxes, reach * SEEN, torch.ones_like(labels, dtype=torch.bool), generator)
         shown = self._look(images, state, model.inside(near, size[0], size[1]).unsqueeze(1))
@@ -191,16 +179,11 @@ class FocusTraining(BackboneTraining):
         return {"glance": glance, "answer": answer, "windows": close, "policy": answer.new_zeros(())}
 
     def on_fit_start(self) -> None:
-        """Find the class of what shows nothing, and fit the head; see :meth:`ClassifierTraining.on_fit_start`."""
+        """Find the class of what shows nothing; see :meth:`ClassifierTraining.on_fit_start`."""
         super().on_fit_start()
         data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageData):
-            return
-        if data.source.train.boxes is not None:
+        if isinstance(data, ImageData) and data.source.train.boxes is not None:
             self.empty_class = empty_class(data.source.train, len(self.classes))
-        if self.hparams["head"] == "fitted" and self.trainer.ckpt_path is None and not self.is_finetuned:
-            model = self.observer.model
-            self.fit_head(model.whole_classifier, lambda images: mean_and_max(model.glance_map(images)), data)
 
     def is_told(self, labels: Int64[Tensor, " batch"], boxes: Float[Tensor, "batch most 4"]) -> Bool[Tensor, " batch"]:
         """Whether it is known of each image where its objects are: it has boxes, or its class never shows an object.

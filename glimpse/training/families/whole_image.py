@@ -14,7 +14,7 @@ from glimpse.models.observer import WholeImageObserver
 from glimpse.models.self_attention import STEMS, SelfAttention, SelfAttentionObserver
 from glimpse.training.classifier import ClassifierTraining, check_training_options
 from glimpse.training.transfer.backbone import BackboneTraining
-from glimpse.training.transfer.linear_head import HEADS, check_head
+from glimpse.training.transfer.linear_head import HEADS, check_head, fit_on_images
 
 
 class WholeImageTraining(ClassifierTraining):
@@ -127,7 +127,11 @@ class ConvolutionalTraining(BackboneTraining, WholeImageTraining):
         data = getattr(self.trainer, "datamodule", None)
         if self.hparams["head"] == "trained" or self.trainer.ckpt_path is not None or not isinstance(data, ImageData):
             return
-        self.fit_head(self.network.classifier, self.network.pooled_features, data)
+        model, was_training = self.network, self.network.training
+        weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights
+        model.eval()
+        fit_on_images(model.classifier, model.pooled_features, data, weights, self.hparams["fit_images"])
+        model.train(was_training)
         self.is_fitted = self.hparams["freeze"] == "all"
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor | None:

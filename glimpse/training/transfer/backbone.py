@@ -1,17 +1,15 @@
 """The options of a backbone, for every family that can stand on one: weights, what is frozen, its learning rate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from glimpse.data.datamodule import ImageData
 from glimpse.errors import Argument, ArgumentError, Setting
 from glimpse.nn.backbones import Backbone
 from glimpse.nn.backbones import backbone as make_backbone
 from glimpse.training.classifier import ClassifierTraining
-from glimpse.training.transfer.linear_head import fit_on_images
 
 FREEZE = ("none", "all")
 """What may be frozen, beside a number of stages."""
@@ -96,20 +94,6 @@ class BackboneTraining(ClassifierTraining):
             trunk.load_state_dict(source.state_dict())
             trunk.normalisation = source.normalisation
             self.pretrained = None
-
-    def fit_head(self, layer: nn.Linear, encode: Callable[[Tensor], Tensor], data: ImageData) -> None:
-        """Fit a linear layer of the model on what it sees of the training images, ``fit_images`` of them at most.
-
-        Args:
-            layer: The layer.
-            encode: From uint8 images to what the layer sees.
-            data: The images.
-        """
-        model, was_training = self.observer.model, self.observer.model.training
-        weights = torch.ones(len(self.classes)) if self.class_weights is None else self.class_weights
-        model.eval()
-        fit_on_images(layer, encode, data, weights, self.hparams["fit_images"])
-        model.train(was_training)
 
     def pixel_statistics(self) -> tuple[Tensor, Tensor] | None:
         """Those that the backbone's weights were trained with, their mean for grey images; else those of the data."""

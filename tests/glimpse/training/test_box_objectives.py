@@ -1,4 +1,4 @@
-"""Objectives that boxes teach: where the evidence lies, where the gaze falls, what a window shows."""
+"""Objectives that boxes teach: where the evidence lies, and what a window shows."""
 
 import math
 
@@ -11,7 +11,6 @@ from glimpse.training.box_objectives import (
     known_first,
     placed_loss,
     places_on_objects,
-    pointing_loss,
     window_loss,
 )
 
@@ -68,20 +67,6 @@ def test_boxes_that_are_known_come_first() -> None:
     assert ordered[1, 0, 0] == pytest.approx(0.3)
     assert ordered[0, 2].isnan().all()
     assert ordered[1, 1:].isnan().all()
-
-
-def test_the_gaze_is_told_the_place_and_not_the_class() -> None:
-    state = FocusState(torch.zeros(2, 3), torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool))
-    boxes = torch.full((2, 1, 4), math.nan)
-    assert pointing_loss(state, boxes) == 0  # no object is known
-    boxes[0, 0] = torch.tensor([0.8, 0.3, 0.9, 0.4])
-    assert pointing_loss(state, boxes) == pytest.approx(math.log(16))  # one of 16 places that are all alike
-    for label in range(3):
-        pointing = state._replace(places=state.places.clone())
-        pointing.places[0, label, 1, 3] = 30.0
-        assert pointing_loss(pointing, boxes) < 1e-6
-    pointing.places[0, 0, 0, 0] = 60.0
-    assert pointing_loss(pointing, boxes) > 20
 
 
 def test_an_object_lies_on_the_places_in_its_middle_or_on_the_nearest() -> None:
