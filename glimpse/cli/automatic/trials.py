@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glimpse.cli.automatic.candidates import Contender
+from glimpse.cli.train.lightning_setup import without_hardware_messages
 from glimpse.cli.train.recipes import CONFIG_FILE, read_recipe
 from glimpse.cli.train.run.training import train
 from glimpse.data.datamodule import ImageData
@@ -138,5 +139,5 @@ def _run(arguments: Sequence[str], log: Path | None) -> None:
         train(arguments, _PROGRAM)
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream):
+    with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream), without_hardware_messages():
         train(arguments, _PROGRAM)

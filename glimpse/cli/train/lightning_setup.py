@@ -95,6 +95,18 @@ def quiet() -> Iterator[None]:
             logger.removeFilter(unwanted)
 
 
+@contextmanager
+def without_hardware_messages() -> Iterator[None]:
+    """Suppress Lightning's messages about the hardware, which another training prints again."""
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class _Without(logging.Filter):
     """Suppresses messages that contain one of some texts."""
 

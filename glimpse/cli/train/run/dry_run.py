@@ -1,14 +1,12 @@
 """A dry run of a training: everything that happens before the first step, so that errors come early."""
 
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from glimpse.cli.train.arguments import complete_arguments
-from glimpse.cli.train.lightning_setup import quiet
+from glimpse.cli.train.lightning_setup import quiet, without_hardware_messages
 from glimpse.cli.train.messages import ParserError, explain_mistake
 from glimpse.cli.train.options.names import known_options
 from glimpse.cli.train.recipes import CONFIG_FILE, flatten_recipe, read_recipe
@@ -50,7 +48,7 @@ def dry_run(options: Sequence[str], program: str) -> tuple[ImageData, dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         arguments = [*options, "--output", folder]
         try:
-            with quiet(), _without_hardware_messages():
+            with quiet(), without_hardware_messages():
                 cli = DryRun(complete_arguments(arguments, files)[0], program, "dry-run")
         except ParserError as error:
             raise UsageError(explain_mistake(str(error), arguments, files, known_options)) from error
@@ -65,15 +63,3 @@ def dry_run(options: Sequence[str], program: str) -> tuple[ImageData, dict[str, 
     if not isinstance(cli.datamodule, ImageData):
         raise UsageError(f"expected data of the class ImageData, got {type(cli.datamodule).__name__}; change data:")
     return cli.datamodule, flatten_recipe(recipe)
-
-
-@contextmanager
-def _without_hardware_messages() -> Iterator[None]:
-    """Suppress Lightning's messages about the hardware; the training itself prints them again."""
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from glimpse.cli.train.lightning_setup import QUIET_LOGS, quiet
+from glimpse.cli.train.lightning_setup import QUIET_LOGS, quiet, without_hardware_messages
 
 
 def test_what_helps_nobody_is_left_out_and_the_rest_is_not(caplog):
@@ -24,6 +24,16 @@ def test_afterwards_everything_is_said_again(caplog):
     with caplog.at_level(logging.INFO, logger=name):
         logging.getLogger(name).info(texts[0])
     assert len(caplog.records) == 1
+
+
+def test_the_hardware_is_told_of_once(caplog):
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    with caplog.at_level(logging.INFO, logger=logger.name):
+        with without_hardware_messages():
+            logger.info("GPU available: False")
+            logger.warning("the disk is nearly full")
+        logger.info("GPU available: True")
+    assert [record.getMessage() for record in caplog.records] == ["the disk is nearly full", "GPU available: True"]
 
 
 def test_warnings_of_ours_still_come():
