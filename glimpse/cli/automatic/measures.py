@@ -1,5 +1,6 @@
 """What a choice's figures are compared with: pixels alone, one constant answer, and what looking earns."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from glimpse.evaluation.evaluate import beliefs, costs_of
 from glimpse.evaluation.scores import PredictionScores, scores_of
 from glimpse.files import whole_file
 from glimpse.models.focus import FocusObserver
+from glimpse.nn.encoders import middles
 from glimpse.nn.retina import fractions
 from glimpse.training.checkpoint import load_with_data, read_checkpoint
 from glimpse.training.classifier import ClassifierTraining
@@ -25,6 +27,27 @@ WINDOW_PLACES = ("own", "random", "centre")
 """Where the windows of a model that looks are: where it chose, at random places, in the middle."""
 
 
+MOST_LOOKS = 40_000
+"""Windows that are looked at where every place is: of more, the images are fewer."""
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """A model that looks at windows next to one another all over the image.
+
+    Attributes:
+        windows: How many there are.
+        error: The error, in [0, 1].
+        images: Validation images that it was measured on, spread evenly over all.
+        cost: Multiply-accumulates of an image.
+    """
+
+    windows: int
+    error: float
+    images: int
+    cost: int
+
+
 @dataclass(frozen=True)
 class Looking:
     """What looking earns.
@@ -33,11 +56,13 @@ class Looking:
         errors: Error after each glimpse, in [0, 1], for each of ``WINDOW_PLACES``.
         costs: Multiply-accumulates of an image after each glimpse.
         kept: Glimpses that are taken: those after which the error is least.
+        everywhere: What looking at every place would earn.
     """
 
     errors: Mapping[str, list[float]]
     costs: tuple[int, ...]
     kept: int
+    everywhere: Everywhere
 
     def describe(self) -> str:
         """The finding in words."""
@@ -50,7 +75,7 @@ class Looking:
         more = (self.costs[self.kept - 1] - self.costs[0]) / self.costs[0]
         return (
             f"looking earns {earned:.1f} points over the glance's error of {100 * own[0]:.1f} % on validation images, "
-            f"for {more:.2f} times its cost more: {self.kept - 1} windows kept"
+            f"for {more:.2f} times its cost more: {self.kept - 1} window{'s' * (self.kept > 2)} kept"
         )
 
 
@@ -74,8 +99,32 @@ def measure_looking(training: ClassifierTraining, data: ImageData, balanced: boo
     for gaze in WINDOW_PLACES:
         logits, labels = beliefs(observer, data.val_dataloader(), gaze)
         errors[gaze] = [error_of(scores_of(each, labels), balanced) for each in logits.unbind(1)]
-    own = errors["own"]
-    return Looking(errors, costs_of(observer, training.image_shape), 1 + own.index(min(own)))
+    own, costs = errors["own"], costs_of(observer, training.image_shape)
+    return Looking(errors, costs, 1 + own.index(min(own)), look_everywhere(observer, data, balanced))
+
+
+@torch.no_grad()
+def look_everywhere(observer: FocusObserver, data: ImageData, balanced: bool) -> Everywhere:
+    """Measure on validation images what a model makes of windows next to one another all over the image.
+
+    Args:
+        observer: The trained model, in evaluation.
+        data: Its data.
+        balanced: Whether the error counts every class alike.
+    """
+    shape, window = tuple(data.image_shape), observer.model.window
+    places = middles(*(math.ceil(side / window) for side in shape[1:]), observer.device)
+    locations = torch.cat([torch.zeros_like(places[:1]), places])
+    every = math.ceil(len(data.source.validation) * len(places) / MOST_LOOKS)
+    logits, labels = [], []
+    for images, of_images in data.val_dataloader():
+        seen = images[::every].to(observer.device)
+        logits.append(observer.following(seen, locations.expand(len(seen), -1, -1)).logits[:, -1].cpu())
+        labels.append(of_images[::every])
+    truth = torch.cat(labels)
+    error = error_of(scores_of(torch.cat(logits), truth), balanced)
+    glance, one = (costs_of(FocusObserver(observer.model, count), shape)[-1] for count in (1, 2))
+    return Everywhere(len(places), error, len(truth), glance + len(places) * (one - glance))
 
 
 def keep_glimpses(checkpoint: Path, count: int) -> None:

@@ -4,6 +4,7 @@ import html
 import json
 import shlex
 import string
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ def _looking(looking: Looking | None) -> dict[str, Any] | None:
         "errors": {gaze: list(errors) for gaze, errors in looking.errors.items()},
         "multiply_accumulates": list(looking.costs),
         "glimpses_kept": looking.kept,
+        "everywhere": asdict(looking.everywhere),
     }
 
 
@@ -137,7 +139,7 @@ def page(figures: dict[str, Any]) -> str:
 
 
 def _looking_section(looking: dict[str, Any], measure: str) -> str:
-    count = len(looking["multiply_accumulates"])
+    count, everywhere = len(looking["multiply_accumulates"]), looking["everywhere"]
     head = "".join(f"<th>{number} glimpse{'s' * (number > 1)}</th>" for number in range(1, count + 1))
     rows = [(f"{gaze} windows", [f"{100 * each:.2f}" for each in errors]) for gaze, errors in looking["errors"].items()]
     rows.append(("million multiply-accumulates", [f"{each / 1e6:.0f}" for each in looking["multiply_accumulates"]]))
@@ -145,5 +147,8 @@ def _looking_section(looking: dict[str, Any], measure: str) -> str:
     return (
         f"<h2>Looking</h2>\n<p>{html.escape(looking['sentence'])}. The first glimpse is the glance at the whole. "
         f"{measure.capitalize()} on the validation images, %:</p>\n"
-        f"<table><tr><th></th>{head}</tr>\n{body}</table>"
+        f"<table><tr><th></th>{head}</tr>\n{body}</table>\n"
+        f"<p>With windows at all {everywhere['windows']} places: {100 * everywhere['error']:.2f} %, "
+        f"{everywhere['cost'] / 1e6:,.0f} million multiply-accumulates ({everywhere['images']:,} validation images)."
+        "</p>"
     )

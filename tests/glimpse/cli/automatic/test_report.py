@@ -27,6 +27,7 @@ FIGURES = {
         "sentence": "looking earns 3.0 points",
         "errors": {"own": [0.2, 0.1], "random": [0.2, 0.21], "centre": [0.2, 0.19]},
         "multiply_accumulates": [1_000_000, 3_000_000],
+        "everywhere": {"windows": 100, "error": 0.055, "images": 1234, "cost": 201_000_000},
     },
 }
 
@@ -38,6 +39,7 @@ def test_the_page_has_every_figure_and_no_markup_of_the_user() -> None:
     assert "looking earns 3.0 points" in text
     assert "<td>random windows</td><td>20.00</td><td>21.00</td>" in text
     assert "Balanced error on the validation images" in text
+    assert "at all 100 places: 5.50 %, 201 million multiply-accumulates (1,234 validation images)" in text
 
 
 def test_a_model_that_does_not_look_has_no_such_section() -> None:
