@@ -90,6 +90,8 @@ def _facts(model: ModelFile) -> dict[str, str]:
         scales = f"{card.num_scales} scale{'s' * ((card.num_scales or 1) > 1)}"
         facts["retina"] = f"{card.glimpse_size} x {card.glimpse_size} pixels at {scales}, the widest window {widest}"
         facts["trained from"] = "random first locations" if card.first_location == "random" else "the centre"
+    if card.window:
+        facts["windows"] = f"a glance at the whole, then windows of {card.window} x {card.window} pixels"
     facts |= {
         "data": card.data,
         "test error": "not measured" if card.test_error is None else f"{card.test_error:.2%}",

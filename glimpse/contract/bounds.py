@@ -39,6 +39,7 @@ LIMITS = {
     "glimpse_size": (1, 1024),
     "num_scales": (1, 16),
     "zoom": (1, 16),
+    "window": (1, 2**14),
     "state_size": (1, 2**20),
     "parameters": (0, 2**40),
 }
@@ -102,6 +103,11 @@ def _check_figures(card: ModelCard) -> None:
     if card.retina:
         widest = card.retina.size * card.retina.zoom ** (card.retina.num_scales - 1)
         _check_range("glimpse_size x zoom ^ (num_scales - 1) pixels in the card", widest, 1, MAX_WIDEST_WINDOW)
+    if card.window and (card.has_retina or card.graph != "episode"):
+        raise ContractError(
+            f"expected a window in the card of an episode without a retina alone, got {card.graph!r:.40} with "
+            f"glimpse_size={_short(card.glimpse_size)}; {_ADVICE}"
+        )
     if not 0 < card.temperature < math.inf:
         raise ContractError(
             f"expected a finite temperature above 0 in the card, got {_short(card.temperature)}; {_ADVICE}"

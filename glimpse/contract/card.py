@@ -103,6 +103,8 @@ class ModelCard:
         glimpse_size: Side of a glimpse in pixels, the same at every scale; None for a model without a retina.
         num_scales: Windows in a glimpse; None for a model without a retina.
         zoom: How many times wider each window is than the one before it; None for a model without a retina.
+        window: Side of the windows, pixels of the canvas, of a model that glances and focuses: its first glimpse is the
+            whole image, the others are windows; None for all other models.
         state_size: Length of the state of an adaptive graph or a step; None for an episode.
         has_maps: Whether the graph has attention maps among its outputs.
         any_size: Whether the graph takes images of any height and width.
@@ -139,6 +141,7 @@ class ModelCard:
     target: str = "cpu"
     size_policy: str = FIT
     first_location: str = "centre"
+    window: int | None = None
     state_size: int | None = None
     temperature: float = 1.0
     multiply_accumulates: tuple[int, ...] = ()
@@ -153,6 +156,11 @@ class ModelCard:
     def has_retina(self) -> bool:
         """Whether the model has a retina."""
         return self.glimpse_size is not None
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the graph says where each glimpse lay: that of a model with a retina, or with windows."""
+        return self.has_retina or self.window is not None
 
     @property
     def takes_channels_last(self) -> bool:
@@ -224,6 +232,7 @@ class ModelCard:
                 "export the model again with this version of Glimpse, or use the version that wrote it"
             )
         values.setdefault("first_location", "centre")  # a card of before there was a choice
+        values.setdefault("window", None)  # a card of before there were windows
         _check_names(values, cls, "the model's card")
         for name, (expected, types) in _ENTRIES.items():
             value = values[name]
@@ -284,6 +293,7 @@ _ENTRIES: dict[str, tuple[str, tuple[type, ...]]] = {
     "num_scales": _WHOLE_OR_NULL,
     "zoom": _WHOLE_OR_NULL,
     "first_location": _TEXT,
+    "window": _WHOLE_OR_NULL,
     "state_size": _WHOLE_OR_NULL,
     "has_maps": _TRUTH,
     "any_size": _TRUTH,

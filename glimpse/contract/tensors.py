@@ -53,7 +53,7 @@ LOCATIONS = "locations"
 
 BOXES = "boxes"
 """float32 (batch, time, scales, 4): each glimpse's windows, pixels, (left, top, right, bottom), finest scale first. Of
-models that look through a retina."""
+models that look through a retina, and of those that glance and focus, whose first box is the whole image."""
 
 MAPS = "maps"
 """float32 (batch, time, map_height, map_width): each glimpse's attention weights over equal cells of the image, which
@@ -121,7 +121,7 @@ _OUTPUTS = (
     _Entry(PROBABILITIES, _IMAGES, "float32", ("batch", "time", "classes")),
     _Entry(PROBABILITIES, _STEP, "float32", ("batch", "classes")),
     _Entry(LOCATIONS, _IMAGES, "float32", ("batch", "time", 2)),
-    _Entry(BOXES, _IMAGES, "float32", ("batch", "time", "num_scales", 4), needs="has_retina"),
+    _Entry(BOXES, _IMAGES, "float32", ("batch", "time", "num_scales", 4), needs="has_boxes"),
     _Entry(MAPS, _IMAGES, "float32", ("batch", "time", "map_height", "map_width"), needs="has_maps"),
     _Entry(GLIMPSES, _ADAPTIVE, "int64", ("batch",)),
     _Entry(NEXT_STATE, (*_ADAPTIVE, *_STEP), "float32", ("batch", "state_size")),
@@ -179,6 +179,10 @@ class GraphProperties(Protocol):
         """Whether the model has a retina."""
 
     @property
+    def has_boxes(self) -> bool:
+        """Whether the model says where each glimpse lay."""
+
+    @property
     def takes_channels_last(self) -> bool:
         """Whether a single image may have its channels last."""
 
@@ -210,7 +214,7 @@ def _resolved(entries: tuple[_Entry, ...], card: GraphProperties) -> dict[str, T
         "channels": card.channels,
         "classes": len(card.classes),
         "glimpse_size": card.glimpse_size,
-        "num_scales": card.num_scales,
+        "num_scales": card.num_scales or (1 if card.has_boxes else None),
         "state_size": card.state_size,
     }
     if not card.any_size:

@@ -58,7 +58,8 @@ def draw_scanpath(
 
     finest = windows[:, 0]
     # Of whole pixels: the difference of two enlarged edges is rounded differently from place to place.
-    usual = (boxes[:, 0, 2:] - boxes[:, 0, :2]).max(axis=0) * scale / 2
+    # The smallest, since a glance at the whole image hangs over no edge.
+    usual = (boxes[:, 0, 2:] - boxes[:, 0, :2]).min(axis=0) * scale / 2
     if budget is not None:
         # A window hangs over an edge by half its width, and by what its place is rounded by: a pixel at most.
         hanging_before = hanging_after = usual + scale

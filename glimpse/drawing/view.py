@@ -85,8 +85,8 @@ def view_of(
 def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Image.Image:
     """Draw the prediction for an image, by the kind of the model.
 
-    With a retina: the scanpath, and the glimpses as the retina sampled them. With attention maps: each glimpse's map
-    over the canvas. With neither: the image and the greatest probabilities.
+    With a retina or windows: the scanpath, and the glimpses as the model saw them. With attention maps alone: each
+    glimpse's map over the canvas. With neither: the image and the greatest probabilities.
 
     Args:
         session: The model.
@@ -94,7 +94,7 @@ def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Ima
         truth: The right class's name, where it is known.
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
-    if maps is not None:
+    if boxes is None and maps is not None:
         return answer.draw_attention(_under_maps(session, view), maps[0], probabilities[0], classes, truth)
     if boxes is None:
         return answer.draw_answer(view.image, probabilities[0, -1], classes, truth)
@@ -111,10 +111,10 @@ def animate(session: "GlimpseSession", view: View, truth: str | None = None) -> 
         truth: The right class's name, where it is known.
 
     Raises:
-        ValueError: When the model has neither a retina nor attention maps.
+        ValueError: When the model has neither a retina, nor windows, nor attention maps.
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
-    if maps is not None:
+    if boxes is None and maps is not None:
         return animation.animate_maps(_under_maps(session, view), maps[0], probabilities[0], classes, truth)
     if boxes is None:
         raise ValueError("expected a model with a retina or with attention maps, got one without a gaze to animate")
@@ -132,9 +132,15 @@ def _under_maps(session: "GlimpseSession", view: View) -> UInt8[np.ndarray, "hei
 
 
 def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:
-    """What the retina saw at each glimpse."""
+    """What the model saw at each glimpse, in [0, 1]: through its retina, or within its boxes scaled to a window."""
     card, locations, canvas = session.card, seen.on_canvas.locations[0], seen.canvas.transpose(2, 0, 1)
-    if card.retina is None:
-        raise ValueError(f"expected the card of a model with a retina, got one of a {card.model!r} model without")
-    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
-    return crop.extract_glimpse(canvases, locations, *card.retina)
+    if card.retina is not None:
+        canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
+        return crop.extract_glimpse(canvases, locations, *card.retina)
+    boxes, side = seen.on_canvas.boxes, card.window
+    if boxes is None or side is None:
+        raise ValueError(f"expected the card of a model with a retina or windows, got one of a {card.model!r} model")
+    picture = to_picture(seen.canvas)
+    parts = [resize(picture.crop(tuple(box)), (side, side)) for box in boxes[0, :, 0].astype(int).tolist()]
+    seen_pixels = np.stack([np.asarray(part, np.float32) for part in parts]) / 255
+    return seen_pixels[..., : len(canvas)].transpose(0, 3, 1, 2)[:, None]

@@ -22,7 +22,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from glimpse.images.geometry import boxes
 from glimpse.models.observer import Observer
+from glimpse.nn.backbones import Backbone
 from glimpse.nn.encoders import middles, standardise
 from glimpse.nn.heads import precisely
 from glimpse.nn.retina import extract_glimpse, fractions
@@ -258,6 +260,21 @@ class FocusObserver(Observer):
             return chosen._replace(location=self.model.inside(next(remaining), height, width))
 
         return self._roll_out(images, choose, locations.shape[1])
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes images of any height and width: where no backbone is in it that takes one size."""
+        networks = (self.model.glance, self.model.focus)
+        return all(each.any_size for each in networks if isinstance(each, Backbone))
+
+    def boxes(
+        self, locations: Float[Tensor, "batch time 2"], height: int, width: int
+    ) -> Float[Tensor, "batch time 1 4"]:
+        """What each glimpse covered, as :meth:`Observer.boxes`: the glance the whole image, the others their window."""
+        ((left, top, right, bottom),) = boxes(locations[:, 1:], height, width, self.model.window, 1, 1)
+        windows = torch.stack((left, top, right, bottom), dim=2)
+        whole = windows.new_tensor([0, 0, width, height]).expand(len(locations), 1, -1)
+        return torch.cat([whole, windows], dim=1).unsqueeze(2)
 
     def _roll_out(
         self,

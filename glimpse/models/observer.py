@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from glimpse.images.geometry import boxes
 from glimpse.nn.retina import Retina
 from glimpse.rollout import Trace
 
@@ -54,6 +55,22 @@ class Observer(nn.Module):
             locations: Every fixation, (x, y) in [-1, 1].
         """
         raise NotImplementedError
+
+    def boxes(
+        self, locations: Float[Tensor, "batch time 2"], height: int, width: int
+    ) -> Float[Tensor, "batch time scales 4"] | None:
+        """What each glimpse covered: (left, top, right, bottom), pixels, finest scale first; None where it is all.
+
+        Args:
+            locations: Every fixation, (x, y) in [-1, 1].
+            height: The images' height, pixels.
+            width: The images' width, pixels.
+        """
+        retina = self.retina
+        if retina is None:
+            return None
+        windows = boxes(locations, height, width, retina.size, retina.num_scales, retina.zoom)
+        return torch.stack([torch.stack(tuple(box), dim=2) for box in windows], dim=2)
 
     def pixels_sensed(self, channels: int, height: int, width: int) -> int:
         """Number of pixels that an episode reads, over all channels: those of its glimpses, or those of the image."""

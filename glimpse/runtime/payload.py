@@ -45,7 +45,8 @@ def glimpse_payloads(prediction: Prediction, classes: Sequence[str], maps: bool 
 
     Returns:
         Objects with ``time`` (from 0), ``class`` and ``confidence``; ``location`` (x, y) for a model with a retina or
-        with maps; ``boxes`` (scales, 4) for a model with a retina; ``map`` (map_height, map_width) where requested.
+        with maps; ``boxes`` (scales, 4) for one with a retina or windows; ``map`` (map_height, map_width) where
+        requested.
     """
     probabilities = prediction.probabilities[0]
     labels, confidences = probabilities.argmax(1).tolist(), probabilities.max(1)

@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
     """Fixations, (x, y); the image's edges lie at -1 and 1, x to the right, y down."""
     boxes: Float[np.ndarray, "batch time scales 4"] | None = None
     """Windows in pixels, (left, top, right, bottom), finest scale first, not clipped to the image; None for a model
-    without a retina."""
+    without a retina or windows."""
     maps: Float[np.ndarray, "batch time map_height map_width"] | None = None
     """Attention weights over equal cells of the model's input image, which sum to one; None for a model without
     maps."""

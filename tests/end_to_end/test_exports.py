@@ -28,6 +28,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = {"dataset": "digits", "canvas_height": 32, "canvas_width": 40, "num_pieces": 2}
 SOFT = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8, "window": 2}
 RETINA = {"num_glimpses": 2, "glimpse_size": 6, "num_scales": 2, "hidden": 8, "gaze_hidden": 8}
+FOCUS = {"num_glimpses": 2, "window": 12, "widths": [4, 8], "depths": [1, 1], "focus_widths": [4], "focus_depths": [1]}
+ON_BACKBONE = {"backbone": "resnet18", "backbone_layer": "layer1.1.relu_1", "close": "glance", "reduction": 1}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "soft-additive": ("soft", {**SOFT, "score": "additive"}),
     "soft-location": ("soft", {**SOFT, "score": "location"}),
@@ -37,10 +39,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cnn": ("cnn", {"widths": [4, 8], "depths": [1, 1]}),
     "mlp": ("mlp", {"hidden": 8}),
     "relaxed": ("relaxed", {**RETINA, "relaxation": "gumbel", "grid_cells": 3}),
+    "focus": ("focus", FOCUS),
+    "focus-backbone": ("focus", {"num_glimpses": 2, "window": 12, **ON_BACKBONE}),
 }
-FOCUS = {"num_glimpses": 2, "window": 12, "widths": [4, 8], "depths": [1, 1], "focus_widths": [4], "focus_depths": [1]}
-ANY_SIZE = {"soft-additive", "self", "cnn", "relaxed"}
-WITH_MAPS = {"self"} | {name for name in CASES if name.startswith("soft")}
+WITH_WINDOWS = {"focus", "focus-backbone"}
+ANY_SIZE = {"soft-additive", "self", "cnn", "relaxed"} | WITH_WINDOWS
+WITH_MAPS = {"self"} | WITH_WINDOWS | {name for name in CASES if name.startswith("soft")}
 
 EXPORT = """
 import json, sys
@@ -162,20 +166,28 @@ def test_other_heights_and_widths_are_taken_where_the_card_says_so_and_nowhere_e
 def test_the_outputs_are_those_of_the_card(written):
     assert tuple(output.name for output in written.session.get_outputs()) == written.card.outputs
     assert (MAPS in written.card.outputs) is written.card.has_maps is (written.name in WITH_MAPS)
-    assert (BOXES in written.card.outputs) is (written.name == "relaxed")
+    assert (BOXES in written.card.outputs) is (written.name in {"relaxed"} | WITH_WINDOWS)
     got = written.run(written.images[:5])
     glimpses = written.card.num_glimpses
-    assert glimpses == (2 if written.name.startswith(("soft", "relaxed")) else 1)
+    assert glimpses == (2 if written.name.startswith(("soft", "relaxed", "focus")) else 1)
     assert got[LOGITS].shape == got[PROBABILITIES].shape == (5, glimpses, 10)
     np.testing.assert_allclose(got[PROBABILITIES].sum(2), 1, atol=1e-5)
     if written.card.has_maps:
-        rows, columns = (4, 5) if written.name == "self" else (8, 10)
+        rows, columns = (4, 5) if written.name in ("self", "focus") else (8, 10)
         assert got[MAPS].shape == (5, glimpses, rows, columns)
         assert got[MAPS].min() >= 0
         np.testing.assert_allclose(got[MAPS].sum((2, 3)), 1, atol=1e-5)
         assert got[MAPS].std(0).max() > 1e-4, "the map should depend on the image"
     if BOXES in written.card.outputs:
-        assert got[BOXES].shape == (5, glimpses, 2, 4)
+        assert got[BOXES].shape == (5, glimpses, 1 if written.card.window else 2, 4)
+    if written.card.window:
+        assert (got[BOXES][:, 0, 0] == [0, 0, 40, 32]).all()
+        left, top, right, bottom = got[BOXES][:, 1, 0].T
+        assert (right - left == 12).all()
+        assert (bottom - top == 12).all()
+        assert min(left.min(), top.min()) >= 0
+        assert right.max() <= 40
+        assert bottom.max() <= 32
 
 
 @pytest.mark.slow
@@ -183,7 +195,7 @@ def test_the_runtime_hands_on_what_the_card_promises(written, folder):
     session = GlimpseSession(folder / f"{written.name}.onnx")
     found = session.run(written.images[:2].permute(0, 2, 3, 1).numpy())
     assert (found.maps is not None) is written.card.has_maps
-    assert (found.boxes is not None) is written.card.has_retina
+    assert (found.boxes is not None) is written.card.has_boxes
     np.testing.assert_allclose(found.probabilities, written.expect(written.images[:2])[PROBABILITIES], atol=1e-4)
 
 

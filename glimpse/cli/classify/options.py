@@ -109,7 +109,7 @@ def check_classify_options(args: argparse.Namespace, card: ModelCard) -> None:
     """
     if args.format and not args.animate:
         raise UsageError("--format is that of the films; expected --animate DIR with it")
-    if args.animate and not (card.has_retina or card.has_maps):
+    if args.animate and not (card.has_boxes or card.has_maps):
         raise UsageError(
             f"--animate: the model takes an image in at once ({card.model}), so there is no gaze to animate; "
             "--draw shows what it believes"

@@ -12,7 +12,6 @@ from glimpse.export.graph.assembly import metadata
 from glimpse.export.graph.builder import OPSET
 from glimpse.export.graph.fragment import Fragment
 from glimpse.export.graph.precision import to_float16
-from glimpse.images.geometry import boxes
 from glimpse.models.observer import Observer
 from glimpse.nn.retina import fractions
 
@@ -35,11 +34,9 @@ class Episode(nn.Module):
         trace = self.observer(images)
         logits = trace.logits if self.temperature == 1 else trace.logits / self.temperature
         outputs = [trace.logits, logits.softmax(2), trace.locations]
-        retina = self.observer.retina
-        if retina is not None:
-            height, width = images.shape[-2:]
-            windows = boxes(trace.locations, height, width, retina.size, retina.num_scales, retina.zoom)
-            outputs.append(torch.stack([torch.stack(tuple(box), dim=2) for box in windows], dim=2))
+        covered = self.observer.boxes(trace.locations, *images.shape[-2:])
+        if covered is not None:
+            outputs.append(covered)
         if trace.maps is not None:
             outputs.append(trace.maps)
         return tuple(outputs)

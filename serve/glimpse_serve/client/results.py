@@ -34,7 +34,7 @@ class GlimpsePrediction(NamedTuple):
     location: tuple[float, float] | None
     """Where the model looked, (x, y) in [-1, 1] of the image; None for a model without glimpses."""
     boxes: npt.NDArray[np.float64] | None
-    """(scales, 4) windows in pixels, (left, top, right, bottom), finest first; None for a model without a retina."""
+    """(scales, 4) windows in pixels, (left, top, right, bottom), finest first; None for a model without any."""
     map: npt.NDArray[np.float64] | None
     """Attention weights over equal cells; None without ``explain="attention"``."""
     milliseconds: float | None

@@ -287,8 +287,8 @@ def _classify_parameters(names: list[str], max_glimpses: int) -> dict[str, dict[
             {"type": "string", "pattern": _LOCATION_PATTERN, "examples": ["0.5,-0.25"]},
         ),
         "explain": (
-            "Adds a picture and the time of each glimpse: `path` for a model with a retina, `attention` for a model "
-            "with attention maps, which are returned as well.",
+            "Adds a picture and the time of each glimpse: `path` for a model with a retina or windows, `attention` for "
+            "a model with attention maps, which are returned as well.",
             {"type": "string", "enum": list(EXPLAIN)},
         ),
     }

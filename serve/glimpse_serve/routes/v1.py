@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glimpse.contract.card import ModelCard
 from glimpse.contract.texts import visible
 from glimpse.errors import ArgumentError
 from glimpse.runtime.inputs import check_first_location
@@ -224,17 +225,22 @@ def _check_explain(loaded: LoadedModel, explain: str | None) -> None:
             f"expected explain=path or explain=attention, got {explain!r:.40}; choose one, or leave it out",
             "limit",
         )
-    has = {"path": card.has_retina, "attention": card.has_maps}
+    has = _explanations(card)
     if not has[explain]:
         other = next((word for word in EXPLAIN if has[word]), None)
         advice = f"ask for explain={other}" if other else "leave it out: this model has neither glimpses nor maps"
-        what = "a retina" if explain == "path" else "attention maps"
+        what = "a retina or windows" if explain == "path" else "attention maps"
         raise HTTPError(
             400,
             f"explain={explain} is for a model with {what}, and {loaded.model.name!r} is a {card.model!r} one; "
             f"{advice}",
             "limit",
         )
+
+
+def _explanations(card: ModelCard) -> dict[str, bool]:
+    """Which explanations a model has: a path of boxes, or attention maps."""
+    return dict(zip(EXPLAIN, (card.has_boxes, card.has_maps), strict=True))
 
 
 def model_reference(loaded: LoadedModel) -> dict[str, str]:
@@ -258,7 +264,7 @@ def _summary(loaded: LoadedModel, versions: list[int]) -> dict[str, Any]:
         "size_policy": card.size_policy,
         "channels": card.channels,
         "num_glimpses": card.num_glimpses,
-        "explain": [word for word, has in zip(EXPLAIN, (card.has_retina, card.has_maps), strict=True) if has],
+        "explain": [word for word, has in _explanations(card).items() if has],
         "data": card.data,
         "test_error": card.test_error,
         "license": card.license,

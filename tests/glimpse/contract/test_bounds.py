@@ -43,6 +43,8 @@ def test_a_card_in_order_passes(card):
         ("zoom", 17, "zoom in the card from 1 to 16"),
         ("state_size", 2**31, "state_size in the card from 1 to 1,048,576"),
         ("parameters", -1, "parameters in the card from 0 to"),
+        ("window", 2**15, "window in the card from 1 to 16,384, got 32768"),
+        ("window", 8, "a window in the card of an episode without a retina alone, got 'adaptive'"),
         ("test_error", 1.5, "test_error in the card from 0 to 1, got 1.5"),
         ("test_error", float("nan"), "test_error in the card from 0 to 1, got nan"),
         ("temperature", float("inf"), "a finite temperature above 0"),

@@ -65,6 +65,17 @@ def test_a_model_answers_with_boxes_if_it_has_a_retina_and_with_maps_if_it_has_m
     assert replace(CARD, **NO_RETINA, has_maps=True).outputs == ("logits", "probabilities", "locations", "maps")
 
 
+def test_a_model_with_windows_answers_with_boxes_too_and_a_card_of_before_them_has_none():
+    card = replace(CARD, **NO_RETINA, window=16)
+    assert card.outputs == ("logits", "probabilities", "locations", "boxes")
+    assert card.has_boxes
+    assert not card.has_retina
+    assert ModelCard.from_json(card.to_json()) == card
+    values = json.loads(CARD.to_json())
+    del values["window"]
+    assert ModelCard.from_json(json.dumps(values)) == CARD
+
+
 def test_each_kind_of_graph_has_its_inputs_and_outputs():
     adaptive, step = replace(CARD, graph="adaptive"), replace(CARD, graph="step")
     assert (CARD.inputs, CARD.options) == (("images",), ("first_location",))

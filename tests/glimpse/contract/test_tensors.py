@@ -22,6 +22,12 @@ def test_an_episode_takes_images_and_a_first_location():
     ]
 
 
+def test_windows_have_one_scale():
+    card = replace(CARD, **NO_RETINA, window=16)
+    assert shapes(outputs_of(card))["boxes"] == ("batch", "time", 1, 4)
+    assert shapes(outputs_of(CARD))["boxes"] == ("batch", "time", CARD.num_scales, 4)
+
+
 def test_a_model_without_a_retina_takes_no_first_location():
     assert list(inputs_of(SOFT)) == ["images"]
 

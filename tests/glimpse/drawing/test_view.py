@@ -13,6 +13,7 @@ from glimpse.cli.classify.images import ImageSource, read_image
 from glimpse.drawing import animation, answer, view
 from glimpse.images import crop, pixels
 from glimpse.images.pixels import ImageError
+from glimpse.runtime.prediction import Prediction
 from glimpse.runtime.session import GlimpseSession
 from tests.support import toys
 from tests.support.brightness import MAP_CARD, write_model
@@ -144,3 +145,27 @@ def test_maps_lie_over_the_canvas_or_over_the_whole_of_a_squashed_image(tmp_path
     view.draw(session, seen)
     view.animate(session, seen)
     assert [shown.shape[1::-1] for shown in under] == [size, size]
+
+
+def test_windows_are_drawn_as_a_path_that_begins_with_the_whole_image():
+    card = replace(MAP_CARD, window=10, height=20, width=40, num_glimpses=3, has_maps=True)
+    session: Any = SimpleNamespace(card=card)
+    canvas = toys.noise(20, 40, card.channels)
+    boxes = np.array([[[[0, 0, 40, 20]], [[30, 0, 40, 10]], [[5, 6, 15, 16]]]], np.float32)
+    locations = np.array([[[0, 0], [0.75, -0.5], [-0.5, 0.1]]], np.float32)
+    probabilities = np.full((1, 3, len(card.classes)), 1 / len(card.classes), np.float32)
+    on_canvas = Prediction(probabilities, locations, boxes, np.full((1, 3, 2, 4), 0.125, np.float32))
+    on_image = on_canvas._replace(boxes=2 * boxes)
+    seen = view.View(np.repeat(np.repeat(canvas, 2, 0), 2, 1), canvas, on_canvas, on_image)
+    sensed = view._sensed(session, seen)
+    assert sensed.shape == (3, 1, card.channels, 10, 10)
+    np.testing.assert_allclose(sensed[1, 0].transpose(1, 2, 0), canvas[:10, 30:] / 255, atol=1e-6)
+    np.testing.assert_allclose(sensed[2, 0].transpose(1, 2, 0), canvas[6:16, 5:15] / 255, atol=1e-6)
+    picture = view.draw(session, seen)
+    frames = view.animate(session, seen)
+    assert [frame.size for frame in frames] == [picture.size] * 3
+    without = seen._replace(on_image=on_image._replace(boxes=None))
+    assert view.draw(session, without).size != picture.size  # the maps are drawn instead
+    session.card = replace(card, window=None)
+    with pytest.raises(ValueError, match="a model with a retina or windows"):
+        view.draw(session, seen)

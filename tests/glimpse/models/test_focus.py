@@ -41,6 +41,23 @@ def test_a_class_has_the_evidence_of_no_place_and_of_all_places() -> None:
 
 
 @torch.no_grad()
+def test_the_glance_covers_the_image_and_every_window_lies_within_it() -> None:
+    observer = observer_of()
+    locations = torch.rand(5, 4, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    trace = observer.following(pictures(), locations)
+    boxes = observer.boxes(trace.locations, HEIGHT, WIDTH)
+    assert boxes.shape == (5, 4, 1, 4)
+    assert boxes[:, 0, 0].unique(dim=0).tolist() == [[0, 0, WIDTH, HEIGHT]]
+    left, top, right, bottom = boxes[:, 1:, 0].unbind(-1)
+    assert (right - left).unique().tolist() == (bottom - top).unique().tolist() == [WINDOW]
+    assert min(left.min(), top.min()) >= 0
+    assert right.max() <= WIDTH
+    assert bottom.max() <= HEIGHT
+    middles = torch.stack([left + right - WIDTH, top + bottom - HEIGHT], -1) / torch.tensor([WIDTH, HEIGHT])
+    assert ((middles - trace.locations[:, 1:]).abs() <= 1 / HEIGHT).all()  # half a pixel
+
+
+@torch.no_grad()
 def test_a_window_that_says_nothing_changes_no_belief_wherever_it_lies() -> None:
     observer = observer_of()
     torch.nn.init.zeros_(observer.model.window_classifier.weight)
