@@ -25,6 +25,7 @@ from benchmarks.learning.photographs.product import evaluate_product, train_prod
 from benchmarks.learning.photographs.report import report  # noqa: E402
 from benchmarks.learning.photographs.results import merge_results, read_result, write_result  # noqa: E402
 from benchmarks.learning.photographs.sets import SETS, PhotoSet, make_up  # noqa: E402
+from benchmarks.learning.photographs.similar import write_similar_groups  # noqa: E402
 from glimpse.data.datasets import data_root  # noqa: E402
 
 MINUTES, QUICK_MINUTES = 20.0, 0.1
@@ -59,6 +60,11 @@ def main(args: Sequence[str]) -> int:
         if not folder.is_dir():
             parser.error(f"--root: expected a folder that holds {photos.folder}, found none in {root}; unpack it there")
         runs = options.keep.resolve() if options.keep else Path(place) / "runs"
+        more: tuple[str, ...] = ()
+        if photos.similar and not options.quick:
+            table = runs / f"{options.set}.csv"
+            print(f"{write_similar_groups(folder, table):,} groups of similar photographs", flush=True)
+            more = ("--data.labels", str(table), "--data.near_duplicates", "false")
         result = merge_results(read_result(options.output), result_of(options.set, photos, options.quick))
         for seed in options.seeds:
             output = runs / f"{options.set}-seed{seed}"
@@ -68,7 +74,7 @@ def main(args: Sequence[str]) -> int:
                     parser.error(f"--evaluate-only: expected a run in --keep, its times in --output; run seed {seed}")
             else:
                 minutes = QUICK_MINUTES if options.quick else options.minutes
-                training = train_product(folder, minutes, seed, output, AS_STARTED)
+                training = train_product(folder, minutes, seed, output, AS_STARTED, more)
                 result = add(result, seed, {"product": {"training": training}}, options.output)
             use_all_processors()
             found = {"training": training, **evaluate_product(folder, output, photos)}

@@ -28,7 +28,7 @@ from glimpse.training.families.focus import FocusTraining
 
 
 def train_product(
-    folder: Path, minutes: float, seed: int, output: Path, environment: Mapping[str, str]
+    folder: Path, minutes: float, seed: int, output: Path, environment: Mapping[str, str], more: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Have the product choose and train, in a process of its own.
 
@@ -38,6 +38,7 @@ def train_product(
         seed: Fixes the run.
         output: The run's folder.
         environment: Variables of the process.
+        more: Further options.
 
     Returns:
         The command, its CPU and wall time in seconds, the load averages before and after, the commit.
@@ -45,7 +46,7 @@ def train_product(
     Raises:
         RuntimeError: When it fails.
     """
-    options = ("--minutes", f"{minutes:g}", "--seed", str(seed), "--output", output.name, "--overwrite")
+    options = ("--minutes", f"{minutes:g}", "--seed", str(seed), "--output", output.name, "--overwrite", *more)
     output.parent.mkdir(parents=True, exist_ok=True)
     command = f"glimpse train {folder.name} {' '.join(options)}"
     print(f"$ {command}", flush=True)

@@ -18,7 +18,7 @@ LARGEST_CANVAS = 640
 """The longest side of a canvas that windows are cut from, pixels: the sketch of it must fit into a training's time."""
 WORTH_LOOKING = 3
 """How many windows a side an image must have for looking to be tried: below that one window covers most of it."""
-MOST_FITTED = 4000
+MOST_FITTED = 2000
 """Images that a pretrained network's head is fitted on at most: their features must fit into a trial's time."""
 
 
@@ -32,6 +32,7 @@ class Contender:
         options: The options of its training, without those of the data set, the length and the output.
         is_pretrained: Whether it is a pretrained network as it is, with a linear head that is fitted at once.
         canvas: Height, width and channels of the images that it sees.
+        weaker: The candidate that is the same but for a weaker augmentation, by name; None where there is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contender:
     options: tuple[str, ...]
     is_pretrained: bool = False
     canvas: tuple[int, int, int] = (0, 0, 0)
+    weaker: str | None = None
 
 
 def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
@@ -90,6 +92,7 @@ def _from_scratch(survey: Survey, channels: int, augmentation: str) -> Contender
             f"--data.augmentation={augmentation}",
         ),
         canvas=(side, side, channels),
+        weaker=None if augmentation == "none" else "cnn",
     )
 
 

@@ -28,6 +28,8 @@ NOT_RUN_YET = {
     "photographs-signs.log": "its run of 20 minutes has not been made yet",
     "photographs-tiles.json": "its run of 20 minutes has not been made yet",
     "photographs-tiles.log": "its run of 20 minutes has not been made yet",
+    "photographs-tiles-similar.json": "its run of 20 minutes has not been made yet",
+    "photographs-tiles-similar.log": "its run of 20 minutes has not been made yet",
     "processes.json": "no machine with two free cores has been at hand",
     "processes.log": "no machine with two free cores has been at hand",
     "processes.png": "no machine with two free cores has been at hand",
