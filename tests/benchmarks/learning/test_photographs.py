@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.harness.glimpse_process import Ended
 from benchmarks.learning.photographs import __main__ as program
-from benchmarks.learning.photographs import product
+from benchmarks.learning.photographs import product, similar
 from benchmarks.learning.photographs.looking import (
     WINDOWS,
     covered,
@@ -24,9 +24,11 @@ from benchmarks.learning.photographs.looking import (
 from benchmarks.learning.photographs.product import groups_of_test
 from benchmarks.learning.photographs.results import merge_results, read_result
 from benchmarks.learning.photographs.sets import SETS, make_up
+from benchmarks.learning.photographs.similar import similar_groups
 from benchmarks.learning.photographs.uncertainty import standard_error
 from glimpse.data.datamodule import ImageData
 from glimpse.data.datasets import Split
+from glimpse.data.folder import labelled_files
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families.focus import FocusTraining
 from glimpse.training.families.whole_image import ConvolutionalTraining
@@ -315,3 +317,23 @@ def test_a_choice_without_any_model_that_looks_is_said(tmp_path):
     choice = {"chosen": "cnn", "trials": [{"name": "cnn"}]}
     found = product.looking_of(choice, tmp_path, tmp_path, [], SETS["signs"])
     assert found == {"of": None, "sentences": ["the choice is cnn, and no model that looks was tried"]}
+
+
+def test_similar_photographs_are_those_of_one_direction_from_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.randn(3, 64, generator=generator)
+    features = 5 + middles[[0, 1, 0, 2, 1, 2]] + 0.05 * torch.randn(6, 64, generator=generator)
+    first, second, third = (similar_groups(features)[place] for place in (0, 1, 3))
+    assert similar_groups(features) == [first, second, first, third, second, third]
+    assert len({first, second, third}) == 3
+    assert len(set(similar_groups(features, threshold=0.99999))) == 6
+
+
+def test_a_table_of_similar_groups_is_one_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_up(SETS["tiles"], tmp_path)
+    monkeypatch.setattr(similar, "features_of", lambda files: torch.eye(len(files))[: len(files)].repeat(1, 2))
+    assert similar.write_similar_groups(folder, tmp_path / "table.csv") > 1
+    table = labelled_files(folder, str(tmp_path / "table.csv"))
+    laid_out = labelled_files(folder)
+    assert set(table.tree.classes) == set(laid_out.tree.classes)
+    assert len(table.groups) == sum(len(paths) for parts in laid_out.tree.parts.values() for paths in parts.values())
