@@ -51,9 +51,9 @@ def candidates_for(survey: Survey, has_backbone: bool) -> list[Contender]:
         has_backbone: Whether pretrained weights are there.
     """
     channels = 1 if survey.is_grey else 3
-    found = [_from_scratch(survey, channels, augmentation) for augmentation in ("none", "strong")]
-    if has_backbone:
-        found.append(_pretrained(channels))
+    # What is fitted at once comes first: the others share the time that it leaves.
+    found = [_pretrained(channels)] if has_backbone else []
+    found += [_from_scratch(survey, channels, augmentation) for augmentation in ("none", "strong")]
     canvas = _canvas(survey, LARGEST_CANVAS)
     if min(canvas) >= WORTH_LOOKING * WINDOW:
         found.append(_looking(survey, canvas, channels))

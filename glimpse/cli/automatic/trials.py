@@ -140,4 +140,4 @@ def _run(arguments: Sequence[str], log: Path | None) -> None:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream, redirect_stdout(stream), without_hardware_messages():
-        train(arguments, _PROGRAM)
+        train(arguments, _PROGRAM, concludes=False)

@@ -324,6 +324,13 @@ class TrainingCLI(LightningCLI):
             print(line)
 
 
+class UnconcludedTraining(TrainingCLI):
+    """A training whose models are not measured at its end, by whoever compares several."""
+
+    def after_fit(self) -> None:
+        """Print nothing."""
+
+
 def check_patience(patience: int | None, validation: int | float | None) -> None:
     """Reject early stopping that could never stop.
 

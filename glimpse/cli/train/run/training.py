@@ -8,12 +8,13 @@ from glimpse.cli.usage import UsageError
 from glimpse.errors import ArgumentError
 
 
-def train(args: Sequence[str], program: str) -> None:
+def train(args: Sequence[str], program: str, concludes: bool = True) -> None:
     """Train as a command line states.
 
     Args:
         args: The arguments, without the program's name.
         program: How the user calls the command.
+        concludes: Whether the best and the last model are measured at the end, and one is recommended.
 
     Raises:
         UsageError: When the user has made a mistake.
@@ -33,9 +34,9 @@ def train(args: Sequence[str], program: str) -> None:
             arguments, name = complete_arguments(args, files)
             if names_own_alone(arguments, {file: read_recipe(Path(file)) for file in files}):
                 import_metrics_lightly()
-            from glimpse.cli.train.training_cli import TrainingCLI
+            from glimpse.cli.train.training_cli import TrainingCLI, UnconcludedTraining
 
-            TrainingCLI(arguments, program, name)
+            (TrainingCLI if concludes else UnconcludedTraining)(arguments, program, name)
     except ParserError as error:
         raise UsageError(explain_mistake(str(error), args, files, known_options)) from error
     except ArgumentError as error:

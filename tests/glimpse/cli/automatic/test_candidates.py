@@ -26,7 +26,7 @@ def test_small_images_are_seen_whole_in_their_own_size() -> None:
 def test_large_images_are_looked_at_as_well() -> None:
     candidates = candidates_for(survey(1600, 1200, is_grey=True, has_boxes=True), has_backbone=True)
     found = named(candidates)
-    assert list(found) == ["cnn", "cnn-strong", "pretrained", "focus"]
+    assert list(found) == ["pretrained", "cnn", "cnn-strong", "focus"]
     assert all("--data.channels=1" in options for options in found.values())
     assert {"--data.image_height=480", "--data.image_width=640", "--data.channels=1"} < set(found["focus"])
     assert "--model.reduction=2" in found["focus"]

@@ -27,3 +27,6 @@ def test_a_training_leaves_its_model(tmp_path: Path, capsys) -> None:
     train(["--config", "digits-mlp", *quick, "--output", str(tmp_path / "run")], "glimpse train")
     assert (tmp_path / "run" / "last.ckpt").is_file()
     assert "the trained model" in capsys.readouterr().out
+    train(["--config", "digits-mlp", *quick, "--output", str(tmp_path / "other")], "glimpse train", concludes=False)
+    assert (tmp_path / "other" / "last.ckpt").is_file()
+    assert "the trained model" not in capsys.readouterr().out
