@@ -135,7 +135,8 @@ class GlanceAndFocus(nn.Module):
         encode = self.glance if self.focus is None else self.focus
         features = encode(standardise(pixels.flatten(0, 1), self.mean, self.std))
         found: Tensor = precisely(self.window_classifier, self.dropout(mean_and_max(features)))
-        return found.unflatten(0, pixels.shape[:2])
+        windows: Tensor = found.unflatten(0, pixels.shape[:2])
+        return windows
 
     def inside(self, location: Float[Tensor, "*shape 2"], height: int, width: int) -> Float[Tensor, "*shape 2"]:
         """The nearest locations whose windows lie within the image.

@@ -113,7 +113,7 @@ def look_everywhere(observer: FocusObserver, data: ImageData, balanced: bool) ->
         balanced: Whether the error counts every class alike.
     """
     shape, window = tuple(data.image_shape), observer.model.window
-    places = middles(*(math.ceil(side / window) for side in shape[1:]), observer.device)
+    places = middles(math.ceil(shape[1] / window), math.ceil(shape[2] / window), observer.device)
     locations = torch.cat([torch.zeros_like(places[:1]), places])
     every = math.ceil(len(data.source.validation) * len(places) / MOST_LOOKS)
     logits, labels = [], []

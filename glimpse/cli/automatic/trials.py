@@ -77,7 +77,7 @@ def seconds_an_image(candidate: Contender, options: Sequence[str], folder: Path)
     short = [f"--trainer.{name}={value}" for name, value in limits.items()]
     _run([*candidate.options, *options, *short, f"--output={folder}", "--overwrite"], folder / LOG_FILE)
     taken = sum(row["seconds"] for row in read_metrics(folder / METRICS_FILE)[1:])
-    size = read_recipe(folder / CONFIG_FILE)["data"]["init_args"]["batch_size"]
+    size: int = read_recipe(folder / CONFIG_FILE)["data"]["init_args"]["batch_size"]
     return max(1e-7, taken / ((TIMED_EPOCHS - 1) * TIMED_BATCHES * size))
 
 
