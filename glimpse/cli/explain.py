@@ -111,7 +111,7 @@ def explain(
     first_location: tuple[float, float] | None = None,
     size_policy: str = FIT,
 ) -> "tuple[Image, str]":
-    """Draw a model's explicit map, if it has one, and its implicit maps, on one image.
+    """Draw where a model attended and where it looked, as far as it did, and its implicit maps, on one image.
 
     The maps are those of the model's canvas. An image that is larger than the canvas, or has other proportions there,
     is drawn in its own size, up to :data:`LONGEST_SIDE`, and the maps are laid over it.
@@ -134,7 +134,7 @@ def explain(
     from glimpse.drawing.heatmap import draw_maps, over_image
     from glimpse.drawing.layout import display_size, resize
     from glimpse.drawing.text import to_picture
-    from glimpse.evaluation.maps import explicit_maps, implicit_maps
+    from glimpse.evaluation.maps import explicit_maps, fixation_maps, implicit_maps
     from glimpse.images import pixels
     from glimpse.images.frames import Frames
 
@@ -153,14 +153,15 @@ def explain(
     answer = f"{training.classes[best]} ({belief[best]:.1%})"
     explained = torch.tensor([best if output is None else output], device=observer.device)
     maps = []
-    explicit = explicit_maps(observer, trace, *canvas.shape[:2])
-    if explicit is not None:
-        title = "where it attended" if trace.maps is not None else "where it looked"
-        maps.append((title, explicit[0].cpu().numpy()))
+    attended = None if trace.maps is None else explicit_maps(observer, trace, *canvas.shape[:2])
+    looked = fixation_maps(observer, trace, *canvas.shape[:2])
+    for title, explicit in (("where it attended", attended), ("where it looked", looked)):
+        if explicit is not None:
+            maps.append((title, explicit[0].cpu().numpy()))
     for method in methods:
         implicit = implicit_maps(observer, images, explained, method, *first)
         maps.append((TITLES[method], implicit[0].float().cpu().numpy()))
-    held = ", its fixations held where they were" if observer.retina else ""
+    held = ", its fixations held where they were" if observer.chooses else ""
     note = (
         f"The model's answer is {answer}. The other maps show how much each pixel changes the logit of "
         f"{training.classes[int(explained)]}{held}."

@@ -132,13 +132,13 @@ def draw_classification(
     truth: str | None = None,
     shown: int | None = None,
 ) -> Image.Image:
-    """Draw a prediction and the scanpath that led to it, and beside it each glimpse as the retina sampled it.
+    """Draw a prediction and the scanpath that led to it, and beside it each glimpse as the model saw it.
 
     Args:
         image: Grey or RGB, 0 to 255.
         boxes: Windows in the image's pixels, (left, top, right, bottom), finest scale first.
         locations: Fixations, (x, y) in [-1, 1] of this image.
-        glimpses: Pixels of the retina, in [0, 1]; grey from a colour image where the model is a grey one.
+        glimpses: Pixels that the model saw, in [0, 1]; grey from a colour image where the model is a grey one.
         probabilities: After each glimpse, in [0, 1].
         classes: Class names, in the order of the probabilities.
         truth: The right class's name, where it is known; the heading then tells whether the prediction is right.
@@ -148,7 +148,9 @@ def draw_classification(
     path = draw_scanpath(image, boxes, locations, shown=shown)
     best = probabilities.argmax(axis=1)
     captions = [f"{classes[label]}\n{after[label]:.0%}" for label, after in zip(best, probabilities, strict=True)]
-    widths = [round(float(box[2] - box[0])) for box in boxes[0]]
+    sides = np.asarray(boxes[:, :, 2] - boxes[:, :, 0], np.float64)
+    # After a glance at the whole the windows of a row are not of one width.
+    widths = None if np.ptp(sides, axis=0).max() > 1 else [round(side) for side in sides[0].tolist()]
     below = path.width > 1.5 * path.height
     room = (path.width - 60, max(400, path.height)) if below else (640, path.height)
     retina = draw_retina(glimpses, captions, widths, *retina_grid(captions, glimpses.shape[1], room), shown)

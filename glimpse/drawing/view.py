@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from glimpse.contract.card import SQUASH
+from glimpse.contract.card import SQUASH, RetinaGeometry
 from glimpse.drawing import animation, answer
 from glimpse.drawing.answer import draw_classification
 from glimpse.drawing.layout import resize, scaled_size
@@ -82,7 +82,7 @@ def view_of(
     return View(image, canvas, *prediction)
 
 
-def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Image.Image:
+def draw(session: "GlimpseSession", view: View, truth: str | None = None, prefer_maps: bool = False) -> Image.Image:
     """Draw the prediction for an image, by the kind of the model.
 
     With a retina or windows: the scanpath, and the glimpses as the model saw them. With attention maps alone: each
@@ -92,9 +92,10 @@ def draw(session: "GlimpseSession", view: View, truth: str | None = None) -> Ima
         session: The model.
         view: The image and the prediction for it.
         truth: The right class's name, where it is known.
+        prefer_maps: Whether the maps of a model with both are drawn, in place of the scanpath.
     """
     classes, (probabilities, locations, boxes, maps, *_) = session.card.classes, view.on_image
-    if boxes is None and maps is not None:
+    if maps is not None and (prefer_maps or boxes is None):
         return answer.draw_attention(_under_maps(session, view), maps[0], probabilities[0], classes, truth)
     if boxes is None:
         return answer.draw_answer(view.image, probabilities[0, -1], classes, truth)
@@ -132,15 +133,14 @@ def _under_maps(session: "GlimpseSession", view: View) -> UInt8[np.ndarray, "hei
 
 
 def _sensed(session: "GlimpseSession", seen: View) -> Float[np.ndarray, "time scales channels size size"]:
-    """What the model saw at each glimpse, in [0, 1]: through its retina, or within its boxes scaled to a window."""
+    """What the model saw at each glimpse, in [0, 1]: through its retina, or the whole and then windows of one size."""
     card, locations, canvas = session.card, seen.on_canvas.locations[0], seen.canvas.transpose(2, 0, 1)
-    if card.retina is not None:
-        canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
-        return crop.extract_glimpse(canvases, locations, *card.retina)
-    boxes, side = seen.on_canvas.boxes, card.window
-    if boxes is None or side is None:
+    windows = card.retina or (None if card.window is None else RetinaGeometry(card.window, 1, 1))
+    if windows is None:
         raise ValueError(f"expected the card of a model with a retina or windows, got one of a {card.model!r} model")
-    picture = to_picture(seen.canvas)
-    parts = [resize(picture.crop(tuple(box)), (side, side)) for box in boxes[0, :, 0].astype(int).tolist()]
-    seen_pixels = np.stack([np.asarray(part, np.float32) for part in parts]) / 255
-    return seen_pixels[..., : len(canvas)].transpose(0, 3, 1, 2)[:, None]
+    canvases = np.broadcast_to(canvas, (len(locations), *canvas.shape))
+    glimpses = crop.extract_glimpse(canvases, locations, *windows)
+    if card.window is not None:
+        whole = pixels.fit(seen.canvas, card.window, card.window, card.channels)
+        glimpses[0, 0] = whole.transpose(2, 0, 1) / np.float32(255)
+    return glimpses

@@ -25,8 +25,8 @@ def explicit_maps(
 ) -> Float[Tensor, "batch {height} {width}"] | None:
     """Map what a model attended to, over its whole episode.
 
-    Attention weights are the mean over the glimpses, spread over the image's pixels. A model with a retina has the
-    density of its fixations instead, each a Gaussian with a standard deviation of half the finest window.
+    Attention weights are the mean over the glimpses, spread over the image's pixels. A model without them has
+    :func:`fixation_maps` instead.
 
     Args:
         observer: The model.
@@ -39,8 +39,30 @@ def explicit_maps(
     """
     if trace.maps is not None:
         return resize_map(trace.maps.detach().float().mean(1), height, width)
+    return fixation_maps(observer, trace, height, width)
+
+
+def fixation_maps(
+    observer: Observer, trace: Trace, height: int, width: int
+) -> Float[Tensor, "batch {height} {width}"] | None:
+    """Map where a model looked: the density of its fixations, each a Gaussian of half the finest window.
+
+    A glance at the whole image is no fixation.
+
+    Args:
+        observer: The model.
+        trace: What it did.
+        height: The images' height, pixels.
+        width: The images' width, pixels.
+
+    Returns:
+        Maps that each sum to one; None for a model that looked at no place in particular.
+    """
+    locations = trace.locations.detach()
     if observer.retina is not None:
-        return fixation_density(trace.locations.detach(), height, width, observer.retina.size / 2)
+        return fixation_density(locations, height, width, observer.retina.size / 2)
+    if observer.window is not None and locations.shape[1] > 1:
+        return fixation_density(locations[:, 1:], height, width, observer.window / 2)
     return None
 
 
@@ -53,9 +75,9 @@ def implicit_maps(
 ) -> Float[Tensor, "batch height width"]:
     """Map how much each pixel would change one logit of the last glimpse.
 
-    The fixations of a model with a retina are held at the locations that it chose itself: a crop in whole pixels has no
-    derivative with respect to its place. The model is run as it is, in evaluation mode, and no parameter gets a
-    gradient.
+    The fixations of a model that looks at windows are held at the locations that it chose itself: a crop in whole
+    pixels has no derivative with respect to its place. The model is run as it is, in evaluation mode, and no parameter
+    gets a gradient.
 
     Args:
         observer: The model.
@@ -90,12 +112,13 @@ def last_logits(
 
     Args:
         observer: The model.
-        images: What it looks at. A model with a retina keeps the fixations of these images, whatever images the
+        images: What it looks at. A model that looks at windows keeps the fixations of these images, whatever images the
             function is then called with.
         first_location: Where a model with a retina begins, (x, y) in [-1, 1]; the image's centre when left out.
     """
-    if observer.retina is None:
+    if not observer.chooses:
         return lambda pixels: observer(pixels).logits[:, -1]
+    given = () if first_location is None else (first_location,)
     with torch.no_grad():
-        locations = observer(images, first_location).locations
+        locations = observer(images, *given).locations
     return lambda pixels: observer.following(pixels, locations).logits[:, -1]

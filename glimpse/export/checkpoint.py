@@ -28,7 +28,6 @@ from glimpse.export.model import (
 from glimpse.export.parity import Parity
 from glimpse.export.program import ProgramParity, check_program_file, export_program
 from glimpse.files import write_problem
-from glimpse.models.focus import FocusObserver
 from glimpse.models.hard import HardObserver
 from glimpse.runtime.model_file import load_model_file
 from glimpse.training.checkpoint import load_with_data
@@ -251,7 +250,7 @@ def card_of(training: ClassifierTraining, data: ImageData) -> ModelCard:
         glimpse_size=retina.size if retina else None,
         num_scales=retina.num_scales if retina else None,
         zoom=retina.zoom if retina else None,
-        window=observer.model.window if isinstance(observer, FocusObserver) else None,
+        window=observer.window,
         state_size=sum(state_sizes(observer.model)) if isinstance(observer, HardObserver) else None,
         has_maps=trace.maps is not None,
         any_size=observer.any_size,

@@ -50,12 +50,19 @@ class Frames:
         return np.asarray(locations * stretch[:, None] + shift[:, None], np.float32)
 
     def boxes_on_images(
-        self, boxes: Float[np.ndarray, "batch time scales 4"]
+        self, boxes: Float[np.ndarray, "batch time scales 4"], glances: bool = False
     ) -> Float32[np.ndarray, "batch time scales 4"]:
         """Move boxes from the canvas onto the images.
 
         Args:
             boxes: (left, top, right, bottom), pixels.
+            glances: Whether a box of the whole canvas is a glance, whose box is the whole image, without the black that
+                ``fit`` leaves beside it.
         """
         corners = np.tile(self._corner, 2)[:, None, None]
-        return np.asarray((boxes - corners) * np.tile(self._own / self._scaled, 2)[:, None, None], np.float32)
+        moved = np.asarray((boxes - corners) * np.tile(self._own / self._scaled, 2)[:, None, None], np.float32)
+        if not glances:
+            return moved
+        is_glance = (boxes == (0, 0, *self._canvas)).all(-1, keepdims=True)
+        whole = np.concatenate([np.zeros_like(self._own), self._own], axis=1)[:, None, None]
+        return np.where(is_glance, whole, moved).astype(np.float32)

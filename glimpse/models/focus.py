@@ -239,6 +239,17 @@ class FocusObserver(Observer):
     def __init__(self, model: GlanceAndFocus, num_glimpses: int) -> None:
         super().__init__(model, num_glimpses)
 
+    @property
+    def any_size(self) -> bool:
+        """Whether the model takes images of any height and width: where its networks' graphs do."""
+        networks = (self.model.glance, self.model.focus)
+        return all(network.any_size for network in networks if isinstance(network, Backbone))
+
+    @property
+    def window(self) -> int:
+        """Side of the windows, pixels."""
+        return self.model.window
+
     def forward(self, images: Shaped[Tensor, "batch channels height width"]) -> Trace:
         """Roll out, as :meth:`glimpse.models.observer.Observer.forward`."""
         height, width = images.shape[-2:]
@@ -262,20 +273,16 @@ class FocusObserver(Observer):
 
         return self._roll_out(images, choose, locations.shape[1])
 
-    @property
-    def any_size(self) -> bool:
-        """Whether it takes images of any height and width: where no backbone is in it that takes one size."""
-        networks = (self.model.glance, self.model.focus)
-        return all(each.any_size for each in networks if isinstance(each, Backbone))
-
     def boxes(
         self, locations: Float[Tensor, "batch time 2"], height: int, width: int
     ) -> Float[Tensor, "batch time 1 4"]:
         """What each glimpse covered, as :meth:`Observer.boxes`: the glance the whole image, the others their window."""
-        ((left, top, right, bottom),) = boxes(locations[:, 1:], height, width, self.model.window, 1, 1)
-        windows = torch.stack((left, top, right, bottom), dim=2)
-        whole = windows.new_tensor([0, 0, width, height]).expand(len(locations), 1, -1)
-        return torch.cat([whole, windows], dim=1).unsqueeze(2)
+        zero = torch.zeros_like(locations[:, :1, 0])
+        covered = [torch.stack((zero, zero, zero + width, zero + height), dim=2)]
+        if locations.shape[1] > 1:
+            ((left, top, right, bottom),) = boxes(locations[:, 1:], height, width, self.window, 1, 1)
+            covered.append(torch.stack((left, top, right, bottom), dim=2))
+        return torch.cat(covered, dim=1).unsqueeze(2)
 
     def _roll_out(
         self,
@@ -286,7 +293,7 @@ class FocusObserver(Observer):
         model, (height, width) = self.model, images.shape[-2:]
         glance = model.look_around(images)
         rows, columns = glance.places.shape[2:]
-        nothing = glance.nowhere.new_zeros(len(images))
+        nothing = glance.nowhere.new_zeros(images.shape[0])
         even = nothing[:, None, None].expand(-1, rows, columns) + 1 / (rows * columns)
         whole = FocusChoice(nothing.unsqueeze(1).expand(-1, 2), nothing, nothing, even)
 

@@ -48,13 +48,23 @@ class Observer(nn.Module):
     def following(
         self, images: Shaped[Tensor, "batch channels height width"], locations: Float[Tensor, "batch time 2"]
     ) -> Trace:
-        """Take glimpses at given locations; only for models with a retina.
+        """Take glimpses at given locations; only for models that choose places to look at.
 
         Args:
             images: uint8 in [0, 255], or floating point in [0, 1].
             locations: Every fixation, (x, y) in [-1, 1].
         """
         raise NotImplementedError
+
+    @property
+    def window(self) -> int | None:
+        """Side of the windows, pixels, that a model looks at after a glance at the whole; None for any other."""
+        return None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the model chooses places to look at, at which :meth:`following` can hold it."""
+        return self.retina is not None or self.window is not None
 
     def boxes(
         self, locations: Float[Tensor, "batch time 2"], height: int, width: int

@@ -29,7 +29,6 @@ DATA = {"dataset": "digits", "canvas_height": 32, "canvas_width": 40, "num_piece
 SOFT = {"num_glimpses": 2, "widths": [4, 8], "depths": [1, 1], "hidden": 8, "window": 2}
 RETINA = {"num_glimpses": 2, "glimpse_size": 6, "num_scales": 2, "hidden": 8, "gaze_hidden": 8}
 FOCUS = {"num_glimpses": 2, "window": 12, "widths": [4, 8], "depths": [1, 1], "focus_widths": [4], "focus_depths": [1]}
-ON_BACKBONE = {"backbone": "resnet18", "backbone_layer": "layer1.1.relu_1", "close": "glance", "reduction": 1}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "soft-additive": ("soft", {**SOFT, "score": "additive"}),
     "soft-location": ("soft", {**SOFT, "score": "location"}),
@@ -40,11 +39,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp", {"hidden": 8}),
     "relaxed": ("relaxed", {**RETINA, "relaxation": "gumbel", "grid_cells": 3}),
     "focus": ("focus", FOCUS),
-    "focus-backbone": ("focus", {"num_glimpses": 2, "window": 12, **ON_BACKBONE}),
 }
-WITH_WINDOWS = {"focus", "focus-backbone"}
-ANY_SIZE = {"soft-additive", "self", "cnn", "relaxed"} | WITH_WINDOWS
-WITH_MAPS = {"self"} | WITH_WINDOWS | {name for name in CASES if name.startswith("soft")}
+ANY_SIZE = {"soft-additive", "self", "cnn", "relaxed", "focus"}
+WITH_MAPS = {"self", "focus"} | {name for name in CASES if name.startswith("soft")}
 
 EXPORT = """
 import json, sys
@@ -166,7 +163,7 @@ def test_other_heights_and_widths_are_taken_where_the_card_says_so_and_nowhere_e
 def test_the_outputs_are_those_of_the_card(written):
     assert tuple(output.name for output in written.session.get_outputs()) == written.card.outputs
     assert (MAPS in written.card.outputs) is written.card.has_maps is (written.name in WITH_MAPS)
-    assert (BOXES in written.card.outputs) is (written.name in {"relaxed"} | WITH_WINDOWS)
+    assert (BOXES in written.card.outputs) is (written.name in ("relaxed", "focus"))
     got = written.run(written.images[:5])
     glimpses = written.card.num_glimpses
     assert glimpses == (2 if written.name.startswith(("soft", "relaxed", "focus")) else 1)

@@ -34,7 +34,7 @@ class ModelView(NamedTuple):
     """Each model's explicit map; None for a model without one."""
     implicit: list[Float[np.ndarray, "height width"]]
     scanpaths: list[Float[np.ndarray, "time 2"] | None]
-    """Each model's fixations, (x, y) in [-1, 1]; None for a model without a retina."""
+    """Each model's fixations, (x, y) in [-1, 1]; None for a model that chooses no places."""
 
 
 class SideBySide(NamedTuple):
@@ -72,7 +72,7 @@ def classify_images(observers: Sequence[Observer], data: ImageData, count: int) 
         implicit.append(implicit_maps(observer, pixels, answer[places].to(observer.device)).cpu().numpy())
         maps = explicit_maps(observer, trace, height, width)
         explicit.append(maps if maps is None else maps.cpu().numpy())
-        scanpaths.append(trace.locations.cpu().numpy() if observer.retina else None)
+        scanpaths.append(trace.locations.cpu().numpy() if observer.chooses else None)
     views = [
         ModelView(
             ImageAnswer(

@@ -38,7 +38,8 @@ class Backbone(nn.Module):
         stride: Pixels from one place of the map to the next.
         normalisation: What its weights were trained with; None for random weights, which expect nothing.
         any_size: Whether an exported graph of it can leave the images' height and width open. Padding as TensorFlow
-            has it (``SAME``) is computed from them, by a graph that torch would take many minutes to write.
+            has it (``SAME``) is computed from them, by a graph that torch would take many minutes to write. In a graph
+            of one size it is a constant of each convolution.
 
     Args:
         body: From standardised images of three channels to a dictionary with a ``map``.

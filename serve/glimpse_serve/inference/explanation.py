@@ -30,15 +30,19 @@ def explain_image(session: GlimpseSession, job: ExplainJob) -> ExplainResult:
     return ExplainResult(on_canvas, on_image, tuple(glance.seconds for glance in glances))
 
 
-def draw_explanation(session: GlimpseSession, image: npt.NDArray[np.uint8], result: ExplainResult) -> str:
+def draw_explanation(
+    session: GlimpseSession, image: npt.NDArray[np.uint8], result: ExplainResult, prefer_maps: bool = False
+) -> str:
     """Draw a prediction onto its image, as a PNG in a ``data:`` URL.
 
     Args:
         session: The model.
         image: (height, width, channels) The decoded image.
         result: The prediction.
+        prefer_maps: Whether the maps of a model with boxes and maps are drawn, in place of the scanpath.
     """
-    drawn = view.draw(session, view.view_of(session, image, view.FramedPrediction(result.on_canvas, result.on_image)))
+    seen = view.view_of(session, image, view.FramedPrediction(result.on_canvas, result.on_image))
+    drawn = view.draw(session, seen, prefer_maps=prefer_maps)
     stream = io.BytesIO()
     drawn.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

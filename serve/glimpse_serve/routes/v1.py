@@ -112,7 +112,7 @@ class V1Routes:
         explain: str | None,
     ) -> dict[str, Any]:
         if explain:
-            return await self._explain(request, loaded, upload, wish)
+            return await self._explain(request, loaded, upload, wish, explain)
         job = ClassifyJob(upload.content, upload.name, *wish)
         result: ClassifyResult = await self._context.submit(request, loaded, job)
         payload = image_payload(result.prediction, loaded.model.card.classes, result.height, result.width)
@@ -154,7 +154,7 @@ class V1Routes:
         return payloads
 
     async def _explain(
-        self, request: Request, loaded: LoadedModel, upload: UploadedImage, wish: _Wish
+        self, request: Request, loaded: LoadedModel, upload: UploadedImage, wish: _Wish, explain: str
     ) -> dict[str, Any]:
         model, settings = loaded.model, self._context.settings
         most = min(MAX_DRAWN_PIXELS, settings.max_pixels)
@@ -168,7 +168,7 @@ class V1Routes:
         for time, glimpse in enumerate(payload["glimpses"]):
             glimpse["milliseconds"] = round(result.seconds[time] * 1e3, 3)
         drawing = self._context.images.draw(
-            lambda: explanation.draw_explanation(model.session, image, result), upload.name
+            lambda: explanation.draw_explanation(model.session, image, result, explain == "attention"), upload.name
         )
         payload["picture"] = await cancel_on_disconnect(request.receive, drawing, limit)
         return payload

@@ -159,11 +159,14 @@ def test_windows_are_drawn_as_a_path_that_begins_with_the_whole_image():
     seen = view.View(np.repeat(np.repeat(canvas, 2, 0), 2, 1), canvas, on_canvas, on_image)
     sensed = view._sensed(session, seen)
     assert sensed.shape == (3, 1, card.channels, 10, 10)
+    assert (sensed[0, 0, :, :2] == 0).all()  # the image is twice as wide as high
+    assert sensed[0, 0, :, 4:6].std() > 0
     np.testing.assert_allclose(sensed[1, 0].transpose(1, 2, 0), canvas[:10, 30:] / 255, atol=1e-6)
     np.testing.assert_allclose(sensed[2, 0].transpose(1, 2, 0), canvas[6:16, 5:15] / 255, atol=1e-6)
     picture = view.draw(session, seen)
     frames = view.animate(session, seen)
     assert [frame.size for frame in frames] == [picture.size] * 3
+    assert view.draw(session, seen, prefer_maps=True).size != picture.size
     without = seen._replace(on_image=on_image._replace(boxes=None))
     assert view.draw(session, without).size != picture.size  # the maps are drawn instead
     session.card = replace(card, window=None)

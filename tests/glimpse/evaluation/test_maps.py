@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glimpse.data.datamodule import ImageData
 from glimpse.evaluation.attribution import jacobian
-from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, implicit_maps, last_logits
+from glimpse.evaluation.maps import MAP_METHODS, explicit_maps, fixation_maps, implicit_maps, last_logits
 from glimpse.rollout import Trace
 from glimpse.training.classifier import ClassifierTraining
 from glimpse.training.families import FAMILIES
@@ -128,3 +128,25 @@ def test_every_method_gives_maps_of_colour_images_and_leaves_the_model_as_it_was
 def test_an_unknown_method_is_refused(images):
     with pytest.raises(ValueError, match="out of jacobian, smoothed, integrated; got 'gradcam'; choose one of them"):
         implicit_maps(model("cnn").observer, images, torch.zeros(4, dtype=torch.long), "gradcam")
+
+
+def test_windows_are_held_and_the_glance_is_no_fixation(images):
+    observer = model("focus").observer
+    with torch.no_grad():
+        trace = observer(images)
+        torch.testing.assert_close(last_logits(observer, images)(images), trace.logits[:, -1])
+        others = last_logits(observer, images.flip(3))(images)
+        held = observer.following(images, observer(images.flip(3)).locations)
+        torch.testing.assert_close(others, held.logits[:, -1])
+    looked = fixation_maps(observer, trace, HEIGHT, WIDTH)
+    assert looked is not None
+    torch.testing.assert_close(looked.sum((1, 2)), torch.ones(len(images)))
+    row, column = divmod(int(looked[0].argmax()), WIDTH)
+    x, y = trace.locations[0, 1].tolist()
+    assert abs((x + 1) * WIDTH / 2 - column - 0.5) <= 1
+    assert abs((y + 1) * HEIGHT / 2 - row - 0.5) <= 1
+    observer.num_glimpses = 1
+    assert fixation_maps(observer, observer(images), HEIGHT, WIDTH) is None
+    for kind in ("soft", "cnn"):
+        other = model(kind).observer
+        assert fixation_maps(other, other(images), HEIGHT, WIDTH) is None

@@ -42,3 +42,12 @@ def test_a_squashed_image_is_the_whole_canvas(canvas):
     boxes = np.tile(np.array([[0, 0, width, height], [0, 0, width / 2, height / 4]], np.float32), (len(SIZES), 1, 1, 1))
     expected = np.array([[[[0, 0, w, h], [0, 0, w / 2, h / 4]]] for h, w in SIZES])
     np.testing.assert_allclose(frames.boxes_on_images(boxes), expected, rtol=1e-5)
+
+
+def test_a_glance_is_the_whole_image_without_the_black_beside_it():
+    frames = Frames([(40, 20), (20, 30)], 20, 30)
+    boxes = np.array([[[[0, 0, 30, 20]], [[10, 0, 20, 10]]]] * 2, np.float32)
+    found = frames.boxes_on_images(boxes, glances=True)
+    np.testing.assert_array_equal(found[0], [[[0, 0, 20, 40]], [[0, 0, 20, 20]]])
+    np.testing.assert_array_equal(found[1], boxes[1])
+    np.testing.assert_array_equal(frames.boxes_on_images(boxes)[0, 0], [[-20, 0, 40, 40]])

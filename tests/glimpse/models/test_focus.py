@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glimpse.models.focus import FocusObserver, GlanceAndFocus
+from glimpse.nn.backbones import Backbone
 from glimpse.nn.encoders import ImageEncoder
 
 CLASSES, WINDOW, HEIGHT, WIDTH = 3, 16, 48, 64
@@ -135,3 +136,23 @@ def test_images_of_a_batch_do_not_depend_on_one_another() -> None:
     whole = observer(images)
     for place in range(5):
         torch.testing.assert_close(observer(images[place : place + 1]).logits, whole.logits[place : place + 1])
+
+
+class PoolSame(nn.Module):
+    """A stand-in for a network whose padding depends on the size of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"map": nn.functional.avg_pool2d(images * self.scale, 8)}
+
+
+def test_a_graph_has_any_size_where_its_networks_have() -> None:
+    own = ImageEncoder(1, (6,), (2,))
+    fixed = Backbone(PoolSame(), "a network")
+    assert observer_of().any_size
+    for glance, focus, expected in ((fixed, own, False), (fixed, None, False), (own, fixed, False), (own, None, True)):
+        observer = FocusObserver(GlanceAndFocus(glance, focus, CLASSES, 1, WINDOW), 2)
+        assert observer.any_size is expected
