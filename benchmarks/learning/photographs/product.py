@@ -8,9 +8,10 @@ from typing import Any
 
 from benchmarks.harness.glimpse_process import run_glimpse
 from benchmarks.harness.machine import commit
+from benchmarks.learning.photographs.comparison import outcomes_in_words
 from benchmarks.learning.photographs.looking import judge, measure_looking
 from benchmarks.learning.photographs.sets import PhotoSet
-from benchmarks.learning.photographs.uncertainty import standard_error
+from benchmarks.learning.photographs.uncertainty import sums_of_groups
 from glimpse.cli.automatic.command import TRIALS
 from glimpse.cli.automatic.report import CHOICE_FILE, MODEL_FILE
 from glimpse.data.datamodule import ImageData
@@ -48,7 +49,7 @@ def train_product(
     """
     options = ("--minutes", f"{minutes:g}", "--seed", str(seed), "--output", output.name, "--overwrite", *more)
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = f"glimpse train {folder.name} {' '.join(options)}"
+    command = f"glimpse train {folder.name} {' '.join(options)}".replace(f"{output.parent}/", "")
     print(f"$ {command}", flush=True)
     before = os.getloadavg()
     ended = run_glimpse(("train", str(folder), *options), output.parent, environment, {f"{folder.parent}/": ""})
@@ -111,19 +112,22 @@ def figures_on_test(training: ClassifierTraining, data: ImageData, groups: Seque
         groups: See :func:`groups_of_test`.
 
     Returns:
-        Error and balanced accuracy in [0, 1] with their standard errors, multiply-accumulates, images and groups.
+        Error and balanced accuracy in [0, 1] with their standard errors, multiply-accumulates, images and groups; and
+        ``outcomes``, see :func:`benchmarks.learning.photographs.comparison.outcomes_in_words`.
     """
     logits, labels = beliefs(training.observer, data.test_dataloader())
     found = scores_of(logits[:, -1], labels)
     right = (logits[:, -1].argmax(1) == labels).double().numpy()
+    counted = sums_of_groups(right, labels.numpy(), groups)
     return {
         "error": found.error,
-        "error_standard_error": standard_error(right, labels.numpy(), groups, balanced=False),
+        "error_standard_error": counted.standard_error(balanced=False),
         "balanced_accuracy": found.balanced_accuracy,
-        "balanced_accuracy_standard_error": standard_error(right, labels.numpy(), groups, balanced=True),
+        "balanced_accuracy_standard_error": counted.standard_error(balanced=True),
         "multiply_accumulates": costs_of(training.observer, training.image_shape)[-1],
         "images": len(labels),
         "groups": len(set(groups)),
+        "outcomes": outcomes_in_words(counted),
     }
 
 

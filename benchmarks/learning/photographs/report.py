@@ -1,10 +1,11 @@
 """The figures of a set of photographs in tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.harness.reports import heading, table
+from benchmarks.learning.photographs.comparison import Lead, judge_beside_probe, leads_of
 
 Rows = list[tuple[Any, ...]]
 
@@ -18,7 +19,11 @@ def report(result: Mapping[str, Any]) -> str:
     runs = {seed: found["product"] for seed, found in result["seeds"].items() if "test" in found.get("product", {})}
     tables = [heading(result, result["about"])]
     if runs:
-        tables += [_products(result, runs), *(_trials(seed, run["choice"]) for seed, run in runs.items())]
+        tables += [
+            _products(result, runs),
+            *_rivals(result, runs),
+            *(_trials(seed, run["choice"]) for seed, run in runs.items()),
+        ]
         for seed, run in runs.items():
             tables += _looking(seed, run["looking"], result["measure"])
     known = "\n".join(f"  {each}" for each in (f"asked: {result['target']}", *result["known"]))
@@ -55,6 +60,47 @@ def _products(result: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
         f"{result['set']}: {images:,} test images in {groups:,} groups; standard errors by bootstrap over the groups"
     )
     return table(title, heads, rows)
+
+
+def _rivals(result: Mapping[str, Any], runs: Mapping[str, Any]) -> Iterable[str]:
+    """The product and each rival that was measured, means over the seeds; and what is asked of it beside the probe."""
+    measured = [found.get("rivals", {}) for found in result["seeds"].values()]
+    names = dict.fromkeys(name for of_seed in measured for name in of_seed)
+    if not names:
+        return
+    leads = leads_of(result)
+    own = [{**run["test"], **run["training"], "epochs": None} for run in runs.values()]
+    rows = [_side("glimpse train", own, None)]
+    for name in names:
+        rows.append(_side(name, [of_seed[name] for of_seed in measured if name in of_seed], leads.get(name)))
+    heads = ("", "seeds", "error %", "balanced accuracy %", "M multiply-acc.", "CPU s", "wall s", "epochs")
+    title = (
+        "the product and its rivals on the same images, means over the seeds; the last column is the "
+        f"{result['measure']} of the product less the rival's"
+    )
+    yield table(title, (*heads, "ahead, points"), rows)
+    if judged := judge_beside_probe(result):
+        yield judged["sentence"]
+
+
+def _side(name: str, runs: Sequence[Mapping[str, Any]], lead: Lead | None) -> tuple[Any, ...]:
+    def over_seeds(figure: str) -> float:
+        return float(mean(run[figure] for run in runs))
+
+    def with_error(figure: str) -> str:
+        return _with_error(over_seeds(figure), over_seeds(f"{figure}_standard_error"))
+
+    return (
+        name,
+        len(runs),
+        with_error("error"),
+        with_error("balanced_accuracy"),
+        f"{over_seeds('multiply_accumulates') / 1e6:,.0f}",
+        f"{over_seeds('cpu_seconds'):,.0f}",
+        f"{over_seeds('wall_seconds'):,.0f}",
+        "" if runs[0]["epochs"] is None else f"{over_seeds('epochs'):,.0f}",
+        "" if lead is None else f"{100 * lead.accuracy:+.2f} ± {100 * lead.standard_error:.2f}",
+    )
 
 
 def _trials(seed: str, choice: Mapping[str, Any]) -> str:

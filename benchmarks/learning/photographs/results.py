@@ -32,12 +32,12 @@ def merge_results(earlier: Mapping[str, Any], latest: Mapping[str, Any]) -> dict
     """Add the latest figures to those of earlier calls, and replace what was measured again.
 
     Args:
-        earlier: What :func:`read_result` read. Figures of another set, and of a quick run beside a full one, are
-            dropped.
+        earlier: What :func:`read_result` read. Figures of another set or another part of it, and of a quick run beside
+            a full one, are dropped.
         latest: ``quick``, ``set`` and ``seeds``, which have ``product`` and ``rivals``; and more, which is taken as it
             is.
     """
-    if any(earlier.get(name) != latest[name] for name in ("quick", "set")):
+    if any(earlier.get(name) != latest.get(name) for name in ("quick", "set", "cut")):
         return dict(latest)
     seeds = dict(earlier["seeds"])
     for seed, found in latest["seeds"].items():

@@ -24,6 +24,9 @@ class PhotoSet:
         balanced: Whether every class counts alike in the figure that is compared.
         small: The classes whose objects are small; empty where the images have no boxes.
         target: What is asked of the product, in words.
+        augmentation: How the images of the rivals from scratch are changed in training, by the name of
+            :data:`glimpse.data.augmentation.AUGMENTATIONS`. It follows from what the images are, never from a figure:
+            what moves, turns and lightens an object as other photographs of it do is taken, what hides it is not.
         similar: Whether its groups are those of similar photographs (:mod:`benchmarks.learning.photographs.similar`),
             in place of the product's own.
         known: Figures that others have found, each with what makes it comparable or not.
@@ -37,6 +40,7 @@ class PhotoSet:
     small: tuple[str, ...]
     target: str
     known: tuple[str, ...]
+    augmentation: str
     similar: bool = False
 
     @property
@@ -60,6 +64,7 @@ SETS = {
             "small convolutional network: 15.4 % on the whole image at 224 after 200 CPU-s, 96.2 % on a window of 64 "
             "told where after 150 (same sets; another program): told where, it is the bound of what looking can reach",
         ),
+        augmentation="none",  # scans that lie on one grid: a turn blurs traces that are a pixel wide at 96x96
     ),
     "signs": PhotoSet(
         "traffic-signs",
@@ -74,6 +79,7 @@ SETS = {
             "this one: not comparable",
             "small convolutional network 5.6 % error after 80 CPU-s, of images scaled to 32x32: not comparable",
         ),
+        augmentation="strong",  # signs come in every light and size, in few tracks; no move takes one out of sight
     ),
     "tiles": PhotoSet(
         "magnetic-tiles",
@@ -87,6 +93,7 @@ SETS = {
             "every tile was photographed some six times, and the product keeps its photographs in one part: 5 tiles "
             "have a fray, 10 a crack; the figures of the experiment are under looser groups (see tiles-similar)",
         ),
+        augmentation="mild",  # few defects, at any place and angle; a strong move would push those at an edge out
     ),
     "tiles-similar": PhotoSet(
         "magnetic-tiles",
@@ -102,6 +109,7 @@ SETS = {
             "cross-validated: comparable within some points)",
             "defect under one of 4 windows, all / small kinds: class map of that probe 83 / 77 %, random 47 / 28 %",
         ),
+        augmentation="mild",  # as above
         similar=True,
     ),
 }
