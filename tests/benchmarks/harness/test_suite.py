@@ -22,8 +22,6 @@ STARTED_BY_OTHERS = {
 }
 WITHOUT_OPTIONS = ("benchmarks.harness.fresh_process", "benchmarks.serving.load")
 NOT_RUN_YET = {
-    "photographs-boards.json": "its run of 20 minutes has not been made yet",
-    "photographs-boards.log": "its run of 20 minutes has not been made yet",
     "photographs-signs.json": "its run of 20 minutes has not been made yet",
     "photographs-signs.log": "its run of 20 minutes has not been made yet",
     "photographs-tiles.json": "its run of 20 minutes has not been made yet",
