@@ -334,9 +334,8 @@ class GlimpseSession:
         if all(size == (self.card.height, self.card.width) for size in sizes):
             return prediction
         frames = Frames(sizes, self.card.height, self.card.width, self.card.size_policy)
-        boxes = (
-            None if prediction.boxes is None else frames.boxes_on_images(prediction.boxes, self.card.window is not None)
-        )
+        has_glance, boxes = self.card.window is not None, prediction.boxes
+        boxes = None if boxes is None else frames.boxes_on_images(boxes, has_glance)
         return prediction._replace(locations=frames.locations_on_images(prediction.locations), boxes=boxes)
 
     def _limits(self, max_glimpses: int | None, confidence: float | None, seconds: float | None) -> Limits:

@@ -94,7 +94,7 @@ def load_training(
         raise CheckpointError(_other_version(path, "its weights do not fit its options")) from error
     data = complete_options(_arguments(checkpoint, "datamodule_hyper_parameters", ImageData, path))
     data["download"] = False
-    if data["cache"] and not Path(data["cache"]).expanduser().is_dir():
+    if data.get("cache") and not Path(data["cache"]).expanduser().is_dir():
         data["cache"] = None
     if root is not None:
         data["root"] = root

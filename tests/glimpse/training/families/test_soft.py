@@ -152,6 +152,7 @@ def test_only_the_last_belief_may_be_trained():
 BACKBONE: dict[str, Any] = {"backbone": "resnet18", "backbone_layer": LAYER}
 
 
+@pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode at the start of training")
 @pytest.mark.slow
 def test_a_backbone_begins_with_the_weights_of_a_local_file_and_never_again(pretrained, tmp_path):
     given = tmp_path / "gone.pth"
