@@ -53,7 +53,8 @@ def similar_groups(features: Float[Tensor, "images features"], threshold: float 
     centred = features - features.mean(0)
     directions = centred / centred.norm(dim=1, keepdim=True).clamp_min(1e-12)
     near: np.ndarray = (directions @ directions.T > threshold).numpy()
-    return connected_components(csr_array(near), directed=False)[1].tolist()  # type: ignore[no-any-return]
+    numbers: list[int] = connected_components(csr_array(near), directed=False)[1].tolist()
+    return numbers
 
 
 def write_similar_groups(folder: Path, table: Path) -> int:
